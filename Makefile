@@ -1,0 +1,99 @@
+# Every target installs what it needs first; the second time that takes no time. `make` alone tells what there is.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+SYSTEM_PYTHON ?= /usr/bin/python3
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+PIP    := $(PYTHON) -m pip --disable-pip-version-check --no-input
+APT_LISTS := packages/apt-dev.txt $(wildcard integration/lab/apt.txt)
+BENCHES   := failover
+
+say = @printf '\n== %s\n' "$(1)"
+as_root = @if [ "$$(id -u)" != 0 ]; then echo "The lab needs root (network namespaces, libvirtd). Run: sudo make $@" >&2; exit 1; fi
+
+.PHONY: help install apt check lint types contracts unit test integration demo bench clean lock
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: apt $(VENV)/.requirements.stamp $(VENV)/.editable.stamp ## Install Debian packages, and dr with its locked dependencies in .venv
+
+check: lint types contracts unit ## Lint, types, import contracts and unit tests: under a minute, no root
+
+test: check integration ## All of check, then the tests in the lab (as root)
+
+demo: install ## Lab up, a host's power cut, the timeline of the failover (as root)
+	$(call say,Demo: a failover in the lab)
+	$(as_root)
+	@$(PYTHON) -m integration.demo
+
+bench: $(BENCHES:%=bench-%) ## All benchmarks (as root)
+
+bench-failover: ## How fast a failover is: five runs, last line JSON (as root)
+
+bench-%: install
+	$(call say,Benchmark: $*)
+	$(as_root)
+	@$(PYTHON) -m integration.bench.$*
+
+lock: ## Pin all dependencies with hashes (make lock UPGRADE=--upgrade for newer ones)
+	$(call say,Locking the dependencies of pyproject.toml)
+	@$(SYSTEM_PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip -qq --disable-pip-version-check install uv
+	@index="$${PIP_INDEX_URL:-$$(build/lock/bin/python -m pip config get global.index-url 2>/dev/null || true)}"; \
+	compile() { build/lock/bin/uv pip compile --no-config --quiet --generate-hashes --no-header --python-version 3.11 \
+	    $${index:+--default-index "$$index"} $(UPGRADE) "$$@" >/dev/null; }; \
+	compile pyproject.toml --extra dev --output-file requirements.lock; \
+	compile --group build --constraints requirements.lock --output-file requirements-build.lock
+	@git --no-pager diff --stat -- '*.lock' || true
+
+clean: ## Tear down the labs, remove .venv, caches and builds
+	$(call say,Cleaning)
+	@if [ -x $(PYTHON) ] && [ -e integration/lab/__main__.py ]; then $(PYTHON) -m integration.lab down; fi
+	@rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find dr integration tests -name __pycache__ -prune -exec rm -rf {} +
+
+# --- parts of the above ---
+
+apt:
+	@packages/apt-install $(APT_LISTS)
+
+# Two locks: what builds (hatchling, setuptools) must be there first, as nothing is built with unlocked tools.
+$(VENV)/.requirements.stamp: requirements-build.lock requirements.lock | apt
+	$(call say,Installing the locked Python packages in $(VENV) (the first time: half a minute))
+	@$(SYSTEM_PYTHON) -m venv $(VENV)
+	@$(PIP) -qq install --require-hashes -r requirements-build.lock
+	@$(PIP) -qq install --require-hashes --no-build-isolation -r requirements.lock
+	@touch $@
+
+$(VENV)/.editable.stamp: pyproject.toml $(VENV)/.requirements.stamp
+	@$(PIP) -qq install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lint: install
+	$(call say,Lint and format (ruff))
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+
+types: install
+	$(call say,Types (mypy strict))
+	@$(PYTHON) -m mypy
+
+contracts: install
+	$(call say,Imports point one way (import-linter))
+	@$(VENV)/bin/lint-imports --no-logo
+
+unit: install
+	$(call say,Unit$(comma) property and scenario tests (pytest))
+	@$(PYTHON) -m pytest tests -x -q -n2
+
+integration: install | unit
+	$(call say,Tests in the lab (pytest$(comma) as root))
+	$(as_root)
+	@$(PYTHON) -m pytest integration -q
+
+comma := ,

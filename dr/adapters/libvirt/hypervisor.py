@@ -1,0 +1,269 @@
+"""`ports.hypervisor.Hypervisor` for a real host: the rooms of this folder behind one door, each call bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import libvirt
+
+from dr.adapters.libvirt import archive, canary, definition, facts, health, sight, start
+from dr.adapters.libvirt import libvirt_api as api
+from dr.adapters.libvirt.calls import Calls
+from dr.adapters.libvirt.connection import Connection
+from dr.adapters.libvirt.events import Events
+from dr.adapters.libvirt.facts import Capabilities, Dynamic
+from dr.adapters.libvirt.gate import CANARY, is_guest
+from dr.adapters.libvirt.guests import Guests
+from dr.adapters.libvirt.layout import Layout
+from dr.adapters.libvirt.reach import Reach
+from dr.adapters.libvirt.sight import LibvirtView
+from dr.model.base import GuestId
+from dr.model.facts import Definition, GuestFacts, HookState, HostFacts, Level, Reading, Sighting
+from dr.model.policy import StopMode
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown
+
+T = TypeVar("T")
+
+READ_S = 10.0  # a read that is slower than this is of no use to anybody
+CAPABILITIES_S = 60.0  # after its start libvirtd asks each QEMU binary what it can do
+SIGHT_LIBVIRT_S = 3.0
+SIGHT_PROC_S = 5.0
+START_S = 55.0  # below Timers.start_s, so that the agent's own answer is heard
+DESTROY_S = 60.0  # libvirt itself gives a QEMU that hangs up to 45 s
+ARCHIVE_S = 300.0  # a saved image may have to be copied
+CANARY_S = 20.0
+POLL_S = 0.25
+HOST_SLOTS = 8
+
+
+class LibvirtHypervisor:
+    """One host's libvirt. Connects by itself, from the first call on, and again whenever the connection is lost."""
+
+    def __init__(
+        self, uri: str = "qemu:///system", *, layout: Layout | None = None, start_timeout_s: float = START_S
+    ) -> None:
+        self._layout = layout or Layout()
+        self._start_timeout_s = start_timeout_s
+        self._events = Events()
+        self._guests = Guests(self._layout)
+        self._reach = Reach(self._layout)
+        self._pools = health.PoolTrials(self._layout)
+        self._connection = Connection(uri, self._events.register, self._on_connected)
+        self._host = Calls("this host", HOST_SLOTS)
+        self._capabilities: tuple[int, Capabilities] | None = None
+        self._answered_at = time.monotonic()
+        self._events.on_definition = self._guests.forget
+
+    def _on_connected(self) -> None:
+        self._guests.forget()
+        self._events.connected()
+
+    def watch_storage(self, identities: tuple[str, ...]) -> None:
+        """Network storage whose reachability `facts` is to report from now on."""
+        self._reach.watch(identities)
+
+    async def _call(self, what: str, function: Callable[[Any], T], timeout_s: float = READ_S) -> T:
+        """A call whose libvirt errors mean nothing more than "no answer". Raises HypervisorUnknown, HypervisorError."""
+        self._events.bind()
+        try:
+            return await self._connection.call(what, function, timeout_s)
+        except libvirt.libvirtError as error:
+            raise HypervisorUnknown(f"libvirt could not {what}: {api.text(error)}") from error
+
+    async def facts(self) -> HostFacts:
+        """See the port; also asks the watched storage."""
+        can = await self._can()
+        now = await self._call("list networks and pools", facts.dynamic)
+        reachable = await self._reach.reachable()
+        return await self._host.run("read /proc and /sys", lambda: self._facts(can, now, reachable), READ_S)
+
+    def _facts(self, can: Capabilities, now: Dynamic, reachable: set[str]) -> HostFacts:
+        layout = self._layout
+        try:
+            boot_id = facts.boot_id(layout)
+        except OSError as error:
+            raise HypervisorUnknown(f"this boot's id cannot be read: {error}") from error
+        return HostFacts(
+            boot_id=boot_id,
+            libvirt_version=can.libvirt_version,
+            arch=can.arch,
+            domain_types=can.domain_types,
+            machines=can.machines,
+            cpu_model=can.cpu_model,
+            cpu_models=can.cpu_models,
+            cpus=can.cpus,
+            memory_mib=can.memory_mib,
+            addresses=facts.addresses(layout),
+            networks=tuple(sorted({*facts.bridges(layout), *now.networks})),
+            storage=tuple(sorted(reachable.union(now.pools))),
+            hibernation_masked=facts.hibernation_masked(layout),
+        )
+
+    async def _can(self) -> Capabilities:
+        serial = self._connection.serial
+        if self._capabilities is None or self._capabilities[0] != serial:
+            can = await self._call("tell its capabilities", facts.capabilities, CAPABILITIES_S)
+            self._capabilities = (self._connection.serial, can)
+            return can
+        return self._capabilities[1]
+
+    async def guests(self) -> tuple[GuestFacts, ...]:
+        """See the port."""
+        return await self._call("list guests", self._guests.read)
+
+    async def describe(self, guest: GuestId) -> Definition:
+        """See the port."""
+        return await self._call(
+            f"describe {guest}", lambda conn: definition.describe(conn, self._layout, guest)
+        )
+
+    async def start(self, definition: Definition) -> None:
+        """See the port."""
+        self._events.bind()
+        try:
+            await self._connection.call(
+                f"start {definition.name}",
+                lambda conn: start.start(conn, self._layout, definition),
+                self._start_timeout_s,
+            )
+        except libvirt.libvirtError as error:
+            said = api.text(error)
+            if api.is_unseen(error):
+                raise HypervisorUnknown(
+                    f"the end of {definition.name}'s start was not seen: {said}"
+                ) from error
+            sighting, reason = await self.sight(definition.id)
+            if sighting is Sighting.ABSENT:
+                raise HypervisorError(f"{definition.name} did not start: {said}") from error
+            raise HypervisorUnknown(
+                f"libvirt refused to start {definition.name} ({said}), but {reason}"
+            ) from error
+
+    async def stop(self, guest: GuestId, mode: StopMode, timeout_s: float) -> None:
+        """See the port. Done when it is off already."""
+        deadline = time.monotonic() + timeout_s
+        what = f"{'destroy' if mode == 'destroy' else 'shut down'} {guest}"
+        self._events.bind()
+        try:
+            if mode == "destroy":
+                await self._connection.call(
+                    what, lambda conn: start.destroy(conn, guest), max(timeout_s, DESTROY_S)
+                )
+            else:
+                await self._connection.call(
+                    what, lambda conn: start.ask_shutdown(conn, guest), min(timeout_s, READ_S)
+                )
+        except libvirt.libvirtError as error:
+            await self._still(guest, f"libvirt could not {what}: {api.text(error)}", error)
+            return
+        while await self._call(f"see whether {guest} is off", lambda conn: start.is_active(conn, guest)):
+            if time.monotonic() >= deadline:
+                raise HypervisorError(f"guest {guest} still runs {timeout_s:g} s after it was told to {mode}")
+            await asyncio.sleep(POLL_S)
+
+    async def _still(self, guest: GuestId, said: str, error: Exception) -> None:
+        """After an error: done if it surely does not run, else say what is known."""
+        sighting, reason = await self.sight(guest)
+        if sighting is Sighting.UNKNOWN:
+            raise HypervisorUnknown(f"{said}; {reason}") from error
+        if sighting is Sighting.PRESENT:
+            raise HypervisorError(f"{said}; {reason}") from error
+
+    async def sight(self, guest: GuestId, name: str = "") -> tuple[Sighting, str]:
+        """See the port. `name` helps where libvirt is gone and QEMU's command line too."""
+        try:
+            view = await self._connection.call(
+                f"look for {guest}", lambda conn: sight.ask_libvirt(conn, guest), SIGHT_LIBVIRT_S
+            )
+        except (libvirt.libvirtError, HypervisorUnknown) as error:
+            view = LibvirtView(active=None, why=api.text(error))
+        proc, called = self._layout.proc, name or self._name(guest)
+        try:
+            return await self._host.run(
+                "read /proc", lambda: sight.testify(proc, guest, called, view), SIGHT_PROC_S
+            )
+        except HypervisorUnknown as error:
+            return Sighting.UNKNOWN, str(error)
+
+    def _name(self, guest: GuestId) -> str:
+        """A protected guest's name as the gate keeps it."""
+        try:
+            return (
+                (self._layout.protected / guest).read_text(encoding="utf-8").strip()
+                if is_guest(guest)
+                else ""
+            )
+        except OSError:
+            return ""
+
+    async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
+        """See the port. Raises HypervisorError also while it runs."""
+        try:
+            path = await self._connection.call(
+                f"archive {guest}",
+                lambda conn: archive.archive_and_undefine(conn, self._layout, guest, note),
+                ARCHIVE_S,
+            )
+        except libvirt.libvirtError as error:
+            if api.is_unseen(error):
+                raise HypervisorUnknown(
+                    f"whether {guest} was undefined was not seen: {api.text(error)}"
+                ) from error
+            raise HypervisorError(f"{guest} could not be undefined: {api.text(error)}") from error
+        except OSError as error:
+            raise HypervisorError(f"{guest} was not undefined: {error}") from error
+        return path
+
+    async def health(self) -> tuple[Reading, ...]:
+        """See the port. Never raises: a libvirt that does not answer is a reading."""
+        began = time.monotonic()
+        try:
+            await self._call("answer", lambda conn: conn.getLibVersion())
+        except HypervisorUnknown as error:
+            return (health.libvirt_reading(None, time.monotonic() - self._answered_at, str(error)),)
+        self._answered_at = time.monotonic()
+        found = [health.libvirt_reading(self._answered_at - began, 0.0, "")]
+        try:
+            pools = await self._call("list pools", health.active_pools)
+            networks = await self._call("list networks", health.bridges_of_networks)
+        except HypervisorUnknown as error:
+            return (*found, Reading(part="libvirt:lists", level=Level.WARN, reason=str(error)))
+        needed = {
+            network: name for guest, name in self._protected() for network in self._guests.networks(guest)
+        }
+        found += await self._pools.readings(pools)
+        found += health.network_readings(self._layout, needed, networks)
+        return tuple(found)
+
+    def _protected(self) -> list[tuple[GuestId, str]]:
+        """Protected guests as the gate keeps them."""
+        try:
+            names = {path.name: path.read_text(encoding="utf-8") for path in self._layout.protected.iterdir()}
+        except OSError:
+            return []
+        return [(g, name.strip()) for g, name in names.items() if is_guest(g) and not name.startswith(CANARY)]
+
+    async def events(self) -> AsyncIterator[DomainEvent]:
+        """See the port. One reader only."""
+        self._events.bind()
+        self._connection.open()
+        async for event in self._events:
+            yield event
+
+    async def prove_hook(self) -> HookState:
+        """See the port. Never raises: what was not proven is not proven."""
+        try:
+            can = await self._can()
+            kind = "kvm" if "kvm" in can.domain_types else next(iter(can.domain_types), "qemu")
+            return await self._call(
+                "try the canary", lambda conn: canary.prove(conn, self._layout, kind, can.arch), CANARY_S
+            )
+        except HypervisorUnknown as error:
+            return HookState(proven=False, reason=str(error))
+
+    async def close(self) -> None:
+        """Stop connecting. Calls that are still in libvirt end by themselves."""
+        self._connection.close()

@@ -1,0 +1,97 @@
+"""Which storage is reachable from this host now: watched endpoints, shared mounts, block devices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from functools import partial
+
+from dr.adapters.health.trials import Ended, Trials
+from dr.adapters.libvirt.layout import Layout
+from dr.adapters.libvirt.mounts import identity_of_mount, mounts, wwids
+from dr.adapters.libvirt.storage import ceph_fsid
+
+CONNECT_S = 1.0
+FRESH_S = 3.0
+PARALLEL = 32
+MOUNT_S = 1.0
+NOT_ENDPOINTS = ("wwid:", "pool:", "local:", "nfs:", "rbd:ceph.conf")
+
+
+def endpoints(identity: str) -> list[tuple[str, int]]:
+    """(host, port) pairs of a network identity, any of which will do; empty for one that is no endpoint."""
+    if identity.startswith(NOT_ENDPOINTS) or "@" in identity:
+        return []
+    _, _, rest = identity.partition(":")
+    found = []
+    for each in rest.split("/")[0].split(","):
+        host, colon, port = each.rpartition(":")
+        if colon and port.isdigit() and 0 < int(port) < 65536:
+            found.append((host.strip("[]"), int(port)))
+    return found
+
+
+class Reach:
+    """Answers with what was seen within the last seconds."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._watched: tuple[str, ...] = ()
+        self._seen: set[str] = set()
+        self._seen_at = float("-inf")
+        self._looking = asyncio.Lock()
+        self._mounts: Trials[os.statvfs_result] = Trials()
+
+    def watch(self, identities: tuple[str, ...]) -> None:
+        """Look at these from now on; the next `reachable` looks anew if they changed."""
+        wanted = tuple(sorted(set(identities)))
+        if wanted != self._watched:
+            self._watched = wanted
+            self._seen_at = float("-inf")
+
+    async def reachable(self) -> set[str]:
+        """Identities that this host reaches; at most FRESH_S old."""
+        async with self._looking:
+            if time.monotonic() - self._seen_at > FRESH_S:
+                seen = await self._look()
+                self._seen, self._seen_at = seen, time.monotonic()
+            return set(self._seen)
+
+    async def _look(self) -> set[str]:
+        limit = asyncio.Semaphore(PARALLEL)
+        watched = self._watched
+
+        async def try_one(identity: str) -> bool:
+            async with limit:
+                for host, port in endpoints(identity):
+                    if await connects(host, port):
+                        return True
+            return False
+
+        answers = await asyncio.gather(*(try_one(identity) for identity in watched))
+        seen = {identity for identity, answered in zip(watched, answers, strict=True) if answered}
+        fsid = ceph_fsid(self._layout)
+        if fsid:
+            seen.add(f"rbd:{fsid}")
+        try:
+            shared = [mount for mount in mounts(self._layout) if mount.shared]
+        except OSError:
+            shared = []
+        # The kernel asks the server; one that hangs holds one thread.
+        asked = {mount.point: partial(os.statvfs, mount.point) for mount in shared}
+        answers_of = await self._mounts.run(asked, MOUNT_S)
+        good = {point for point, end in answers_of.items() if isinstance(end, Ended) and end.error is None}
+        answering = [mount for mount in shared if mount.point in good]
+        return seen | {identity_of_mount(self._layout, mount) for mount in answering} | wwids(self._layout)
+
+
+async def connects(host: str, port: int) -> bool:
+    """Whether a TCP connection is taken within CONNECT_S."""
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError, UnicodeError):
+        return False
+    writer.close()
+    return True

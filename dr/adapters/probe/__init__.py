@@ -1,0 +1,1 @@
+"""Looking for a host from here. The agent imports this: standard library only."""

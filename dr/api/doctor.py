@@ -1,0 +1,370 @@
+"""What would break a failover, and the fix: one function per finding, over a snapshot.
+
+Pure; runs in a thread. Not here: what only the asking side can see (coordinator unreachable, its own clock and
+certificate): `dr.cli.doctor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from dr import __version__
+from dr.api import views
+from dr.api.schema import Finding, Findings
+from dr.api.snapshot import Snapshot
+from dr.core import placement
+from dr.core.state import Draft
+from dr.model.base import changed
+from dr.model.facts import Level
+from dr.model.records import Condition, Desired, GuestRecord, HostPhase, Place
+
+CERTIFICATE_DAYS = 30.0
+STEPS_MAX = 2_000_000  # hosts x guests of one host x hosts: beyond it, losing each host is not played through
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is known of the coordinator's own machine."""
+
+    sinks: int = 1
+    certificates: dict[str, float] = field(default_factory=dict)  # whose -> days left
+
+
+Check = Callable[[Snapshot, Site], Iterator[Finding]]
+
+
+def examine(snap: Snapshot, site: Site) -> Findings:
+    """All findings, the worst first."""
+    order = {"critical": 0, "warning": 1, "info": 2, "ok": 3}
+    found = [finding for check in CHECKS for finding in check(snap, site)]
+    found.sort(key=lambda finding: (order[finding.level], finding.check, finding.subject))
+    return Findings(items=found, checked=[_name(check) for check in CHECKS])
+
+
+def _name(check: Check) -> str:
+    return check.__name__.replace("_", "-")
+
+
+def automation(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    cluster = snap.state.cluster
+    if cluster.restored:
+        yield Finding(
+            level="critical",
+            check="automation",
+            what="The coordinator holds: its store is a restored copy.",
+            why=cluster.restored,
+            fix="look over `dr status` and `dr guest list`, then: dr resume --reason '...'",
+        )
+    if cluster.pause is not None:
+        yield Finding(
+            level="critical",
+            check="automation",
+            what=f"Automation is paused by {cluster.pause.by}.",
+            why=f"{cluster.pause.reason}; nothing is fenced or restarted by itself",
+            fix="dr resume --reason '...'",
+        )
+    if not snap.state.settings.auto_fence:
+        yield Finding(
+            level="critical",
+            check="automation",
+            what="Automatic fencing is off in the configuration.",
+            why="a failed host's guests wait for a person",
+            fix="set auto_fence: true, then: systemctl reload dr-coordinator",
+        )
+
+
+def hosts(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """Every host online, connected and healthy."""
+    if not snap.state.hosts:
+        yield Finding(
+            level="critical",
+            check="hosts",
+            what="No host has joined.",
+            fix="dr cluster token HOST, then on that host: dr agent join",
+        )
+    for name, host in snap.state.hosts.items():
+        if host.phase is HostPhase.JOINING:
+            yield Finding(
+                level="warning",
+                check="hosts",
+                subject=name,
+                what=f"{name} was invited and has not joined.",
+                why=host.reason,
+                fix=f"dr cluster token {name}, then on {name}: dr agent join, systemctl start dr-agent",
+            )
+        elif host.phase is not HostPhase.ONLINE or not snap.view(name).session:
+            yield Finding(
+                level="critical",
+                check="hosts",
+                subject=name,
+                what=f"{name} is {host.phase.value}{'' if snap.view(name).session else ', its agent is not connected'}.",
+                why=host.reason,
+                fix=f"dr host show {name}; on {name}: systemctl status dr-agent",
+            )
+        if Condition.QUARANTINED in host.conditions:
+            yield Finding(
+                level="warning",
+                check="hosts",
+                subject=name,
+                what=f"{name} is quarantined and takes no guests.",
+                why="it was fenced too often",
+                fix=f"repair it, then: dr host clear-quarantine {name}",
+            )
+
+
+def health(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """Readings that are not ok; a clock that is off is one of them."""
+    for name, host in snap.state.hosts.items():
+        for reading in host.health:
+            if reading.level is Level.OK:
+                continue
+            clock = reading.part.startswith("clock")
+            yield Finding(
+                level="critical" if reading.level is Level.CRITICAL else "warning",
+                check="clock" if clock else "health",
+                subject=name,
+                what=f"{name}: {reading.part} is {reading.level.value}.",
+                why=reading.reason,
+                fix=f"on {name}: chronyc tracking (is an NTP service running?)"
+                if clock
+                else f"dr host show {name}",
+            )
+
+
+def fencing(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    for name in snap.state.hosts:
+        policy = snap.policy(name)
+        if policy.coordinator_here:
+            continue
+        if not policy.fencing:
+            yield Finding(
+                level="critical",
+                check="fencing",
+                subject=name,
+                what=f"{name} has no fencing.",
+                why="when it fails nothing can prove it dead, so its guests stay down until a person confirms",
+                fix=f"add hosts.{name}.fencing to the coordinator's configuration, then: dr fence test {name}",
+            )
+            continue
+        untested = [
+            device.name
+            for level in policy.fencing
+            for device in level.devices
+            if snap.proven(name, device.name) is None
+        ]
+        if untested:
+            whole = views.fencing_of(snap, name) == "proven"
+            yield Finding(
+                level="warning" if whole else "critical",
+                check="fencing",
+                subject=name,
+                what=f"Fencing of {name} is not proven: {', '.join(untested)}.",
+                why="only a test shows that a device switches this host, and not another",
+                fix=f"when {name} is empty: dr fence test {name}",
+            )
+
+
+def hook(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    for name, host in snap.state.hosts.items():
+        if host.phase is HostPhase.JOINING:
+            continue
+        if not host.facts.hook.proven:
+            yield Finding(
+                level="critical",
+                check="hook",
+                subject=name,
+                what=f"The permit hook on {name} is not proven.",
+                why=f"{host.facts.hook.reason or 'unknown'}; without it libvirt may start a guest a second time",
+                fix=f"on {name}: systemctl restart libvirtd (guests keep running), then systemctl restart dr-agent",
+            )
+        if not host.facts.hibernation_masked:
+            yield Finding(
+                level="critical",
+                check="hook",
+                subject=name,
+                what=f"{name} may hibernate.",
+                why="a host that wakes up goes on running guests that run elsewhere by then",
+                fix=f"on {name}: systemctl mask sleep.target suspend.target hibernate.target hybrid-sleep.target",
+            )
+
+
+def guests(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """Protected guests that could not be recovered, or are not as they should be."""
+    for guest in snap.state.guests.values():
+        for blocker in guest.blockers:
+            yield Finding(
+                level="critical",
+                check="guests",
+                subject=guest.name,
+                what=f"{guest.name} could not start on another host.",
+                why=blocker,
+                fix="put it on shared storage, or: dr guest unprotect " + guest.name,
+            )
+        if not views.settled(guest) and not guest.blockers:
+            yield Finding(
+                level="warning",
+                check="guests",
+                subject=guest.name,
+                what=f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}.",
+                why=guest.reason,
+                fix=f"dr guest show {guest.name}",
+            )
+
+
+def unprotected(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    found = sorted({facts.name for facts in views.running_unprotected(snap)})
+    if found:
+        some = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        yield Finding(
+            level="warning",
+            check="unprotected",
+            what=f"{len(found)} running {'guest is' if len(found) == 1 else 'guests are'} not protected: {some}.",
+            why="when their host fails they stay down, and fencing the host kills them",
+            fix="dr guest protect NAME..., or --all",
+        )
+
+
+def twice(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """A domain that is active on two hosts: the one thing that must never be."""
+    for where in snap.sightings().values():
+        active = [host for host, facts in where if facts.active]
+        if len(active) > 1:
+            name = where[0][1].name
+            yield Finding(
+                level="critical",
+                check="twice",
+                subject=name,
+                what=f"{name} is active on {' and '.join(active)}.",
+                why="two copies write to the same disks",
+                fix="stop one of them now: virsh -c qemu+ssh://HOST/system destroy " + name,
+            )
+
+
+def spare(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """N+1: could each host's guests go to the others, all of them at once?"""
+    online = [name for name, host in snap.state.hosts.items() if host.phase is HostPhase.ONLINE]
+    if len(online) < 2:
+        if snap.state.guests:
+            yield Finding(
+                level="critical",
+                check="spare",
+                what="There is no second host online.",
+                why="no guest can be restarted elsewhere",
+                fix="dr host list",
+            )
+        return
+    for name in sorted(online):
+        leaving = [guest for guest in _guests_of(snap, name) if guest.desired is Desired.RUNNING]
+        if len(leaving) * len(online) ** 2 > STEPS_MAX:
+            yield Finding(
+                level="info",
+                check="spare",
+                what="N+1 was not computed: the fleet is too large for this check.",
+            )
+            return
+        stranded = _stranded(snap, name, leaving)
+        if stranded:
+            guest, why = stranded[0]
+            more = f" and {len(stranded) - 1} more" if len(stranded) > 1 else ""
+            yield Finding(
+                level="warning",
+                check="spare",
+                subject=name,
+                what=f"N+1 is lost: if {name} fails, {guest}{more} would not start again.",
+                why=why,
+                fix="add memory or a host, or stop what is not needed",
+            )
+
+
+def _guests_of(snap: Snapshot, host: str) -> list[GuestRecord]:
+    ids = snap.state.at_host.get(host, set())
+    found = [snap.state.guests[each] for each in ids if each in snap.state.guests]
+    return sorted(found, key=lambda guest: (-guest.policy.priority, -guest.needs.memory_mib, guest.name))
+
+
+def _stranded(snap: Snapshot, lost: str, leaving: list[GuestRecord]) -> list[tuple[str, str]]:
+    """Guests that found no place when `lost` is gone, each with the reason."""
+    draft = Draft(snap.state, snap.now)
+    stranded = []
+    for guest in leaving:
+        chosen = placement.choose(draft, guest, without=[lost])
+        if not chosen.host:
+            stranded.append((guest.name, chosen.sentence()))
+            continue
+        place = Place(host=chosen.host, boot_id="", generation=guest.generation)
+        draft.put_guest(changed(guest, may_run_on=(place,)))
+    return stranded
+
+
+def coordinator(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """The coordinator on a host that it protects."""
+    own = snap.state.own_boot
+    for name, host in snap.state.hosts.items():
+        if not (snap.policy(name).coordinator_here or (own and host.boot_id == own)):
+            continue
+        guests_here = len(snap.state.at_host.get(name, ()))
+        yield Finding(
+            level="warning",
+            check="coordinator",
+            subject=name,
+            what=f"The coordinator runs on {name}, a host that it protects.",
+            why=f"when {name} fails nobody is left to recover its {guests_here} protected guests",
+            fix="run the coordinator on a machine of its own, or as a small guest of another cluster",
+        )
+
+
+def notifier(_: Snapshot, site: Site) -> Iterator[Finding]:
+    if not site.sinks:
+        yield Finding(
+            level="warning",
+            check="notifier",
+            what="No notifier is configured.",
+            why="nobody is told when a host fails or a guest waits for a person",
+            fix="add notify: to the coordinator's configuration, systemctl reload dr-coordinator, dr notify test",
+        )
+
+
+def certificates(_: Snapshot, site: Site) -> Iterator[Finding]:
+    for whose, days in site.certificates.items():
+        if days < CERTIFICATE_DAYS:
+            left = f"expires in {days:.0f} days" if days > 0 else "has expired"
+            yield Finding(
+                level="warning" if days > 7 else "critical",
+                check="certificates",
+                subject=whose,
+                what=f"The certificate of the {whose} {left}.",
+                why="agents and commands are refused after that",
+                fix="dr cluster init --renew, then: systemctl restart dr-coordinator",
+            )
+
+
+def versions(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    for name, host in snap.state.hosts.items():
+        version = host.facts.agent_version
+        if version and version != __version__:
+            yield Finding(
+                level="info",
+                check="versions",
+                subject=name,
+                what=f"The agent on {name} is version {version}, the coordinator {__version__}.",
+                why="one version apart works; further apart is refused",
+                fix=f"upgrade dr on {name}, then: systemctl restart dr-agent",
+            )
+
+
+CHECKS: tuple[Check, ...] = (
+    automation,
+    hosts,
+    health,
+    fencing,
+    hook,
+    guests,
+    unprotected,
+    twice,
+    spare,
+    coordinator,
+    notifier,
+    certificates,
+    versions,
+)

@@ -1,0 +1,399 @@
+"""The shapes of the API's JSON, version 1: the contract with the CLI and with whoever else asks.
+
+Here: data only. Ages are seconds when the answer was made; `*_wall` is unix time. Not here: how they are filled (`views`).
+A field may be added; none is renamed or removed within version 1, so an older or newer peer keeps reading.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+
+
+class Part(BaseModel):
+    """Something inside a document."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Document(Part):
+    """Something that is answered on its own."""
+
+    version: int = VERSION
+
+
+# ---- hosts
+
+
+class Reading(Part):
+    part: str
+    level: str
+    reason: str = ""
+
+
+class Look(Part):
+    """What one witness said."""
+
+    witness: str  # "" = the coordinator itself
+    answered: bool | None
+    age_s: float
+
+
+class DeviceSeen(Part):
+    device: str
+    power: str
+    guid: str = ""
+    reason: str = ""
+
+
+class FencingSeen(Part):
+    """A fencing in progress."""
+
+    boot_id: str
+    level: int
+    attempt: int
+    why: str
+    operator: bool
+    verified: bool
+
+
+class HostRow(Part):
+    name: str
+    phase: str
+    conditions: list[str] = []
+    reason: str = ""
+    since_s: float = 0.0
+    connected: bool = False
+    heard_s: float | None = Field(
+        default=None, description="seconds since it was last heard; null: not in this term"
+    )
+    fencing: Literal["none", "unproven", "proven"] = "none"
+    hook: bool = False
+    health: Literal["ok", "warn", "critical", "unknown"] = "unknown"
+    guests_running: int = 0
+    guests_protected: int = 0
+    memory_mib: int = 0
+    memory_used_mib: int = 0
+    agent_version: str = ""
+    labels: dict[str, str] = {}
+
+
+class Host(HostRow):
+    """One host, whole."""
+
+    boot_id: str = ""
+    dead_boot: str = ""
+    addresses: dict[str, str] = {}
+    probed_addresses: list[str] = []
+    cpus: int = 0
+    cpu_model: str = ""
+    libvirt_version: str = ""
+    networks: list[str] = []
+    storage: list[str] = []
+    hook_reason: str = ""
+    hibernation_masked: bool = True
+    readings: list[Reading] = []
+    looks: list[Look] = []
+    power: list[DeviceSeen] = []
+    power_age_s: float | None = None
+    verdict: str = ""
+    fencing_now: FencingSeen | None = None
+    guests: list[str] = []
+    configured: bool = True
+
+
+class HostList(Document):
+    kind: Literal["hosts"] = "hosts"
+    items: list[HostRow]
+
+
+class HostDocument(Document):
+    kind: Literal["host"] = "host"
+    item: Host
+
+
+# ---- guests
+
+
+class PlaceSeen(Part):
+    """Somewhere it may be running."""
+
+    host: str
+    boot_id: str
+    generation: int
+
+
+class Sighting(Part):
+    """A host that has the domain, and in which state."""
+
+    host: str
+    state: str
+    heard_s: float | None = None
+
+
+class GuestRow(Part):
+    id: str
+    name: str
+    protected: bool
+    phase: str  # of an unprotected one: libvirt's word
+    desired: str = ""
+    host: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    heard_s: float | None = Field(default=None, description="seconds since its host was last heard")
+    priority: int = 0
+    memory_mib: int = 0
+    vcpus: int = 0
+    blockers: list[str] = []
+    may_run_on: list[PlaceSeen] = []
+    labels: dict[str, str] = {}
+
+
+class Guest(GuestRow):
+    """One guest, whole."""
+
+    generation: int = 0
+    definition: int = 0
+    definition_by: str = ""
+    digest: str = ""
+    seen: list[Sighting] = []
+    max_restarts: int = 0
+    max_relocations: int = 0
+    restarts: int = 0
+    relocations: int = 0
+    needs: dict[str, str] = {}
+    avoid: list[str] = []
+
+
+class GuestList(Document):
+    kind: Literal["guests"] = "guests"
+    items: list[GuestRow]
+
+
+class GuestDocument(Document):
+    kind: Literal["guest"] = "guest"
+    item: Guest
+
+
+# ---- status
+
+
+class AlertSeen(Part):
+    key: str
+    severity: str
+    what: str
+    why: str
+    todo: str
+    age_s: float
+
+
+class PauseSeen(Part):
+    reason: str
+    by: str
+    age_s: float
+
+
+class OperationRow(Part):
+    id: str
+    op: str  # "failover", "fence", …
+    subject: str
+    state: str
+    why: str = ""
+    asked_by: str = ""
+    opened_wall: float
+    age_s: float
+    duration_s: float
+    guests: dict[str, str] = {}
+    guest_names: dict[str, str] = {}
+
+
+class StepSeen(Part):
+    wall: float
+    after_s: float
+    text: str
+
+
+class Operation(OperationRow):
+    steps: list[StepSeen] = []
+
+
+class OperationList(Document):
+    kind: Literal["jobs"] = "jobs"
+    items: list[OperationRow]
+
+
+class OperationDocument(Document):
+    kind: Literal["job"] = "job"
+    item: Operation
+
+
+class Status(Document):
+    """The fleet at a glance."""
+
+    kind: Literal["status"] = "status"
+    cluster: str
+    healthy: bool
+    problems: list[str] = Field(description="why it is not healthy, a sentence each")
+    epoch: int
+    leader: str
+    revision: int
+    leader_time_s: float
+    wall: float
+    coordinator_version: str
+    settling_s: float = 0.0
+    pause: PauseSeen | None = None
+    restored: str = ""
+    hosts: list[HostRow] = []
+    guests_total: int = 0
+    guests_protected: int = 0
+    guests_running: int = Field(default=0, description="protected and running")
+    unsettled: list[GuestRow] = Field(
+        default=[], description="protected guests that are not where they should be"
+    )
+    operations: list[OperationRow] = []
+    alerts: list[AlertSeen] = []
+
+
+# ---- fencing
+
+
+class FenceRow(Part):
+    """One configured device. No secrets."""
+
+    host: str
+    level: int
+    device: str
+    agent: str
+    address: str = ""
+    proven: bool = False
+    proven_wall: float = 0.0
+    guid: str = ""
+    reason: str = ""
+
+
+class FenceList(Document):
+    kind: Literal["fence"] = "fence"
+    items: list[FenceRow]
+
+
+# ---- timeline
+
+
+class NoteSeen(Part):
+    key: str
+    wall: float
+    topic: str  # "host.suspect", "fence.off", …
+    text: str
+    host: str = ""
+    guest: str = ""
+    guest_name: str = ""
+    operation: str = ""
+    by: str = ""
+    proof: str = ""
+
+
+class NoteList(Document):
+    kind: Literal["events"] = "events"
+    items: list[NoteSeen]
+    next: str = Field(default="", description="give it as `after` to go on from here")
+
+
+# ---- doctor
+
+
+class Finding(Part):
+    level: Literal["ok", "info", "warning", "critical"]
+    check: str
+    subject: str = ""
+    what: str
+    why: str = ""
+    fix: str = ""
+
+
+class Findings(Document):
+    kind: Literal["findings"] = "findings"
+    items: list[Finding]
+    checked: list[str] = []
+
+
+# ---- asks
+
+
+class Body(BaseModel):
+    """What is sent in; unknown fields are refused, as they may have meant something."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: str = Field(default="", max_length=1000)
+
+
+class GuestsBody(Body):
+    guests: list[str] = Field(min_length=1, description="names or UUIDs")
+
+
+class ProtectBody(GuestsBody):
+    priority: int | None = None
+
+
+class StopBody(GuestsBody):
+    mode: Literal["shutdown", "destroy"] = "shutdown"
+
+
+class ConfirmDownBody(Body):
+    boot_id: str = Field(
+        default="", description="the boot that was seen to be down; empty: the one on record"
+    )
+
+
+class LabelBody(Body):
+    labels: dict[str, str | None] = Field(min_length=1, description="null removes")
+
+
+class JoinBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    csr: str = Field(max_length=16_384, description="certificate request, PEM")
+
+
+class Accepted(Document):
+    """An ask was accepted. Its work, if any, goes on as these operations."""
+
+    kind: Literal["accepted"] = "accepted"
+    message: str = ""
+    operations: list[str] = []
+
+
+class TokenDocument(Document):
+    kind: Literal["token"] = "token"
+    host: str
+    token: str
+
+
+class JoinedDocument(Document):
+    kind: Literal["joined"] = "joined"
+    host: str
+    cluster: str
+    certificate: str
+
+
+class Whoami(Document):
+    kind: Literal["whoami"] = "whoami"
+    cluster: str
+    role: str
+    name: str
+    coordinator_version: str
+    wall: float
+
+
+class ProblemDocument(Document):
+    """RFC 9457 (`application/problem+json`): what happened, why, what to type next."""
+
+    kind: Literal["problem"] = "problem"
+    type: str = "about:blank"
+    status: int
+    code: Literal["refused", "missing", "denied", "unknown", "invalid", "try-again", "failed"]
+    title: str = Field(description="what happened")
+    detail: str = Field(default="", description="why")
+    next: str = Field(default="", description="what to type next")
+    blockers: list[str] = Field(default=[], description="everything that stands against it")

@@ -1,0 +1,134 @@
+"""The agent's configuration file. Small on purpose: what the coordinator can tell an agent is not repeated here.
+
+Read with msgspec, not pydantic: every agent pays for its imports on every host.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from dr.cli.yamlfile import BadFile, Document, Problem, read
+
+DEFAULT_FILE = Path("/etc/dr/agent.yaml")
+DEFAULT_STATE_DIR = "/var/lib/dr/agent"
+
+KNOWN = {
+    "host": "the host's name in the cluster; it must be the one in its certificate",
+    "cluster": "the cluster's name",
+    "coordinators": "where the coordinator's agent link listens, as ADDRESS:PORT; tried in turn",
+    "state_dir": "what the agent must not forget: epoch, seals, its key and certificate",
+    "libvirt_uri": "which libvirt to use",
+    "log_level": "debug, info, warning or error",
+}
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An agent's configuration that can be used."""
+
+    host: str
+    cluster: str
+    coordinators: list[str]
+    state_dir: str = DEFAULT_STATE_DIR
+    libvirt_uri: str = "qemu:///system"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def pki_dir(self) -> Path:
+        return Path(self.state_dir) / "pki"
+
+
+def load(path: Path = DEFAULT_FILE) -> AgentConfig:
+    """Raises BadFile with everything that is wrong with it."""
+    return translate(read(path))
+
+
+def translate(document: Document) -> AgentConfig:
+    """Raises BadFile."""
+    data = document.data
+    if not isinstance(data, dict):
+        text = "must be a mapping of keys and values; `dr agent join` writes one"
+        raise BadFile(document.file, [Problem(0, "", text)])
+    problems = [*_unknown(document, data), *_wrong(document, data)]
+    if problems:
+        raise BadFile(document.file, problems)
+    return msgspec.convert(data, AgentConfig)
+
+
+def _unknown(document: Document, data: dict[str, object]) -> list[Problem]:
+    found = []
+    for key in data:
+        if key not in KNOWN:
+            nearest = difflib.get_close_matches(key, KNOWN, n=1)
+            hint = f"did you mean {nearest[0]}? " if nearest else ""
+            text = f"unknown key; {hint}Allowed: {', '.join(KNOWN)}"
+            found.append(Problem(document.line((key,)), key, text))
+    return found
+
+
+def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
+    found = []
+
+    def wrong(key: str, message: str) -> None:
+        found.append(Problem(document.line((key,)), key, f"{message} ({KNOWN[key]})"))
+
+    for key in ("host", "cluster", "coordinators"):
+        if key not in data:
+            wrong(key, "is required")
+    for key in ("host", "cluster", "state_dir", "libvirt_uri", "log_level"):
+        if key in data and not (isinstance(data[key], str) and data[key]):
+            wrong(key, "must be text")
+    folder = data.get("state_dir")
+    if isinstance(folder, str) and not folder.startswith("/"):
+        wrong("state_dir", f'must be a whole path that starts with /, not "{folder}"')
+    level = data.get("log_level", "info")
+    if isinstance(level, str) and level not in LEVELS:
+        wrong("log_level", f'must be one of {", ".join(LEVELS)}, not "{level}"')
+    addresses = data.get("coordinators", ["127.0.0.1:1"])
+    if not isinstance(addresses, list) or not addresses:
+        wrong("coordinators", "must be a list with at least one address")
+    else:
+        for address in addresses:
+            if not isinstance(address, str) or not _endpoint(address):
+                wrong("coordinators", f'must be ADDRESS:PORT, not "{address}"')
+    return found
+
+
+def _endpoint(text: str) -> bool:
+    match = re.fullmatch(r"(?:\[[0-9a-fA-F:.%a-z]+\]|[^:\s/\[\]]+):(\d{1,5})", text)
+    return match is not None and 0 < int(match[1]) < 65536
+
+
+STARTER = """\
+# The dr agent of this host; written by `dr agent join`. Apply changes with: systemctl restart dr-agent
+
+# The host's name in the cluster, as in its certificate.
+host: {host}
+cluster: {cluster}
+
+# Where the coordinator's agent link listens; tried in turn.
+coordinators: [{coordinators}]
+
+# Epoch, seals, certificate: what the agent must not forget.
+state_dir: {state_dir}
+
+# log_level: info                  # debug, info, warning, error
+"""
+
+
+def starter(config: AgentConfig) -> str:
+    """The file that `dr agent join` writes."""
+    text = STARTER.format(
+        host=config.host,
+        cluster=config.cluster,
+        coordinators=", ".join(f'"{each}"' for each in config.coordinators),
+        state_dir=config.state_dir,
+    )
+    if config.libvirt_uri != "qemu:///system":
+        text += f"libvirt_uri: {config.libvirt_uri}\n"
+    return text

@@ -1,0 +1,98 @@
+"""`dr agent`: reads its file, chooses the adapters, runs until told to stop. Nothing heavy is imported on this path.
+
+Not here: joining (`dr.cli.join`), what an agent does (`dr.agent`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from dr.cli import agent_config
+from dr.cli.failure import Exit, Failure
+from dr.cli.yamlfile import BadFile
+
+log = logging.getLogger("dr.agent")
+
+
+def main(arguments: list[str]) -> int:
+    """Raises Failure."""
+    parser = argparse.ArgumentParser(prog="dr agent run", description="Run this host's agent (dr-agent.service).")
+    parser.add_argument("--config", type=Path, default=agent_config.DEFAULT_FILE, help="its file (%(default)s)")
+    parser.add_argument("--log-level", choices=agent_config.LEVELS, help="instead of the file's log_level")
+    options = parser.parse_args(arguments)
+    try:
+        config = agent_config.load(options.config)
+    except BadFile as error:
+        raise Failure(
+            "The agent's configuration cannot be used.",
+            blockers=[problem.text(error.file) for problem in error.problems],
+            todo=f"dr config check {options.config}; or, on a new host: dr agent join",
+            code=Exit.BAD_CONFIG,
+        ) from None
+    _log(options.log_level or config.log_level)
+    _check_identity(config)
+    return asyncio.run(_run(config))
+
+
+def _log(level: str) -> None:
+    """One event a line on stderr; under systemd the journal adds the time."""
+    import os
+
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format=f"{stamp}%(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _check_identity(config: agent_config.AgentConfig) -> None:
+    """The file and the certificate must mean the same host: the coordinator goes by the certificate."""
+    from dr.adapters.pki.credentials import identity_in, read_credentials
+    from dr.adapters.pki.identity import PkiError, Role
+
+    todo = f"on the coordinator: dr cluster token {config.host}; here: dr agent join"
+    try:
+        own = identity_in(read_credentials(config.pki_dir).certificate)
+    except PkiError as error:
+        raise Failure("This host has no usable certificate.", why=str(error), todo=todo, code=Exit.BAD_CONFIG) from None
+    if (own.role, own.name, own.cluster) != (Role.AGENT, config.host, config.cluster):
+        why = f"it is for {own.role} {own.name} of cluster {own.cluster}, the file says {config.host} of {config.cluster}"
+        raise Failure("The certificate is not this host's.", why=why, todo=todo, code=Exit.BAD_CONFIG)
+
+
+async def _run(config: agent_config.AgentConfig) -> int:
+    from dr.adapters import systemd
+    from dr.adapters.health import LinuxHealth
+    from dr.adapters.libvirt.gate import LibvirtGate
+    from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
+    from dr.adapters.link.client import LinkDialler
+    from dr.adapters.probe import NetProber
+    from dr.adapters.store.memory import FileMemory
+    from dr.agent.process import Agent
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: the agent's file is read at its start only"))
+    hypervisor = LibvirtHypervisor(config.libvirt_uri)
+    agent = Agent(
+        config.host,
+        config.cluster,
+        dialler=LinkDialler(config.coordinators, config.pki_dir),
+        hypervisor=hypervisor,
+        gate=LibvirtGate(),
+        memory=FileMemory(Path(config.state_dir) / "memory.json"),
+        host_health=LinuxHealth(),
+        prober=NetProber(),
+        notify=systemd.notify,
+    )
+    try:
+        await agent.run(stop)
+    finally:
+        await hypervisor.close()
+    return Exit.OK

@@ -1,0 +1,131 @@
+"""Requests to the coordinator's API, and what its errors mean for an exit code.
+
+A request that changes something is sent once: when its answer is lost the outcome is unknown, and says so.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from dr.adapters.pki.credentials import client_context
+from dr.adapters.pki.identity import PkiError
+from dr.api.schema import ProblemDocument
+from dr.cli import credentials
+from dr.cli.failure import Exit, Failure
+
+CONNECT_S = 3.0
+READ_S = 60.0
+CODES = {
+    "refused": Exit.REFUSED,
+    "missing": Exit.MISSING,
+    "denied": Exit.DENIED,
+    "unknown": Exit.UNKNOWN,
+    "invalid": Exit.BAD_DATA,
+    "try-again": Exit.TRY_AGAIN,
+    "failed": Exit.FAILED,
+}
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Api:
+    """One coordinator, at the first of its addresses that answers."""
+
+    def __init__(self, urls: tuple[str, ...], context: ssl.SSLContext) -> None:
+        self._urls = list(urls)
+        timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
+        self._http = httpx.Client(verify=context, timeout=timeout, trust_env=False)
+
+    def get(self, path: str, shape: type[T], **query: str | float) -> T:
+        """Raises Failure."""
+        params = {key: value for key, value in query.items() if value not in ("", None)}
+        return _read(self._send("GET", path, params=params), shape)
+
+    def post(self, path: str, shape: type[T], body: Mapping[str, Any] | BaseModel | None = None) -> T:
+        """Raises Failure."""
+        content = body.model_dump() if isinstance(body, BaseModel) else dict(body or {})
+        return _read(self._send("POST", path, json=content), shape)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        tried = []
+        for url in list(self._urls):
+            try:
+                response = self._http.request(method, url + path, **options)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                tried.append(f"{url}: {_why(error)}")
+                continue
+            except httpx.TransportError as error:
+                raise _lost(method, url, error) from None
+            self._urls.sort(key=lambda each: each != url)  # the one that answers goes first from now on
+            return response
+        raise Failure(
+            "The coordinator cannot be reached.",
+            why="; ".join(tried),
+            todo="on its machine: systemctl status dr-coordinator",
+            code=Exit.UNREACHABLE,
+        )
+
+
+def connect() -> Api:
+    """With the administrator's credential. Raises Failure."""
+    client = credentials.load()
+    try:
+        return Api(client.urls, client_context(client.credentials))
+    except PkiError as error:
+        raise Failure("The administrator's credential cannot be used.", why=str(error), code=Exit.BAD_CONFIG) from None
+
+
+def _read(response: httpx.Response, shape: type[T]) -> T:
+    if response.status_code >= 400:
+        raise _failure(response)
+    try:
+        return shape.model_validate_json(response.content)
+    except ValidationError as error:
+        why = f"{error.error_count()} fields do not fit; the coordinator may be of another version"
+        raise Failure("The coordinator's answer cannot be read.", why=why, code=Exit.BAD_DATA) from None
+
+
+def _failure(response: httpx.Response) -> Failure:
+    try:
+        problem = ProblemDocument.model_validate_json(response.content)
+    except ValidationError:
+        return Failure(f"The coordinator answered {response.status_code}.", why=response.text[:200])
+    return Failure(
+        problem.title,
+        why=problem.detail,
+        todo=problem.next,
+        code=CODES.get(problem.code, Exit.FAILED),
+        blockers=problem.blockers,
+    )
+
+
+def _lost(method: str, url: str, error: httpx.TransportError) -> Failure:
+    """The connection stood and broke. A TLS 1.3 server refuses a certificate only after the handshake, so that ends here too."""
+    why = _why(error)
+    if "ALERT" in why.upper() and "CERTIFICATE" in why.upper():
+        todo = "use a credential of this cluster, see --client-dir"
+        return Failure("The coordinator refused this credential.", why=f"{url}: {why}", todo=todo, code=Exit.DENIED)
+    if method == "GET":
+        return Failure("The coordinator did not answer.", why=f"{url}: {why}", code=Exit.UNREACHABLE)
+    return Failure(
+        "The request was sent and its answer was lost: whether it was decided is unknown.",
+        why=f"{url}: {why}",
+        todo="see what became of it: dr events",
+        code=Exit.UNKNOWN,
+    )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no answer within {CONNECT_S:g} s"
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer within {READ_S:g} s"
+    text = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"its certificate is not of this cluster, or not for this address ({text.rpartition(': ')[2]})"
+    return text.replace("[Errno ", "[errno ")

@@ -1,0 +1,126 @@
+"""The documented configuration that `dr cluster init` writes. Figures shown are the defaults of `dr.model.policy`."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import msgspec
+
+from dr.model.base import Record
+from dr.model.policy import GuestPolicy, Limits, Timers
+
+NOTES = {
+    "heartbeat_s": "how often each agent says that it lives",
+    "late_floor_s": "silence shorter than this is never late; at least two heartbeats",
+    "late_ceiling_s": "silence longer than this is late, whatever the link's jitter",
+    "jitter_factor": "late = two heartbeats + this x the link's measured deviation",
+    "settle_s": "after a start of the coordinator, unheard is not late",
+    "gap_s": "a stall of the coordinator itself that makes it doubt itself first",
+    "probe_s": "a witness that was asked to look has this long",
+    "probe_every_s": "how often a host that is down is looked at again",
+    "fence_s": "one fencing level, all devices, status read before and after",
+    "fence_retry_s": "after a failed fencing; doubles up to fence_retry_max_s",
+    "start_s": "a start without an answer after this is `unknown`, and is asked about",
+    "stop_s": "a clean shutdown may take this long",
+    "restart_backoff_s": "doubles with each restart of a guest in place",
+    "recovery_retry_s": "a guest that fitted nowhere is tried again this often",
+    "starts_per_host": "guests that start at once on one host",
+    "fence_attempts_per_level": "before the next level is tried",
+    "fences_per_window": "a host fenced more often within fence_window_s is quarantined",
+    "brake_window_s": "hosts lost within this count together: more than half = hold, ask a person",
+    "memory_reserve_mib": "kept free on every host",
+    "definitions_kept": "versions of each guest's definition",
+    "priority": "higher starts first",
+    "max_restarts": "in place, within restart_window_s; then it is moved",
+    "max_relocations": "within restart_window_s; then a person decides",
+}
+
+TEMPLATE = """\
+# The dr coordinator. Check it with `dr config check`; apply with `systemctl reload dr-coordinator`.
+# Every key is shown; what is commented out shows its default.
+
+cluster: {cluster}
+state_dir: {state_dir}
+
+# Under which agents and administrators reach this machine. Each must be in its certificate
+# (`dr cluster init --renew --address ...` makes a new one).
+addresses: [{addresses}]
+
+listen:
+  agents: "{agents}"
+  api: "{api}"
+
+# log:
+#   level: info            # debug, info, warning, error
+#   format: auto           # auto: for people on a terminal, JSON lines elsewhere
+
+# false: nothing is fenced by itself; a failed host's guests then wait for a person.
+# auto_fence: true
+
+# The KVM hosts: how each is switched off for sure, when its guests must move. A host joins with
+# `dr cluster token HOST` here and `dr agent join` there; it need not be listed to join, but without
+# fencing its guests stay down until `dr host confirm-down`.
+hosts: {{}}
+#   kvm1:
+#     addresses: [10.0.0.1, 10.1.0.1]     # where others look for it; default: what its agent reports
+#     coordinator_here: false             # true: the coordinator runs on it, and never fences it
+#     power_on_after_fence: true
+#     memory_reserve_mib: 2048            # instead of limits.memory_reserve_mib
+#     labels: {{rack: a}}
+#     fencing:                            # levels, tried in order
+#       - agent: fence_ipmilan            # a level with one device
+#         parameters:
+#           ip: 10.9.0.1
+#           username: dr
+#           password_file: /etc/dr/secrets/kvm1-bmc
+#           lanplus: true
+#       - devices:                        # a level of which all devices must be off: redundant power
+#           - name: pdu-a
+#             agent: fence_apc_snmp
+#             parameters: {{ip: 10.9.0.101, plug: "7"}}
+#           - name: pdu-b
+#             agent: fence_apc_snmp
+#             parameters: {{ip: 10.9.0.102, plug: "7"}}
+
+# Whom to tell. A command gets the alert as JSON on stdin, a webhook as a POST. Try it: dr notify test
+notify: []
+#   - name: mail
+#     command: [/usr/local/sbin/dr-mail, ops@example.org]
+#   - name: chat
+#     webhook: https://chat.example.org/hooks/XXXX
+
+# Defaults for protected guests.
+# guests:
+{guests}
+
+# All in seconds.
+# timers:
+{timers}
+
+# limits:
+{limits}
+"""
+
+
+def starter(*, cluster: str, state_dir: str, addresses: tuple[str, ...], agents: str, api: str) -> str:
+    """The whole file."""
+    return TEMPLATE.format(
+        cluster=cluster,
+        state_dir=state_dir,
+        addresses=", ".join(f'"{each}"' if ":" in each else each for each in addresses),
+        agents=agents,
+        api=api,
+        guests=_lines(GuestPolicy()),
+        timers=_lines(Timers()),
+        limits=_lines(Limits()),
+    )
+
+
+def _lines(record: Record) -> str:
+    values: dict[str, Any] = msgspec.structs.asdict(typing.cast(Any, record))
+    lines = []
+    for name, value in values.items():
+        setting = f"#   {name}: {value}"
+        lines.append(f"{setting:<38}# {NOTES[name]}" if name in NOTES else setting)
+    return "\n".join(lines)

@@ -1,0 +1,357 @@
+"""The one way in: `decide(state, event, now)`.
+
+It reads the state, changes nothing, and returns a `Draft`: durable changes, volatile evidence and effects.
+Whoever runs it writes `draft.changes()` in one guarded transaction, then calls `state.apply(draft)`, then
+runs `draft.decision().effects`. Simulation, replay, drills and the real coordinator all do just that.
+"""
+
+from __future__ import annotations
+
+from dr.core import fencing, guests, looks, members, operator
+from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
+from dr.core.state import Draft, Pending, State
+from dr.core.tables import HostEvent, move_host
+from dr.model.base import HostName, changed
+from dr.model.commands import Answer, Outcome
+from dr.model.events import (
+    Answered,
+    Connected,
+    Disconnected,
+    Event,
+    FenceEnded,
+    Heard,
+    LookEnded,
+    PowerOnEnded,
+    PowerSeen,
+    Reconfigured,
+    Reported,
+    Started,
+    Tick,
+)
+from dr.model.evidence import Proof, ProofKind
+from dr.model.records import Cluster, Condition, HostPhase, HostRecord
+
+LOOK_S = 0.5  # window of a look: three echoes in it, the last late enough to catch a host that was frozen for a second
+OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often
+GOODBYE_GRACE_S = 30.0  # an agent that said goodbye (upgrade, restart) is not reported as lost for this long
+
+
+class StoreElsewhere(Exception):
+    """The store is bound to another machine; the text says what to do."""
+
+
+def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  # one case for each event
+    """One decision. Raises StoreElsewhere for a `Started` on a store that belongs to another machine."""
+    draft = Draft(state, now)
+    match event:
+        case Heard():
+            if not _heard(draft, event):
+                return draft
+        case Tick():
+            _tick(draft, event)
+        case Started():
+            _started(draft, event)
+            return draft
+        case Connected():
+            members.connected(draft, event)
+        case Disconnected():
+            members.disconnected(draft, event)
+        case Reported():
+            members.reported(draft, event)
+            _observe(draft, event.host)
+        case Answered():
+            _answered(draft, event)
+        case PowerSeen():
+            if draft.pending_of(event.effect) is not None:
+                draft.forget(event.effect)
+                looks.power_answered(draft, event.host, event.reports)
+                _judge_if_complete(draft, event.host)
+        case LookEnded():
+            if draft.pending_of(event.effect) is not None:
+                draft.forget(event.effect)
+                looks.look_answered(draft, event.host, event.answered)
+                _judge_if_complete(draft, event.host)
+        case FenceEnded():
+            _fence_ended(draft, event)
+        case PowerOnEnded():
+            _power_on_ended(draft, event)
+        case Reconfigured():
+            draft.settings = event.settings
+            draft.note("config", "a new configuration is in force")
+        case _:
+            operator.asked(draft, event)
+    _settle(draft)
+    return draft
+
+
+def _started(draft: Draft, event: Started) -> None:
+    """A new term: new epoch, nothing heard yet, fencings that were cut short are judged anew."""
+    cluster = draft.cluster
+    if not cluster.id:
+        cluster = Cluster(id=event.cluster, machine=event.machine)
+    if cluster.machine != event.machine:
+        raise StoreElsewhere(
+            f"this store belongs to machine {cluster.machine}, and this is {event.machine}: a copied store may be "
+            "older than the world. Prove the old coordinator off, then dr cluster restore"
+        )
+    draft.cluster = changed(cluster, epoch=cluster.epoch + 1, leader_id=event.leader_id)
+    draft.started_at = draft.now
+    draft.own_boot = event.boot_id
+    draft.quiet_until = draft.now + draft.config.timers.settle_s
+    draft.note("coordinator.started", f"coordinator {event.leader_id} leads epoch {draft.cluster.epoch}")
+    for host in draft.hosts():
+        if host.phase is HostPhase.FENCING:
+            test = host.fencing.test if host.fencing else ""
+            move_host(
+                draft, host, HostEvent.DOUBTED, "the coordinator restarted during its fencing", fencing=None
+            )
+            if test:
+                fencing.fail_test(draft, host, test, "the coordinator restarted in the middle of it")
+        elif host.fencing is not None and host.fencing.test:
+            fencing.fail_test(draft, host, host.fencing.test, "the coordinator restarted in the middle of it")
+            draft.put_host(changed(host, fencing=None, power_on=True))
+
+
+def _heard(draft: Draft, event: Heard) -> bool:
+    """True when more than this host's own evidence may have changed."""
+    before = draft.view(event.host)
+    members.heard(draft, event)
+    if before.acked_epoch == draft.view(event.host).acked_epoch:
+        return bool(draft.changes())
+    _observe(draft, event.host)
+    return True
+
+
+def _tick(draft: Draft, event: Tick) -> None:
+    timers = draft.config.timers
+    if event.lag_s > timers.gap_s:
+        draft.quiet_until = draft.now + timers.settle_s
+        draft.note(
+            "coordinator.gap",
+            f"the coordinator itself stood still for {event.lag_s:.1f} s: unheard is not late for {timers.settle_s} s",
+        )
+    _expire(draft)
+    for host in draft.hosts():
+        _watch(draft, host)
+        view = draft.view(host.name)
+        if view.session and draft.now - view.observed_at >= OBSERVE_EVERY_S:
+            _observe(draft, host.name)
+
+
+def _observe(draft: Draft, name: HostName) -> None:
+    host = draft.host(name)
+    if host is not None:
+        guests.observe(draft, host)
+        draft.put_view(name, observed_at=draft.now)
+
+
+# ---- detection
+
+
+def _watch(draft: Draft, host: HostRecord) -> None:
+    """Silence of one host: suspect, look, judge."""
+    timers = draft.config.timers
+    view = draft.view(host.name)
+    if host.phase in (HostPhase.ONLINE, HostPhase.RETURNING):
+        if not is_late(draft, host):
+            return
+        excused = bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S
+        if host.phase is HostPhase.ONLINE and (excused or Condition.AGENT_LOST in host.conditions):
+            _look_again(draft, host, timers.probe_every_s)
+            return
+        silent = (
+            f"not heard for {draft.now - view.heard:.2f} s" if view.heard else "not heard since the start"
+        )
+        move_host(draft, host, HostEvent.LATE, silent)
+        looks.begin_round(draft, host, LOOK_S)
+        return
+    if host.phase is HostPhase.SUSPECT and draft.now >= draft.quiet_until:
+        _look_again(draft, host, timers.probe_every_s)
+
+
+def _look_again(draft: Draft, host: HostRecord, every_s: float) -> None:
+    view = draft.view(host.name)
+    if view.round_at > view.judged_at:
+        _judge_if_complete(draft, host.name)
+    elif draft.now - view.round_at >= every_s:
+        looks.begin_round(draft, host, LOOK_S)
+
+
+def _judge_if_complete(draft: Draft, name: HostName) -> None:
+    host, view = draft.host(name), draft.view(name)
+    if host is None or draft.now < draft.quiet_until or view.round_at <= view.judged_at:
+        return
+    if host.phase in (HostPhase.ONLINE, HostPhase.SUSPECT) and looks.complete(draft, name):
+        draft.put_view(name, judged_at=view.round_at)
+        if is_late(draft, host):
+            _judge(draft, host)
+
+
+def _judge(draft: Draft, host: HostRecord) -> None:
+    """A round is complete: what does the evidence say, and what follows?"""
+    verdict, meaning = VERDICTS[False, peers_say(draft.view(host.name)), power_says(draft, host)]
+    evidence = looks.in_words(draft, host.name)
+    draft.put_view(host.name, verdict=f"{verdict}: {meaning} ({evidence})")
+    if verdict is Verdict.AGENT_LOST:
+        _agent_lost(draft, host, f"{meaning} ({evidence})")
+        return
+    if host.phase is HostPhase.ONLINE:
+        host = move_host(draft, host, HostEvent.LATE, f"{meaning} ({evidence})")
+    if verdict is Verdict.DEAD:
+        _dead_already(draft, host, f"{meaning} ({evidence})")
+    elif verdict is Verdict.HOLD:
+        _hold(draft, host, [meaning], evidence)
+    elif why := fencing.why_not_fence(draft, host):
+        _hold(draft, host, why, f"{meaning} ({evidence})")
+    else:
+        draft.clear_alert(f"host/{host.name}/held")
+        host = fencing.condemn(draft, host, f"{meaning} ({evidence})")
+        fencing.step(draft, host)
+
+
+def _dead_already(draft: Draft, host: HostRecord, text: str) -> None:
+    proof = Proof(kind=ProofKind.POWER, host=host.name, boot_id=host.boot_id, text=text)
+    fencing.dead(draft, host, proof, fenced=False)
+
+
+def _agent_lost(draft: Draft, host: HostRecord, text: str) -> None:
+    view = draft.view(host.name)
+    if bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S:
+        return
+    draft.clear_alert(f"host/{host.name}/held")
+    if Condition.AGENT_LOST in host.conditions and host.phase is HostPhase.ONLINE:
+        return
+    conditions = host.conditions | {Condition.AGENT_LOST}
+    if host.phase is HostPhase.ONLINE:
+        draft.put_host(changed(host, conditions=conditions))
+        draft.note("host.agent_lost", f"{host.name}: {text}", host=host.name)
+    else:
+        move_host(draft, host, HostEvent.ANSWERS, text, conditions=conditions)
+    draft.alert(
+        f"host/{host.name}/agent-lost",
+        f"the agent of {host.name} is lost; the host lives, nothing is fenced, its guests keep running",
+        text,
+        f"on {host.name}: systemctl status dr-agent, and check its management network",
+    )
+
+
+def _hold(draft: Draft, host: HostRecord, why: list[str], evidence: str) -> None:
+    """Looks dead, and yet nothing is done: say so, with what would unblock it."""
+    text = "; ".join(why)
+    if host.reason != f"held: {text}":
+        draft.put_host(changed(host, reason=f"held: {text}"))
+        draft.note("host.held", f"{host.name}: not fenced: {text} ({evidence})", host=host.name)
+    held = [guest.name for g in draft.guests_at(host.name) if (guest := draft.guest(g)) is not None]
+    names = f"; {', '.join(held)} stay where they were" if held else ""
+    draft.alert(
+        f"host/{host.name}/held",
+        f"{host.name} is silent and is not fenced{names}",
+        f"{text} ({evidence})",
+        f"if it is off for sure: dr host confirm-down {host.name}; if it lives: repair its network or agent",
+        severity="critical",
+    )
+
+
+# ---- results
+
+
+def _answered(draft: Draft, event: Answered) -> None:
+    pending = draft.pending_of(event.effect)
+    if pending is None or draft.view(event.host).session != event.session:
+        return
+    draft.forget(event.effect)
+    host = draft.require_host(event.host)
+    answer: Answer = event.answer
+    guest = draft.guest(pending.guest) if pending.guest else None
+    match pending.kind:
+        case "probe":
+            looks.probe_answered(draft, event.host, pending.detail, answer)
+            _judge_if_complete(draft, pending.detail)
+        case "protect":
+            if answer.outcome is Outcome.DONE:
+                members.list_acknowledged(draft, host, answer)
+        case "testify":
+            guests.testified(draft, host, answer.testimony)
+        case "describe":
+            if guest is not None:
+                guests.described(draft, guest, host, answer)
+        case "start":
+            if guest is not None:
+                guests.start_ended(draft, guest, host, pending, answer)
+        case "stop":
+            if guest is not None:
+                guests.stop_ended(draft, guest, host, answer)
+        case "clean":
+            _cleaned(draft, host, pending, answer)
+        case _:
+            raise AssertionError(f"no agent answers a {pending.kind}")
+
+
+def _cleaned(draft: Draft, host: HostRecord, pending: Pending, answer: Answer) -> None:
+    guest = draft.guest(pending.guest)
+    name = guest.name if guest else pending.guest
+    view = draft.view(host.name)
+    if answer.outcome is Outcome.DONE:
+        left = {key: facts for key, facts in view.guests.items() if key != pending.guest}
+        draft.put_view(host.name, guests=left)
+        draft.note(
+            "host.cleaned", f"{host.name}: {name} archived and undefined ({answer.reason})", host=host.name
+        )
+    else:
+        draft.note("host.clean_failed", f"{host.name}: {name} not cleaned: {answer.reason}", host=host.name)
+    guests.testified(draft, host, answer.testimony)
+
+
+def _fence_ended(draft: Draft, event: FenceEnded) -> None:
+    if draft.pending_of(event.effect) is None:
+        return
+    draft.forget(event.effect)
+    host = draft.host(event.host)
+    if host is not None:
+        fencing.ended(draft, host, event.report)
+
+
+def _power_on_ended(draft: Draft, event: PowerOnEnded) -> None:
+    if draft.pending_of(event.effect) is None:
+        return
+    draft.forget(event.effect)
+    host = draft.host(event.host)
+    if host is None or event.ok:
+        return
+    draft.note("fence.on_failed", f"{event.host}: could not be switched on: {event.reason}", host=event.host)
+    if host.fencing is not None and host.fencing.test:
+        fencing.fail_test(
+            draft, host, host.fencing.test, f"it could not be switched on again: {event.reason}"
+        )
+        draft.put_host(changed(host, fencing=None))
+
+
+def _expire(draft: Draft) -> None:
+    """Effects whose answer did not come in time. Their outcome is unknown, never guessed."""
+    for key, pending in list(draft.pendings()):
+        if draft.now < pending.deadline:
+            continue
+        draft.forget(key)
+        guest = draft.guest(pending.guest) if pending.guest else None
+        if pending.kind == "start" and guest is not None:
+            guests.start_unanswered(draft, guest, pending.host, "no answer in time")
+        elif pending.kind in ("probe", "look", "power"):
+            _judge_if_complete(draft, pending.detail)
+
+
+# ---- what follows from everything
+
+
+def _settle(draft: Draft) -> None:
+    """Carry on whatever can be carried on now: hosts, then guests, then starts, then operations."""
+    for name in draft.host_names():
+        host = draft.require_host(name)
+        fencing.step(draft, host)
+        members.step(draft, draft.require_host(name))
+        fencing.maybe_power_on(draft, draft.require_host(name))
+    for guest in draft.unsettled():
+        current = draft.guest(guest.id)
+        if current is not None:
+            guests.step(draft, current)
+    guests.place_waiting(draft)
+    operator.close_finished(draft)

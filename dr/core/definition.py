@@ -1,0 +1,68 @@
+"""What a guest's definition asks of a host, and what would stop it from starting elsewhere. Pure: XML in, facts out."""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from dr.model.facts import Definition, Needs
+
+_UNITS_KIB = {
+    "b": 1 / 1024,
+    "bytes": 1 / 1024,
+    "KB": 1000 / 1024,
+    "k": 1,
+    "KiB": 1,
+    "MB": 1000**2 / 1024,
+    "M": 1024,
+}
+_UNITS_KIB |= {
+    "MiB": 1024,
+    "GB": 1000**3 / 1024,
+    "G": 1024**2,
+    "GiB": 1024**2,
+    "TB": 1000**4 / 1024,
+    "T": 1024**3,
+}
+_UNITS_KIB |= {"TiB": 1024**3}
+
+
+def needs_of(definition: Definition) -> tuple[Needs, tuple[str, ...]]:
+    """(needs, blockers): each blocker a sentence why this guest could not be started on another host.
+
+    What only its host can know (local storage, backing files, NVRAM) arrives in `definition.blockers`.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    try:
+        root = etree.fromstring(definition.xml.encode(), parser)
+    except etree.XMLSyntaxError as error:
+        return Needs(), (*definition.blockers, f"Its definition is not readable XML: {error}.")
+    os_type = root.find("os/type")
+    cpu_model = ""
+    cpu = root.find("cpu")
+    if cpu is not None and cpu.get("mode", "custom") == "custom":
+        cpu_model = (cpu.findtext("model") or "").strip()
+    networks = []
+    for interface in root.iterfind("devices/interface"):
+        source = interface.find("source")
+        kind = interface.get("type", "")
+        if source is not None and kind in ("bridge", "network"):
+            networks.append(f"{kind}:{source.get(kind, '')}")
+    memory = root.find("memory")
+    needs = Needs(
+        arch=os_type.get("arch", "x86_64") if os_type is not None else "x86_64",
+        domain_type=root.get("type", "kvm"),
+        machine=os_type.get("machine", "") if os_type is not None else "",
+        memory_mib=_memory_mib(memory),
+        vcpus=int((root.findtext("vcpu") or "1").strip()),
+        cpu_model=cpu_model,
+        networks=tuple(sorted(set(networks))),
+        storage=tuple(sorted(set(definition.storage))),
+    )
+    return needs, definition.blockers
+
+
+def _memory_mib(element: etree._Element | None) -> int:
+    if element is None or not element.text:
+        return 0
+    kib = int(element.text.strip()) * _UNITS_KIB.get(element.get("unit", "KiB"), 1)
+    return -(-int(kib) // 1024)

@@ -1,0 +1,121 @@
+"""Looking at a host whose link is silent: which witnesses, what they said, when the round is complete.
+
+A round asks up to three online peers to probe every address of the host, lets the coordinator probe it too
+(which can show life, never death), and reads its fence devices. All in parallel, none changes anything.
+"""
+
+from __future__ import annotations
+
+from dr.core.detector import Peers, peers_say
+from dr.core.state import Draft, LookSeen, Pending
+from dr.model.base import HostName
+from dr.model.commands import Answer, Probe
+from dr.model.effects import Look, ReadPower, Send
+from dr.model.evidence import PowerReport
+from dr.model.records import HostPhase, HostRecord
+
+WITNESSES_MAX = 3
+
+
+def addresses_of(draft: Draft, host: HostRecord) -> tuple[str, ...]:
+    """Where the host can be looked for: the configured addresses, else all that its agent reported."""
+    configured = draft.policy(host.name).addresses
+    return configured or tuple(sorted(set(host.facts.addresses.values())))
+
+
+def witnesses(draft: Draft, host: HostRecord) -> list[HostRecord]:
+    """Peers that may testify about this host: online and heard lately themselves; the freshest first."""
+    fresh_s = 3 * draft.config.timers.heartbeat_s
+    live = [
+        peer
+        for peer in draft.hosts()
+        if peer.name != host.name
+        and peer.phase in (HostPhase.ONLINE, HostPhase.RETURNING)
+        and draft.view(peer.name).session
+        and draft.view(peer.name).acked_epoch == draft.cluster.epoch
+        and draft.now - draft.view(peer.name).heard <= fresh_s
+    ]
+    live.sort(key=lambda peer: (-draft.view(peer.name).heard, peer.name))
+    return live[:WITNESSES_MAX]
+
+
+def begin_round(draft: Draft, host: HostRecord, window_s: float, *, power: bool = True) -> None:
+    """Ask everyone; answers come back as events and end in `complete`."""
+    timers = draft.config.timers
+    addresses = addresses_of(draft, host)
+    looks: dict[HostName, LookSeen] = {}
+    for key, pending in list(draft.pendings()):  # answers to an earlier round say nothing about this one
+        if pending.kind in ("probe", "look", "power") and pending.detail == host.name:
+            draft.forget(key)
+    deadline = draft.now + max(timers.probe_s, 2 * window_s)
+    for peer in witnesses(draft, host) if addresses else []:
+        key = draft.next_id("probe")
+        looks[peer.name] = LookSeen(witness=peer.name, asked=draft.now)
+        draft.wait_for(
+            key, Pending(kind="probe", host=peer.name, at=draft.now, deadline=deadline, detail=host.name)
+        )
+        body = Probe(target=host.name, addresses=addresses, window_s=window_s)
+        draft.effect(Send(id=key, host=peer.name, session=draft.view(peer.name).session, body=body))
+    if addresses:
+        key = draft.next_id("look")
+        looks[""] = LookSeen(witness="", asked=draft.now)
+        draft.wait_for(key, Pending(kind="look", host="", at=draft.now, deadline=deadline, detail=host.name))
+        draft.effect(Look(id=key, host=host.name, addresses=addresses, window_s=window_s))
+    levels = draft.policy(host.name).fencing
+    if power and levels:
+        key = draft.next_id("power")
+        draft.wait_for(
+            key, Pending(kind="power", host=host.name, at=draft.now, deadline=deadline, detail=host.name)
+        )
+        draft.effect(ReadPower(id=key, host=host.name, levels=levels))
+    draft.put_view(host.name, round_at=draft.now, looks=looks)
+
+
+def in_round(draft: Draft, host: HostName) -> bool:
+    """Whether answers are still out."""
+    return any(
+        pending.kind in ("probe", "look", "power") and pending.detail == host and draft.now < pending.deadline
+        for _, pending in draft.pendings()
+    )
+
+
+def complete(draft: Draft, host: HostName) -> bool:
+    """Whether the round can be judged: somebody heard the host, or everyone answered or ran out of time."""
+    return peers_say(draft.view(host)) is Peers.ANSWERS or not in_round(draft, host)
+
+
+def probe_answered(draft: Draft, witness: HostName, target: HostName, answer: Answer) -> None:
+    """A witness ended its probe."""
+    _saw(draft, witness, target, answer.answered)
+
+
+def look_answered(draft: Draft, target: HostName, answered: dict[str, bool]) -> None:
+    """The coordinator's own probe ended."""
+    _saw(draft, "", target, answered)
+
+
+def _saw(draft: Draft, witness: HostName, target: HostName, answered: dict[str, bool]) -> None:
+    view = draft.view(target)
+    look = view.looks.get(witness)
+    if look is None or not answered:  # an empty answer is a probe that could not be made: it says nothing
+        return
+    seen = LookSeen(witness=witness, asked=look.asked, ended=draft.now, answered=any(answered.values()))
+    draft.put_view(target, looks=view.looks | {witness: seen})
+
+
+def power_answered(draft: Draft, host: HostName, reports: tuple[PowerReport, ...]) -> None:
+    """Fence devices were read."""
+    draft.put_view(host, power=reports, power_at=draft.now)
+
+
+def in_words(draft: Draft, host: HostName) -> str:
+    """The evidence of the present round, for people."""
+    view = draft.view(host)
+    parts = [f"agent link silent for {draft.now - view.heard:.1f} s" if view.heard else "agent not heard yet"]
+    for name, look in sorted(view.looks.items()):
+        who = name or "coordinator"
+        said = {True: "hears it", False: "hears nothing", None: "gave no answer"}[look.answered]
+        parts.append(f"{who} {said}")
+    for report in view.power:
+        parts += [f"{reading.device} says {reading.power}" for reading in report.readings]
+    return ", ".join(parts)

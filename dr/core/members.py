@@ -1,0 +1,438 @@
+"""Hosts as members: hello, epoch, the protected list, inventories, coming back, conditions.
+
+A host counts as online only after it has acknowledged this leader's epoch and the protected list, has
+testified for every guest that might run there, and holds nothing that runs elsewhere.
+"""
+
+from __future__ import annotations
+
+from dr.core import fencing, guests, onecopy
+from dr.core.detector import observe_beat
+from dr.core.onecopy import ask_testimony, issue_clean, seen_active, sole_holder
+from dr.core.state import Draft, Pending, View
+from dr.core.tables import HostEvent, move_host
+from dr.model.base import HostName, changed
+from dr.model.commands import Answer, Protect, ProtectedEntry
+from dr.model.effects import Accept, Send
+from dr.model.events import Connected, Disconnected, Heard, Reported
+from dr.model.evidence import Proof, ProofKind
+from dr.model.facts import Level
+from dr.model.records import (
+    Cluster,
+    Condition,
+    GuestPhase,
+    GuestRecord,
+    HostPhase,
+    HostRecord,
+    Pause,
+)
+from dr.model.wire import PROTOCOL, Memory, speaks
+
+# ---- sessions
+
+
+def connected(draft: Draft, event: Connected) -> None:
+    """A fresh session. May show that our store is an older copy, that the host rebooted, or that it lives after all."""
+    hello, name = event.hello, event.host
+    if not speaks(hello.protocol):
+        draft.drop_session(
+            name,
+            event.session,
+            f"this coordinator speaks protocol {PROTOCOL}, the agent {hello.protocol} (dr {hello.version}): "
+            "upgrade the older of the two, they may be one protocol version apart",
+        )
+        return
+    if draft.cluster.id and hello.cluster != draft.cluster.id:
+        draft.drop_session(
+            name, event.session, "the agent belongs to another cluster: dr agent join with a new token"
+        )
+        return
+    if why := _older_than(draft, hello.memory):
+        _restored(draft, name, hello.memory, why)
+        draft.drop_session(
+            name, event.session, "the coordinator found its store to be an older copy; dial again"
+        )
+        return
+    host = draft.host(name)
+    if host is None:
+        if not draft.cluster.restored:
+            draft.drop_session(
+                name, event.session, f"{name} is not a member of this cluster: dr cluster token {name}"
+            )
+            return
+        host = HostRecord(name=name, since=draft.now, reason="known to its agent, not to this older store")
+    if hello.memory.entries and draft.cluster.restored:
+        _merge(draft, hello.memory)
+    before = draft.view(name)
+    if before.session:
+        draft.drop_session(name, before.session, "replaced by a newer session of the same host")
+    draft.put_view(
+        name,
+        session=event.session,
+        acked_epoch=0,
+        heard=draft.now,
+        fresh=0.0,
+        interval=0.0,
+        deviation=0.0,
+        goodbye="",
+        looks={},
+        round_at=0.0,
+        guests={guest.id: guest for guest in hello.guests},
+        guests_at=draft.now,
+        inventory=True,
+    )
+    forget_session(draft, name)
+    first = not host.boot_id
+    rebooted = bool(host.boot_id) and host.boot_id != hello.boot_id
+    old_boot = host.boot_id
+    host = changed(host, boot_id=hello.boot_id, facts=hello.facts, health=hello.health, protected_version=0)
+    if rebooted:
+        host = _booted(draft, host, old_boot)
+    draft.put_host(host)
+    if first:
+        draft.note("host.joining", f"{name}: first hello, dr {hello.version}", host=name)
+        for guest in list(draft.guests()):  # rule 4: it stands in every set until it has testified
+            onecopy.add_place(draft, guest, host, guest.generation)
+    draft.effect(Accept(host=name, session=event.session))
+
+
+def _booted(draft: Draft, host: HostRecord, old_boot: str) -> HostRecord:
+    test = host.fencing if host.fencing and host.fencing.test else None
+    if test is not None and host.phase is HostPhase.FENCED:
+        fencing.test_booted(draft, host, test, host.boot_id)
+    elif test is not None:
+        fencing.fail_test(draft, host, test.test, "it rebooted before its devices were seen off")
+    conditions = host.conditions - {Condition.AGENT_LOST}
+    host = move_host(
+        draft,
+        host,
+        HostEvent.BOOTED,
+        f"is back with a new boot ({host.boot_id}); it is cleaned before it counts",
+        fencing=None,
+        power_on=False,
+        conditions=conditions,
+    )
+    for kind in ("held", "fence-failed", "agent-lost", "fence-lies"):
+        draft.clear_alert(f"host/{host.name}/{kind}")
+    proof = Proof(
+        kind=ProofKind.REBOOT,
+        host=host.name,
+        boot_id=old_boot,
+        text=f"{host.name} answers from a newer boot ({host.boot_id})",
+    )
+    left = onecopy.prove_boot_over(draft, proof)
+    guests.lost_host(draft, host.name, left, f"{host.name} rebooted")
+    return host
+
+
+def forget_session(draft: Draft, name: HostName) -> None:
+    """Answers of an older session will not come: what waited for them is asked again."""
+    for key, pending in list(draft.pendings()):
+        if pending.host == name and pending.kind in (
+            "start",
+            "stop",
+            "clean",
+            "testify",
+            "protect",
+            "describe",
+            "probe",
+        ):
+            draft.forget(key)
+
+
+def disconnected(draft: Draft, event: Disconnected) -> None:
+    """The link of that session is gone. No verdict: silence is judged by the detector."""
+    view = draft.view(event.host)
+    if view.session != event.session:
+        return
+    draft.put_view(event.host, session="", goodbye=event.goodbye, inventory=False)
+    forget_session(draft, event.host)
+    if event.goodbye:
+        draft.note("host.goodbye", f"{event.host}: {event.goodbye}", host=event.host)
+
+
+def heard(draft: Draft, event: Heard) -> None:
+    """A beat. One that echoes a nonce of this session shows that the agent has adopted our epoch."""
+    view = draft.view(event.host)
+    if view.session != event.session:
+        return
+    interval, deviation = observe_beat(view, draft.now)
+    fresh = max(view.fresh, event.fresh)
+    acked = draft.cluster.epoch if event.fresh > 0 else view.acked_epoch
+    draft.put_view(
+        event.host, heard=draft.now, interval=interval, deviation=deviation, fresh=fresh, acked_epoch=acked
+    )
+    host = draft.host(event.host)
+    if host is None:
+        return
+    if host.phase is HostPhase.SUSPECT and event.fresh > 0:
+        move_host(draft, host, HostEvent.HEARD, "its agent answers again")
+        _calm(draft, host.name)
+    elif host.phase is HostPhase.FENCED and host.boot_id == host.dead_boot and event.fresh > host.dead_at:
+        _contradicted(draft, host)
+    elif Condition.AGENT_LOST in host.conditions:
+        draft.put_host(changed(host, conditions=host.conditions - {Condition.AGENT_LOST}))
+        draft.note("host.agent_back", f"{host.name}: its agent answers again", host=host.name)
+        _calm(draft, host.name)
+
+
+def _calm(draft: Draft, name: HostName) -> None:
+    for kind in ("agent-lost", "held"):
+        draft.clear_alert(f"host/{name}/{kind}")
+
+
+def _contradicted(draft: Draft, host: HostRecord) -> None:
+    """Proven dead and alive: the proof is void. What may still run there goes back into its set."""
+    text = f"{host.name} was proven dead, yet the same boot answers a question asked afterwards"
+    draft.alert(
+        f"host/{host.name}/proof-void",
+        text,
+        "its fence devices or a person's word were wrong; its guests may run twice",
+        "look at dr guest list for guests in error, and at what its fence devices really switch",
+        severity="critical",
+    )
+    host = move_host(draft, host, HostEvent.CONTRADICTED, text, power_on=False)
+    for guest_id, facts in draft.view(host.name).guests.items():
+        guest = draft.guest(guest_id)
+        if guest is not None and facts.active:
+            onecopy.add_place(draft, guest, host, guest.generation)
+
+
+# ---- an older copy of the store
+
+
+def _older_than(draft: Draft, memory: Memory) -> str:
+    """What this agent's memory knows that our store should know and does not; "" = our store is current."""
+    cluster = draft.cluster
+    revision = draft.state.revision + cluster.revision_offset
+    if memory.epoch > cluster.epoch:
+        return f"it knows epoch {memory.epoch}, ours is {cluster.epoch}"
+    if memory.epoch == cluster.epoch and memory.leader_id not in ("", cluster.leader_id):
+        return f"it serves another leader of epoch {memory.epoch}"
+    if memory.revision > revision:
+        return f"it knows store revision {memory.revision}, ours is {revision}"
+    for guest_id, sealed in memory.sealed.items():
+        guest = draft.guest(guest_id)
+        if guest is not None and sealed > guest.generation:
+            return f"it has sealed generation {sealed} of {guest.name}, ours is {guest.generation}"
+    return ""
+
+
+def _restored(draft: Draft, name: HostName, memory: Memory, why: str) -> None:
+    """Rule 1: hold, add every host to every set, jump generations and epoch; then clear place by place."""
+    cluster: Cluster = draft.cluster
+    reason = f"{name}: {why}"
+    draft.cluster = changed(
+        cluster,
+        epoch=max(cluster.epoch, memory.epoch) + 1,
+        revision_offset=cluster.revision_offset
+        + max(0, memory.revision - draft.state.revision - cluster.revision_offset)
+        + 1_000_000,
+        restored=cluster.restored or reason,
+        pause=cluster.pause or Pause(reason="the store is an older copy", by="dr", at=draft.now),
+    )
+    draft.note("store.restored", f"the store is an older copy: {reason}", host=name)
+    draft.alert(
+        "cluster/restored",
+        "the coordinator's store is an older copy; nothing is started or fenced by itself",
+        reason,
+        "see that guests are where dr guest list says, then: dr resume --reason …",
+        severity="critical",
+    )
+    for guest in list(draft.guests()):
+        onecopy.doubt_everything(draft, guest, memory.sealed.get(guest.id, 0))
+    _merge(draft, memory)
+    for host in draft.hosts():
+        view = draft.view(host.name)
+        if view.session:
+            draft.drop_session(host.name, view.session, "new epoch")
+            draft.put_view(host.name, session="", inventory=False)
+        forget_session(draft, host.name)
+
+
+def _merge(draft: Draft, memory: Memory) -> None:
+    """What an agent remembers of the protected list joins ours; nothing that anyone protected is lost."""
+    added = False
+    for entry in memory.entries:
+        guest = draft.guest(entry.guest)
+        if guest is None:
+            onecopy.adopt_unknown(draft, entry.guest, entry.name, entry.generation)
+            added = True
+        elif max(entry.generation, memory.sealed.get(entry.guest, 0)) > guest.generation:
+            onecopy.doubt_everything(draft, guest, max(entry.generation, memory.sealed.get(entry.guest, 0)))
+    if added or memory.protected_version >= draft.cluster.protected_version:
+        version = max(memory.protected_version, draft.cluster.protected_version) + 1
+        draft.cluster = changed(draft.cluster, protected_version=version)
+
+
+# ---- the protected list
+
+
+def list_changed(draft: Draft) -> None:
+    """A guest was added to or taken off the list: every host must acknowledge it anew."""
+    draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
+
+
+def push_list(draft: Draft, host: HostRecord) -> None:
+    """Send the list to a host that has not acknowledged this version; not twice at once."""
+    view = draft.view(host.name)
+    if host.protected_version == draft.cluster.protected_version and host.protected_version:
+        return
+    if not view.session or view.acked_epoch != draft.cluster.epoch:
+        return
+    if draft.cluster.protected_version == 0:
+        list_changed(draft)
+    if draft.find_pending("protect", host=host.name):
+        return
+    entries = tuple(
+        ProtectedEntry(guest=g.id, name=g.name, generation=g.generation, holder=g.holder)
+        for g in sorted(draft.guests(), key=lambda g: g.id)
+    )
+    storage = sorted({identity for g in draft.guests() for identity in g.needs.storage})
+    key = draft.next_id("protect")
+    draft.wait_for(
+        key,
+        Pending(
+            kind="protect",
+            host=host.name,
+            at=draft.now,
+            deadline=draft.now + draft.config.timers.testify_s,
+            generation=draft.cluster.protected_version,
+        ),
+    )
+    body = Protect(version=draft.cluster.protected_version, entries=entries, watch_storage=tuple(storage))
+    draft.effect(Send(id=key, host=host.name, session=view.session, body=body))
+
+
+def list_acknowledged(draft: Draft, host: HostRecord, answer: Answer) -> None:
+    """A host keeps the list of that version from now on, and says how its hook stands."""
+    facts = host.facts if answer.hook is None else changed(host.facts, hook=answer.hook)
+    draft.put_host(changed(host, protected_version=answer.protected_version, facts=facts))
+
+
+# ---- inventories
+
+
+def reported(draft: Draft, event: Reported) -> None:
+    """Facts, guests or health changed."""
+    view, host = draft.view(event.host), draft.host(event.host)
+    if view.session != event.session or host is None:
+        return
+    if event.facts is not None:
+        host = changed(host, facts=event.facts)
+    if event.health is not None:
+        host = changed(host, health=event.health)
+    draft.put_host(host)
+    if event.guests is not None:
+        draft.put_view(
+            event.host,
+            guests={guest.id: guest for guest in event.guests},
+            guests_at=draft.now,
+            inventory=True,
+        )
+
+
+# ---- coming back, and staying clean
+
+
+def step(draft: Draft, host: HostRecord) -> None:
+    """Everything that a connected member still owes, and its conditions."""
+    view = draft.view(host.name)
+    if view.session and view.acked_epoch == draft.cluster.epoch:
+        push_list(draft, host)
+        _clean(draft, host, view)
+        host = draft.require_host(host.name)
+        if host.phase in (HostPhase.JOINING, HostPhase.RETURNING):
+            _maybe_online(draft, host, view)
+    _conditions(draft, draft.require_host(host.name))
+
+
+def _clean(draft: Draft, host: HostRecord, view: View) -> None:
+    """What a newer generation's holder runs elsewhere is archived and undefined here."""
+    if host.protected_version != draft.cluster.protected_version:
+        return
+    for guest_id, facts in view.guests.items():
+        guest = draft.guest(guest_id)
+        if guest is None or guest.phase is not GuestPhase.RUNNING:
+            continue
+        if facts.active and onecopy.seen_active(draft, guest_id, host.name, host.boot_id):
+            continue  # an active stray is a matter for `guests.observe`, which stops everything first
+        if sole_holder(draft, guest) not in ("", host.name):
+            last = view.cleaned.get(guest_id, -1e9)
+            if draft.now - last < draft.config.timers.recovery_retry_s:
+                continue
+            if not issue_clean(draft, guest, host):
+                draft.put_view(host.name, cleaned=view.cleaned | {guest_id: draft.now})
+                view = draft.view(host.name)
+
+
+def leftovers(draft: Draft, host: HostRecord) -> list[str]:
+    """Names of protected guests whose definition is still here although they run elsewhere."""
+    names = []
+    for guest_id in draft.view(host.name).guests:
+        guest = draft.guest(guest_id)
+        if guest and guest.phase is GuestPhase.RUNNING and sole_holder(draft, guest) not in ("", host.name):
+            names.append(guest.name)
+    return names
+
+
+def _maybe_online(draft: Draft, host: HostRecord, view: View) -> None:
+    waits = []
+    if host.protected_version != draft.cluster.protected_version:
+        waits.append("has not acknowledged the protected list")
+    if not host.facts.hook.proven:
+        waits.append(f"its permit hook is not proven: {host.facts.hook.reason}")
+    unasked: list[GuestRecord] = []
+    for guest_id in draft.guests_at(host.name):
+        guest = draft.guest(guest_id)
+        assert guest is not None
+        if not seen_active(draft, guest_id, host.name, host.boot_id):
+            unasked.append(guest)
+    if unasked:
+        ask_testimony(draft, host, unasked)
+        waits.append(f"has not testified for {len(unasked)} guests")
+    if names := leftovers(draft, host):
+        waits.append(f"still has definitions of guests that run elsewhere: {', '.join(sorted(names))}")
+    if waits:
+        reason = f"{'; '.join(waits)}"
+        if host.reason != reason:
+            draft.put_host(changed(host, reason=reason))
+        return
+    move_host(draft, host, HostEvent.CLEANED, "acknowledged the protected list, testified, and is clean")
+
+
+def _conditions(draft: Draft, host: HostRecord) -> None:
+    """Conditions that follow from records and readings."""
+    conditions = set(host.conditions) - {Condition.UNPROTECTED, Condition.DEGRADED}
+    if unprotected(draft, host):
+        conditions.add(Condition.UNPROTECTED)
+    bad = [reading for reading in host.health if reading.level is Level.CRITICAL]
+    if bad:
+        conditions.add(Condition.DEGRADED)
+        draft.alert(
+            f"host/{host.name}/degraded",
+            f"{host.name} is degraded",
+            "; ".join(f"{reading.part}: {reading.reason}" for reading in bad),
+            f"look at dr host show {host.name}; move its guests while it still lives",
+        )
+    elif Condition.DEGRADED in host.conditions:
+        draft.clear_alert(f"host/{host.name}/degraded")
+    if conditions != host.conditions:
+        draft.put_host(changed(host, conditions=frozenset(conditions)))
+
+
+def unprotected(draft: Draft, host: HostRecord) -> list[str]:
+    """Why guests on this host would not be recovered if it died; empty = proven."""
+    why = []
+    levels = draft.policy(host.name).fencing
+    if not levels:
+        why.append("no fencing is configured")
+    for level in levels:
+        for device in level.devices:
+            if draft.identity(host.name, device.name) is None:
+                why.append(f"{device.name} was never proven: dr fence test {host.name}")
+    if host.boot_id and not host.facts.hook.proven:
+        why.append(f"its permit hook is not proven: {host.facts.hook.reason}")
+    if host.boot_id and not host.facts.hibernation_masked:
+        why.append("hibernation is not masked: a thawed image would run guests again")
+    return why

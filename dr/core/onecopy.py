@@ -1,0 +1,334 @@
+"""One copy: the only place that writes `may_run_on` and generations, and that issues tickets.
+
+Everything that could start, stop or remove a protected guest goes through here, so nothing goes round the
+checks. A place is added before the effect that could start the guest there and removed only by a proof;
+docs/one-copy.md tells why each rule is needed.
+"""
+
+from __future__ import annotations
+
+from dr.core.state import Draft, Pending
+from dr.core.tables import GuestEvent, move_guest
+from dr.model.base import BootId, GuestId, HostName, changed
+from dr.model.commands import Clean, Question, Stop, Testify, Testimony, Ticket, TicketKind
+from dr.model.effects import Send, SendStart
+from dr.model.evidence import Proof, ProofKind
+from dr.model.facts import Sighting
+from dr.model.policy import StopMode
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Place
+
+GENERATION_JUMP = 1_000_000  # after a restored store: past anything that the lost records may have issued
+
+
+# ---- places
+
+
+def add_place(draft: Draft, guest: GuestRecord, host: HostRecord, generation: int) -> GuestRecord:
+    """It may be running there from now on."""
+    place = Place(host=host.name, boot_id=host.boot_id, generation=generation)
+    others = tuple(p for p in guest.may_run_on if (p.host, p.boot_id) != (place.host, place.boot_id))
+    before = next((p for p in guest.may_run_on if (p.host, p.boot_id) == (place.host, place.boot_id)), None)
+    if before is not None:
+        place = changed(place, generation=max(before.generation, generation))
+    guest = changed(guest, may_run_on=(*others, place), generation=max(guest.generation, generation))
+    draft.put_guest(guest)
+    return guest
+
+
+def add_every_place(draft: Draft, guest: GuestRecord) -> GuestRecord:
+    """It may be running on any host that ever said hello: protection begins, or the store is an older copy."""
+    for host in draft.hosts():
+        if host.boot_id:
+            guest = add_place(draft, guest, host, guest.generation)
+    return guest
+
+
+def _without(draft: Draft, guest: GuestRecord, place: Place, proof: Proof) -> GuestRecord:
+    assert place in guest.may_run_on
+    guest = changed(guest, may_run_on=tuple(p for p in guest.may_run_on if p != place))
+    draft.put_guest(guest)
+    draft.note(
+        "proof",
+        f"{guest.name} does not run on {place.host}: {proof.text}",
+        host=place.host,
+        guest=guest.id,
+        proof=changed(proof, at=draft.now),
+    )
+    return guest
+
+
+def prove_boot_over(draft: Draft, proof: Proof) -> list[GuestId]:
+    """That boot of the host is over (power, reboot, operator): it leaves every set. Returns whose set it left."""
+    assert proof.kind in (ProofKind.POWER, ProofKind.REBOOT, ProofKind.OPERATOR)
+    assert proof.boot_id
+    left = []
+    for guest_id in draft.guests_at(proof.host):
+        guest = draft.guest(guest_id)
+        assert guest is not None
+        for place in guest.may_run_on:
+            if (place.host, place.boot_id) == (proof.host, proof.boot_id):
+                guest = _without(draft, guest, place, proof)
+                left.append(guest_id)
+    return left
+
+
+def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> GuestRecord | None:
+    """An agent's own word about one guest on its present boot. `absent` counts for sealed generations only.
+
+    The caller made sure that the answer came in the live session, so the agent has adopted this epoch: an
+    older leader's tickets are refused there from then on.
+    """
+    guest = draft.guest(testimony.guest)
+    if guest is None or testimony.sighting is not Sighting.ABSENT:
+        return guest
+    assert draft.view(host.name).acked_epoch == draft.cluster.epoch
+    for place in guest.may_run_on:
+        if (place.host, place.boot_id) != (host.name, host.boot_id) or place.generation > testimony.sealed:
+            continue
+        proof = Proof(
+            kind=ProofKind.SELF,
+            host=host.name,
+            boot_id=host.boot_id,
+            sealed=testimony.sealed,
+            text=testimony.reason or "its agent sealed the generation and sees no domain and no QEMU",
+        )
+        guest = _without(draft, guest, place, proof)
+    return guest
+
+
+def doubt_everything(draft: Draft, guest: GuestRecord, seen_generation: int) -> GuestRecord:
+    """The records may be older than the world: jump generations, ask every host (rule 1)."""
+    generation = max(guest.generation, seen_generation) + GENERATION_JUMP
+    guest = changed(guest, generation=generation)
+    draft.put_guest(guest)
+    guest = add_every_place(draft, guest)
+    return move_guest(
+        draft,
+        guest,
+        GuestEvent.REVERIFY,
+        "the store is an older copy: every host is asked whether it runs there",
+    )
+
+
+def adopt_unknown(draft: Draft, guest_id: GuestId, name: str, generation: int) -> GuestRecord:
+    """A guest that agents know as protected and this older store does not."""
+    guest = GuestRecord(
+        id=guest_id,
+        name=name,
+        since=draft.now,
+        generation=generation + GENERATION_JUMP,
+        reason="known to agents, not to this older copy of the store: every host is asked",
+    )
+    draft.put_guest(guest)
+    return add_every_place(draft, guest)
+
+
+# ---- tickets
+
+
+def hold(draft: Draft) -> str:
+    """Why no guest may be placed anywhere now, or "".
+
+    A leader that has just started may hold an older copy of the store, which only agents can tell: it waits
+    until more than half of the hosts have acknowledged its epoch or were proven dead since it started.
+    """
+    if draft.cluster.restored:
+        return f"the store is an older copy ({draft.cluster.restored}): look it over, then dr resume"
+    members = [host for host in draft.hosts() if host.phase is not HostPhase.JOINING]
+    known = [
+        host
+        for host in members
+        if draft.view(host.name).acked_epoch == draft.cluster.epoch
+        or (host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at)
+    ]
+    if 2 * len(known) <= len(members) and len(known) < len(members):
+        return (
+            f"only {len(known)} of {len(members)} hosts have acknowledged this coordinator since it started"
+        )
+    return ""
+
+
+def _refuse_ticket(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
+    view = draft.view(host.name)
+    why = []
+    if not view.session:
+        why.append(f"{host.name} is not connected")
+    if view.acked_epoch != draft.cluster.epoch:
+        why.append(f"{host.name} has not acknowledged epoch {draft.cluster.epoch}")
+    busy = next(
+        (p for _, p in draft.pendings() if p.guest == guest.id and p.kind in ("start", "stop", "clean")), None
+    )
+    if busy is not None:
+        why.append(f"a {busy.kind} of {guest.name} on {busy.host} has not ended")
+    return why
+
+
+def _ticket(draft: Draft, kind: TicketKind, guest: GuestRecord, host: HostRecord, generation: int) -> Ticket:
+    return Ticket(
+        id=draft.next_id("ticket"),
+        kind=kind,
+        guest=guest.id,
+        name=guest.name,
+        generation=generation,
+        host=host.name,
+        boot_id=host.boot_id,
+        epoch=draft.cluster.epoch,
+        leader_id=draft.cluster.leader_id,
+        session=draft.view(host.name).session,
+        # The revision of the commit that will hold this decision: there is one writer, and it adds one.
+        revision=draft.state.revision + draft.cluster.revision_offset + 1,
+    )
+
+
+def issue_start(draft: Draft, guest: GuestRecord, host: HostRecord, *, operation: str = "") -> list[str]:
+    """A start ticket, if nothing stands against it: returns every objection, [] when the ticket is out."""
+    why = _refuse_ticket(draft, guest, host)
+    if guest.may_run_on:
+        places = ", ".join(sorted({place.host for place in guest.may_run_on}))
+        why.append(f"{guest.name} may still run on {places}")
+    if reason := hold(draft):
+        why.append(reason)
+    if host.phase is not HostPhase.ONLINE:
+        why.append(f"{host.name} is {host.phase}")
+    if not host.facts.hook.proven or host.protected_version != draft.cluster.protected_version:
+        why.append(f"{host.name} does not guard {guest.name} yet")
+    if not guest.definition:
+        why.append(f"no definition of {guest.name} is stored")
+    if why:
+        return why
+    generation = guest.generation + 1
+    guest = add_place(draft, guest, host, generation)
+    guest = move_guest(draft, guest, GuestEvent.TICKET, f"starts on {host.name}", operation=operation)
+    ticket = _ticket(draft, TicketKind.START, guest, host, generation)
+    timers = draft.config.timers
+    draft.wait_for(
+        ticket.id,
+        Pending(
+            kind="start",
+            host=host.name,
+            guest=guest.id,
+            at=draft.now,
+            deadline=draft.now + timers.start_s,
+            operation=operation,
+            generation=generation,
+        ),
+    )
+    draft.effect(
+        SendStart(
+            id=ticket.id, host=host.name, session=ticket.session, ticket=ticket, version=guest.definition
+        )
+    )
+    return []
+
+
+def issue_stop(
+    draft: Draft, guest: GuestRecord, host: HostRecord, mode: StopMode, *, operation: str = ""
+) -> list[str]:
+    """A destroy ticket for the holder. The place stays until the agent has testified."""
+    why = _refuse_ticket(draft, guest, host)
+    if {place.host for place in guest.may_run_on} != {host.name}:
+        why.append(f"{guest.name} is not known to run on {host.name} alone")
+    if why:
+        return why
+    generation = guest.generation + 1
+    guest = add_place(draft, guest, host, generation)
+    guest = move_guest(draft, guest, GuestEvent.STOP, f"is being stopped on {host.name}", operation=operation)
+    ticket = _ticket(draft, TicketKind.DESTROY, guest, host, generation)
+    timeout_s = draft.config.timers.stop_s
+    draft.wait_for(
+        ticket.id,
+        Pending(
+            kind="stop",
+            host=host.name,
+            guest=guest.id,
+            at=draft.now,
+            deadline=draft.now + timeout_s + draft.config.timers.testify_s,
+            operation=operation,
+            generation=generation,
+        ),
+    )
+    body = Stop(ticket=ticket, mode=mode, timeout_s=timeout_s)
+    draft.effect(Send(id=ticket.id, host=host.name, session=ticket.session, body=body))
+    return []
+
+
+def issue_clean(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
+    """Archive and undefine what is left of a guest on a host that does not hold it.
+
+    Only while exactly one other place is in the set and its host says that the guest runs there now.
+    """
+    why = _refuse_ticket(draft, guest, host)
+    holder = sole_holder(draft, guest)
+    if guest.phase is not GuestPhase.RUNNING or holder in ("", host.name):
+        why.append(f"{guest.name} is not proven to run elsewhere")
+    if why:
+        return why
+    # A generation of its own, so that the ticket is above any seal; the holder's generation is not touched.
+    ticket = _ticket(draft, TicketKind.UNDEFINE, guest, host, guest.generation + 1)
+    draft.put_guest(changed(guest, generation=guest.generation + 1))
+    draft.wait_for(
+        ticket.id,
+        Pending(
+            kind="clean",
+            host=host.name,
+            guest=guest.id,
+            at=draft.now,
+            deadline=draft.now + draft.config.timers.start_s,
+            generation=ticket.generation,
+        ),
+    )
+    draft.effect(Send(id=ticket.id, host=host.name, session=ticket.session, body=Clean(ticket=ticket)))
+    return []
+
+
+def ask_testimony(draft: Draft, host: HostRecord, guests: list[GuestRecord]) -> bool:
+    """Ask one host about guests that may run there; False when it cannot be asked now or is being asked."""
+    view = draft.view(host.name)
+    if not view.session or view.acked_epoch != draft.cluster.epoch or not guests:
+        return False
+    asked = {
+        guest_id
+        for _, pending in draft.pendings()
+        if pending.kind == "testify" and pending.host == host.name
+        for guest_id in pending.detail.split()
+    }
+    questions = tuple(
+        Question(guest=guest.id, name=guest.name, generation=guest.generation)
+        for guest in guests
+        if guest.id not in asked
+    )
+    if not questions:
+        return False
+    key = draft.next_id("testify")
+    draft.wait_for(
+        key,
+        Pending(
+            kind="testify",
+            host=host.name,
+            at=draft.now,
+            deadline=draft.now + draft.config.timers.testify_s,
+            detail=" ".join(question.guest for question in questions),
+        ),
+    )
+    draft.effect(Send(id=key, host=host.name, session=view.session, body=Testify(questions=questions)))
+    return True
+
+
+# ---- reading
+
+
+def sole_holder(draft: Draft, guest: GuestRecord) -> HostName:
+    """The one host in the set, if its agent says in its live session that the guest is active there; else ""."""
+    if len(guest.may_run_on) != 1:
+        return ""
+    place = guest.may_run_on[0]
+    return place.host if seen_active(draft, guest.id, place.host, place.boot_id) else ""
+
+
+def seen_active(draft: Draft, guest_id: GuestId, name: HostName, boot_id: BootId) -> bool:
+    """Whether that boot of that host, in its live session, reports the domain as active."""
+    host, view = draft.host(name), draft.view(name)
+    facts = view.guests.get(guest_id)
+    return bool(
+        host and host.boot_id == boot_id and view.session and view.inventory and facts and facts.active
+    )

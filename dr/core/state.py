@@ -1,0 +1,435 @@
+"""What `decide` looks at: durable records beside volatile evidence, and the draft that collects a decision.
+
+`State` is owned by whoever runs `decide` (the coordinator's runtime, the simulator) and changed only by
+`State.apply`. `decide` reads it and writes to a `Draft`, an overlay that becomes the `Decision`. Records
+survive a crash; views and pending effects do not, and every decision is right without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dr.model.base import GuestId, HostName, Record, changed
+from dr.model.decision import Changes, Decision, Note
+from dr.model.effects import DropSession, Effect, Notify
+from dr.model.evidence import PowerReport, Proof
+from dr.model.facts import GuestFacts
+from dr.model.policy import HostPolicy, Settings
+from dr.model.records import (
+    Alert,
+    Cluster,
+    DeviceIdentity,
+    GuestPhase,
+    GuestRecord,
+    HostRecord,
+    Operation,
+    OperationState,
+    Step,
+    StoredDefinition,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _overlay(base: dict[K, V], decided: Mapping[K, V | None]) -> None:
+    """Take over what was decided; None removes."""
+    for key, value in decided.items():
+        if value is None:
+            base.pop(key, None)
+        else:
+            base[key] = value
+
+
+SETTLED = frozenset({GuestPhase.RUNNING, GuestPhase.STOPPED, GuestPhase.ERROR})
+
+
+class LookSeen(Record):
+    """What one witness said of a host. `answered` None: asked, no answer yet."""
+
+    witness: HostName  # "" = the coordinator itself
+    asked: float
+    ended: float = 0.0
+    answered: bool | None = None
+
+
+class View(Record):
+    """Volatile evidence about one host. Gone after a restart, on purpose."""
+
+    session: str = ""  # of the live link; empty: down
+    acked_epoch: int = 0  # the epoch that its agent has acknowledged in this term
+    heard: float = 0.0  # leader time of the last message; 0 with no session = never in this term
+    fresh: float = 0.0  # issue time of the newest nonce that it echoed: it lived at or after this
+    interval: float = 0.0  # measured mean between beats
+    deviation: float = 0.0
+    goodbye: str = ""
+    round_at: float = 0.0  # when the current round of looks began; 0 = none
+    looks: dict[HostName, LookSeen] = {}
+    power: tuple[PowerReport, ...] = ()
+    power_at: float = 0.0
+    guests: dict[GuestId, GuestFacts] = {}
+    guests_at: float = 0.0  # when the inventory came
+    judged_at: float = 0.0  # the round (its `round_at`) that was judged last
+    observed_at: float = 0.0
+    inventory: bool = False  # whether `guests` is a full inventory of this session
+    verdict: str = ""
+    power_on_at: float = 0.0
+    cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
+
+
+class Pending(Record):
+    """An effect whose result is still out."""
+
+    kind: str  # "start", "stop", "clean", "testify", "protect", "describe", "probe", "look", "power", "fence", "on"
+    host: HostName
+    guest: GuestId = ""
+    at: float = 0.0
+    deadline: float = 0.0
+    operation: str = ""
+    generation: int = 0
+    detail: str = ""
+
+
+@dataclass
+class State:
+    """All records and all evidence. Plain dictionaries, changed only by `apply`."""
+
+    settings: Settings = field(default_factory=Settings)
+    cluster: Cluster = field(default_factory=lambda: Cluster(id=""))
+    hosts: dict[HostName, HostRecord] = field(default_factory=dict)
+    guests: dict[GuestId, GuestRecord] = field(default_factory=dict)
+    identities: dict[tuple[HostName, str], DeviceIdentity] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)  # open ones, and some that just ended
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    views: dict[HostName, View] = field(default_factory=dict)
+    pending: dict[str, Pending] = field(default_factory=dict)
+    sequence: int = 0  # of ids, in this term
+    own_boot: str = ""  # boot id of the machine that the coordinator runs on
+    started_at: float = 0.0  # leader time at which this term began
+    quiet_until: float = 0.0  # before this, unheard is not late (after a start or a gap in our own clock)
+    revision: int = 0  # of the store's last commit, without the offset
+
+    # Indexes, kept by `apply`: what still needs work.
+    unsettled: set[GuestId] = field(default_factory=set)
+    open_operations: set[str] = field(default_factory=set)
+    at_host: dict[HostName, set[GuestId]] = field(default_factory=dict)  # who may run there
+
+    def _index_places(self, guest_id: GuestId, guest: GuestRecord | None) -> None:
+        before = self.guests.get(guest_id)
+        for place in before.may_run_on if before else ():
+            self.at_host.get(place.host, set()).discard(guest_id)
+        for place in guest.may_run_on if guest else ():
+            self.at_host.setdefault(place.host, set()).add(guest_id)
+
+    def apply(self, draft: Draft) -> None:
+        """Take over what a draft decided. Called after its changes are durable."""
+        changes = draft.changes()
+        self._apply_records(changes)
+        self.views.update(draft.views)
+        for name in changes.hosts_removed:
+            self.views.pop(name, None)
+        _overlay(self.pending, draft.pending)
+        if draft.settings is not None:
+            self.settings = draft.settings
+        self.quiet_until = draft.quiet_until
+        self.started_at = draft.started_at
+        self.own_boot = draft.own_boot
+        self.sequence = draft.sequence
+
+    def _apply_records(self, changes: Changes) -> None:
+        if changes.cluster is not None:
+            self.cluster = changes.cluster
+        self.hosts.update(changes.hosts)
+        for name in changes.hosts_removed:
+            self.hosts.pop(name, None)
+        for guest_id, guest in changes.guests.items():
+            self._index_places(guest_id, guest)
+            settled = guest is None or guest.phase in SETTLED
+            (self.unsettled.discard if settled else self.unsettled.add)(guest_id)
+        _overlay(self.guests, changes.guests)
+        for identity in changes.identities:
+            self.identities[identity.host, identity.device] = identity
+        for key, operation in changes.operations.items():
+            self.operations[key] = operation
+            is_open = operation.state is OperationState.OPEN
+            (self.open_operations.add if is_open else self.open_operations.discard)(key)
+        _overlay(self.alerts, changes.alerts)
+
+    def load(
+        self,
+        *,
+        cluster: Cluster,
+        hosts: Iterable[HostRecord],
+        guests: Iterable[GuestRecord],
+        identities: Iterable[DeviceIdentity],
+        operations: Iterable[Operation],
+        alerts: Iterable[Alert],
+    ) -> None:
+        """Fill an empty state from the store's records."""
+        self.cluster = cluster
+        self.hosts = {host.name: host for host in hosts}
+        self.guests = {guest.id: guest for guest in guests}
+        self.identities = {(item.host, item.device): item for item in identities}
+        self.operations = {operation.id: operation for operation in operations}
+        self.alerts = {alert.key: alert for alert in alerts}
+        self.at_host = {}
+        for guest in self.guests.values():
+            for place in guest.may_run_on:
+                self.at_host.setdefault(place.host, set()).add(guest.id)
+        self.unsettled = {guest.id for guest in self.guests.values() if guest.phase not in SETTLED}
+        self.open_operations = {
+            key for key, operation in self.operations.items() if operation.state is OperationState.OPEN
+        }
+
+
+class Draft:
+    """One decision in the making: reads see what was already decided in it; nothing leaks into the state."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = state
+        self.now = now
+        self.cluster = state.cluster
+        self.settings: Settings | None = None
+        self.quiet_until = state.quiet_until
+        self.started_at = state.started_at
+        self.own_boot = state.own_boot
+        self.sequence = state.sequence
+        self.views: dict[HostName, View] = {}
+        self.pending: dict[str, Pending | None] = {}
+        self._hosts: dict[HostName, HostRecord] = {}
+        self._hosts_removed: list[HostName] = []
+        self._guests: dict[GuestId, GuestRecord | None] = {}
+        self._definitions: list[StoredDefinition] = []
+        self._identities: list[DeviceIdentity] = []
+        self._operations: dict[str, Operation] = {}
+        self._alerts: dict[str, Alert | None] = {}
+        self._notes: list[Note] = []
+        self._effects: list[Effect] = []
+
+    # ---- reading
+
+    @property
+    def config(self) -> Settings:
+        return self.settings or self.state.settings
+
+    def host(self, name: HostName) -> HostRecord | None:
+        if name in self._hosts_removed:
+            return None
+        return self._hosts.get(name) or self.state.hosts.get(name)
+
+    def host_names(self) -> list[HostName]:
+        names = set(self.state.hosts) | set(self._hosts)
+        return sorted(names.difference(self._hosts_removed))
+
+    def hosts(self) -> Iterator[HostRecord]:
+        for name in self.host_names():
+            host = self.host(name)
+            assert host is not None
+            yield host
+
+    def policy(self, name: HostName) -> HostPolicy:
+        return self.config.hosts.get(name) or HostPolicy(name=name)
+
+    def guest(self, guest_id: GuestId) -> GuestRecord | None:
+        if guest_id in self._guests:
+            return self._guests[guest_id]
+        return self.state.guests.get(guest_id)
+
+    def guests(self) -> Iterator[GuestRecord]:
+        for guest_id in list(self.state.guests):
+            guest = self.guest(guest_id)
+            if guest is not None:
+                yield guest
+        for guest_id, guest in list(self._guests.items()):
+            if guest is not None and guest_id not in self.state.guests:
+                yield guest
+
+    def guests_at(self, host: HostName) -> list[GuestId]:
+        """Protected guests that may be running there."""
+        ids = self.state.at_host.get(host, set()) | set(self._guests)
+        found = ((guest_id, self.guest(guest_id)) for guest_id in sorted(ids))
+        return [
+            guest_id for guest_id, guest in found if guest and any(p.host == host for p in guest.may_run_on)
+        ]
+
+    def unsettled(self) -> list[GuestRecord]:
+        ids = self.state.unsettled | set(self._guests)
+        found = (self.guest(guest_id) for guest_id in ids)
+        return [guest for guest in found if guest is not None and guest.phase not in SETTLED]
+
+    def view(self, name: HostName) -> View:
+        return self.views.get(name) or self.state.views.get(name) or View()
+
+    def pendings(self) -> Iterator[tuple[str, Pending]]:
+        for key, pending in self.state.pending.items():
+            if key not in self.pending:
+                yield key, pending
+        for key, decided in self.pending.items():
+            if decided is not None:
+                yield key, decided
+
+    def pending_of(self, key: str) -> Pending | None:
+        return self.pending[key] if key in self.pending else self.state.pending.get(key)
+
+    def find_pending(
+        self, kind: str, *, host: HostName = "", guest: GuestId = ""
+    ) -> tuple[str, Pending] | None:
+        """The pending effect of that kind for that host and guest, if any ("" = whichever)."""
+        for key, pending in self.pendings():
+            if pending.kind == kind and host in ("", pending.host) and guest in ("", pending.guest):
+                return key, pending
+        return None
+
+    def operation(self, key: str) -> Operation | None:
+        return self._operations.get(key) or self.state.operations.get(key)
+
+    def open_operations(self) -> list[Operation]:
+        keys = self.state.open_operations | set(self._operations)
+        found = (self.operation(key) for key in sorted(keys))
+        return [operation for operation in found if operation and operation.state is OperationState.OPEN]
+
+    def identity(self, host: HostName, device: str) -> DeviceIdentity | None:
+        for identity in reversed(self._identities):
+            if (identity.host, identity.device) == (host, device):
+                return identity
+        return self.state.identities.get((host, device))
+
+    # ---- writing
+
+    def next_id(self, prefix: str) -> str:
+        """A new id; never used before in this cluster: the epoch is in it, and each term counts from one."""
+        self.sequence += 1
+        return f"{prefix}-{self.cluster.epoch}-{self.sequence}"
+
+    def put_host(self, host: HostRecord) -> None:
+        self._hosts[host.name] = host
+
+    def remove_host(self, name: HostName) -> None:
+        self._hosts.pop(name, None)
+        self._hosts_removed.append(name)
+
+    def require_host(self, name: HostName) -> HostRecord:
+        host = self.host(name)
+        assert host is not None
+        return host
+
+    def drop_session(self, name: HostName, session: str, reason: str) -> None:
+        """Close a link session; the agent dials again."""
+        self._effects.append(DropSession(host=name, session=session, reason=reason))
+
+    def put_guest(self, guest: GuestRecord) -> None:
+        self._guests[guest.id] = guest
+
+    def drop_guest(self, guest_id: GuestId) -> None:
+        self._guests[guest_id] = None
+
+    def put_view(self, name: HostName, **fields: object) -> View:
+        view = changed(self.view(name), **fields)
+        self.views[name] = view
+        return view
+
+    def put_definition(self, definition: StoredDefinition) -> None:
+        self._definitions.append(definition)
+
+    def put_identity(self, identity: DeviceIdentity) -> None:
+        self._identities.append(identity)
+
+    def wait_for(self, key: str, pending: Pending) -> None:
+        self.pending[key] = pending
+
+    def forget(self, key: str) -> None:
+        self.pending[key] = None
+
+    def effect(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def note(
+        self,
+        kind: str,
+        text: str,
+        *,
+        host: HostName = "",
+        guest: GuestId = "",
+        operation: str = "",
+        by: str = "",
+        proof: Proof | None = None,
+    ) -> None:
+        """A line of the timeline, and of the operation's history if one is named."""
+        self._notes.append(
+            Note(
+                now=self.now,
+                kind=kind,
+                text=text,
+                host=host,
+                guest=guest,
+                operation=operation,
+                by=by,
+                proof=proof,
+            )
+        )
+        record = self.operation(operation) if operation else None
+        if record is not None:
+            step = Step(at=self.now, text=text)
+            self._operations[record.id] = changed(record, steps=(*record.steps[-199:], step))
+
+    def open_operation(
+        self, kind: str, subject: str, why: str, by: str = "dr", guests: Iterable[GuestId] = ()
+    ) -> Operation:
+        operation = Operation(
+            id=self.next_id(kind),
+            kind=kind,
+            subject=subject,
+            why=why,
+            asked_by=by,
+            opened=self.now,
+            guests=dict.fromkeys(guests, ""),
+        )
+        self._operations[operation.id] = operation
+        return operation
+
+    def close_operation(self, operation: Operation, state: str, text: str) -> None:
+        """End an operation with its last sentence; `state` is an OperationState value."""
+        self.note(f"{operation.kind}.{state}", text, operation=operation.id)
+        record = self._operations[operation.id]
+        self._operations[operation.id] = changed(record, state=OperationState(state), closed=self.now)
+
+    def put_operation(self, operation: Operation) -> None:
+        self._operations[operation.id] = operation
+
+    def alert(self, key: str, what: str, why: str, todo: str, severity: str = "warning") -> None:
+        """Raise once: people are told again only after it was cleared."""
+        if self.alert_of(key) is not None:
+            return
+        alert = Alert(key=key, what=what, why=why, todo=todo, severity=severity, raised=self.now)
+        self._alerts[key] = alert
+        self._effects.append(Notify(alert=alert))
+
+    def alert_of(self, key: str) -> Alert | None:
+        return self._alerts[key] if key in self._alerts else self.state.alerts.get(key)
+
+    def clear_alert(self, key: str) -> None:
+        alert = self.alert_of(key)
+        if alert is not None:
+            self._alerts[key] = None
+            self._effects.append(Notify(alert=alert, cleared=True))
+
+    # ---- result
+
+    def changes(self) -> Changes:
+        """What must be durable. Unchanged records are left out."""
+        return Changes(
+            cluster=self.cluster if self.cluster != self.state.cluster else None,
+            hosts={name: host for name, host in self._hosts.items() if self.state.hosts.get(name) != host},
+            hosts_removed=tuple(self._hosts_removed),
+            guests={key: guest for key, guest in self._guests.items() if guest != self.state.guests.get(key)},
+            definitions=tuple(self._definitions),
+            identities=tuple(self._identities),
+            operations=dict(self._operations),
+            alerts=dict(self._alerts),
+            notes=tuple(self._notes),
+        )
+
+    def decision(self) -> Decision:
+        return Decision(changes=self.changes(), effects=tuple(self._effects))

@@ -1,0 +1,194 @@
+"""The state machines of hosts and guests, as tables. Everything that may change a phase is here.
+
+A pair that is not in a table is a bug in the caller and raises `IllegalTransition`, changing nothing. The
+diagrams in docs/architecture.md are rendered from these tables by `python -m dr.core.tables`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dr.core.state import Draft
+from dr.model.base import changed
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord
+
+
+class IllegalTransition(AssertionError):
+    """A bug: that event cannot happen in that phase."""
+
+
+class HostEvent(StrEnum):
+    LATE = "late"  # its link is silent for too long
+    HEARD = "heard"  # the same boot answered a fresh nonce
+    ANSWERS = "answers"  # the link is down, but witnesses hear the host: its agent is lost, not the host
+    CONDEMN = "condemn"  # to be fenced
+    DEAD = "dead"  # proven dead
+    BOOTED = "booted"  # a new boot id said hello
+    CLEANED = "cleaned"  # acknowledged the protected list, testified, holds nothing that runs elsewhere
+    DOUBTED = "doubted"  # a fencing was cut short by our own restart: judge the host anew
+    CONTRADICTED = "contradicted"  # proven dead, and yet the same boot answers a nonce issued afterwards
+
+
+HOST_TABLE: dict[HostPhase, dict[HostEvent, HostPhase]] = {
+    HostPhase.JOINING: {
+        HostEvent.BOOTED: HostPhase.JOINING,
+        HostEvent.CLEANED: HostPhase.ONLINE,
+        HostEvent.CONDEMN: HostPhase.FENCING,
+        HostEvent.DEAD: HostPhase.FENCED,
+    },
+    HostPhase.ONLINE: {
+        HostEvent.LATE: HostPhase.SUSPECT,
+        HostEvent.CONDEMN: HostPhase.FENCING,
+        HostEvent.DEAD: HostPhase.FENCED,
+        HostEvent.BOOTED: HostPhase.RETURNING,
+    },
+    HostPhase.SUSPECT: {
+        HostEvent.HEARD: HostPhase.ONLINE,
+        HostEvent.ANSWERS: HostPhase.ONLINE,
+        HostEvent.CONDEMN: HostPhase.FENCING,
+        HostEvent.DEAD: HostPhase.FENCED,
+        HostEvent.BOOTED: HostPhase.RETURNING,
+    },
+    HostPhase.FENCING: {
+        HostEvent.HEARD: HostPhase.ONLINE,
+        HostEvent.ANSWERS: HostPhase.ONLINE,
+        HostEvent.DEAD: HostPhase.FENCED,
+        HostEvent.BOOTED: HostPhase.RETURNING,
+        HostEvent.DOUBTED: HostPhase.SUSPECT,
+    },
+    HostPhase.FENCED: {
+        HostEvent.BOOTED: HostPhase.RETURNING,
+        HostEvent.CONTRADICTED: HostPhase.RETURNING,
+    },
+    HostPhase.RETURNING: {
+        HostEvent.CLEANED: HostPhase.ONLINE,
+        HostEvent.LATE: HostPhase.SUSPECT,
+        HostEvent.CONDEMN: HostPhase.FENCING,
+        HostEvent.DEAD: HostPhase.FENCED,
+        HostEvent.BOOTED: HostPhase.RETURNING,
+    },
+}
+
+
+class GuestEvent(StrEnum):
+    SEEN_RUNNING = "seen_running"  # exactly one place is left and its host says it runs there
+    SEEN_NOWHERE = "seen_nowhere"  # every place was proven empty
+    CRASHED = "crashed"  # its domain ended, and not by its owner
+    ENDED = "ended"  # its owner stopped it
+    STOP = "stop"  # a stop ticket is out
+    START = "start"  # wanted running (again)
+    TICKET = "ticket"  # a start ticket is out
+    FAILED = "failed"  # the start failed, and the host testified that nothing runs
+    UNANSWERED = "unanswered"  # the end of a ticket was not seen
+    GAVE_UP = "gave_up"  # retries used up
+    REVERIFY = "reverify"  # every place must be asked again: restored store
+    DOUBLED = "doubled"  # seen running in two places
+
+
+_ALWAYS = {GuestEvent.REVERIFY: GuestPhase.PROTECTING, GuestEvent.DOUBLED: GuestPhase.ERROR}
+
+GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
+    GuestPhase.PROTECTING: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+        GuestEvent.SEEN_NOWHERE: GuestPhase.STOPPED,
+        GuestEvent.START: GuestPhase.RECOVERING,
+    },
+    GuestPhase.RUNNING: _ALWAYS
+    | {
+        GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
+        GuestEvent.CRASHED: GuestPhase.RECOVERING,
+        GuestEvent.ENDED: GuestPhase.STOPPED,
+        GuestEvent.STOP: GuestPhase.STOPPING,
+        GuestEvent.UNANSWERED: GuestPhase.UNKNOWN,
+    },
+    GuestPhase.STOPPING: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+        GuestEvent.SEEN_NOWHERE: GuestPhase.STOPPED,
+        GuestEvent.ENDED: GuestPhase.STOPPED,
+    },
+    GuestPhase.STOPPED: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+        GuestEvent.START: GuestPhase.RECOVERING,
+    },
+    GuestPhase.RECOVERING: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+        GuestEvent.TICKET: GuestPhase.STARTING,
+        GuestEvent.ENDED: GuestPhase.STOPPED,
+        GuestEvent.GAVE_UP: GuestPhase.ERROR,
+    },
+    GuestPhase.STARTING: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+        GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
+        GuestEvent.FAILED: GuestPhase.RECOVERING,
+        GuestEvent.UNANSWERED: GuestPhase.UNKNOWN,
+    },
+    GuestPhase.UNKNOWN: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+        GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
+        GuestEvent.ENDED: GuestPhase.STOPPED,
+    },
+    GuestPhase.ERROR: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+        GuestEvent.START: GuestPhase.RECOVERING,
+        GuestEvent.ENDED: GuestPhase.STOPPED,
+    },
+}
+
+
+def host_after(phase: HostPhase, event: HostEvent) -> HostPhase:
+    """The phase that follows. Raises IllegalTransition."""
+    try:
+        return HOST_TABLE[phase][event]
+    except KeyError:
+        raise IllegalTransition(f"host in {phase}: {event}") from None
+
+
+def guest_after(phase: GuestPhase, event: GuestEvent) -> GuestPhase:
+    """The phase that follows. Raises IllegalTransition."""
+    try:
+        return GUEST_TABLE[phase][event]
+    except KeyError:
+        raise IllegalTransition(f"guest in {phase}: {event}") from None
+
+
+def move_host(draft: Draft, host: HostRecord, event: HostEvent, reason: str, **fields: object) -> HostRecord:
+    """Move a host along its table, with the sentence that says why; it becomes a line of the timeline."""
+    phase = host_after(host.phase, event)
+    since = draft.now if phase is not host.phase else host.since
+    moved = changed(host, phase=phase, reason=reason, since=since, **fields)
+    draft.put_host(moved)
+    draft.note(f"host.{phase}", f"{host.name}: {reason}", host=host.name)
+    return moved
+
+
+def move_guest(
+    draft: Draft, guest: GuestRecord, event: GuestEvent, reason: str, *, operation: str = "", **fields: object
+) -> GuestRecord:
+    """Move a guest along its table, with the sentence that says why."""
+    phase = guest_after(guest.phase, event)
+    since = draft.now if phase is not guest.phase else guest.since
+    moved = changed(guest, phase=phase, reason=reason, since=since, **fields)
+    draft.put_guest(moved)
+    draft.note(f"guest.{phase}", f"{guest.name}: {reason}", guest=guest.id, operation=operation)
+    return moved
+
+
+def mermaid(
+    table: dict[HostPhase, dict[HostEvent, HostPhase]] | dict[GuestPhase, dict[GuestEvent, GuestPhase]],
+) -> str:
+    """A table as a Mermaid state diagram, for the docs."""
+    lines = ["stateDiagram-v2"]
+    for phase, row in table.items():
+        lines += [f"    {phase} --> {after}: {event}" for event, after in row.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(mermaid(HOST_TABLE), mermaid(GUEST_TABLE), sep="\n\n")

@@ -1,0 +1,237 @@
+"""The rules of the host's side of one copy: what an agent adopts, admits, remembers and seals.
+
+Here: pure functions over `AgentMemory`, each returning the memory that must be durable before its verdict is acted on.
+Not here: saving it, asking libvirt, the link (`dr.agent`), or who gets a ticket (`dr.core.onecopy`).
+
+Three ideas carry it:
+
+- **One comparison for every kind of ticket**: its generation must be greater than the guest's seal. START, DESTROY
+  and UNDEFINE all carry a *new* generation, so a genuine ticket is newer than anything that this host has begun
+  or been asked about; whatever is not newer is late, repeated or forged. A kind of its own rule would only make a hole:
+  a late DESTROY kills a newer copy, a late UNDEFINE removes its definition.
+- **Beginning a ticket seals its generation.** So older tickets, another ticket of the same generation, and the same
+  ticket under another id or after its id was forgotten are refused for ever, even across a crash in mid-act. A seal
+  therefore says "nothing up to here will be *begun* again", not "nothing up to here runs": only a testimony,
+  given while no ticket for the guest is under way, says that.
+- **No list, no ticket.** A guest that is not on this host's protected list is not guarded by the hook, so no ticket for
+  it is taken. That is also what holds an agent that lost its memory: it refuses everything until the list comes, and
+  a guest that is new on the list is sealed up to the generation that comes with it, which restores the lost seals
+  (the next ticket is newer by rule, so nothing genuine is lost; a guest that already runs here goes on running,
+  since a seal only refuses tickets). When a guest leaves the list its seal goes too: protected again, its
+  generations may start anew, and tickets of its earlier life cannot arrive, being bound to sessions that keep order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dr.model.base import BootId, GuestId, HostName, Record, changed
+from dr.model.commands import Answer, Clean, Outcome, Protect, Start, Stop, Ticket, TicketKind
+from dr.model.memory import AgentMemory, Remembered
+from dr.model.wire import Command, Welcome, speaks
+
+REMEMBERED_MAX = 512  # finished tickets kept; the seal refuses a ticket whose id was forgotten
+
+
+class Accept(Record, tag="accept"):
+    """Go on, once the memory returned with it is durable."""
+
+
+class Known(Record, tag="known"):
+    """This id was taken before: answer this, do nothing."""
+
+    answer: Answer
+
+
+class Refuse(Record, tag="refuse"):
+    """No; the sentence says why."""
+
+    reason: str
+
+
+ACCEPT = Accept()
+
+
+# ---- leaders
+
+
+def adopt(memory: AgentMemory, welcome: Welcome) -> tuple[AgentMemory, Accept | Refuse]:
+    """Take a coordinator's epoch, or refuse to be led by it. Epoch and revision never go down."""
+    if not speaks(welcome.protocol):
+        return memory, Refuse(
+            reason=f"the coordinator speaks protocol {welcome.protocol}: upgrade dr on the older side"
+        )
+    if memory.cluster and welcome.cluster != memory.cluster:
+        return memory, Refuse(
+            reason=f"the coordinator is of cluster {welcome.cluster}, this host belongs to {memory.cluster}"
+        )
+    if welcome.epoch < memory.epoch:
+        return memory, Refuse(
+            reason=f"the coordinator leads in epoch {welcome.epoch}, this host already follows epoch {memory.epoch}"
+        )
+    if welcome.epoch == memory.epoch and memory.leader_id and welcome.leader_id != memory.leader_id:
+        return memory, Refuse(
+            reason=f"epoch {welcome.epoch} belongs to leader {memory.leader_id}, not to {welcome.leader_id}"
+        )
+    adopted = changed(memory, cluster=welcome.cluster, epoch=welcome.epoch, leader_id=welcome.leader_id)
+    return acknowledge(adopted, welcome.revision), ACCEPT
+
+
+def acknowledge(memory: AgentMemory, revision: int) -> AgentMemory:
+    """Remember the highest store revision seen: it unmasks a restored copy of the store."""
+    return changed(memory, revision=revision) if revision > memory.revision else memory
+
+
+def stale(memory: AgentMemory, command: Command, session: str) -> str:
+    """Why a command is not of this session and its leader; empty if it is."""
+    if command.session != session:
+        return "the command belongs to another session of this host"
+    return _not_led_by(memory, command.epoch, command.leader_id)
+
+
+def _not_led_by(memory: AgentMemory, epoch: int, leader_id: str) -> str:
+    if (epoch, leader_id) == (memory.epoch, memory.leader_id):
+        return ""
+    return (
+        f"it comes from leader {leader_id} of epoch {epoch}; this host follows {memory.leader_id or 'nobody'}"
+        f" of epoch {memory.epoch}"
+    )
+
+
+# ---- tickets
+
+
+def mismatch(order: Start | Stop | Clean) -> str:
+    """Why an order's ticket does not allow what the order asks; empty if it does."""
+    needed = {Start: TicketKind.START, Stop: TicketKind.DESTROY, Clean: TicketKind.UNDEFINE}[type(order)]
+    if order.ticket.kind is not needed:
+        return f"a ticket to {order.ticket.kind} does not allow this; it needs one to {needed}"
+    if isinstance(order, Start) and order.definition.id != order.ticket.guest:
+        return f"the definition is of {order.definition.id}, the ticket of {order.ticket.guest}"
+    return ""
+
+
+def admit(
+    memory: AgentMemory, command: str, ticket: Ticket, *, host: HostName, boot_id: BootId, session: str
+) -> tuple[AgentMemory, Accept | Known | Refuse]:
+    """Judge a ticket that came under this command id. Accepted: it is begun in the memory returned."""
+    for known in memory.tickets:
+        if known.command == command:
+            return memory, Known(answer=known.answer or STILL_UNDER_WAY)
+    if reason := invalid(memory, ticket, host=host, boot_id=boot_id, session=session):
+        return memory, Refuse(reason=reason)
+    sealed = memory.sealed.get(ticket.guest, 0)
+    if ticket.generation <= sealed:
+        return memory, Refuse(
+            reason=f"{ticket.name}: generation {ticket.generation} is over, this host has sealed up to {sealed}"
+        )
+    return begin(memory, command, ticket), ACCEPT
+
+
+STILL_UNDER_WAY = Answer(outcome=Outcome.UNKNOWN, reason="it was begun here and its end has not been seen")
+LOST_IN_RESTART = Answer(
+    outcome=Outcome.UNKNOWN, reason="the agent restarted while it ran: its end was not seen"
+)
+
+
+def invalid(memory: AgentMemory, ticket: Ticket, *, host: HostName, boot_id: BootId, session: str) -> str:
+    """Why a ticket has no force here now, whatever its generation; empty if it has.
+
+    Asked again right before the effect: between beginning and acting, leader, session or list may have changed.
+    """
+    if ticket.host != host:
+        return f"{ticket.name}: the ticket is for host {ticket.host}, this is {host}"
+    if ticket.boot_id != boot_id:
+        return f"{ticket.name}: the ticket is for boot {ticket.boot_id}, {host} now runs boot {boot_id}"
+    if ticket.session != session:
+        return f"{ticket.name}: the ticket belongs to another session of this host"
+    if reason := _not_led_by(memory, ticket.epoch, ticket.leader_id):
+        return f"{ticket.name}: {reason}"
+    if ticket.guest not in listed(memory):
+        version = memory.protected_version
+        return f"{ticket.name}: not on the protected list of {host} (version {version}); send the list first"
+    return ""
+
+
+def begin(memory: AgentMemory, command: str, ticket: Ticket) -> AgentMemory:
+    """Write down that a ticket is taken: its id, its generation's end, and the revision that recorded it."""
+    assert ticket.generation > memory.sealed.get(ticket.guest, 0)
+    assert all(known.command != command for known in memory.tickets)
+    begun = changed(memory, tickets=_bounded((*memory.tickets, Remembered(command=command))))
+    return acknowledge(seal(begun, {ticket.guest: ticket.generation}), ticket.revision)
+
+
+def finish(memory: AgentMemory, command: str, answer: Answer) -> AgentMemory:
+    """Write down how it ended. The first answer stays."""
+    return changed(
+        memory,
+        tickets=_bounded(
+            tuple(
+                changed(known, answer=answer) if known.command == command and known.answer is None else known
+                for known in memory.tickets
+            )
+        ),
+    )
+
+
+def wake(memory: AgentMemory) -> AgentMemory:
+    """The agent started: whatever was under way in the process before has an end that nobody saw."""
+    for known in memory.tickets:
+        if known.answer is None:
+            memory = finish(memory, known.command, LOST_IN_RESTART)
+    return memory
+
+
+def _bounded(tickets: tuple[Remembered, ...]) -> tuple[Remembered, ...]:
+    """The newest finished ones, and every unfinished one."""
+    surplus = sum(1 for known in tickets if known.answer is not None) - REMEMBERED_MAX
+    kept: list[Remembered] = []
+    for known in tickets:
+        if known.answer is not None and surplus > 0:
+            surplus -= 1
+        else:
+            kept.append(known)
+    return tuple(kept)
+
+
+# ---- seals and the protected list
+
+
+def seal(memory: AgentMemory, generations: Mapping[GuestId, int]) -> AgentMemory:
+    """Refuse these generations, each of its guest, and all before them, from now on."""
+    higher = {guest: upto for guest, upto in generations.items() if upto > memory.sealed.get(guest, 0)}
+    return changed(memory, sealed={**memory.sealed, **higher}) if higher else memory
+
+
+def listed(memory: AgentMemory) -> frozenset[GuestId]:
+    """The guests on this host's protected list."""
+    return frozenset(entry.guest for entry in memory.entries)
+
+
+def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | Refuse]:
+    """Replace the protected list, unless it is older than ours. See the module's third idea for what is sealed."""
+    if order.version < memory.protected_version:
+        return memory, Refuse(
+            reason=f"the protected list has version {order.version}, this host already has {memory.protected_version}"
+        )
+    known = {entry.guest: entry for entry in memory.entries}
+    entries = {
+        entry.guest: changed(entry, generation=max(entry.generation, known[entry.guest].generation))
+        if entry.guest in known
+        else entry
+        for entry in order.entries
+    }
+    sealed = {guest: generation for guest, generation in memory.sealed.items() if guest in entries}
+    for guest, entry in entries.items():
+        if guest not in known and entry.generation > sealed.get(guest, 0):
+            sealed[guest] = entry.generation
+    return (
+        changed(
+            memory,
+            protected_version=order.version,
+            entries=tuple(entries.values()),
+            watch_storage=order.watch_storage,
+            sealed=sealed,
+        ),
+        ACCEPT,
+    )

@@ -1,0 +1,100 @@
+"""What `decide` wants done in the world. Frozen data with an id; each result comes back as an event with that id.
+
+Effects run only after the changes of the same decision are durable.
+"""
+
+from __future__ import annotations
+
+from dr.model.base import BootId, HostName, Record
+from dr.model.commands import Body, Ticket
+from dr.model.policy import FenceLevel
+from dr.model.records import Alert
+
+
+class Send(Record, tag="send"):
+    """Send a command to an agent in this very session; if that session is gone it is dropped, and times out."""
+
+    id: str
+    host: HostName
+    session: str
+    body: Body
+
+
+class SendStart(Record, tag="send_start"):
+    """A `Start`, whose definition the runtime reads from the store under (guest, version) as it sends."""
+
+    id: str
+    host: HostName
+    session: str
+    ticket: Ticket
+    version: int
+
+
+class Accept(Record, tag="accept"):
+    """Welcome a session with the present epoch, leader and revision."""
+
+    host: HostName
+    session: str
+
+
+class DropSession(Record, tag="drop_session"):
+    """Close a session; the agent will dial again."""
+
+    host: HostName
+    session: str
+    reason: str
+
+
+class Look(Record, tag="look"):
+    """The coordinator's own probe of a host."""
+
+    id: str
+    host: HostName
+    addresses: tuple[str, ...]
+    window_s: float
+
+
+class ReadPower(Record, tag="read_power"):
+    """Read every device of every level, changing nothing."""
+
+    id: str
+    host: HostName
+    levels: tuple[FenceLevel, ...]
+
+
+class Fence(Record, tag="fence"):
+    """Switch off all devices of one level, then read all of them again."""
+
+    id: str
+    host: HostName
+    boot_id: BootId
+    level: int
+    devices: FenceLevel
+    timeout_s: float
+
+
+class PowerOn(Record, tag="power_on"):
+    id: str
+    host: HostName
+    levels: tuple[FenceLevel, ...]
+
+
+class Notify(Record, tag="notify"):
+    """Tell people. `cleared` alerts are told too."""
+
+    alert: Alert
+    cleared: bool = False
+
+
+class Reply(Record, tag="reply"):
+    """The answer to an operator's ask: accepted with operations to watch, or refused with every blocker."""
+
+    id: str
+    accepted: bool
+    operations: tuple[str, ...] = ()
+    message: str = ""
+    blockers: tuple[str, ...] = ()
+    missing: bool = False  # no such host or guest
+
+
+Effect = Accept | Send | SendStart | DropSession | Look | ReadPower | Fence | PowerOn | Notify | Reply

@@ -1,0 +1,210 @@
+"""What can happen to the coordinator: the second argument of `decide`."""
+
+from __future__ import annotations
+
+from dr.model.base import GuestId, HostName, Record
+from dr.model.commands import Answer
+from dr.model.evidence import PowerReport
+from dr.model.facts import GuestFacts, HostFacts, Reading
+from dr.model.policy import Settings, StopMode
+from dr.model.wire import Hello
+
+
+class Started(Record, tag="started"):
+    """This process leads: records are loaded, nothing was heard yet. Makes the new epoch."""
+
+    leader_id: str
+    machine: str  # /etc/machine-id of the machine that the coordinator runs on
+    cluster: str  # only used when the store is new
+    boot_id: str = ""  # of that machine: the host with this boot id is never fenced from here
+
+
+class Tick(Record, tag="tick"):
+    """Time went by. `lag_s`: how late the loop ran this tick."""
+
+    lag_s: float = 0.0
+
+
+class Connected(Record, tag="connected"):
+    """An agent said hello in a fresh session. `session` is the nonce that the link adapter chose for it."""
+
+    host: HostName
+    session: str
+    hello: Hello
+
+
+class Disconnected(Record, tag="disconnected"):
+    """A session ended. `goodbye`: the agent's own words, empty if it said none."""
+
+    host: HostName
+    session: str
+    goodbye: str = ""
+
+
+class Heard(Record, tag="heard"):
+    """A beat. `fresh`: leader time at which the nonce that it echoes was issued."""
+
+    host: HostName
+    session: str
+    fresh: float
+
+
+class Reported(Record, tag="reported"):
+    """A host's facts, guests or health changed; None = unchanged."""
+
+    host: HostName
+    session: str
+    facts: HostFacts | None = None
+    guests: tuple[GuestFacts, ...] | None = None
+    health: tuple[Reading, ...] | None = None
+
+
+class Answered(Record, tag="answered"):
+    """An agent answered the command with this effect id."""
+
+    host: HostName
+    session: str
+    effect: str
+    answer: Answer
+
+
+class PowerSeen(Record, tag="power_seen"):
+    """A `ReadPower` ended."""
+
+    effect: str
+    host: HostName
+    reports: tuple[PowerReport, ...]
+
+
+class FenceEnded(Record, tag="fence_ended"):
+    """A `Fence` ended, one way or another."""
+
+    effect: str
+    host: HostName
+    report: PowerReport
+
+
+class PowerOnEnded(Record, tag="power_on_ended"):
+    effect: str
+    host: HostName
+    ok: bool
+    reason: str = ""
+
+
+class LookEnded(Record, tag="look_ended"):
+    """The coordinator's own probe of a host ended. It can show life, never death."""
+
+    effect: str
+    host: HostName
+    answered: dict[str, bool]
+
+
+class Reconfigured(Record, tag="reconfigured"):
+    """A new configuration was read and is valid."""
+
+    settings: Settings
+
+
+# What operators ask. `id` is the request's; its outcome comes back as a `Reply` with the same id.
+
+
+class Ask(Record):
+    id: str
+    by: str  # name in the admin certificate
+    reason: str = ""
+
+
+class AskProtect(Ask, tag="ask_protect"):
+    guests: tuple[str, ...]  # names or UUIDs, as seen in inventories
+    priority: int | None = None
+
+
+class AskUnprotect(Ask, tag="ask_unprotect"):
+    guests: tuple[str, ...]
+
+
+class AskStart(Ask, tag="ask_start"):
+    guests: tuple[str, ...]
+
+
+class AskStop(Ask, tag="ask_stop"):
+    guests: tuple[str, ...]
+    mode: StopMode = "shutdown"
+
+
+class AskFence(Ask, tag="ask_fence"):
+    host: HostName
+
+
+class AskFenceTest(Ask, tag="ask_fence_test"):
+    """Power-cycles an empty host to show identity and function of its fence devices."""
+
+    host: HostName
+
+
+class AskConfirmDown(Ask, tag="ask_confirm_down"):
+    host: HostName
+    boot_id: str = ""  # the boot that the operator saw; empty = the one on record
+
+
+class AskRemoveHost(Ask, tag="ask_remove_host"):
+    host: HostName
+
+
+class AskLabel(Ask, tag="ask_label"):
+    kind: str  # "host" | "guest"
+    name: str
+    labels: dict[str, str | None]  # None removes
+
+
+class AskPause(Ask, tag="ask_pause"):
+    """Automation off."""
+
+
+class AskResume(Ask, tag="ask_resume"):
+    """Automation on; also the operator's word that a restored store was looked over."""
+
+
+class AskClearQuarantine(Ask, tag="ask_clear_quarantine"):
+    host: HostName
+
+
+class Admitted(Ask, tag="admitted"):
+    """A host may join: its token was made. The record exists from here on."""
+
+    host: HostName
+
+
+OperatorAsk = (
+    AskProtect
+    | AskUnprotect
+    | AskStart
+    | AskStop
+    | AskFence
+    | AskFenceTest
+    | AskConfirmDown
+    | AskRemoveHost
+    | AskLabel
+    | AskPause
+    | AskResume
+    | AskClearQuarantine
+    | Admitted
+)
+
+Event = (
+    Started
+    | Tick
+    | Connected
+    | Disconnected
+    | Heard
+    | Reported
+    | Answered
+    | PowerSeen
+    | FenceEnded
+    | PowerOnEnded
+    | LookEnded
+    | Reconfigured
+    | OperatorAsk
+)
+
+__all__ = ["Event", "GuestId", "OperatorAsk"]

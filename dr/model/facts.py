@@ -1,0 +1,132 @@
+"""What an agent can see on its own host: facts, health, guests. Observed, never decided."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dr.model.base import BootId, GuestId, Record
+
+
+class Level(StrEnum):
+    """How bad a health reading is; `critical` hardware means: evacuate while the host still lives."""
+
+    OK = "ok"
+    WARN = "warn"
+    CRITICAL = "critical"
+
+
+class Reading(Record):
+    """One part of the health report."""
+
+    part: str  # "libvirt", "storage:default", "memory", "clock", …
+    level: Level
+    reason: str = ""  # one sentence; empty when ok
+
+
+class DomainState(StrEnum):
+    """What libvirt says of a domain, in libvirt's own words (virDomainState)."""
+
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"  # shutting down, still active
+    SHUTOFF = "shutoff"
+    CRASHED = "crashed"
+    PMSUSPENDED = "pmsuspended"
+    NOSTATE = "nostate"
+
+
+ACTIVE_STATES = frozenset(
+    {
+        DomainState.RUNNING,
+        DomainState.BLOCKED,
+        DomainState.PAUSED,
+        DomainState.SHUTDOWN,
+        DomainState.PMSUSPENDED,
+        DomainState.NOSTATE,
+    }
+)
+
+
+class GuestFacts(Record):
+    """One libvirt domain as its host sees it now, protected or not."""
+
+    id: GuestId
+    name: str
+    state: DomainState
+    reason: str = (
+        ""  # libvirt's reason, lower case: "booted", "ioerror", "shutdown", "destroyed", "crashed", …
+    )
+    persistent: bool = True
+    autostart: bool = False
+    managed_save: bool = False
+    memory_mib: int = 0  # maximum memory of the definition
+    vcpus: int = 0
+    digest: str = ""  # of the definition with its NVRAM; changes when the definition does
+
+    @property
+    def active(self) -> bool:
+        """Whether a QEMU process stands behind it (a paused guest is active)."""
+        return self.state in ACTIVE_STATES
+
+
+class HookState(Record):
+    """Whether the permit hook on this host really refuses: tried with a canary, not assumed."""
+
+    proven: bool
+    reason: str = ""
+
+
+class HostFacts(Record):
+    """What a host is and has. Storage is named by identity, never by path alone."""
+
+    boot_id: BootId
+    agent_version: str = ""
+    libvirt_version: str = ""
+    arch: str = ""  # "x86_64"
+    domain_types: tuple[str, ...] = ()  # "kvm", "qemu"
+    machines: tuple[str, ...] = ()  # QEMU machine types, canonical names and aliases
+    cpu_model: str = ""  # host model in libvirt's naming
+    cpu_models: tuple[str, ...] = ()  # models that a guest may ask for here
+    cpus: int = 0
+    memory_mib: int = 0
+    addresses: dict[str, str] = {}  # interface or bridge -> IPv4/IPv6 address
+    networks: tuple[str, ...] = ()  # "bridge:br0", "network:default"
+    storage: tuple[
+        str, ...
+    ] = ()  # identities that are reachable now: "nbd:10.0.0.3:10809", "nfs:…", "wwid:…", "pool:…"
+    hook: HookState = HookState(proven=False, reason="not tried yet")
+    hibernation_masked: bool = True
+
+
+class Needs(Record):
+    """What a guest's definition asks of a host; derived from its XML by `core.definition`."""
+
+    arch: str = "x86_64"
+    domain_type: str = "kvm"
+    machine: str = ""
+    memory_mib: int = 0
+    vcpus: int = 1
+    cpu_model: str = ""  # only for <cpu mode='custom'>
+    networks: tuple[str, ...] = ()
+    storage: tuple[str, ...] = ()
+
+
+class Definition(Record):
+    """All that is needed to start a guest on another host."""
+
+    id: GuestId
+    name: str
+    xml: str  # inactive XML with secrets (VIR_DOMAIN_XML_INACTIVE | SECURE)
+    digest: str
+    nvram: bytes = b""  # content of the NVRAM file, if it has one
+    storage: tuple[str, ...] = ()  # identity of each disk, as the host that reported it resolved them
+    blockers: tuple[str, ...] = ()  # why it could not start elsewhere: each a sentence, found on the host
+
+
+class Sighting(StrEnum):
+    """The answer to one question, `does this guest run here?`, as a host can give it for sure."""
+
+    ABSENT = "absent"  # no active domain, no libvirt job, no QEMU process
+    PRESENT = "present"
+    UNKNOWN = "unknown"  # could not be seen for sure, e.g. a start is still under way in libvirt

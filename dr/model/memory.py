@@ -1,0 +1,27 @@
+"""What an agent must not forget: the durable half of one copy, on the host's side."""
+
+from __future__ import annotations
+
+from dr.model.base import GuestId, Record
+from dr.model.commands import Answer, ProtectedEntry
+
+
+class Remembered(Record):
+    """One ticketed command: begun, and once it ended, how."""
+
+    command: str
+    answer: Answer | None = None  # None: begun, end not seen
+
+
+class AgentMemory(Record):
+    """Everything durable that an agent knows."""
+
+    cluster: str = ""
+    epoch: int = 0
+    leader_id: str = ""
+    revision: int = 0
+    protected_version: int = 0
+    entries: tuple[ProtectedEntry, ...] = ()
+    watch_storage: tuple[str, ...] = ()
+    sealed: dict[GuestId, int] = {}
+    tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded

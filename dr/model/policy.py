@@ -1,0 +1,96 @@
+"""Settings that decisions read: timers, limits, fencing levels, guest policy.
+
+Defaults live here and nowhere else; the configuration file (dr.cli) only overrides them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dr.model.base import HostName, Record
+
+
+class Timers(Record):
+    """All in seconds. Figures measured in the lab are in docs/operations.md."""
+
+    heartbeat_s: float = 0.5
+    late_floor_s: float = 1.25  # silence shorter than this is never late
+    late_ceiling_s: float = 5.0  # silence longer than this is late whatever the jitter was
+    jitter_factor: float = 4.0  # late = two intervals + factor x measured deviation, within floor and ceiling
+    settle_s: float = 5.0  # after a start or a gap in the coordinator's own clock, unheard is not late
+    gap_s: float = 1.0  # own event loop stalled longer than this: the coordinator was blind
+    probe_s: float = 1.5  # an unanswered request to a witness counts as no answer after this
+    probe_every_s: float = 2.0  # how often a host that is down is looked at again
+    fence_s: float = 30.0  # one whole fencing level, all devices, status before and after
+    fence_retry_s: float = 5.0  # doubles up to fence_retry_max_s
+    fence_retry_max_s: float = 60.0
+    start_s: float = 60.0  # a start ticket without an answer after this is unknown
+    stop_s: float = 120.0  # a clean shutdown may take this long
+    testify_s: float = 10.0
+    restart_backoff_s: float = 5.0  # doubles with each restart in the window
+    recovery_retry_s: float = 5.0  # a guest that fitted nowhere is tried again at least this often
+
+
+class Limits(Record):
+    """Bounds."""
+
+    starts_per_host: int = 4
+    fence_attempts_per_level: int = 2
+    fences_per_window: int = 3  # a host fenced more often than this is quarantined
+    fence_window_s: float = 3600.0
+    brake_window_s: float = 600.0  # hosts late, suspect or fenced within this count for the brake
+    memory_reserve_mib: int = 512  # kept free on every host
+    definitions_kept: int = 10
+
+
+class FenceDevice(Record):
+    """One fence agent with its parameters. Secrets are in `parameters` and go to the agent on stdin only."""
+
+    name: str
+    agent: str  # "fence_ipmilan"
+    parameters: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"FenceDevice(name={self.name!r}, agent={self.agent!r})"  # parameters hold secrets
+
+    __str__ = __repr__
+
+
+class FenceLevel(Record):
+    """Devices that must all be off for the level to count (redundant power supplies)."""
+
+    devices: tuple[FenceDevice, ...]
+
+
+class HostPolicy(Record):
+    """What the configuration says of one host."""
+
+    name: HostName
+    addresses: tuple[str, ...] = ()  # where witnesses look for it; empty: what its agent reports
+    fencing: tuple[FenceLevel, ...] = ()
+    power_on_after_fence: bool = True
+    memory_reserve_mib: int | None = None
+    coordinator_here: bool = False  # the coordinator runs on this host: it is never fenced from here
+    labels: dict[str, str] = {}
+
+
+class GuestPolicy(Record):
+    """How a protected guest is treated."""
+
+    priority: int = 100  # higher starts first
+    max_restarts: int = 2
+    restart_window_s: float = 3600.0
+    max_relocations: int = 2
+
+
+class Settings(Record):
+    """Everything `decide` may know that is not a record or an observation."""
+
+    timers: Timers = Timers()
+    limits: Limits = Limits()
+    hosts: dict[HostName, HostPolicy] = {}
+    guests: GuestPolicy = GuestPolicy()
+    auto_fence: bool = True
+
+
+StopMode = Literal["shutdown", "destroy"]

@@ -1,0 +1,204 @@
+"""What the store keeps: hosts, guests, operations, alerts, the cluster itself.
+
+Times in records are seconds of leader time (`now`, which never runs backwards across restarts) unless
+the name says wall: wall time is data for people.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dr.model.base import BootId, GuestId, HostName, Record
+from dr.model.evidence import DeviceReading
+from dr.model.facts import HostFacts, Needs, Reading
+from dr.model.policy import GuestPolicy
+
+
+class HostPhase(StrEnum):
+    """Where a host stands; the transitions are `core.tables.HOST_TABLE`."""
+
+    JOINING = "joining"
+    ONLINE = "online"
+    SUSPECT = "suspect"
+    FENCING = "fencing"
+    FENCED = "fenced"
+    RETURNING = "returning"
+
+
+class Condition(StrEnum):
+    """Stands beside a host's phase."""
+
+    AGENT_LOST = "agent_lost"
+    DEGRADED = "degraded"
+    UNPROTECTED = "unprotected"  # fencing not configured, not proven, or the hook is not proven
+    QUARANTINED = "quarantined"  # fenced too often: takes no guests until a person says otherwise
+
+
+class Fencing(Record):
+    """The progress of one fencing of one boot. Judged anew after a crash, never replayed."""
+
+    boot_id: BootId
+    level: int = 0
+    attempt: int = 0
+    next_at: float = 0.0
+    operator: bool = False  # asked for by a person, so evidence and brake were not asked
+    why: str = ""
+    rounds: int = 0  # how often all levels were tried in vain
+    verified: bool = False  # every device of the level said off; a last look at the host is outstanding
+    verified_at: float = 0.0
+    readings: tuple[DeviceReading, ...] = ()
+    test: str = ""  # the fence-test operation that it belongs to
+
+
+class HostRecord(Record):
+    """One KVM host."""
+
+    name: HostName
+    phase: HostPhase = HostPhase.JOINING
+    boot_id: BootId = ""
+    facts: HostFacts = HostFacts(boot_id="")
+    health: tuple[Reading, ...] = ()
+    conditions: frozenset[Condition] = frozenset()
+    reason: str = ""  # one sentence: why it is in this phase
+    since: float = 0.0
+    labels: dict[str, str] = {}
+    fencing: Fencing | None = None
+    fenced_at: tuple[float, ...] = ()  # for the flap limit
+    protected_version: int = 0  # the protected list that it has acknowledged
+    dead_boot: BootId = ""  # the boot that was last proven dead
+    dead_at: float = 0.0
+    power_on: bool = False  # to be switched on again by policy
+
+
+class DeviceIdentity(Record):
+    """Shown by `dr fence test`: this device really changed this host's boot id."""
+
+    host: HostName
+    device: str
+    guid: str  # BMC system GUID; empty where the device has none
+    fingerprint: str  # of the device's parameters without secrets: changed parameters need a new test
+    proven_at: float = 0.0
+
+
+class GuestPhase(StrEnum):
+    """Where a protected guest stands; the transitions are `core.tables.GUEST_TABLE`."""
+
+    PROTECTING = "protecting"  # hosts are still being asked whether it runs there
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    RECOVERING = "recovering"  # should run and does not: waits for a proof, a host, or its turn
+    STARTING = "starting"  # a start ticket is out
+    UNKNOWN = "unknown"  # a ticket's outcome was not seen; its place is being asked
+    ERROR = "error"  # gave up, or found running twice: a person decides
+
+
+class Desired(StrEnum):
+    """What its owner wants."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class Place(Record):
+    """Somewhere a guest may be running: one boot of one host, up to one ticket generation."""
+
+    host: HostName
+    boot_id: BootId
+    generation: int
+
+
+class GuestRecord(Record):
+    """One protected guest. Only `core.onecopy` writes `may_run_on` and `generation`."""
+
+    id: GuestId
+    name: str
+    phase: GuestPhase = GuestPhase.PROTECTING
+    desired: Desired = Desired.RUNNING
+    reason: str = ""
+    since: float = 0.0
+    generation: int = 0
+    may_run_on: tuple[Place, ...] = ()
+    holder: HostName = ""  # the last host it was seen running on; its definition is the newest
+    definition: int = 0  # newest stored version; 0 = none yet
+    digest: str = ""
+    needs: Needs = Needs()
+    policy: GuestPolicy = GuestPolicy()
+    labels: dict[str, str] = {}
+    blockers: tuple[str, ...] = ()  # why it is not (any longer) recoverable elsewhere
+    restarts: tuple[float, ...] = ()
+    relocations: tuple[float, ...] = ()
+    avoid: tuple[HostName, ...] = ()  # hosts where starting it just failed
+    retry_at: float = 0.0
+
+
+class StoredDefinition(Record):
+    """One version of a guest's definition, under a key of its own."""
+
+    guest: GuestId
+    version: int
+    xml: str
+    digest: str
+    nvram: bytes = b""
+    reported_by: HostName = ""
+
+
+class OperationState(StrEnum):
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class Step(Record):
+    """One line in an operation's history."""
+
+    at: float  # leader time
+    text: str
+
+
+class Operation(Record):
+    """Something that was asked for or decided, with its history; what `dr job` shows."""
+
+    id: str
+    kind: str  # "failover", "fence", "fence-test", "guest-start", "guest-stop", "protect", …
+    subject: str  # host or guest name
+    state: OperationState = OperationState.OPEN
+    why: str = ""
+    asked_by: str = "dr"
+    opened: float = 0.0
+    closed: float = 0.0
+    guests: dict[GuestId, str] = {}  # outcome so far, per guest
+    steps: tuple[Step, ...] = ()
+
+
+class Alert(Record):
+    """Told to people once, until it clears. What happened, why, what to do."""
+
+    key: str  # "host/h1/agent-lost"
+    what: str
+    why: str
+    todo: str
+    severity: str = "warning"  # "info" | "warning" | "critical"
+    raised: float = 0.0
+
+
+class Pause(Record):
+    """Automation is off: nothing is fenced or restarted by itself."""
+
+    reason: str
+    by: str
+    at: float = 0.0
+
+
+class Cluster(Record):
+    """The cluster itself. One record."""
+
+    id: str
+    epoch: int = 0
+    leader_id: str = ""
+    machine: str = ""  # the machine this store is bound to
+    revision_offset: int = 0  # jumped when a restored copy was noticed
+    protected_version: int = 0  # of the list of protected guests
+    restored: str = ""  # why this store is believed to be an older copy; cleared by `dr resume`
+    pause: Pause | None = None

@@ -1,0 +1,104 @@
+"""The hypervisor of one host, as its agent uses it. Real: adapters/libvirt. All calls may take long."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from dr.model.base import GuestId, Record
+from dr.model.commands import TicketKind
+from dr.model.facts import (
+    Definition,
+    GuestFacts,
+    HookState,
+    HostFacts,
+    Reading,
+    Sighting,
+)
+from dr.model.policy import StopMode
+
+
+class HypervisorError(Exception):
+    """The hypervisor refused or failed, and says so; nothing is left half done. The text is for people."""
+
+
+class HypervisorUnknown(Exception):
+    """The call's end was not seen (connection lost, timed out): the outcome is unknown."""
+
+
+class DomainEvent(Record):
+    """Something that libvirt told at once. A hint to look again: facts, not events, are what is decided on."""
+
+    guest: GuestId
+    name: str
+    kind: (
+        str  # "started", "stopped", "crashed", "panicked", "io_error", "watchdog", "defined", "undefined", …
+    )
+    detail: str = ""
+
+
+class Hypervisor(Protocol):
+    """One libvirt connection with reconnect behind it."""
+
+    async def facts(self) -> HostFacts:
+        """What the host is and has now (without `hook`). Raises HypervisorUnknown if libvirt does not answer."""
+
+    async def guests(self) -> tuple[GuestFacts, ...]:
+        """All domains, active or defined. Raises HypervisorUnknown."""
+
+    async def describe(self, guest: GuestId) -> Definition:
+        """Definition with NVRAM, storage identities and blockers. Raises HypervisorError, HypervisorUnknown."""
+
+    async def start(self, definition: Definition) -> None:
+        """Define and start from cold; a saved image is removed, never restored. The permit is already there.
+
+        Raises HypervisorError when it surely did not start, HypervisorUnknown otherwise.
+        """
+
+    async def stop(self, guest: GuestId, mode: StopMode, timeout_s: float) -> None:
+        """Shut down and wait, or destroy. Raises HypervisorError (still running), HypervisorUnknown."""
+
+    async def sight(self, guest: GuestId) -> tuple[Sighting, str]:
+        """Does it run here? Works without libvirtd too, from /proc; a QEMU in D state runs. The reason is a sentence."""
+
+    async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
+        """Keep XML, NVRAM, TPM state and saved image under the archive folder, then undefine (never a disk).
+
+        Returns the archive's path, empty when there was nothing. Raises HypervisorError, HypervisorUnknown.
+        """
+
+    async def health(self) -> tuple[Reading, ...]:
+        """Readings that need libvirt (daemon answering and how fast, pools, networks)."""
+
+    def events(self) -> AsyncIterator[DomainEvent]:
+        """Events as they come, for ever; `kind="reconnected"` after each new connection to libvirtd."""
+
+    def watch_storage(self, identities: tuple[str, ...]) -> None:
+        """Network storage endpoints whose reachability `facts` should tell."""
+
+    async def prove_hook(self) -> HookState:
+        """Try to start a canary domain that has no permit: proven only if libvirt refuses it with our words."""
+
+    async def close(self) -> None: ...
+
+
+class Gate(Protocol):
+    """The permit hook's files on this host. Synchronous and small; real: adapters/libvirt/gate.py."""
+
+    def install(self) -> None:
+        """Write the hook script where libvirt looks for it. Raises OSError."""
+
+    def protect(self, guests: dict[GuestId, str]) -> None:
+        """Make exactly these guests (UUID -> name) protected, durably. Raises OSError."""
+
+    def permit(self, guest: GuestId, kind: TicketKind, ticket: str) -> None:
+        """Write the single-use permit for one ticket. Raises OSError."""
+
+    def revoke(self, guest: GuestId) -> None:
+        """Remove any permit of this guest. Raises OSError."""
+
+
+class HostHealth(Protocol):
+    """Readings that need no libvirt (memory pressure, MCE/EDAC, disks, clock, oops)."""
+
+    async def health(self) -> tuple[Reading, ...]: ...

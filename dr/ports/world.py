@@ -1,0 +1,35 @@
+"""The coordinator's other ways into the world: fence devices, probes, people."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dr.model.evidence import PowerReport
+from dr.model.policy import FenceLevel
+from dr.model.records import Alert
+
+
+class Fencer(Protocol):
+    """Fence devices. No method raises for a device's failure: it is in the report."""
+
+    async def read(self, levels: tuple[FenceLevel, ...]) -> tuple[PowerReport, ...]:
+        """Power and identity of every device, all in parallel, changing nothing."""
+
+    async def off(self, level: int, devices: FenceLevel, timeout_s: float) -> PowerReport:
+        """Read, switch off what is on, and after the last one went off read all of them again."""
+
+    async def on(self, levels: tuple[FenceLevel, ...]) -> tuple[bool, str]:
+        """Switch on; (ok, reason)."""
+
+
+class Prober(Protocol):
+    """Looks for a host."""
+
+    async def probe(self, addresses: tuple[str, ...], window_s: float) -> dict[str, bool]:
+        """ICMP echo, several within the window, and TCP connect (a refused connection is an answer too)."""
+
+
+class Notifier(Protocol):
+    """Tells people; retries by itself; never raises."""
+
+    async def send(self, alert: Alert, cleared: bool) -> None: ...

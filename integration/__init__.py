@@ -1,0 +1,1 @@
+"""The lab (real libvirtd, QEMU and IPMI on one machine) and the tests, demo and benchmarks that run in it."""

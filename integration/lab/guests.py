@@ -1,0 +1,320 @@
+"""Guests: their definition, their disk on the storage server, and what can be seen of them from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from integration.lab import disklog, image, netns, proc
+from integration.lab.layout import (
+    NAS,
+    POLLER_ADDRESS,
+    LabError,
+    Layout,
+    MachineFrozen,
+    address,
+    guest_mac,
+    nbd_port,
+    number,
+)
+
+if TYPE_CHECKING:
+    from integration.lab.lab import Lab
+    from integration.lab.machine import Machine
+
+DISK_MIB: Final = 64  # 131,072 records: 3.6 h at 10 a second
+_XML: Final = """\
+<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>{mem_mib}</memory>
+  <vcpu>{vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type>
+    <kernel>{kernel}</kernel>
+    <initrd>{initramfs}</initrd>
+    <cmdline>{cmdline}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='network' device='disk'>
+      <driver name='qemu' type='raw' cache='none' error_policy='stop'/>
+      <source protocol='nbd' name='{name}'>
+        <host name='{nas}' port='{port}'/>
+      </source>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <interface type='bridge'>
+      <mac address='{mac}'/>
+      <source bridge='br-guest'/>
+      <model type='virtio'/>
+    </interface>
+    <serial type='file'>
+      <source path='/var/log/libvirt/qemu/{name}.console' append='on'/>
+      <target port='0'/>
+    </serial>
+    <memballoon model='none'/>
+    <panic model='isa'/>
+  </devices>
+</domain>
+"""
+
+
+@dataclass(frozen=True)
+class GuestAnswer:
+    """What the guest said over HTTP."""
+
+    name: str
+    boot: str
+    counter: int
+    slot: int
+    uptime_s: float
+    conflicts: int
+    disk_error: int
+    dirty_mib_s: int
+
+
+class Guest:
+    """A guest by name. It may be defined on any number of hosts; its disk is one, on the storage server."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        if not name.startswith("g"):
+            raise LabError(f"{name!r} is not a guest's name: g1..g99")
+        number(name)
+        self._lab = lab
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Guest({self.name})"
+
+    @property
+    def address(self) -> str:
+        return address("guest", self.name)
+
+    @property
+    def uuid(self) -> str:
+        return str(self._lab.layout.identity(self.name))
+
+    @property
+    def disk(self) -> Path:
+        """The raw image on the storage server."""
+        return self._lab.layout.disk(self.name)
+
+    @property
+    def _record(self) -> Path:
+        return self._lab.layout.state / "guests" / f"{self.name}.xml"
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def define(
+        self,
+        host: str,
+        *,
+        mem_mib: int = 96,
+        vcpus: int = 1,
+        autostart: bool = False,
+        dirty_mib_s: int = 0,
+        writes_per_s: int = 10,
+        kernel_args: str = "",
+    ) -> None:
+        """Define it on a host; its disk is made when there is none. Defined elsewhere too, it stays there as well."""
+        booted = image.ensure()
+        self.ensure_disk_server()
+        xml = _XML.format(
+            name=self.name,
+            uuid=self.uuid,
+            mem_mib=mem_mib,
+            vcpus=vcpus,
+            kernel=booted.kernel,
+            initramfs=booted.initramfs,
+            nas=address("stor", NAS),
+            port=nbd_port(self.name),
+            mac=guest_mac(self.name),
+            cmdline=" ".join(
+                (
+                    "console=ttyS0 quiet panic=-1 mitigations=off",
+                    f"dr.name={self.name} dr.ip={self.address}",
+                    f"dr.gw={POLLER_ADDRESS} dr.gwmac={_poller_mac(self._lab.layout)}",
+                    f"dr.writes={writes_per_s} dr.dirty={dirty_mib_s}",
+                    kernel_args,
+                )
+            ).strip(),
+        )
+        proc.write_atomic(self._record, xml)
+        self.define_xml(host, xml)
+        if autostart:
+            self._virsh(host, "autostart", self.name)
+
+    def define_xml(self, host: str, xml: str) -> None:
+        """Define any XML on a host (the guest's own on a second host, or a changed one)."""
+        self._lab.exec(host, ["virsh", "-q", "define", "/dev/stdin"], stdin=xml)
+
+    @property
+    def xml(self) -> str:
+        """The XML of its last `define`."""
+        return self._record.read_text()
+
+    def start(self, host: str) -> None:
+        self._virsh(host, "start", self.name)
+
+    def shutdown(self, host: str) -> None:
+        """Press its power button; it powers off within about a second."""
+        self._virsh(host, "shutdown", self.name)
+
+    def destroy(self, host: str) -> None:
+        self._virsh(host, "destroy", self.name)
+
+    def undefine(self, host: str) -> None:
+        self._virsh(host, "undefine", self.name, "--managed-save")
+
+    def remove(self) -> None:
+        """Destroy and undefine it wherever it is, and delete its disk."""
+        for host in self._lab.hosts:
+            if host.is_on() and not host.is_frozen():
+                host.exec(["virsh", "-q", "destroy", self.name], check=False)
+                host.exec(["virsh", "-q", "undefine", "--managed-save", self.name], check=False)
+        self.stop_disk_server()
+        self.disk.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
+
+    def state_on(self, host: str) -> str | None:
+        """libvirt's word for its state there; None when it is not defined there or libvirt does not answer."""
+        try:
+            done = self._lab.exec(host, ["virsh", "-q", "domstate", self.name], check=False, timeout_s=10)
+        except (MachineFrozen, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() or None if done.returncode == 0 else None
+
+    def _virsh(self, host: str, *words: str) -> None:
+        self._lab.exec(host, ["virsh", "-q", *words])
+
+    # -- its disk ----------------------------------------------------------------------------------------------
+
+    @property
+    def _disk_role(self) -> str:
+        return f"nbd-{self.name}"
+
+    def ensure_disk_server(self) -> None:
+        """Start its qemu-nbd unless it runs. It takes any number of clients and asks nothing."""
+        layout = self._lab.layout
+        if proc.recorded(layout.pid_file(self._disk_role)) is not None:
+            return
+        if not self.disk.exists():
+            self.disk.parent.mkdir(parents=True, exist_ok=True)
+            with self.disk.open("wb") as file:
+                file.truncate(DISK_MIB << 20)
+        # cache=unsafe: a flush costs nothing. The storage server never loses power in this lab; its clients do.
+        proc.spawn(
+            [
+                "qemu-nbd",
+                "--persistent",
+                "--shared=0",
+                "--format=raw",
+                "--cache=unsafe",
+                "--discard=unmap",
+                f"--export-name={self.name}",
+                f"--bind={address('stor', NAS)}",
+                f"--port={nbd_port(self.name)}",
+                str(self.disk),
+            ],
+            pid_file=layout.pid_file(self._disk_role),
+            log=layout.log(self._disk_role),
+            netns=layout.netns_path(NAS),
+        )
+        proc.wait_for(self._disk_server_listens, 5, f"the disk server of {self.name} to listen")
+
+    def _disk_server_listens(self) -> bool:
+        where = (address("stor", NAS), nbd_port(self.name))
+        with netns.open_socket(self._lab.layout.netns_path(NAS), socket.AF_INET, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(where) == 0
+
+    def stop_disk_server(self) -> None:
+        running = proc.recorded(self._lab.layout.pid_file(self._disk_role))
+        if running is not None:
+            running.kill()
+
+    def disk_report(self) -> disklog.DiskReport:
+        """Who wrote to its disk, and the proof if two did at once."""
+        with self.disk.open("rb") as disk:
+            return disklog.judge(disklog.read(disk))
+
+    def wipe_disk(self) -> None:
+        """An empty log. Only while no QEMU of it runs."""
+        if self._lab.qemu_hosts(self.name):
+            raise LabError(
+                f"{self.name} runs on {self._lab.qemu_hosts(self.name)}: stop it before its disk is wiped"
+            )
+        with self.disk.open("r+b") as file:
+            file.truncate(0)
+            file.truncate(DISK_MIB << 20)
+
+    # -- from outside ------------------------------------------------------------------------------------------
+
+    def http(self, path: str = "/", timeout_s: float = 2.0) -> GuestAnswer:
+        """Ask it over HTTP from the outside: `/`, `/poweroff`, `/crash`, `/dirty?rate=MIB_S`. Raises OSError."""
+        where = self._lab.layout.netns_path("switch")
+        with netns.open_socket(where, socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.settimeout(timeout_s)
+            client.connect((self.address, 80))
+            client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            reply = b""
+            while chunk := client.recv(4096):
+                reply += chunk
+        answer: dict[str, Any] = json.loads(reply.partition(b"\r\n\r\n")[2])
+        return GuestAnswer(**answer)
+
+    def answers(self, timeout_s: float = 0.5) -> bool:
+        """True if it answers over HTTP now."""
+        try:
+            self.http(timeout_s=timeout_s)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def wait_answering(self, timeout_s: float = 30.0) -> GuestAnswer:
+        """Wait until it answers over HTTP and has written its first record."""
+
+        def ready() -> bool:
+            return self.answers() and self.http().counter > 0
+
+        proc.wait_for(ready, timeout_s, f"{self.name} to answer", interval_s=0.05)
+        return self.http()
+
+    def console(self, host: str) -> str:
+        """What it wrote to its serial console on a host."""
+        path = self._lab.host(host).directory / f"disk/var/log/libvirt/qemu/{self.name}.console"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+def known(layout: Layout) -> list[str]:
+    """Names of the guests that were defined in this lab, in order of their numbers."""
+    return sorted((file.stem for file in (layout.state / "guests").glob("g*.xml")), key=number)
+
+
+def qemu_pids(host: Machine, guest: str) -> tuple[int, ...]:
+    """Outer pids of the QEMU processes of a guest that really exist on a host, whatever libvirt there believes."""
+    found = []
+    for pid in host.cgroup.pids():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"qemu-system" in words[0] and any(
+            re.match(rb"guest=%s(,|$)" % guest.encode(), word) for word in words
+        ):
+            found.append(pid)
+    return tuple(found)
+
+
+def _poller_mac(layout: Layout) -> str:
+    out = proc.run(["ip", "-n", layout.netns("switch"), "-j", "link", "show", "br-guest"]).stdout
+    return str(json.loads(out)[0]["address"])

@@ -1,0 +1,137 @@
+"""The lab's network as it ought to be, and the one function that makes it so.
+
+Desired state is data: which machines are powered and thawed, and which network faults are active. `converge`
+compiles that into link states and one nft ruleset. Nobody else sets a link or a rule, but for the links that
+`power off` takes down first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from integration.lab import netns, proc
+from integration.lab.layout import (
+    CTL,
+    NAS,
+    NETWORKS,
+    POLLER_ADDRESS,
+    LabError,
+    Layout,
+    Network,
+    address,
+    machine_networks,
+)
+
+Direction = Literal["in", "out", "both"]
+
+
+DIRECTIONS: Final[tuple[Direction, ...]] = ("in", "out", "both")
+
+
+def as_direction(text: str) -> Direction:
+    """The direction of this name. Raises LabError for any other word."""
+    for direction in DIRECTIONS:
+        if text == direction:
+            return direction
+    raise LabError(f"{text!r} is not a direction: {', '.join(DIRECTIONS)}")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Packets dropped at a port of the switch. `in` is towards the machine, `out` is from it."""
+
+    port: str
+    direction: Direction
+    percent: int = 100
+    peer_address: str | None = None
+
+    def rules(self) -> Iterable[tuple[str, str]]:
+        """(chain direction, nft statement) for each direction."""
+        chance = "" if self.percent >= 100 else f"numgen random mod 100 < {self.percent} "
+        for direction in ("in", "out") if self.direction == "both" else (self.direction,):
+            side = "saddr" if direction == "in" else "daddr"
+            peer = f"ip {side} {self.peer_address} " if self.peer_address else ""
+            yield direction, f"{peer}{chance}counter drop"
+
+
+def port(name: str, network: Network) -> str:
+    """The switch's device for a machine (or a BMC's host, on `bmc`) in a network."""
+    return f"{name}-{network}"
+
+
+def build_switch(layout: Layout) -> None:
+    """The switch: a namespace with one bridge for each network, where clients outside the hosts live too."""
+    netns.create(layout, "switch")
+    there = netns.ports(layout)
+    lines: list[str] = []
+    for network in NETWORKS:
+        if f"br-{network}" not in there:
+            lines += netns.bridge_lines(f"br-{network}", POLLER_ADDRESS if network == "guest" else None)
+    netns.ip_batch(layout.netns("switch"), lines)
+
+
+def build_fixed(layout: Layout, hosts: Iterable[str]) -> None:
+    """What has power of its own: the storage server's and every BMC's namespace, wired to the switch."""
+    there = netns.ports(layout)
+    netns.create(layout, NAS)
+    if port(NAS, "stor") not in there:
+        netns.wire(
+            layout, NAS, "stor", interface="stor0", address=address("stor", NAS), port=port(NAS, "stor")
+        )
+    for host in hosts:
+        netns.create(layout, f"bmc-{host}")
+        if port(host, "bmc") not in there:
+            own = address("bmc", host)
+            netns.wire(layout, f"bmc-{host}", "bmc", interface="bmc0", address=own, port=port(host, "bmc"))
+
+
+def build_machine(layout: Layout, machine: str) -> None:
+    """A fresh network stack for a machine: no socket, route or address of its last boot is left."""
+    ports = [port(machine, network) for network in machine_networks(machine)]
+    there = netns.ports(layout)
+    netns.ip_batch(layout.netns("switch"), [f"link del {one}" for one in ports if one in there])
+    if netns.exists(layout, machine):
+        netns.delete(layout.netns(machine))
+    netns.create(layout, machine)
+    for network in machine_networks(machine):
+        own = None if network == "guest" else address(network, machine)
+        netns.wire(
+            layout, machine, network, interface=f"{network}0", address=own, port=port(machine, network)
+        )
+    if machine != CTL:
+        netns.ip_batch(
+            layout.netns(machine), [*netns.bridge_lines("br-guest"), "link set guest0 master br-guest"]
+        )
+
+
+def links_down(layout: Layout, machine: str) -> None:
+    """Cut every link of a machine at once, as a power cut does."""
+    wanted = {port(machine, network) for network in machine_networks(machine)} & netns.ports(layout)
+    netns.ip_batch(layout.netns("switch"), [f"link set {one} down" for one in sorted(wanted)])
+
+
+def converge(layout: Layout, up: Iterable[str], drops: Iterable[Drop]) -> None:
+    """Make the switch's links exactly those in `up`, and drop exactly what `drops` says."""
+    there = {one for one in netns.ports(layout) if "-" in one and not one.startswith("br-")}
+    wanted = set(up)
+    chains: dict[tuple[str, str], list[str]] = {}
+    for drop in drops:
+        if drop.port in there:
+            for direction, rule in drop.rules():
+                chains.setdefault((drop.port, direction), []).append(rule)
+    lines = ["add table netdev lab", "delete table netdev lab", "table netdev lab {"]
+    for (device, direction), rules in sorted(chains.items()):
+        hook = "egress" if direction == "in" else "ingress"  # as the switch sees it
+        lines.append(f' chain {device}-{direction} {{ type filter hook {hook} device "{device}" priority 0;')
+        lines += [f"  {rule}" for rule in rules]
+        lines.append(" }")
+    lines.append("}")
+    # Rules first: no packet may slip through between a link coming up and its rule.
+    path = str(layout.netns_path("switch"))
+    proc.run(["nsenter", f"--net={path}", "nft", "-f", "-"], stdin="\n".join(lines) + "\n")
+    netns.ip_batch(
+        layout.netns("switch"),
+        [f"link set {one} {'up' if one in wanted else 'down'}" for one in sorted(there)],
+    )

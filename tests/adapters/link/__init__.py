@@ -1,0 +1,1 @@
+"""The agent link over real TLS on 127.0.0.1."""

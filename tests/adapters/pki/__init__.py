@@ -1,0 +1,1 @@
+"""The cluster's certificates: issuing, TLS between them, files, the join token."""

@@ -1,0 +1,1 @@
+"""The store and the agent's memory: twins, kill -9, full disks."""

@@ -1,0 +1,297 @@
+"""The host's side of one copy: whatever comes in whatever order, nothing sealed is begun and nothing is begun twice."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dr.core import warden
+from dr.model.base import changed
+from dr.model.commands import (
+    Answer,
+    Clean,
+    Definition,
+    Outcome,
+    Protect,
+    ProtectedEntry,
+    Start,
+    Stop,
+    Ticket,
+    TicketKind,
+)
+from dr.model.memory import AgentMemory
+from dr.model.wire import PROTOCOL, Command, Welcome
+
+HOST, BOOT = "h1", "b1"
+GUESTS = ["g1", "g2"]
+SESSION = "s1"
+
+epochs = st.integers(1, 3)
+leaders = st.sampled_from(["l1", "l2"])
+guests = st.sampled_from(GUESTS)
+generations = st.integers(1, 8)
+kinds = st.sampled_from(list(TicketKind))
+ids = st.sampled_from([f"c{number}" for number in range(12)])
+
+
+def ticket(guest="g1", generation=1, *, kind=TicketKind.START, epoch=1, leader="l1", **fields):
+    made = Ticket(
+        id=f"t-{guest}-{generation}",
+        kind=kind,
+        guest=guest,
+        name=guest.upper(),
+        generation=generation,
+        host=HOST,
+        boot_id=BOOT,
+        epoch=epoch,
+        leader_id=leader,
+        session=SESSION,
+        revision=1,
+    )
+    return changed(made, **fields)
+
+
+def welcome(epoch=1, leader="l1", *, cluster="c", revision=1, protocol=PROTOCOL):
+    return Welcome(
+        protocol=protocol,
+        version="1",
+        cluster=cluster,
+        epoch=epoch,
+        leader_id=leader,
+        revision=revision,
+        session=SESSION,
+        nonce="n",
+        heartbeat_s=0.5,
+    )
+
+
+def listing(*names, version=1, generation=0):
+    return Protect(
+        version=version,
+        entries=tuple(ProtectedEntry(guest=name, name=name.upper(), generation=generation) for name in names),
+    )
+
+
+def ready(*names, generation=0):
+    """The memory of a host that follows l1 in epoch 1 and has a list."""
+    memory, _ = warden.adopt(AgentMemory(), welcome())
+    memory, _ = warden.protect(memory, listing(*(names or GUESTS), generation=generation))
+    return memory
+
+
+def admit(memory, order, command="c1"):
+    return warden.admit(memory, command, order, host=HOST, boot_id=BOOT, session=SESSION)
+
+
+def refusal(memory, order, command="c1"):
+    after, verdict = admit(memory, order, command)
+    assert isinstance(verdict, warden.Refuse), verdict
+    assert after is memory
+    return verdict.reason
+
+
+class Host(RuleBasedStateMachine):
+    """Everything that can reach one host's memory, beside the dumbest possible record of what was promised."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = AgentMemory()
+        self.version = 0
+        self.begun = set()  # command ids ever accepted
+        self.over = dict.fromkeys(GUESTS, 0)  # promised while the guest was on the list: nothing up to here
+        self.highest = (0, 0)  # epoch, revision
+        self.answers = {}
+
+    @rule(epoch=epochs, leader=leaders, revision=st.integers(0, 9), cluster=st.sampled_from(["c", "other"]))
+    def someone_leads(self, epoch, leader, revision, cluster):
+        before = self.memory
+        self.memory, verdict = warden.adopt(
+            before, welcome(epoch, leader, revision=revision, cluster=cluster)
+        )
+        if isinstance(verdict, warden.Refuse):
+            assert self.memory is before
+            assert verdict.reason
+        else:
+            assert (self.memory.epoch, self.memory.leader_id) == (epoch, leader)
+            assert epoch > before.epoch or before.leader_id in {"", leader}
+            assert before.cluster in {"", cluster}
+
+    @rule(
+        command=ids, guest=guests, generation=generations, kind=kinds, epoch=epochs, leader=leaders, odd=st.data()
+    )
+    def ticket_comes(self, command, guest, generation, kind, epoch, leader, odd):
+        field = odd.draw(st.sampled_from(["", "", "", "host", "boot_id", "session"]))
+        order = ticket(guest, generation, kind=kind, epoch=epoch, leader=leader, **({field: "x"} if field else {}))
+        before = self.memory
+        self.memory, verdict = admit(before, order, command)
+        if command in self.begun and isinstance(verdict, warden.Known):
+            expected = self.answers.get(command, warden.STILL_UNDER_WAY)
+            assert verdict.answer == expected
+        assert isinstance(verdict, warden.Known) == (command in self.begun)
+        if not isinstance(verdict, warden.Accept):
+            assert self.memory is before
+            return
+        assert command not in self.begun
+        assert not field
+        assert (epoch, leader) == (before.epoch, before.leader_id)
+        assert generation > self.over[guest]
+        assert guest in warden.listed(before)
+        assert self.memory.revision >= order.revision
+        self.begun.add(command)
+        self.over[guest] = generation
+
+    @precondition(lambda self: self.begun)
+    @rule(data=st.data(), outcome=st.sampled_from(list(Outcome)))
+    def it_ends(self, data, outcome):
+        command = data.draw(st.sampled_from(sorted(self.begun)))
+        self.memory = warden.finish(self.memory, command, Answer(outcome=outcome))
+        self.answers.setdefault(command, Answer(outcome=outcome))
+
+    @rule(guest=guests, generation=generations)
+    def testimony_is_asked(self, guest, generation):
+        self.memory = warden.seal(self.memory, {guest: generation})
+        assert self.memory.sealed[guest] >= generation
+        if guest in warden.listed(self.memory):
+            self.over[guest] = max(self.over[guest], generation)
+
+    @rule(names=st.sets(guests), step=st.integers(-1, 1), generation=st.integers(0, 8))
+    def list_comes(self, names, step, generation):
+        before = self.memory
+        version = max(0, before.protected_version + step)
+        self.memory, verdict = warden.protect(
+            before, listing(*sorted(names), version=version, generation=generation)
+        )
+        assert isinstance(verdict, warden.Refuse) == (version < before.protected_version)
+        if isinstance(verdict, warden.Refuse):
+            return
+        old = {entry.guest: entry.generation for entry in before.entries}
+        assert warden.listed(self.memory) == names
+        for entry in self.memory.entries:
+            assert entry.generation >= old.get(entry.guest, 0)
+            if entry.guest not in old:
+                assert self.memory.sealed.get(entry.guest, 0) >= generation
+        for guest in GUESTS:
+            if guest not in names:
+                self.over[guest] = 0  # not protected: refused for that, until it is listed anew
+            elif guest not in old:
+                self.over[guest] = generation
+
+    @rule()
+    def agent_restarts(self):
+        self.memory = warden.wake(self.memory)
+        for command in self.begun:
+            self.answers.setdefault(command, warden.LOST_IN_RESTART)
+
+    @invariant()
+    def nothing_promised_is_taken_back(self):
+        assert (self.memory.epoch, self.memory.revision) >= self.highest
+        assert self.memory.revision >= self.highest[1]
+        self.highest = (self.memory.epoch, self.memory.revision)
+        for guest in warden.listed(self.memory):
+            assert self.memory.sealed.get(guest, 0) >= self.over[guest]
+
+
+TestHost = Host.TestCase
+TestHost.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+@given(st.lists(st.tuples(guests, generations, kinds), max_size=20))
+def test_each_generation_is_begun_once_and_only_upwards(tickets):
+    memory, begun = ready(), []
+    for number, (guest, generation, kind) in enumerate(tickets):
+        memory, verdict = admit(memory, ticket(guest, generation, kind=kind), f"c{number}")
+        if isinstance(verdict, warden.Accept):
+            begun.append((guest, generation))
+    for guest in GUESTS:
+        of_guest = [generation for name, generation in begun if name == guest]
+        assert of_guest == sorted(set(of_guest))
+
+
+@given(st.lists(st.integers(0, 9)))
+def test_revision_never_goes_down(revisions):
+    memory = AgentMemory()
+    for revision in revisions:
+        memory = warden.acknowledge(memory, revision)
+    assert memory.revision == max(revisions, default=0)
+
+
+def test_who_may_lead():
+    memory, verdict = warden.adopt(AgentMemory(), welcome(epoch=4, leader="l1", revision=7))
+    assert isinstance(verdict, warden.Accept)
+    assert (memory.cluster, memory.epoch, memory.leader_id, memory.revision) == ("c", 4, "l1", 7)
+    for other, word in [
+        (welcome(epoch=3, leader="l1"), "already follows epoch 4"),
+        (welcome(epoch=4, leader="l2"), "belongs to leader l1"),
+        (welcome(epoch=9, leader="l2", cluster="else"), "belongs to c"),
+        (welcome(epoch=9, leader="l2", protocol=PROTOCOL + 2), "upgrade dr"),
+    ]:
+        after, verdict = warden.adopt(memory, other)
+        assert after is memory
+        assert isinstance(verdict, warden.Refuse)
+        assert word in verdict.reason
+    again, verdict = warden.adopt(memory, welcome(epoch=4, leader="l1", revision=6))
+    assert isinstance(verdict, warden.Accept)
+    assert again.revision == 7
+
+
+def test_a_host_without_memory_takes_nothing_until_it_has_the_list_and_then_nothing_old():
+    memory, _ = warden.adopt(AgentMemory(), welcome())
+    assert "send the list first" in refusal(memory, ticket(generation=9))
+    memory, _ = warden.protect(memory, listing("g1", version=3, generation=5))
+    assert "sealed up to 5" in refusal(memory, ticket(generation=5))
+    memory, verdict = admit(memory, ticket(generation=6))
+    assert isinstance(verdict, warden.Accept)
+
+
+def test_a_list_that_is_only_sent_again_does_not_refuse_the_ticket_that_follows_it():
+    memory, _ = warden.protect(ready("g1", generation=5), listing("g1", version=2, generation=6))
+    memory, verdict = admit(memory, ticket(generation=6))
+    assert isinstance(verdict, warden.Accept)
+
+
+def test_a_guest_protected_anew_may_start_its_generations_anew():
+    memory, _ = admit(ready("g1"), ticket(generation=7))
+    memory, _ = warden.protect(memory, listing(version=2))
+    assert "not on the protected list" in refusal(memory, ticket(generation=8), "c2")
+    memory, _ = warden.protect(memory, listing("g1", version=3))
+    _, verdict = admit(memory, ticket(generation=1), "c2")
+    assert isinstance(verdict, warden.Accept)
+
+
+def test_begun_and_never_ended_is_unknown_after_a_restart():
+    memory, _ = admit(ready(), ticket())
+    _, verdict = admit(memory, ticket())
+    assert verdict == warden.Known(answer=warden.STILL_UNDER_WAY)
+    memory = warden.wake(memory)
+    _, verdict = admit(memory, ticket())
+    assert verdict == warden.Known(answer=warden.LOST_IN_RESTART)
+    assert "sealed up to 1" in refusal(memory, ticket(), "another id for the same ticket")
+
+
+def test_memory_of_tickets_is_bounded_and_keeps_what_has_not_ended():
+    memory = ready()
+    for number in range(1, warden.REMEMBERED_MAX + 20):
+        memory, _ = admit(memory, ticket(generation=number), f"c{number}")
+        if number > 3:
+            memory = warden.finish(memory, f"c{number}", Answer(outcome=Outcome.DONE))
+    kept = [known.command for known in memory.tickets]
+    assert len(kept) == warden.REMEMBERED_MAX + 3
+    assert kept[:4] == ["c1", "c2", "c3", "c20"]
+    assert "sealed" in refusal(memory, ticket(generation=10), "c10")  # forgotten, and still refused
+
+
+def test_a_command_counts_in_its_own_session_under_its_own_leader():
+    memory = ready()
+    command = Command(id="c", epoch=1, leader_id="l1", session=SESSION, body=listing())
+    assert not warden.stale(memory, command, SESSION)
+    assert "another session" in warden.stale(memory, command, "s2")
+    assert "epoch 0" in warden.stale(memory, changed(command, epoch=0), SESSION)
+    assert "leader l2" in warden.stale(memory, changed(command, leader_id="l2"), SESSION)
+
+
+def test_a_ticket_allows_its_own_kind_of_order_only():
+    definition = Definition(id="g1", name="G1", xml="<domain/>", digest="d")
+    assert not warden.mismatch(Start(ticket=ticket(), definition=definition))
+    assert not warden.mismatch(Stop(ticket=ticket(kind=TicketKind.DESTROY)))
+    assert not warden.mismatch(Clean(ticket=ticket(kind=TicketKind.UNDEFINE)))
+    assert "a ticket to start" in warden.mismatch(Clean(ticket=ticket()))
+    assert "the ticket of g2" in warden.mismatch(Start(ticket=ticket("g2"), definition=definition))

@@ -65,7 +65,8 @@ async def test_icmp_answers(address: str) -> None:
 
 def test_icmp_alone_answers(namespace: str) -> None:
     """TCP is dropped, as on a host whose firewall lets only ping in."""
-    rules = "add table inet t; add chain inet t i { type filter hook input priority 0; }; add rule inet t i tcp dport 9 drop"
+    chain = "add table inet t; add chain inet t i { type filter hook input priority 0; }"
+    rules = f"{chain}; add rule inet t i tcp dport 9 drop"
     subprocess.run(["ip", "netns", "exec", namespace, "nft", rules], check=True)
     for address in ("10.255.0.1", "fd00:255::1"):
         found, took_s, icmp = probe_in(namespace, "2", address)
@@ -81,7 +82,7 @@ def test_silence_and_blindness(namespace: str) -> None:
     found, took_s, _ = probe_in(namespace, "0.5", *silent, "203.0.113.1")
     print(f"a silent neighbour, window 0.5 s: {took_s:.3f} s")
     assert found == dict.fromkeys(silent, False)
-    assert 0.5 <= took_s < 0.55
+    assert 0.5 <= took_s < 0.75  # 0.503 on an idle machine
 
 
 def test_without_privileges_tcp_is_enough(namespace: str) -> None:

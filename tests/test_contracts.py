@@ -12,7 +12,17 @@ import dr.agent
 HEAVY = {"asyncssh", "cryptography", "fastapi", "httpx", "paramiko", "pydantic", "rich", "typer", "uvicorn"}
 
 # What the agent process is made of besides dr.agent: its adapters, and the part of the command that wires them.
-AGENT_SIDE = ["dr.adapters.libvirt", "dr.adapters.link", "dr.adapters.watchdog", "dr.cli.agent_process"]
+AGENT_SIDE = [
+    "dr.adapters.libvirt",
+    "dr.adapters.health",
+    "dr.adapters.link",
+    "dr.adapters.probe",
+    "dr.adapters.store.memory",
+    "dr.adapters.pki.credentials",
+    "dr.adapters.systemd",
+    "dr.adapters.watchdog",
+    "dr.cli.agent_process",
+]
 
 LOAD = """
 import importlib, sys

@@ -12,7 +12,9 @@ def notify(state: str) -> None:
     if not address or address[0] not in "/@":
         return
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sock:
+        with socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        ) as sock:
             sock.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
     except OSError:
         pass  # whoever started us with the variable set does not listen: not worth a failure

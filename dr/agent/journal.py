@@ -79,10 +79,18 @@ class Journal:
     `save` waits until all that was put before it is durable. Saves of many commands share one write.
     """
 
-    def __init__(self, store: MemoryStore, worker: Worker, save_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        worker: Worker,
+        *,
+        save_s: float = 5.0,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._worker = worker
         self._save_s = save_s
+        self._changed = changed  # called when `trouble` did
         self._newest = (AgentMemory(), 0)  # read by the worker's thread: replaced whole, never changed
         self._durable = 0
         self._begun = 0  # writes handed to the worker, counted by the loop …
@@ -140,13 +148,15 @@ class Journal:
                 self._failed(repr(error))
         if self.trouble:
             log.info("memory can be written again")
-        self.trouble = ""
+            self.trouble = ""
+            self._changed()
 
     def _failed(self, why: str) -> NoReturn:
         trouble = f"the agent cannot write its memory ({why}): free or repair the disk of its state directory"
         if trouble != self.trouble:
             log.error("memory not durable: %s", why)
-        self.trouble = trouble
+            self.trouble = trouble
+            self._changed()
         raise StateTrouble(trouble)
 
     def _write(self, version: int) -> None:

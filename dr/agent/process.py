@@ -59,9 +59,8 @@ HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.02, 10.0
 class Timing(Record):
     """The process's own figures, in seconds."""
 
-    redial_s: float = (
-        0.1  # doubles up to redial_max_s, each time with jitter: a restarted coordinator sees all in ~1 s
-    )
+    # Doubles up to redial_max_s, with jitter: a coordinator that restarted sees all its agents within about 1 s.
+    redial_s: float = 0.1
     redial_max_s: float = 1.0
     dial_s: float = 5.0
     welcome_s: float = 5.0
@@ -114,7 +113,7 @@ class Agent:
         self._session: Session | None = None
         self._refusal = ""
         worker = Worker("dr-state")
-        self._journal = Journal(memory, worker, timing.save_s)
+        self._journal = Journal(memory, worker, save_s=timing.save_s, changed=self._look_again)
         self._hook = Hook(gate, hypervisor, worker, write_s=timing.save_s, changed=self._look_again)
         self._reporter = Reporter(
             self.boot_id,
@@ -192,15 +191,12 @@ class Agent:
         """Make durable what no ticket waits for (revisions), and try again what failed."""
         while True:
             await asyncio.sleep(self._timing.flush_s)
-            trouble = self._journal.trouble
-            if self._journal.behind or trouble:
+            if self._journal.behind or self._journal.trouble:
                 with suppress(StateTrouble):  # logged once, and told as a reading
                     await self._journal.save()
             entries = self._list()
             if self._hook.trouble or (entries is not None and not self._hook.in_force(entries)):
                 await self._hook.install(entries)
-            if trouble != self._journal.trouble:
-                self._look_again()
 
     async def _feed_watchdog(self) -> None:
         while True:
@@ -307,10 +303,8 @@ class Agent:
             self._refused(verdict.reason)
             return None
         self._journal.put(memory)
-        try:
+        with suppress(StateTrouble):
             await self._journal.save(self._timing.adopt_s)
-        except StateTrouble:
-            self._look_again()
         log.info("linked: epoch %d, leader %s, session %s", welcome.epoch, welcome.leader_id, welcome.session)
         self._notify(f"STATUS=linked, epoch {welcome.epoch}")
         heartbeat_s = min(max(welcome.heartbeat_s, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S)

@@ -29,6 +29,7 @@ from dr.api.snapshot import Deciding, Line, Snapshot
 from dr.model import events
 from dr.model.policy import FenceDevice
 from dr.model.records import Operation
+from dr.ports.store import StoreError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 WAIT_S_MAX = 30.0
@@ -442,6 +443,10 @@ def _errors(app: FastAPI) -> None:
         if error.status_code == 404:
             return answer(Problem(404, "missing", f"There is no {request.method} {request.url.path}."))
         return answer(Problem(error.status_code, "invalid", str(error.detail)))
+
+    @app.exception_handler(StoreError)
+    async def store(_: Request, error: StoreError) -> Response:
+        return answer(Problem(503, "try-again", "The store cannot be read now.", str(error)))
 
     @app.exception_handler(Exception)
     async def bug(_: Request, error: Exception) -> Response:

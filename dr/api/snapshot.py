@@ -12,9 +12,9 @@ from typing import Protocol
 
 from dr.core.state import State, View
 from dr.model.base import GuestId, HostName
-from dr.model.events import OperatorAsk
 from dr.model.decision import Note
 from dr.model.effects import Reply
+from dr.model.events import OperatorAsk
 from dr.model.facts import GuestFacts
 from dr.model.policy import HostPolicy
 from dr.model.records import DeviceIdentity, Operation, StoredDefinition

@@ -21,8 +21,12 @@ log = logging.getLogger("dr.agent")
 
 def main(arguments: list[str]) -> int:
     """Raises Failure."""
-    parser = argparse.ArgumentParser(prog="dr agent run", description="Run this host's agent (dr-agent.service).")
-    parser.add_argument("--config", type=Path, default=agent_config.DEFAULT_FILE, help="its file (%(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="dr agent run", description="Run this host's agent (dr-agent.service)."
+    )
+    parser.add_argument(
+        "--config", type=Path, default=agent_config.DEFAULT_FILE, help="its file (%(default)s)"
+    )
     parser.add_argument("--log-level", choices=agent_config.LEVELS, help="instead of the file's log_level")
     options = parser.parse_args(arguments)
     try:
@@ -58,7 +62,9 @@ def _check_identity(config: agent_config.AgentConfig) -> None:
     try:
         own = identity_in(read_credentials(config.pki_dir).certificate)
     except PkiError as error:
-        raise Failure("This host has no usable certificate.", why=str(error), todo=todo, code=Exit.BAD_CONFIG) from None
+        raise Failure(
+            "This host has no usable certificate.", why=str(error), todo=todo, code=Exit.BAD_CONFIG
+        ) from None
     if (own.role, own.name, own.cluster) != (Role.AGENT, config.host, config.cluster):
         why = f"it is for {own.role} {own.name} of cluster {own.cluster}, the file says {config.host} of {config.cluster}"
         raise Failure("The certificate is not this host's.", why=why, todo=todo, code=Exit.BAD_CONFIG)
@@ -66,11 +72,11 @@ def _check_identity(config: agent_config.AgentConfig) -> None:
 
 async def _run(config: agent_config.AgentConfig) -> int:
     from dr.adapters import systemd
-    from dr.adapters.health import LinuxHealth
+    from dr.adapters.health.report import HostReport
     from dr.adapters.libvirt.gate import LibvirtGate
     from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
     from dr.adapters.link.client import LinkDialler
-    from dr.adapters.probe import NetProber
+    from dr.adapters.probe.prober import HostProber
     from dr.adapters.store.memory import FileMemory
     from dr.agent.process import Agent
 
@@ -78,7 +84,9 @@ async def _run(config: agent_config.AgentConfig) -> int:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: the agent's file is read at its start only"))
+    loop.add_signal_handler(
+        signal.SIGHUP, lambda: log.info("SIGHUP: the agent's file is read at its start only")
+    )
     hypervisor = LibvirtHypervisor(config.libvirt_uri)
     agent = Agent(
         config.host,
@@ -87,8 +95,8 @@ async def _run(config: agent_config.AgentConfig) -> int:
         hypervisor=hypervisor,
         gate=LibvirtGate(),
         memory=FileMemory(Path(config.state_dir) / "memory.json"),
-        host_health=LinuxHealth(),
-        prober=NetProber(),
+        host_health=HostReport(),
+        prober=HostProber(),
         notify=systemd.notify,
     )
     try:

@@ -77,7 +77,9 @@ def connect() -> Api:
     try:
         return Api(client.urls, client_context(client.credentials))
     except PkiError as error:
-        raise Failure("The administrator's credential cannot be used.", why=str(error), code=Exit.BAD_CONFIG) from None
+        raise Failure(
+            "The administrator's credential cannot be used.", why=str(error), code=Exit.BAD_CONFIG
+        ) from None
 
 
 def _read(response: httpx.Response, shape: type[T]) -> T:
@@ -109,7 +111,9 @@ def _lost(method: str, url: str, error: httpx.TransportError) -> Failure:
     why = _why(error)
     if "ALERT" in why.upper() and "CERTIFICATE" in why.upper():
         todo = "use a credential of this cluster, see --client-dir"
-        return Failure("The coordinator refused this credential.", why=f"{url}: {why}", todo=todo, code=Exit.DENIED)
+        return Failure(
+            "The coordinator refused this credential.", why=f"{url}: {why}", todo=todo, code=Exit.DENIED
+        )
     if method == "GET":
         return Failure("The coordinator did not answer.", why=f"{url}: {why}", code=Exit.UNREACHABLE)
     return Failure(

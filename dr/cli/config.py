@@ -7,6 +7,7 @@ Not here: default figures (they are `dr.model.policy`'s), reading YAML (`yamlfil
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import math
 import re
 import types
@@ -105,6 +106,13 @@ def _address(text: str) -> str:
     return text
 
 
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IP address, not a name") from None
+
+
 def _one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -128,6 +136,7 @@ def _level(value: Any) -> Any:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
 Name = Annotated[str, AfterValidator(_host_name)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
@@ -149,9 +158,9 @@ class LevelSection(Section):
 
 
 class HostSection(Section):
-    """One KVM host."""
+    """One KVM host. Addresses are not names: a look at a host must not wait for a name server."""
 
-    addresses: Annotated[list[Address], BeforeValidator(_one_or_many)] = []
+    addresses: Annotated[list[IpAddress], BeforeValidator(_one_or_many)] = []
     fencing: list[Annotated[LevelSection, BeforeValidator(_level)]] = []
     power_on_after_fence: bool = HostPolicy(name="").power_on_after_fence
     memory_reserve_mib: Annotated[int, Field(ge=0)] | None = None

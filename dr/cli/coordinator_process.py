@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from dr import __version__
@@ -26,7 +27,7 @@ from dr.adapters.link.server import LinkServer
 from dr.adapters.pki.authority import Authority
 from dr.adapters.pki.credentials import Credentials, days_left, load, read_credentials, server_context
 from dr.adapters.pki.identity import Identity, PkiError, Role, identity_of
-from dr.adapters.probe import NetProber
+from dr.adapters.probe.prober import HostProber
 from dr.adapters.store.sqlite import SqliteStore
 from dr.api.access import Peer
 from dr.api.app import Desk, make_app
@@ -36,10 +37,12 @@ from dr.cli.failure import Exit, Failure
 from dr.cli.notifiers import Notifiers
 from dr.cli.yamlfile import BadFile
 from dr.coordinator.service import Coordinator
-from dr.ports.store import StoreError
+from dr.core.decide import StoreElsewhere
+from dr.ports.store import StoreConflict, StoreError
 
 log = structlog.get_logger("dr.coordinator")
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_ID = Path("/etc/machine-id")
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -69,7 +72,9 @@ def read_config(path: Path) -> configuration.CoordinatorConfig:
 def set_up_logging(level: str, form: str) -> None:
     """One event a line on stderr: for people on a terminal, JSON elsewhere. Standard library loggers end there too."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=console) if console else structlog.processors.JSONRenderer()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=console) if console else structlog.processors.JSONRenderer()
+    )
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -107,12 +112,16 @@ class _Process:
             self.credentials = read_credentials(self.pki)
         except PkiError as error:
             raise Failure(
-                "The coordinator's certificates cannot be used.", why=str(error), todo="dr cluster init", code=Exit.BAD_CONFIG
+                "The coordinator's certificates cannot be used.",
+                why=str(error),
+                todo="dr cluster init",
+                code=Exit.BAD_CONFIG,
             ) from None
         if self.authority.cluster != config.cluster:
             why = f"the CA in {self.pki} is of cluster {self.authority.cluster}, {path} says {config.cluster}"
             raise Failure("The cluster's name does not fit.", why=why, code=Exit.BAD_CONFIG)
         self.stopping = asyncio.Event()
+        self._hang_up = asyncio.Event()
         self.notifiers = Notifiers(config.sinks)
 
     async def run(self) -> int:
@@ -138,10 +147,11 @@ class _Process:
         coordinator = Coordinator(
             store=store,
             fencer=FenceAgents(),
-            prober=NetProber(),
+            prober=HostProber(),
             notifier=self.notifiers,
             settings=self.config.settings,
             machine=_machine(),
+            boot_id=_boot_id(),
             leader_id=uuid.uuid4().hex,
             cluster=self.config.cluster,
             stopping=self.stopping,
@@ -149,11 +159,16 @@ class _Process:
         )
         try:
             await coordinator.start()
-        except (StoreError, PermissionError, ValueError, RuntimeError) as error:
-            raise _cannot_lead(error) from error
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._reload(coordinator))
+        except (StoreElsewhere, StoreConflict) as error:
+            raise Failure("The coordinator does not start.", why=str(error), code=Exit.REFUSED) from error
+        except (StoreError, msgspec.DecodeError) as error:
+            raise Failure("The store cannot be read.", why=str(error), code=Exit.BAD_DATA) from error
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up.set)
         link = LinkServer(
-            [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.config.listen_agents],
+            [
+                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                for host, port in self.config.listen_agents
+            ],
             self.credentials,
             coordinator.serve_session,
             allowed=lambda identity: _not_admitted(coordinator, identity),
@@ -176,9 +191,15 @@ class _Process:
             api=api.ports,
         )
         systemd.notify("READY=1")
+        reloading = asyncio.create_task(self._reload_when_asked(coordinator), name="reload")
         try:
             await coordinator.run()
+        except StoreConflict as error:
+            why = f"{error}; what leads now is another process"
+            raise Failure("The coordinator stops.", why=why, code=Exit.REFUSED) from error
         finally:
+            reloading.cancel()
+            await asyncio.gather(reloading, return_exceptions=True)
             await api.stop()
             await link.close("the coordinator stops")
         return Exit.OK
@@ -187,7 +208,9 @@ class _Process:
         return Desk(
             coordinator=coordinator,
             cluster=self.config.cluster,
-            invite=lambda host: self.authority.invite(host, api=self.config.api_urls, link=self.config.agent_urls),
+            invite=lambda host: self.authority.invite(
+                host, api=self.config.api_urls, link=self.config.agent_urls
+            ),
             certify=lambda request, host: self.authority.sign(request, Role.AGENT, host),
             spend=self._spend,
             fingerprint=fingerprint,
@@ -202,10 +225,19 @@ class _Process:
     def _certificates(self) -> dict[str, float]:
         return {"coordinator": days_left(self.credentials.certificate), "CA": days_left(self.authority.ca)}
 
-    def _reload(self, coordinator: Coordinator) -> None:
+    async def _reload_when_asked(self, coordinator: Coordinator) -> None:
+        while True:
+            await self._hang_up.wait()
+            self._hang_up.clear()
+            try:
+                await self._reload(coordinator)
+            except Exception:
+                log.exception("reload failed: the old configuration stays in force")
+
+    async def _reload(self, coordinator: Coordinator) -> None:
         """Take the file again, and a renewed certificate. What only a start can change is named, not taken."""
         try:
-            config = configuration.load(self.path)
+            config = await asyncio.to_thread(configuration.load, self.path)
             credentials = read_credentials(self.pki)
         except (BadFile, PkiError) as error:
             log.error("reload refused: the old configuration stays in force", problem=str(error))
@@ -221,7 +253,7 @@ class _Process:
         self.notifiers.replace(config.sinks)
         self.notifiers.clear_bad_reload()
         logging.getLogger().setLevel(LEVELS[config.log_level])
-        coordinator.reconfigure(config.settings)
+        await coordinator.reconfigure(config.settings)
         systemd.notify("STATUS=")
         log.info("reloaded", file=str(self.path))
 
@@ -256,12 +288,9 @@ def _not_admitted(coordinator: Coordinator, identity: Identity) -> str | None:
 
 def _identify(certificate: Mapping[str, Any] | None) -> Peer:
     identity = identity_of(certificate)
-    return Peer(cluster=identity.cluster, role=identity.role.value, name=identity.name, serial=identity.serial)
-
-
-def _cannot_lead(error: Exception) -> Failure:
-    code = Exit.BAD_DATA if isinstance(error, StoreError) else Exit.REFUSED
-    return Failure("The coordinator does not start.", why=str(error), code=code)
+    return Peer(
+        cluster=identity.cluster, role=identity.role.value, name=identity.name, serial=identity.serial
+    )
 
 
 def _machine() -> str:
@@ -270,3 +299,11 @@ def _machine() -> str:
         return MACHINE_ID.read_text().strip() or os.uname().nodename
     except OSError:
         return os.uname().nodename
+
+
+def _boot_id() -> str:
+    """Of this machine: the host that shows the same one is where the coordinator runs."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

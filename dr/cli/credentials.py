@@ -44,7 +44,9 @@ def load() -> Client:
             f"There is no administrator's credential in {where}.",
             why=f"{where / FILE} {_missing(where / FILE)}",
             todo=todo,
-            code=Exit.DENIED if not os.access(where.parent, os.X_OK) or _unreadable(where) else Exit.BAD_CONFIG,
+            code=Exit.DENIED
+            if not os.access(where.parent, os.X_OK) or _unreadable(where)
+            else Exit.BAD_CONFIG,
         )
     try:
         data = read(where / FILE).data
@@ -57,7 +59,9 @@ def load() -> Client:
             )
         return Client(where, tuple(str(url).rstrip("/") for url in urls), read_credentials(where))
     except BadFile as error:
-        raise Failure("The client folder cannot be used.", why=str(error), todo=todo, code=Exit.BAD_CONFIG) from None
+        raise Failure(
+            "The client folder cannot be used.", why=str(error), todo=todo, code=Exit.BAD_CONFIG
+        ) from None
     except KeyError:
         raise Failure(f"{where / FILE} has no `urls`.", todo=todo, code=Exit.BAD_CONFIG) from None
     except PkiError as error:

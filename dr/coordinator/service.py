@@ -54,6 +54,7 @@ from dr.ports.world import Fencer, Notifier, Prober
 TICK_S = 0.1
 QUEUE_MAX = 10_000
 STORE_RETRY_S = 0.5
+STORE_PATIENCE_S = 10.0  # then this process ends, and its successor begins with what is in the store
 ASK_S = 30.0
 
 log = structlog.get_logger("coordinator")
@@ -71,7 +72,7 @@ class Coordinator:
         notifier: Notifier,
         settings: Settings,
         machine: str,
-        boot_id: str,
+        boot_id: str = "",
         leader_id: str,
         cluster: str,
         stopping: asyncio.Event,
@@ -142,7 +143,10 @@ class Coordinator:
         await self._sessions.serve(session)
 
     async def run(self) -> None:
-        """Decide until `stopping` is set. Raises StoreConflict when somebody else wrote to the store."""
+        """Decide until `stopping` is set.
+
+        Raises StoreConflict when somebody else wrote to the store, StoreError when it stays unwritable.
+        """
         ticker = asyncio.create_task(self._tick())
         stop = asyncio.create_task(self._stopping.wait())
         try:
@@ -189,13 +193,16 @@ class Coordinator:
                 break
             try:
                 await self._commit(draft, {})
-                break
             except StoreError as error:
                 # Nothing was written, so nothing was decided: no effect runs. The event is decided anew.
                 log.error("the store cannot be written, nothing is done until it can", error=str(error))
-                if isinstance(event, Tick):
-                    return
+                self._store_failed_at = self._store_failed_at or time.monotonic()
+                if time.monotonic() - self._store_failed_at > STORE_PATIENCE_S:
+                    raise  # whether the last commit is there is unknown: a new term reads what is
                 await asyncio.sleep(STORE_RETRY_S)
+            else:
+                self._store_failed_at = 0.0
+                break
         self.state.apply(draft)
         decision = draft.decision()
         for note in decision.changes.notes:
@@ -222,6 +229,7 @@ class Coordinator:
         self.state.revision = revision
         self._next_note += len(changes.notes)
 
+    _store_failed_at = 0.0
     _cluster_revision: int | None = (
         None  # of the cluster record as we wrote it: whoever else writes it, stops us
     )
@@ -306,9 +314,9 @@ class Coordinator:
         finally:
             self._replies.pop(ask.id, None)
 
-    async def reconfigure(self, settings: Settings) -> None:
-        """Take over a configuration that was found valid."""
-        await self._queue.put(Reconfigured(settings=settings))
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over a configuration that was found valid. Raises asyncio.QueueFull when far behind."""
+        self._queue.put_nowait(Reconfigured(settings=settings))
 
     async def notes(self, *, after: str = "", limit: int = 200, last: bool = False) -> list[StoredNote]:
         """Lines of the timeline after that key, or the last ones. Raises StoreError."""

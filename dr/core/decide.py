@@ -7,7 +7,7 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 
 from __future__ import annotations
 
-from dr.core import fencing, guests, looks, members, operator
+from dr.core import fencing, guests, looks, members, onecopy, operator
 from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
 from dr.core.state import Draft, Pending, State
 from dr.core.tables import HostEvent, move_host
@@ -36,7 +36,7 @@ OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often
 GOODBYE_GRACE_S = 30.0  # an agent that said goodbye (upgrade, restart) is not reported as lost for this long
 
 
-class StoreElsewhere(Exception):
+class StoreElsewhere(RuntimeError):
     """The store is bound to another machine; the text says what to do."""
 
 
@@ -165,8 +165,14 @@ def _watch(draft: Draft, host: HostRecord) -> None:
         move_host(draft, host, HostEvent.LATE, silent)
         looks.begin_round(draft, host, LOOK_S)
         return
-    if host.phase is HostPhase.SUSPECT and draft.now >= draft.quiet_until:
+    if draft.now >= draft.quiet_until and (host.phase is HostPhase.SUSPECT or _unproven_in_term(draft, host)):
         _look_again(draft, host, timers.probe_every_s)
+
+
+def _unproven_in_term(draft: Draft, host: HostRecord) -> bool:
+    """Proven dead under an earlier leader, and guests wait for that to be shown again (see `onecopy.hold`)."""
+    old = host.phase is HostPhase.FENCED and host.dead_at < draft.state.started_at
+    return old and bool(draft.state.unsettled) and bool(onecopy.hold(draft))
 
 
 def _look_again(draft: Draft, host: HostRecord, every_s: float) -> None:
@@ -181,7 +187,8 @@ def _judge_if_complete(draft: Draft, name: HostName) -> None:
     host, view = draft.host(name), draft.view(name)
     if host is None or draft.now < draft.quiet_until or view.round_at <= view.judged_at:
         return
-    if host.phase in (HostPhase.ONLINE, HostPhase.SUSPECT) and looks.complete(draft, name):
+    judged = (HostPhase.ONLINE, HostPhase.SUSPECT, HostPhase.FENCED)
+    if host.phase in judged and looks.complete(draft, name):
         draft.put_view(name, judged_at=view.round_at)
         if is_late(draft, host):
             _judge(draft, host)
@@ -192,6 +199,11 @@ def _judge(draft: Draft, host: HostRecord) -> None:
     verdict, meaning = VERDICTS[False, peers_say(draft.view(host.name)), power_says(draft, host)]
     evidence = looks.in_words(draft, host.name)
     draft.put_view(host.name, verdict=f"{verdict}: {meaning} ({evidence})")
+    if host.phase is HostPhase.FENCED:
+        if verdict is Verdict.DEAD:
+            draft.put_host(changed(host, dead_at=draft.now))
+            draft.note("host.still_dead", f"{host.name}: still dead: {evidence}", host=host.name)
+        return
     if verdict is Verdict.AGENT_LOST:
         _agent_lost(draft, host, f"{meaning} ({evidence})")
         return

@@ -296,7 +296,7 @@ def refuse_protection(draft: Draft, guest: GuestRecord, blockers: tuple[str, ...
             outcome = f"refused: {' '.join(blockers)}"
             draft.put_operation(changed(operation, guests=operation.guests | {guest.id: outcome}))
     draft.note("guest.refused", f"{guest.name}: not protected: {' '.join(blockers)}", guest=guest.id)
-    draft.drop_guest(guest.id)
+    onecopy.forget(draft, guest)
     draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
 
 

@@ -77,9 +77,10 @@ def connected(draft: Draft, event: Connected) -> None:
         goodbye="",
         looks={},
         round_at=0.0,
-        guests={guest.id: guest for guest in hello.guests},
+        asked={},
+        guests={guest.id: guest for guest in hello.guests or ()},
         guests_at=draft.now,
-        inventory=True,
+        inventory=hello.guests is not None,
     )
     forget_session(draft, name)
     first = not host.boot_id

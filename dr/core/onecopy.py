@@ -17,6 +17,7 @@ from dr.model.facts import Sighting
 from dr.model.policy import StopMode
 from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Place
 
+ASK_AGAIN_S = 1.0  # a host that could not say, or that said it runs there, is not asked again before this
 GENERATION_JUMP = 1_000_000  # after a restored store: past anything that the lost records may have issued
 
 
@@ -121,6 +122,13 @@ def adopt_unknown(draft: Draft, guest_id: GuestId, name: str, generation: int) -
     )
     draft.put_guest(guest)
     return add_every_place(draft, guest)
+
+
+def forget(draft: Draft, guest: GuestRecord) -> None:
+    """It is no longer protected. Hosts that miss this keep seals of it: a later protection must start above them."""
+    floor = max(draft.cluster.generation_floor, guest.generation)
+    draft.cluster = changed(draft.cluster, generation_floor=floor)
+    draft.drop_guest(guest.id)
 
 
 # ---- tickets
@@ -284,8 +292,17 @@ def issue_clean(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]
 def ask_testimony(draft: Draft, host: HostRecord, guests: list[GuestRecord]) -> bool:
     """Ask one host about guests that may run there; False when it cannot be asked now or is being asked."""
     view = draft.view(host.name)
-    if not view.session or view.acked_epoch != draft.cluster.epoch or not guests:
+    if not view.session or view.acked_epoch != draft.cluster.epoch:
         return False
+    if host.protected_version != draft.cluster.protected_version:
+        return False  # an agent testifies only for guests on its list: until then its hook does not hold them back
+    guests = [
+        guest
+        for guest in guests
+        if (last := view.asked.get(guest.id)) is None
+        or last[0] != guest.generation
+        or draft.now - last[1] >= ASK_AGAIN_S
+    ]
     asked = {
         guest_id
         for _, pending in draft.pendings()
@@ -299,6 +316,8 @@ def ask_testimony(draft: Draft, host: HostRecord, guests: list[GuestRecord]) -> 
     )
     if not questions:
         return False
+    generations = {question.guest: (question.generation, draft.now) for question in questions}
+    draft.put_view(host.name, asked=view.asked | generations)
     key = draft.next_id("testify")
     draft.wait_for(
         key,

@@ -152,6 +152,7 @@ def _protect(draft: Draft, ask: AskProtect) -> Reply:
             name=facts.name,
             policy=policy,
             since=draft.now,
+            generation=draft.cluster.generation_floor + 1,
             reason="every host is asked whether it runs there",
         )
         draft.put_guest(guest)
@@ -173,7 +174,7 @@ def _unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
     if busy:
         return _no(ask, *busy)
     for guest in have:
-        draft.drop_guest(guest.id)
+        onecopy.forget(draft, guest)
         for key in ("doubled", "waiting", "error", "blocked", "io-error"):
             draft.clear_alert(f"guest/{guest.id}/{key}")
     list_changed(draft)
@@ -304,7 +305,7 @@ def _confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append(f"{host.name} has another boot on record now ({host.boot_id}): look again")
     if view.session:
         why.append(f"its agent is connected (last heard {draft.now - view.heard:.1f} s ago)")
-    if host.phase is HostPhase.FENCED:
+    if host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at:
         why.append(f"it is proven dead already: {host.reason}")
     if draft.now < draft.quiet_until:
         why.append(

@@ -76,6 +76,7 @@ class View(Record):
     inventory: bool = False  # whether `guests` is a full inventory of this session
     verdict: str = ""
     power_on_at: float = 0.0
+    asked: dict[GuestId, tuple[int, float]] = {}  # testimonies asked for: generation, and when
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
 
 

@@ -59,6 +59,7 @@ HOST_TABLE: dict[HostPhase, dict[HostEvent, HostPhase]] = {
     HostPhase.FENCED: {
         HostEvent.BOOTED: HostPhase.RETURNING,
         HostEvent.CONTRADICTED: HostPhase.RETURNING,
+        HostEvent.DEAD: HostPhase.FENCED,  # proven again, under a later leader
     },
     HostPhase.RETURNING: {
         HostEvent.CLEANED: HostPhase.ONLINE,

@@ -43,7 +43,7 @@ class Hello(Record, tag="hello"):
     nonce: str  # the agent's own, new for each of its process starts
     memory: Memory
     facts: HostFacts
-    guests: tuple[GuestFacts, ...] = ()
+    guests: tuple[GuestFacts, ...] | None = None  # None: libvirt does not tell; never taken for an empty host
     health: tuple[Reading, ...] = ()
 
 

@@ -59,7 +59,7 @@ class Hypervisor(Protocol):
         """Shut down and wait, or destroy. Raises HypervisorError (still running), HypervisorUnknown."""
 
     async def sight(self, guest: GuestId) -> tuple[Sighting, str]:
-        """Does it run here? Works without libvirtd too, from /proc; a QEMU in D state runs. The reason is a sentence."""
+        """Does it run here, and why so? Works without libvirtd too, from /proc; a QEMU in D state runs."""
 
     async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
         """Keep XML, NVRAM, TPM state and saved image under the archive folder, then undefine (never a disk).

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from integration.lab.machine import Machine
 
 DISK_MIB: Final = 64  # 131,072 records: 3.6 h at 10 a second
+# What follows `panic` halves the boot under TCG (2.2 s to 1.3 s): code patching, LSMs, IPv6, slow RCU, self-tests.
+_CMDLINE: Final = (
+    "console=ttyS0 quiet panic=-1 mitigations=off rcupdate.rcu_expedited=1 no_timer_check nokaslr noreplace-smp "
+    "ipv6.disable=1 audit=0 lsm= cryptomgr.notests"
+)
 _XML: Final = """\
 <domain type='qemu'>
   <name>{name}</name>
@@ -141,7 +146,7 @@ class Guest:
             mac=guest_mac(self.name),
             cmdline=" ".join(
                 (
-                    "console=ttyS0 quiet panic=-1 mitigations=off",
+                    _CMDLINE,
                     f"dr.name={self.name} dr.ip={self.address}",
                     f"dr.gw={POLLER_ADDRESS} dr.gwmac={_poller_mac(self._lab.layout)}",
                     f"dr.writes={writes_per_s} dr.dirty={dirty_mib_s}",

@@ -9,7 +9,6 @@ from dr.model.base import changed
 from dr.model.commands import (
     Answer,
     Clean,
-    Definition,
     Outcome,
     Protect,
     ProtectedEntry,
@@ -18,12 +17,14 @@ from dr.model.commands import (
     Ticket,
     TicketKind,
 )
+from dr.model.facts import Definition
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Welcome
 
 HOST, BOOT = "h1", "b1"
 GUESTS = ["g1", "g2"]
 SESSION = "s1"
+Verdict = warden.Accept | warden.Known | warden.Refuse
 
 epochs = st.integers(1, 3)
 leaders = st.sampled_from(["l1", "l2"])
@@ -33,7 +34,15 @@ kinds = st.sampled_from(list(TicketKind))
 ids = st.sampled_from([f"c{number}" for number in range(12)])
 
 
-def ticket(guest="g1", generation=1, *, kind=TicketKind.START, epoch=1, leader="l1", **fields):
+def ticket(
+    guest: str = "g1",
+    generation: int = 1,
+    *,
+    kind: TicketKind = TicketKind.START,
+    epoch: int = 1,
+    leader: str = "l1",
+    **fields: str,
+) -> Ticket:
     made = Ticket(
         id=f"t-{guest}-{generation}",
         kind=kind,
@@ -50,7 +59,9 @@ def ticket(guest="g1", generation=1, *, kind=TicketKind.START, epoch=1, leader="
     return changed(made, **fields)
 
 
-def welcome(epoch=1, leader="l1", *, cluster="c", revision=1, protocol=PROTOCOL):
+def welcome(
+    epoch: int = 1, leader: str = "l1", *, cluster: str = "c", revision: int = 1, protocol: int = PROTOCOL
+) -> Welcome:
     return Welcome(
         protocol=protocol,
         version="1",
@@ -64,25 +75,25 @@ def welcome(epoch=1, leader="l1", *, cluster="c", revision=1, protocol=PROTOCOL)
     )
 
 
-def listing(*names, version=1, generation=0):
+def listing(*names: str, version: int = 1, generation: int = 0) -> Protect:
     return Protect(
         version=version,
         entries=tuple(ProtectedEntry(guest=name, name=name.upper(), generation=generation) for name in names),
     )
 
 
-def ready(*names, generation=0):
+def ready(*names: str, generation: int = 0) -> AgentMemory:
     """The memory of a host that follows l1 in epoch 1 and has a list."""
     memory, _ = warden.adopt(AgentMemory(), welcome())
     memory, _ = warden.protect(memory, listing(*(names or GUESTS), generation=generation))
     return memory
 
 
-def admit(memory, order, command="c1"):
+def admit(memory: AgentMemory, order: Ticket, command: str = "c1") -> tuple[AgentMemory, Verdict]:
     return warden.admit(memory, command, order, host=HOST, boot_id=BOOT, session=SESSION)
 
 
-def refusal(memory, order, command="c1"):
+def refusal(memory: AgentMemory, order: Ticket, command: str = "c1") -> str:
     after, verdict = admit(memory, order, command)
     assert isinstance(verdict, warden.Refuse), verdict
     assert after is memory
@@ -92,17 +103,16 @@ def refusal(memory, order, command="c1"):
 class Host(RuleBasedStateMachine):
     """Everything that can reach one host's memory, beside the dumbest possible record of what was promised."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.memory = AgentMemory()
-        self.version = 0
-        self.begun = set()  # command ids ever accepted
+        self.begun: set[str] = set()  # command ids ever accepted
         self.over = dict.fromkeys(GUESTS, 0)  # promised while the guest was on the list: nothing up to here
         self.highest = (0, 0)  # epoch, revision
-        self.answers = {}
+        self.answers: dict[str, Answer] = {}
 
     @rule(epoch=epochs, leader=leaders, revision=st.integers(0, 9), cluster=st.sampled_from(["c", "other"]))
-    def someone_leads(self, epoch, leader, revision, cluster):
+    def someone_leads(self, epoch: int, leader: str, revision: int, cluster: str) -> None:
         before = self.memory
         self.memory, verdict = warden.adopt(
             before, welcome(epoch, leader, revision=revision, cluster=cluster)
@@ -116,11 +126,19 @@ class Host(RuleBasedStateMachine):
             assert before.cluster in {"", cluster}
 
     @rule(
-        command=ids, guest=guests, generation=generations, kind=kinds, epoch=epochs, leader=leaders, odd=st.data()
+        command=ids,
+        guest=guests,
+        generation=generations,
+        kind=kinds,
+        epoch=epochs,
+        leader=leaders,
+        odd=st.sampled_from(["", "", "", "host", "boot_id", "session"]),
     )
-    def ticket_comes(self, command, guest, generation, kind, epoch, leader, odd):
-        field = odd.draw(st.sampled_from(["", "", "", "host", "boot_id", "session"]))
-        order = ticket(guest, generation, kind=kind, epoch=epoch, leader=leader, **({field: "x"} if field else {}))
+    def ticket_comes(
+        self, command: str, guest: str, generation: int, kind: TicketKind, epoch: int, leader: str, odd: str
+    ) -> None:
+        fields = {odd: "x"} if odd else {}
+        order = ticket(guest, generation, kind=kind, epoch=epoch, leader=leader, **fields)
         before = self.memory
         self.memory, verdict = admit(before, order, command)
         if command in self.begun and isinstance(verdict, warden.Known):
@@ -131,7 +149,7 @@ class Host(RuleBasedStateMachine):
             assert self.memory is before
             return
         assert command not in self.begun
-        assert not field
+        assert not odd
         assert (epoch, leader) == (before.epoch, before.leader_id)
         assert generation > self.over[guest]
         assert guest in warden.listed(before)
@@ -141,20 +159,20 @@ class Host(RuleBasedStateMachine):
 
     @precondition(lambda self: self.begun)
     @rule(data=st.data(), outcome=st.sampled_from(list(Outcome)))
-    def it_ends(self, data, outcome):
+    def it_ends(self, data: st.DataObject, outcome: Outcome) -> None:
         command = data.draw(st.sampled_from(sorted(self.begun)))
         self.memory = warden.finish(self.memory, command, Answer(outcome=outcome))
         self.answers.setdefault(command, Answer(outcome=outcome))
 
     @rule(guest=guests, generation=generations)
-    def testimony_is_asked(self, guest, generation):
+    def testimony_is_asked(self, guest: str, generation: int) -> None:
         self.memory = warden.seal(self.memory, {guest: generation})
         assert self.memory.sealed[guest] >= generation
         if guest in warden.listed(self.memory):
             self.over[guest] = max(self.over[guest], generation)
 
     @rule(names=st.sets(guests), step=st.integers(-1, 1), generation=st.integers(0, 8))
-    def list_comes(self, names, step, generation):
+    def list_comes(self, names: set[str], step: int, generation: int) -> None:
         before = self.memory
         version = max(0, before.protected_version + step)
         self.memory, verdict = warden.protect(
@@ -176,13 +194,13 @@ class Host(RuleBasedStateMachine):
                 self.over[guest] = generation
 
     @rule()
-    def agent_restarts(self):
+    def agent_restarts(self) -> None:
         self.memory = warden.wake(self.memory)
         for command in self.begun:
             self.answers.setdefault(command, warden.LOST_IN_RESTART)
 
     @invariant()
-    def nothing_promised_is_taken_back(self):
+    def nothing_promised_is_taken_back(self) -> None:
         assert (self.memory.epoch, self.memory.revision) >= self.highest
         assert self.memory.revision >= self.highest[1]
         self.highest = (self.memory.epoch, self.memory.revision)
@@ -195,8 +213,9 @@ TestHost.settings = settings(max_examples=150, stateful_step_count=40, deadline=
 
 
 @given(st.lists(st.tuples(guests, generations, kinds), max_size=20))
-def test_each_generation_is_begun_once_and_only_upwards(tickets):
-    memory, begun = ready(), []
+def test_each_generation_is_begun_once_and_only_upwards(tickets: list[tuple[str, int, TicketKind]]) -> None:
+    memory = ready()
+    begun: list[tuple[str, int]] = []
     for number, (guest, generation, kind) in enumerate(tickets):
         memory, verdict = admit(memory, ticket(guest, generation, kind=kind), f"c{number}")
         if isinstance(verdict, warden.Accept):
@@ -207,14 +226,14 @@ def test_each_generation_is_begun_once_and_only_upwards(tickets):
 
 
 @given(st.lists(st.integers(0, 9)))
-def test_revision_never_goes_down(revisions):
+def test_revision_never_goes_down(revisions: list[int]) -> None:
     memory = AgentMemory()
     for revision in revisions:
         memory = warden.acknowledge(memory, revision)
     assert memory.revision == max(revisions, default=0)
 
 
-def test_who_may_lead():
+def test_who_may_lead() -> None:
     memory, verdict = warden.adopt(AgentMemory(), welcome(epoch=4, leader="l1", revision=7))
     assert isinstance(verdict, warden.Accept)
     assert (memory.cluster, memory.epoch, memory.leader_id, memory.revision) == ("c", 4, "l1", 7)
@@ -233,7 +252,7 @@ def test_who_may_lead():
     assert again.revision == 7
 
 
-def test_a_host_without_memory_takes_nothing_until_it_has_the_list_and_then_nothing_old():
+def test_a_host_without_memory_takes_nothing_until_it_has_the_list_and_then_nothing_old() -> None:
     memory, _ = warden.adopt(AgentMemory(), welcome())
     assert "send the list first" in refusal(memory, ticket(generation=9))
     memory, _ = warden.protect(memory, listing("g1", version=3, generation=5))
@@ -242,13 +261,13 @@ def test_a_host_without_memory_takes_nothing_until_it_has_the_list_and_then_noth
     assert isinstance(verdict, warden.Accept)
 
 
-def test_a_list_that_is_only_sent_again_does_not_refuse_the_ticket_that_follows_it():
+def test_a_list_that_is_only_sent_again_does_not_refuse_the_ticket_that_follows_it() -> None:
     memory, _ = warden.protect(ready("g1", generation=5), listing("g1", version=2, generation=6))
     memory, verdict = admit(memory, ticket(generation=6))
     assert isinstance(verdict, warden.Accept)
 
 
-def test_a_guest_protected_anew_may_start_its_generations_anew():
+def test_a_guest_protected_anew_may_start_its_generations_anew() -> None:
     memory, _ = admit(ready("g1"), ticket(generation=7))
     memory, _ = warden.protect(memory, listing(version=2))
     assert "not on the protected list" in refusal(memory, ticket(generation=8), "c2")
@@ -257,7 +276,7 @@ def test_a_guest_protected_anew_may_start_its_generations_anew():
     assert isinstance(verdict, warden.Accept)
 
 
-def test_begun_and_never_ended_is_unknown_after_a_restart():
+def test_begun_and_never_ended_is_unknown_after_a_restart() -> None:
     memory, _ = admit(ready(), ticket())
     _, verdict = admit(memory, ticket())
     assert verdict == warden.Known(answer=warden.STILL_UNDER_WAY)
@@ -267,7 +286,7 @@ def test_begun_and_never_ended_is_unknown_after_a_restart():
     assert "sealed up to 1" in refusal(memory, ticket(), "another id for the same ticket")
 
 
-def test_memory_of_tickets_is_bounded_and_keeps_what_has_not_ended():
+def test_memory_of_tickets_is_bounded_and_keeps_what_has_not_ended() -> None:
     memory = ready()
     for number in range(1, warden.REMEMBERED_MAX + 20):
         memory, _ = admit(memory, ticket(generation=number), f"c{number}")
@@ -279,7 +298,7 @@ def test_memory_of_tickets_is_bounded_and_keeps_what_has_not_ended():
     assert "sealed" in refusal(memory, ticket(generation=10), "c10")  # forgotten, and still refused
 
 
-def test_a_command_counts_in_its_own_session_under_its_own_leader():
+def test_a_command_counts_in_its_own_session_under_its_own_leader() -> None:
     memory = ready()
     command = Command(id="c", epoch=1, leader_id="l1", session=SESSION, body=listing())
     assert not warden.stale(memory, command, SESSION)
@@ -288,7 +307,7 @@ def test_a_command_counts_in_its_own_session_under_its_own_leader():
     assert "leader l2" in warden.stale(memory, changed(command, leader_id="l2"), SESSION)
 
 
-def test_a_ticket_allows_its_own_kind_of_order_only():
+def test_a_ticket_allows_its_own_kind_of_order_only() -> None:
     definition = Definition(id="g1", name="G1", xml="<domain/>", digest="d")
     assert not warden.mismatch(Start(ticket=ticket(), definition=definition))
     assert not warden.mismatch(Stop(ticket=ticket(kind=TicketKind.DESTROY)))

@@ -274,9 +274,10 @@ async def _again(
     until: float,
     *,
     tries: int,
-    wait_s: float = RETRY_WAIT_S,
+    wait_s: float | None = None,
 ) -> T:
     """Call `once(seconds left)` until it succeeds, at most `tries` times; its last result."""
+    wait_s = RETRY_WAIT_S if wait_s is None else wait_s
 
     def last_result(state: RetryCallState) -> T:
         assert state.outcome is not None

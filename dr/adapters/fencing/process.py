@@ -16,12 +16,12 @@ KEEPER = str(Path(__file__).with_name("keeper.py"))
 OUTPUT_BYTES_MAX = 64 * 1024  # of each stream; the rest is read and thrown away
 END_S = 1.5  # how long the keeper may take to kill what it keeps before its whole group is killed
 
-# Nothing of the coordinator's own environment goes in.
+# Nothing of the coordinator's own environment goes in but its home (ssh's known_hosts).
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C",
     "LC_ALL": "C",
-    "HOME": "/root",
+    "HOME": os.environ.get("HOME", "/root"),
     "PYTHONWARNINGS": "ignore",  # fence agents 4.12 warn at each run that their modules are old
 }
 

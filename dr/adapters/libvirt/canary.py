@@ -58,7 +58,7 @@ def prove(conn: Any, layout: Layout, kind: str, arch: str) -> HookState:
     except libvirt.libvirtError as error:
         if api.is_unseen(error):
             raise
-        return _judge(api.text(error))
+        return _judge(str(error))
     finally:
         mine.unlink(missing_ok=True)
     try:

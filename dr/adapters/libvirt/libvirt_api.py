@@ -9,6 +9,7 @@ from typing import Any
 
 import libvirt
 
+from dr.adapters.libvirt.gate import MARKER
 from dr.model.facts import DomainState
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,9 @@ def is_unseen(error: BaseException) -> bool:
 
 
 def text(error: BaseException) -> str:
-    """libvirt's own words."""
-    return str(error).strip()
+    """libvirt's own words; only the hook's, where it was the hook that refused."""
+    said = str(error).strip()
+    return said.partition(f"{MARKER}: ")[2] or said
 
 
 _loop_lock = threading.Lock()

@@ -62,17 +62,29 @@ def find_qemu(proc: Path, guest: str, name: str = "") -> Scan:
 def living_daemons(proc: Path) -> list[Process]:
     """libvirt's daemons and their children that have not become another program yet (a start in the making).
 
-    Raises ProcUnreadable.
+    Such a child has the daemon's executable, and the name of the thread that made it. Raises ProcUnreadable.
     """
     found = []
     for pid in _pids(proc):
-        comm = _read(proc / str(pid) / "comm")
-        if comm is None or comm.decode("utf-8", "replace").strip() not in DAEMONS:
+        if not _is_daemon(proc, pid):
             continue
         process = _living(proc, pid)
         if process is not None:
             found.append(process)
     return found
+
+
+def _is_daemon(proc: Path, pid: int) -> bool:
+    comm = _read(proc / str(pid) / "comm") or b""
+    if comm.decode("utf-8", "replace").strip() in DAEMONS:
+        return True
+    try:
+        program = os.readlink(proc / str(pid) / "exe")
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # gone, a zombie, or a thread of the kernel's
+    except OSError as error:
+        raise ProcUnreadable(f"{proc}/{pid}/exe cannot be read: {error.strerror}") from error
+    return os.path.basename(program.removesuffix(" (deleted)")) in DAEMONS
 
 
 def _is_qemu_of(arguments: list[str], guest: str, name: str) -> bool:

@@ -68,7 +68,7 @@ def testify(proc: Path, guest: str, name: str, view: LibvirtView) -> tuple[Sight
     if scan.found:
         process = scan.found[0]
         stuck = " (in D state: it hangs in I/O and may still write)" if process.state == "D" else ""
-        told = view.why if view.active is False else f"libvirt does not answer ({view.why})"
+        told = view.why if view.active is False else f"libvirt cannot be asked ({view.why})"
         return Sighting.PRESENT, f"a QEMU process of it lives, pid {process.pid}{stuck}, though {told}"
     if scan.doubtful:
         pids = ", ".join(str(process.pid) for process in scan.doubtful)
@@ -77,7 +77,7 @@ def testify(proc: Path, guest: str, name: str, view: LibvirtView) -> tuple[Sight
         pids = ", ".join(str(process.pid) for process in daemons)
         return (
             Sighting.UNKNOWN,
-            f"libvirt does not answer ({view.why}) but lives (pid {pids}), so a start may be under way in it",
+            f"libvirt lives (pid {pids}) and cannot be asked ({view.why}), so a start may be under way in it",
         )
     if view.active is None:
         return Sighting.ABSENT, "libvirtd is dead, and no QEMU process of it is in /proc"

@@ -199,7 +199,8 @@ class LinkServer:
     async def close(self, reason: str) -> None:
         """Stop listening, tell every agent why, and wait a bounded time for the sessions' ends."""
         for server in self._servers:
-            server.close(reason=reason)
+            server.close(close_connections=False)
+        await asyncio.gather(*(session.close(reason) for session in self.sessions))
         for server in self._servers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT_S):

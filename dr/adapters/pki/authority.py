@@ -148,14 +148,14 @@ class Authority:
     ) -> str:
         """Make the join token of one host. `api`: URLs, `link`: host:port. Raises PkiError."""
         now = now or datetime.now(UTC)
-        pass_ = self.issue(Role.JOIN, host, life=life, now=now)
+        credentials = self.issue(Role.JOIN, host, life=life, now=now)
         return format_token(
             JoinToken(
                 cluster=self.cluster,
                 host=host,
                 api=tuple(api),
                 link=tuple(link),
-                credentials=pass_,
+                credentials=credentials,
                 expires_wall=(now + life).timestamp(),
             )
         )

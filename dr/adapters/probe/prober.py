@@ -249,7 +249,9 @@ def checksum(data: bytes) -> int:
 def is_reply(icmp: socket.socket, packet: bytes, sender: tuple[object, ...], target: _Target) -> bool:
     """Whether this packet is the target's own reply to one of this probe's echoes."""
     if icmp.family == socket.AF_INET and icmp.type == socket.SOCK_RAW:
-        packet = packet[(packet[0] & 0x0F) * 4 :] if packet else b""  # behind the IP header
+        if not packet or not 0x45 <= packet[0] <= 0x4F:  # version 4, with a header of its length in words
+            return False
+        packet = packet[(packet[0] & 0x0F) * 4 :]
     if len(packet) != 8 + _TOKEN_BYTES:
         return False
     kind, code, _, identifier, sequence = struct.unpack("!BBHHH", packet[:8])

@@ -333,7 +333,7 @@ async def test_addresses_are_tried_in_turn(desk: Desk, dialler: Dial) -> None:
 
 async def test_the_coordinator_stops(desk: Desk, dialler: Dial) -> None:
     link, _ = await pair(desk, dialler())
-    stop = asyncio.create_task(desk.server.close("The coordinator stops for an upgrade."))
+    stop = asyncio.create_task(desk.server.close("The coordinator stops for an upgrade. " + "x" * 200))
     with pytest.raises(LinkClosed, match="stops for an upgrade"):
         await anext(link)
     desk.over.set()
@@ -383,3 +383,11 @@ def test_addresses_and_reasons(tmp_path: Path) -> None:
             LinkDialler([bad], tmp_path)
     assert short("short") == "short"
     assert len(short("ä" * 100).encode()) <= 123
+
+
+async def test_both_ends_notice_a_dead_peer_in_seconds(desk: Desk, dialler: Dial) -> None:
+    link, session = await pair(desk, dialler())
+    for wire in (link._wire, session._wire):
+        sock = wire.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5_000
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,0 +1,109 @@
+"""The command line's tree. Command groups import what they need when they run, so that `dr --help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from dr.cli import (
+    agent,
+    cluster,
+    config_commands,
+    doctor,
+    events,
+    fence,
+    guest,
+    host,
+    job,
+    notify,
+    output,
+    status,
+)
+from dr.cli.failure import Exit, Failure, tell
+from dr.cli.output import Color
+
+app = typer.Typer(
+    name="dr",
+    help="Live migration and disaster recovery for plain libvirt/KVM hosts.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command("status")(status.status)
+app.add_typer(host.app, name="host")
+app.add_typer(guest.app, name="guest")
+app.add_typer(fence.app, name="fence")
+app.add_typer(job.app, name="job")
+app.command("events")(events.events)
+app.command("pause")(status.pause)
+app.command("resume")(status.resume)
+app.command("doctor")(doctor.doctor)
+app.add_typer(notify.app, name="notify")
+app.add_typer(config_commands.app, name="config")
+app.add_typer(cluster.app, name="cluster")
+app.add_typer(agent.app, name="agent")
+
+
+@app.callback()
+def options(
+    client_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--client-dir",
+            envvar="DR_CLIENT_DIR",
+            help="Credential and address of the coordinator (/etc/dr/client).",
+        ),
+    ] = None,
+    color: Annotated[Color, typer.Option("--color", help="NO_COLOR is heeded too.")] = Color.AUTO,
+) -> None:
+    from dr.cli import credentials
+
+    credentials.chosen = client_dir
+    output.color = color
+
+
+@app.command()
+def coordinator(
+    config: Annotated[Path, typer.Option("--config", help="Its configuration.")] = Path(
+        "/etc/dr/coordinator.yaml"
+    ),
+) -> None:
+    """Run the coordinator (dr-coordinator.service)."""
+    from dr.cli import coordinator_process
+
+    raise typer.Exit(coordinator_process.main(config))
+
+
+@app.command()
+def version(form: output.Output = output.Form.TABLE) -> None:
+    """Print the version."""
+    from dr import __version__
+
+    if form in (output.Form.JSON, output.Form.YAML):
+        output.plain({"version": 1, "kind": "version", "dr": __version__}, form)
+    else:
+        print(f"dr {__version__}")
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit code. Raises Failure."""
+    try:
+        result = app(arguments, standalone_mode=False, prog_name="dr")
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        tell(error.format_message())
+        return Exit.USAGE
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "dr"
+        raise Failure(error.format_message(), todo=f"{where} --help", code=Exit.USAGE) from None
+    except click.ClickException as error:
+        raise Failure(error.format_message()) from None
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return int(result) if isinstance(result, int) else Exit.OK

@@ -1,0 +1,144 @@
+"""What the commands that change something share: confirmation by a typed name, sending, watching the job."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dr.cli.failure import Exit, Failure, tell
+from dr.cli.output import Form, age, document
+
+if TYPE_CHECKING:
+    from dr.api.schema import Accepted, Operation
+    from dr.cli.client import Api
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for the typed name.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the job has ended.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait at most; 0 = no limit.", min=0.0)]
+
+POLL_S = 0.4
+
+
+def confirm(name: str, danger: str, *, yes: bool) -> None:
+    """Ask for the typed name. Raises Failure when it is not typed, or nobody is there to type it."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failure(danger, why="nobody is here to confirm it", todo="repeat with --yes", code=Exit.USAGE)
+    tell(danger)
+    typed = typer.prompt(f"Type {name} to go on", err=True, default="", show_default=False)
+    if typed.strip() != name:
+        raise Failure("Nothing was done: the name was not typed.", code=Exit.FAILED)
+
+
+def send(
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    wait: bool = False,
+    timeout_s: float = 0.0,
+    form: Form = Form.TABLE,
+) -> None:
+    """Send one ask, say what was accepted, and watch its jobs if wanted. Raises Failure."""
+    from dr.api.schema import Accepted
+    from dr.cli.client import connect
+
+    api = connect()
+    accepted = api.post(path, Accepted, body)
+    told(accepted, form)
+    if wait and accepted.operations:
+        finish(api, accepted.operations, timeout_s)
+    elif accepted.operations:
+        tell(f"Watch it with: dr job watch {' '.join(accepted.operations)}")
+
+
+def told(accepted: Accepted, form: Form) -> None:
+    """Say what was accepted: words on stderr, job ids as data."""
+    match form:
+        case Form.JSON | Form.YAML:
+            document(accepted, form)
+        case Form.NAME:
+            for key in accepted.operations:
+                print(key)
+        case Form.TABLE | Form.WIDE:
+            tell(accepted.message or "Done.")
+
+
+def finish(api: Api, keys: Sequence[str], timeout_s: float) -> None:
+    """Follow jobs to their end; their steps on stderr. Raises Failure unless all are done."""
+    deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
+    try:
+        ended = [follow(api, key, deadline) for key in keys]
+    except KeyboardInterrupt:
+        tell(f"\nDetached; it goes on without you. Come back with: dr job watch {' '.join(keys)}")
+        raise Failure("Detached from the job.", code=Exit.INTERRUPTED) from None
+    failed = [each for each in ended if each.state != "done"]
+    if failed:
+        unknown = any(each.state == "unknown" for each in failed)
+        raise Failure(
+            f"{len(failed)} of {len(ended)} jobs did not succeed."
+            if len(ended) > 1
+            else "The job did not succeed.",
+            blockers=[
+                f"{each.id} ({each.op} {each.subject}) is {each.state}{_last(each)}" for each in failed
+            ],
+            todo=f"dr job show {failed[0].id}",
+            code=Exit.UNKNOWN if unknown else Exit.FAILED,
+        )
+
+
+def follow(api: Api, key: str, deadline: float) -> Operation:
+    """Print each step of one job as it comes, until it has ended. Raises Failure when time is up."""
+    from dr.api.schema import OperationDocument
+
+    shown = 0
+    live = sys.stderr.isatty()
+    while True:
+        job = api.get(f"/v1/operations/{key}", OperationDocument).item
+        for step in job.steps[shown:]:
+            _clear(live)
+            tell(f"  {step.after_s:7.2f} s  {step.text}")
+        shown = len(job.steps)
+        if job.state != "open":
+            _clear(live)
+            tell(f"{job.op} {job.subject}: {job.state} after {age(job.duration_s)}")
+            return job
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"{job.op} {job.subject} has not ended yet; it goes on.",
+                todo=f"dr job watch {key}",
+                code=Exit.TIMED_OUT,
+            )
+        if live:
+            print(f"\r  {job.op} {job.subject}: {age(job.duration_s)} …", end="", file=sys.stderr, flush=True)
+        time.sleep(POLL_S)
+
+
+def _clear(live: bool) -> None:
+    if live:
+        print("\r\033[K", end="", file=sys.stderr)
+
+
+def _last(job: Operation) -> str:
+    return f": {job.steps[-1].text}" if job.steps else ""
+
+
+def labels(given: Sequence[str]) -> dict[str, str | None]:
+    """`k=v` sets, `k-` removes. Raises Failure."""
+    result: dict[str, str | None] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if equals and key:
+            result[key] = value
+        elif each.endswith("-") and len(each) > 1:
+            result[each[:-1]] = None
+        else:
+            raise Failure(
+                f"{each!r} is no label.", why="write KEY=VALUE to set, KEY- to remove", code=Exit.USAGE
+            )
+    return result

@@ -1,0 +1,291 @@
+"""`dr guest`. Guests are chosen by name, `--label`, `--host` or `--all`; one request carries them all."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+import typer
+
+from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, send
+from dr.cli.failure import Exit, Failure, tell
+from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
+
+if TYPE_CHECKING:
+    from dr.api.schema import Guest, GuestRow
+
+app = typer.Typer(help="Guests, protected and not.", no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Names or UUIDs.")]
+ByLabel = Annotated[
+    list[str] | None, typer.Option("--label", "-l", help="Those with KEY=VALUE; repeat for more.")
+]
+ByHost = Annotated[str, typer.Option("--host", help="Those on this host.")]
+All = Annotated[bool, typer.Option("--all", "-a", help="All of them.")]
+
+
+class Mode(StrEnum):
+    SHUTDOWN = "shutdown"
+    DESTROY = "destroy"
+
+
+def _state(row: GuestRow) -> str:
+    if row.protected and row.desired and row.phase not in (row.desired, "protecting"):
+        return f"{row.phase}, should be {row.desired}"
+    return row.phase
+
+
+def _places(row: GuestRow) -> str:
+    return ",".join(place.host for place in row.may_run_on)
+
+
+COLUMNS: tuple[Column[GuestRow], ...] = (
+    Column("GUEST", lambda row: row.name),
+    Column("STATE", _state, styled=True),
+    Column("HOST", lambda row: row.host or _places(row)),
+    Column(
+        "PROTECTED", lambda row: ("blocked" if row.blockers else "yes") if row.protected else "-", styled=True
+    ),
+    Column("LAST HEARD", lambda row: heard(row.heard_s, True) if row.host else "-"),
+    Column("MEMORY", lambda row: mib(row.memory_mib)),
+    Column("PRIORITY", lambda row: str(row.priority) if row.protected else "", wide=True),
+    Column("MAY RUN ON", _places, wide=True),
+    Column("FOR", lambda row: age(row.since_s) if row.since_s is not None else "", wide=True),
+    Column("UUID", lambda row: row.id, wide=True),
+    Column(
+        "LABELS",
+        lambda row: ",".join(f"{key}={value}" for key, value in sorted(row.labels.items())),
+        wide=True,
+    ),
+    Column("REASON", lambda row: "; ".join(part for part in (row.reason, *row.blockers) if part)),
+)
+
+
+@app.command("list")
+def list_(
+    label: ByLabel = None,
+    host: ByHost = "",
+    protected: Annotated[bool | None, typer.Option("--protected/--unprotected", help="Only these.")] = None,
+    form: Output = Form.TABLE,
+) -> None:
+    """All guests, protected and not, with the age of what is shown."""
+    from dr.api.schema import GuestList
+    from dr.cli.client import connect
+
+    rows = _chosen(connect().get("/v1/guests", GuestList).items, label, host)
+    rows = [row for row in rows if protected is None or row.protected is protected]
+    listing(
+        GuestList(items=rows), rows, COLUMNS, form, name=lambda row: row.name,
+        empty="No guests. They appear when a host that has some is online: dr host list",
+    )  # fmt: skip
+
+
+def _chosen(rows: list[GuestRow], label: list[str] | None, host: str) -> list[GuestRow]:
+    wanted = labels(label or [])
+    return [
+        row
+        for row in rows
+        if all(row.labels.get(key) == value for key, value in wanted.items())
+        and (not host or host == row.host or any(place.host == host for place in row.may_run_on))
+    ]
+
+
+def select(
+    names: list[str] | None, label: list[str] | None, host: str, everything: bool, *, protected: bool | None
+) -> list[GuestRow]:
+    """The guests that a bulk command means. Raises Failure: none named, none found, contradiction."""
+    from dr.api.schema import GuestList
+    from dr.cli.client import connect
+
+    bulk = bool(label or host or everything)
+    if bool(names) == bulk:
+        why = "name them, or choose with --label, --host or --all" + (", not both" if bulk else "")
+        raise Failure("Which guests?", why=why, code=Exit.USAGE)
+    rows = connect().get("/v1/guests", GuestList).items
+    if not bulk:
+        return _named(names or [], rows)
+    found = [row for row in _chosen(rows, label, host) if protected is None or row.protected is protected]
+    if not found:
+        kind = "" if protected is None else "protected " if protected else "unprotected "
+        raise Failure(f"No {kind}guest fits.", todo="dr guest list -o wide", code=Exit.MISSING)
+    return found
+
+
+def _named(names: list[str], rows: list[GuestRow]) -> list[GuestRow]:
+    found: list[GuestRow] = []
+    wrong: list[str] = []
+    for name in dict.fromkeys(names):
+        fits = [row for row in rows if name in (row.name, row.id)]
+        if len(fits) == 1:
+            found += fits
+        elif fits:
+            wrong.append(
+                f"{len(fits)} guests are named {name}: {', '.join(row.id for row in fits)}; use the UUID"
+            )
+        else:
+            wrong.append(f"there is no guest {name}")
+    if wrong:
+        raise Failure(
+            "Not all guests were found; nothing was done.",
+            blockers=wrong,
+            todo="dr guest list",
+            code=Exit.MISSING,
+        )
+    return found
+
+
+def _many(rows: list[GuestRow], what: str, *, yes: bool) -> None:
+    """Confirm by the guest's name, or by the number of guests."""
+    names = ", ".join(row.name for row in rows[:20]) + (" …" if len(rows) > 20 else "")
+    word = rows[0].name if len(rows) == 1 else str(len(rows))
+    confirm(word, f"{what}: {names}", yes=yes)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name or UUID.")], form: Output = Form.TABLE) -> None:
+    """One guest: where it is, where it may be running, why it waits, what it needs."""
+    from dr.api.schema import GuestDocument
+    from dr.cli.client import connect
+
+    answer = connect().get(f"/v1/guests/{quote(name, safe='')}", GuestDocument)
+    match form:
+        case Form.JSON | Form.YAML:
+            document(answer, form)
+        case Form.NAME:
+            print(answer.item.name)
+        case Form.TABLE | Form.WIDE:
+            facts(_facts(answer.item))
+
+
+def _facts(guest: Guest) -> list[tuple[str, str]]:
+    seen = "\n".join(f"{each.host}: {each.state} (heard {heard(each.heard_s, True)})" for each in guest.seen)
+    places = "\n".join(
+        f"{place.host}, boot {place.boot_id}, generation {place.generation}" for place in guest.may_run_on
+    )
+    pairs = [
+        ("guest", guest.name),
+        ("uuid", guest.id),
+        ("state", _state(guest) + (f" for {age(guest.since_s)}" if guest.since_s is not None else "")),
+        ("reason", guest.reason),
+        ("protected", "yes" if guest.protected else f"no; protect it: dr guest protect {guest.name}"),
+        ("cannot move", "\n".join(guest.blockers)),
+        ("host", guest.host),
+        ("seen on", seen),
+        ("memory", mib(guest.memory_mib)),
+        ("vcpus", str(guest.vcpus or "")),
+    ]
+    if guest.protected:
+        pairs += [
+            ("may run on", places or "nowhere: proven to run on no host"),
+            ("generation", str(guest.generation)),
+            ("priority", str(guest.priority)),
+            ("restarts", f"{guest.restarts} of {guest.max_restarts} in place, {guest.relocations} of {guest.max_relocations} moved"),
+            ("definition", f"version {guest.definition}, from {guest.definition_by}" if guest.definition else "none yet"),
+            ("needs", "\n".join(f"{key}: {value}" for key, value in guest.needs.items())),
+            ("not again on", ", ".join(guest.avoid)),
+            ("labels", ", ".join(f"{key}={value}" for key, value in sorted(guest.labels.items()))),
+        ]  # fmt: skip
+    return pairs
+
+
+@app.command()
+def protect(
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    priority: Annotated[
+        int | None, typer.Option("--priority", help="Higher starts first; default: the configuration's.")
+    ] = None,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 60.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Keep guests running: from now on they are restarted elsewhere when their host fails."""
+    rows = select(names, label, host, everything, protected=False)
+    body = {"guests": [row.id for row in rows], "priority": priority, "reason": reason}
+    send("/v1/guests/protect", body, wait=wait, timeout_s=timeout, form=form)
+
+
+@app.command()
+def unprotect(
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    reason: Reason = "",
+    yes: Yes = False,
+    form: Output = Form.TABLE,
+) -> None:
+    """Stop caring for guests. They go on running; nothing restarts them."""
+    rows = select(names, label, host, everything, protected=True)
+    _many(rows, "They will not be restarted when their host fails", yes=yes)
+    send("/v1/guests/unprotect", {"guests": [row.id for row in rows], "reason": reason}, form=form)
+
+
+@app.command()
+def start(
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Start protected guests, wherever there is room."""
+    rows = select(names, label, host, everything, protected=True)
+    body = {"guests": [row.id for row in rows], "reason": reason}
+    send("/v1/guests/start", body, wait=wait, timeout_s=timeout, form=form)
+
+
+@app.command()
+def stop(
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="shutdown asks the guest; destroy pulls its plug.")
+    ] = Mode.SHUTDOWN,
+    reason: Reason = "",
+    yes: Yes = False,
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Stop protected guests. They stay protected, and stay down until `dr guest start`."""
+    rows = select(names, label, host, everything, protected=True)
+    _many(rows, "They will be stopped" if mode is Mode.SHUTDOWN else "Their plug will be pulled", yes=yes)
+    body = {"guests": [row.id for row in rows], "mode": mode.value, "reason": reason}
+    send("/v1/guests/stop", body, wait=wait, timeout_s=timeout, form=form)
+
+
+@app.command("label")
+def label_(
+    name: Annotated[str, typer.Argument(help="Name or UUID.")],
+    changes: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- removes.")],
+    reason: Reason = "",
+    form: Output = Form.TABLE,
+) -> None:
+    """Set or remove labels of a protected guest."""
+    body = {"labels": labels(changes), "reason": reason}
+    send(f"/v1/guests/{quote(name, safe='')}/labels", body, form=form)
+
+
+@app.command()
+def history(
+    name: Annotated[str, typer.Argument(help="Name or UUID.")],
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", help="At most so many, the newest.", min=1, max=5000)
+    ] = 100,
+    form: Output = Form.TABLE,
+) -> None:
+    """What happened to a guest, and why."""
+    from dr.cli.events import show as show_events
+
+    if not show_events(form, lines=lines, guest=name):
+        tell(f"Nothing is recorded of {name}.")

@@ -1,0 +1,211 @@
+"""`dr host`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+import typer
+
+from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, send
+from dr.cli.failure import tell
+from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
+
+if TYPE_CHECKING:
+    from dr.api.schema import Host, HostRow
+
+app = typer.Typer(help="KVM hosts.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The host's name.")]
+
+
+def _state(row: HostRow) -> str:
+    words = [row.phase, *(condition.replace("_", " ") for condition in row.conditions)]
+    return ", ".join(words)
+
+
+def _fencing(row: HostRow) -> str:
+    return row.fencing if row.hook or row.phase == "joining" else f"{row.fencing}, no hook"
+
+
+COLUMNS: tuple[Column[HostRow], ...] = (
+    Column("HOST", lambda row: row.name),
+    Column("STATE", _state, styled=True),
+    Column("LAST HEARD", lambda row: heard(row.heard_s, row.connected)),
+    Column("FENCING", _fencing, styled=True),
+    Column("HEALTH", lambda row: row.health, styled=True),
+    Column("GUESTS", lambda row: f"{row.guests_running} ({row.guests_protected} protected)"),
+    Column(
+        "MEMORY",
+        lambda row: (
+            f"{mib(row.memory_used_mib) or '0 MiB'} of {mib(row.memory_mib)}" if row.memory_mib else ""
+        ),
+    ),
+    Column("FOR", lambda row: age(row.since_s), wide=True),
+    Column("AGENT", lambda row: row.agent_version, wide=True),
+    Column(
+        "LABELS",
+        lambda row: ",".join(f"{key}={value}" for key, value in sorted(row.labels.items())),
+        wide=True,
+    ),
+    Column("REASON", lambda row: row.reason),
+)
+
+
+@app.command("list")
+def list_(
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="Only those with KEY=VALUE; repeat for more.")
+    ] = None,
+    form: Output = Form.TABLE,
+) -> None:
+    """All hosts, with how long ago each was heard."""
+    from dr.api.schema import HostList
+    from dr.cli.client import connect
+
+    answer = connect().get("/v1/hosts", HostList)
+    wanted = labels(label or [])
+    rows = [row for row in answer.items if all(row.labels.get(key) == value for key, value in wanted.items())]
+    listing(
+        HostList(items=rows), rows, COLUMNS, form, name=lambda row: row.name,
+        empty="No hosts. Invite one: dr cluster token HOST",
+    )  # fmt: skip
+
+
+@app.command()
+def show(name: Name, form: Output = Form.TABLE) -> None:
+    """One host: what it is, its health, and what others see of it."""
+    from dr.api.schema import HostDocument
+    from dr.cli.client import connect
+
+    answer = connect().get(f"/v1/hosts/{quote(name, safe='')}", HostDocument)
+    match form:
+        case Form.JSON | Form.YAML:
+            document(answer, form)
+        case Form.NAME:
+            print(answer.item.name)
+        case Form.TABLE | Form.WIDE:
+            facts(_facts(answer.item, wide=form is Form.WIDE))
+
+
+def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
+    fencing = host.fencing_now
+    pairs = [
+        ("host", host.name),
+        ("state", f"{_state(host)} for {age(host.since_s)}"),
+        ("reason", host.reason),
+        ("last heard", heard(host.heard_s, host.connected)),
+        ("fencing", host.fencing),
+        ("fencing now", f"{fencing.why} (boot {fencing.boot_id}, level {fencing.level + 1}, attempt {fencing.attempt})" if fencing else ""),
+        ("permit hook", "proven" if host.hook else f"not proven: {host.hook_reason}"),
+        ("hibernation", "" if host.hibernation_masked else "not masked"),
+        ("health", host.health),
+        ("", "\n".join(f"{each.part}: {each.level}{f' ({each.reason})' if each.reason else ''}" for each in host.readings if wide or each.level != "ok")),
+        ("seen by others", "\n".join(f"{look.witness or 'coordinator'}: {_answered(look.answered)}, {age(look.age_s)} ago" for look in host.looks)),
+        ("power", "\n".join(f"{each.device}: {each.power}{f' ({each.reason})' if each.reason else ''}" for each in host.power)),
+        ("verdict", host.verdict),
+        ("guests", ", ".join(host.guests)),
+        ("memory", f"{mib(host.memory_used_mib) or '0 MiB'} of {mib(host.memory_mib)}" if host.memory_mib else ""),
+        ("cpu", f"{host.cpus} x {host.cpu_model or 'unknown model'}" if host.cpus else ""),
+        ("addresses", ", ".join(f"{interface} {address}" for interface, address in host.addresses.items())),
+        ("probed at", ", ".join(host.probed_addresses)),
+        ("networks", ", ".join(host.networks)),
+        ("storage", "\n".join(host.storage)),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(host.labels.items()))),
+        ("boot id", host.boot_id),
+        ("proven dead boot", host.dead_boot),
+        ("versions", f"agent {host.agent_version}, libvirt {host.libvirt_version}" if host.agent_version else ""),
+    ]  # fmt: skip
+    return [(name, value) for name, value in pairs if value and (name or value)]
+
+
+def _answered(answered: bool | None) -> str:
+    return "asked, no answer yet" if answered is None else "it answers" if answered else "silent"
+
+
+def _at(name: str, what: str) -> str:
+    return f"/v1/hosts/{quote(name, safe='')}/{what}"
+
+
+@app.command()
+def fence(
+    name: Name,
+    reason: Reason = "",
+    yes: Yes = False,
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Switch a host off now, whatever the evidence says; its protected guests are then recovered."""
+    confirm(name, _bystanders(name), yes=yes)
+    send(_at(name, "fence"), {"reason": reason}, wait=wait, timeout_s=timeout, form=form)
+
+
+def _bystanders(name: str) -> str:
+    """Who dies with the host."""
+    from dr.api.schema import GuestList
+    from dr.cli.client import connect
+
+    guests = connect().get("/v1/guests", GuestList).items
+    here = [
+        guest
+        for guest in guests
+        if guest.host == name and guest.phase in ("running", "paused", "blocked", "unknown")
+    ]
+    if not here:
+        return f"{name} will be switched off. No guest is known to run on it."
+    lost = [guest.name for guest in here if not guest.protected]
+    text = f"{name} will be switched off, with {len(here)} guests: {', '.join(guest.name for guest in here)}."
+    return text + (f"\nNot protected, so they stay down: {', '.join(lost)}." if lost else "")
+
+
+@app.command("confirm-down")
+def confirm_down(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="How you know; it goes into the audit.")],
+    boot: Annotated[
+        str, typer.Option("--boot", help="The boot id that is down; default: the one on record.")
+    ] = "",
+    yes: Yes = False,
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Your word that a host is off for sure, where no fence device can say it. Its guests are then restarted elsewhere.
+
+    If it is wrong, guests run twice and destroy their disks: look at the machine, pull its power.
+    """
+    danger = f"If {name} still runs, its guests will run twice and destroy their disks. Is it off, for sure?"
+    confirm(name, danger, yes=yes)
+    send(
+        _at(name, "confirm-down"),
+        {"reason": reason, "boot_id": boot},
+        wait=wait,
+        timeout_s=timeout,
+        form=form,
+    )
+
+
+@app.command()
+def remove(name: Name, reason: Reason = "", yes: Yes = False, form: Output = Form.TABLE) -> None:
+    """Take a host out of the cluster. Refused while a protected guest may be running on it."""
+    confirm(name, f"{name} leaves the cluster; its agent will be refused.", yes=yes)
+    send(_at(name, "remove"), {"reason": reason}, form=form)
+
+
+@app.command()
+def label(
+    name: Name,
+    changes: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- removes.")],
+    reason: Reason = "",
+    form: Output = Form.TABLE,
+) -> None:
+    """Set or remove labels."""
+    send(_at(name, "labels"), {"labels": labels(changes), "reason": reason}, form=form)
+
+
+@app.command("clear-quarantine")
+def clear_quarantine(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None:
+    """Let a host that was fenced too often take guests again."""
+    send(_at(name, "clear-quarantine"), {"reason": reason}, form=form)
+    tell(f"See: dr host show {name}")

@@ -1,0 +1,87 @@
+"""`dr job`: operations, their steps, and following one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+import typer
+
+from dr.cli.ask import Timeout, finish
+from dr.cli.output import Column, Form, Output, age, clock, document, facts, listing
+
+if TYPE_CHECKING:
+    from dr.api.schema import Operation, OperationRow
+
+app = typer.Typer(help="Jobs: what was asked for or decided, and how it went.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="The job's id.")]
+
+COLUMNS: tuple[Column[OperationRow], ...] = (
+    Column("JOB", lambda row: row.id),
+    Column("WHAT", lambda row: f"{row.op} {row.subject}"),
+    Column("STATE", lambda row: row.state, styled=True),
+    Column("STARTED", lambda row: clock(row.opened_wall, parts=False)),
+    Column("TOOK", lambda row: age(row.duration_s)),
+    Column("BY", lambda row: row.asked_by),
+    Column("WHY", lambda row: row.why),
+)
+
+
+@app.command("list")
+def list_(
+    open_: Annotated[bool, typer.Option("--open", help="Only those under way.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", help="At most so many, the newest.", min=1, max=1000)
+    ] = 20,
+    form: Output = Form.TABLE,
+) -> None:
+    """Jobs, the newest last."""
+    from dr.api.schema import OperationList
+    from dr.cli.client import connect
+
+    answer = connect().get("/v1/operations", OperationList, limit=1000 if open_ else lines)
+    rows = [row for row in answer.items if not open_ or row.state == "open"][-lines:]
+    listing(OperationList(items=rows), rows, COLUMNS, form, name=lambda row: row.id, empty="No jobs.")
+
+
+@app.command()
+def show(job: Id, form: Output = Form.TABLE) -> None:
+    """One job with all its steps."""
+    from dr.api.schema import OperationDocument
+    from dr.cli.client import connect
+
+    answer = connect().get(f"/v1/operations/{quote(job, safe='')}", OperationDocument)
+    match form:
+        case Form.JSON | Form.YAML:
+            document(answer, form)
+        case Form.NAME:
+            print(answer.item.id)
+        case Form.TABLE | Form.WIDE:
+            facts(_facts(answer.item))
+
+
+def _facts(job: Operation) -> list[tuple[str, str]]:
+    steps = "\n".join(f"{clock(step.wall)}  +{step.after_s:.2f} s  {step.text}" for step in job.steps)
+    guests = "\n".join(
+        f"{job.guest_names.get(key, key)}: {text or 'under way'}" for key, text in job.guests.items()
+    )
+    return [
+        ("job", job.id),
+        ("what", f"{job.op} {job.subject}"),
+        ("state", job.state),
+        ("why", job.why),
+        ("asked by", job.asked_by),
+        ("started", clock(job.opened_wall)),
+        ("took" if job.state != "open" else "for", age(job.duration_s)),
+        ("guests", guests),
+        ("steps", steps),
+    ]
+
+
+@app.command()
+def watch(jobs: Annotated[list[str], typer.Argument(help="Ids.")], timeout: Timeout = 0.0) -> None:
+    """Follow jobs to their end. Ctrl-C detaches; the job goes on."""
+    from dr.cli.client import connect
+
+    finish(connect(), jobs, timeout)

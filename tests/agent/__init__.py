@@ -1,0 +1,1 @@
+"""The agent over fakes of its ports: sessions, commands, and a crash at every step."""

@@ -1,0 +1,497 @@
+"""A host without libvirt: the agent's ports over a `World` that outlives the agent's process.
+
+`World` is what a crash of the agent leaves behind: its disk, permits on tmpfs, libvirtd with its queue, the domains.
+`Process` is one life of the agent; once dead, none of its calls has any effect. `Coordinator` is the link's other end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from dr.agent.process import Agent, Timing
+from dr.agent.reporter import Rhythm
+from dr.agent.tickets import Patience
+from dr.model.base import GuestId
+from dr.model.commands import (
+    Answer,
+    Body,
+    Clean,
+    Protect,
+    ProtectedEntry,
+    Question,
+    Start,
+    Stop,
+    Testify,
+    Testimony,
+    Ticket,
+    TicketKind,
+)
+from dr.model.facts import Definition, DomainState, GuestFacts, HookState, HostFacts, Level, Reading, Sighting
+from dr.model.memory import AgentMemory
+from dr.model.policy import StopMode
+from dr.model.wire import (
+    PROTOCOL,
+    Ack,
+    Beat,
+    Command,
+    FromAgent,
+    FromCoordinator,
+    Goodbye,
+    Hello,
+    Report,
+    Result,
+    Welcome,
+)
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown
+from dr.ports.link import LinkClosed
+
+HOST, BOOT, CLUSTER = "h1", "boot-1", "c1"
+G = "11111111-0000-0000-0000-000000000001"
+BEAT_S = 0.02
+
+TIMING = Timing(
+    redial_s=0.005,
+    redial_max_s=0.02,
+    first_look_s=0.1,
+    save_s=0.15,
+    adopt_s=0.1,
+    flush_s=0.02,
+    drain_s=0.1,
+    goodbye_s=0.1,
+    silence_s=2.0,
+    watchdog_s=0.05,
+)
+RHYTHM = Rhythm(guests_s=0.1, facts_s=0.2, health_s=0.05, gap_s=0.005, call_s=0.1)
+PATIENCE = Patience(start_s=1.0, stop_s=0.2, clean_s=0.5, sight_s=0.2, describe_s=0.2, probe_s=0.2)
+
+
+class Dead(BaseException):
+    """This process was killed: nothing that it still calls may have an effect."""
+
+
+class World:
+    """One host, as it is whether an agent runs on it or not."""
+
+    def __init__(self) -> None:
+        self.disk: bytes | None = None
+        self.protected: dict[GuestId, str] = {}
+        self.permits: dict[GuestId, str] = {}
+        self.domains: dict[GuestId, DomainState] = {}
+        self.queue: list[GuestId] = []  # starts that libvirtd has and did not look at yet
+        self.starts: list[GuestId] = []
+        self.undefined: list[GuestId] = []
+        self.watched: tuple[str, ...] = ()
+        self.steps: list[str] = []
+        self.events: asyncio.Queue[DomainEvent] = asyncio.Queue()
+        # Faults.
+        self.crash_at = 0  # kill the process at this step (counted from 1)
+        self.crashed = False
+        self.disk_full = False
+        self.disk_hangs: Callable[[], None] | None = None
+        self.gate_broken = False
+        self.deaf = False  # libvirtd does not answer at all
+        self.hook_works = True
+        self.start_fails = ""
+        self.start_unknown = False
+        self.stop_fails = ""
+        self.sight_unknown = ""
+        self.hold_start: asyncio.Event | None = None
+
+    def memory(self) -> AgentMemory:
+        return msgspec.json.decode(self.disk, type=AgentMemory) if self.disk else AgentMemory()
+
+    def libvirtd(self) -> None:
+        """libvirtd gets round to its queue: the hook decides, then the domain is there."""
+        for guest in self.queue:
+            if guest in self.protected and self.permits.pop(guest, None) is None:
+                continue
+            if guest not in self.domains:
+                self.domains[guest] = DomainState.RUNNING
+                self.starts.append(guest)
+        self.queue.clear()
+
+
+class Process:
+    """One life of the agent, as all its ports."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.dead = False
+        self.proofs = 0
+
+    def step(self, name: str) -> None:
+        """A moment at which the process may die; before it everything named earlier has happened."""
+        if self.dead:
+            raise Dead
+        self.world.steps.append(name)
+        if len(self.world.steps) == self.world.crash_at:
+            self.dead = self.world.crashed = True
+            raise Dead
+
+    async def libvirt(self) -> None:
+        if self.dead:
+            raise Dead
+        if self.world.deaf:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    # MemoryStore
+
+    def load(self) -> AgentMemory:
+        if self.world.disk == b"corrupt":
+            raise ValueError("not JSON")
+        return self.world.memory()
+
+    def save(self, memory: AgentMemory) -> None:
+        self.step("saving")
+        if self.world.disk_hangs:
+            self.world.disk_hangs()
+        if self.world.disk_full:
+            raise OSError(28, "No space left on device")
+        self.world.disk = msgspec.json.encode(memory)
+        self.step("saved")
+
+    # Gate
+
+    def install(self) -> None:
+        self._write()
+
+    def protect(self, guests: dict[GuestId, str]) -> None:
+        self._write()
+        self.world.protected = dict(guests)
+
+    def permit(self, guest: GuestId, kind: TicketKind, ticket: str) -> None:
+        assert kind is TicketKind.START
+        self.step("permitting")
+        self.world.permits[guest] = ticket
+        self.step("permitted")
+
+    def revoke(self, guest: GuestId) -> None:
+        self.step("revoking")
+        self.world.permits.pop(guest, None)
+        self.step("revoked")
+
+    def _write(self) -> None:
+        if self.dead:
+            raise Dead
+        if self.world.gate_broken:
+            raise OSError(30, "Read-only file system")
+
+    # Hypervisor
+
+    async def facts(self) -> HostFacts:
+        await self.libvirt()
+        return HostFacts(boot_id=BOOT, cpus=4, memory_mib=1024)
+
+    async def guests(self) -> tuple[GuestFacts, ...]:
+        await self.libvirt()
+        return tuple(
+            GuestFacts(id=guest, name="vm", state=state) for guest, state in self.world.domains.items()
+        )
+
+    async def describe(self, guest: GuestId) -> Definition:
+        await self.libvirt()
+        if guest not in self.world.domains:
+            raise HypervisorError("no such domain")
+        return Definition(id=guest, name="vm", xml="<domain/>", digest="d")
+
+    async def start(self, definition: Definition) -> None:
+        await self.libvirt()
+        if self.world.hold_start:
+            await self.world.hold_start.wait()
+        self.step("start sent")
+        if self.world.start_fails:
+            raise HypervisorError(self.world.start_fails)
+        self.world.queue.append(definition.id)
+        self.step("start in libvirtd's queue")
+        if self.world.start_unknown:
+            raise HypervisorUnknown("connection to libvirtd lost")
+        self.world.libvirtd()
+        self.step("start done")
+        if definition.id not in self.world.domains:
+            raise HypervisorError("refused by the hook")
+
+    async def stop(self, guest: GuestId, mode: StopMode, timeout_s: float) -> None:
+        await self.libvirt()
+        self.step("stop sent")
+        if self.world.stop_fails:
+            raise HypervisorError(self.world.stop_fails)
+        self.world.domains.pop(guest, None)
+        self.step("stopped")
+
+    async def sight(self, guest: GuestId) -> tuple[Sighting, str]:
+        self.step("looking")
+        await asyncio.sleep(0)
+        if self.world.sight_unknown:
+            return Sighting.UNKNOWN, self.world.sight_unknown
+        if guest in self.world.domains:
+            return Sighting.PRESENT, "an active domain"
+        return Sighting.ABSENT, ""
+
+    async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
+        await self.libvirt()
+        assert guest not in self.world.domains, "an active domain is never undefined"
+        self.step("undefining")
+        self.world.undefined.append(guest)
+        return "/archive/x"
+
+    async def health(self) -> tuple[Reading, ...]:
+        await self.libvirt()
+        return (Reading(part="libvirt", level=Level.OK),)
+
+    async def events(self) -> AsyncIterator[DomainEvent]:
+        while True:
+            yield await self.world.events.get()
+
+    def watch_storage(self, identities: tuple[str, ...]) -> None:
+        self.world.watched = identities
+
+    async def prove_hook(self) -> HookState:
+        await self.libvirt()
+        self.proofs += 1
+        return HookState(proven=self.world.hook_works, reason="" if self.world.hook_works else "canary ran")
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Health:
+    """HostHealth."""
+
+    async def health(self) -> tuple[Reading, ...]:
+        return (Reading(part="memory", level=Level.OK),)
+
+
+class Probing:
+    """Prober: whatever ends in .1 answers."""
+
+    async def probe(self, addresses: tuple[str, ...], window_s: float) -> dict[str, bool]:
+        return {address: address.endswith(".1") for address in addresses}
+
+
+class Link:
+    """The agent's end of one session."""
+
+    def __init__(self) -> None:
+        self.to_agent: asyncio.Queue[FromCoordinator | None] = asyncio.Queue()
+        self.to_coordinator: asyncio.Queue[FromAgent] = asyncio.Queue()
+        self.closed = False
+
+    async def send(self, message: FromAgent) -> None:
+        if self.closed:
+            raise LinkClosed("closed")
+        self.to_coordinator.put_nowait(message)
+
+    async def __aiter__(self) -> AsyncIterator[FromCoordinator]:
+        while (message := await self.to_agent.get()) is not None:
+            yield message
+
+    async def close(self) -> None:
+        self.closed = True
+        self.to_agent.put_nowait(None)
+
+
+class Session:
+    """The coordinator's end: answers beats, collects what comes, sends commands."""
+
+    def __init__(self, coordinator: Coordinator, link: Link, hello: Hello, welcome: Welcome) -> None:
+        self.coordinator = coordinator
+        self.link = link
+        self.hello = hello
+        self.welcome = welcome
+        self.beats: list[tuple[float, Beat]] = []
+        self.reports: list[Report] = []
+        self.goodbye = ""
+        self.answers: dict[str, Answer] = {}
+        self.arrived = asyncio.Event()
+        self.revision = welcome.revision
+        self.pump = asyncio.create_task(self._pump())
+
+    async def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            message = await self.link.to_coordinator.get()
+            match message:
+                case Beat():
+                    self.beats.append((loop.time(), message))
+                    ack = Ack(
+                        seq=message.seq, nonce=f"{self.welcome.session}-{message.seq}", revision=self.revision
+                    )
+                    self.link.to_agent.put_nowait(ack)
+                case Report():
+                    self.reports.append(message)
+                case Result():
+                    assert message.command not in self.answers, "answered twice"
+                    self.answers[message.command] = message.answer
+                case Goodbye():
+                    self.goodbye = message.reason
+                case Hello():
+                    raise AssertionError("hello twice")
+            self.arrived.set()
+
+    def post(self, body: Body, command: str = "", **fields: Any) -> str:
+        """Send a command; `fields` forge its epoch, leader or session."""
+        command = command or f"cmd-{next(self.coordinator.numbers)}"
+        self.answers.pop(command, None)
+        made = Command(
+            id=command,
+            epoch=self.welcome.epoch,
+            leader_id=self.welcome.leader_id,
+            session=self.welcome.session,
+            body=body,
+        )
+        self.link.to_agent.put_nowait(msgspec.structs.replace(made, **fields))  # type: ignore[type-var]
+        return command
+
+    async def answer(self, command: str) -> Answer:
+        await self.until(lambda: command in self.answers)
+        return self.answers[command]
+
+    async def ask(self, body: Body, command: str = "", **fields: Any) -> Answer:
+        return await self.answer(self.post(body, command, **fields))
+
+    async def until(self, holds: Callable[[], object], patience_s: float = 2.0) -> None:
+        async with asyncio.timeout(patience_s):
+            while not holds():
+                self.arrived.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.arrived.wait(), 0.01)
+
+    def ticket(self, kind: TicketKind, generation: int, guest: GuestId = G, **fields: Any) -> Ticket:
+        made = Ticket(
+            id=f"t{generation}",
+            kind=kind,
+            guest=guest,
+            name="vm",
+            generation=generation,
+            host=HOST,
+            boot_id=BOOT,
+            epoch=self.welcome.epoch,
+            leader_id=self.welcome.leader_id,
+            session=self.welcome.session,
+            revision=self.revision,
+        )
+        return msgspec.structs.replace(made, **fields)  # type: ignore[type-var]
+
+    def start(self, generation: int, guest: GuestId = G, **fields: Any) -> Start:
+        definition = Definition(id=guest, name="vm", xml="<domain/>", digest="d")
+        return Start(ticket=self.ticket(TicketKind.START, generation, guest, **fields), definition=definition)
+
+    def stop(self, generation: int) -> Stop:
+        return Stop(ticket=self.ticket(TicketKind.DESTROY, generation), mode="destroy", timeout_s=0.1)
+
+    def clean(self, generation: int) -> Clean:
+        return Clean(ticket=self.ticket(TicketKind.UNDEFINE, generation))
+
+    async def testify(self, generation: int, guest: GuestId = G) -> Testimony:
+        answer = await self.ask(Testify(questions=(Question(guest=guest, name="vm", generation=generation),)))
+        (testimony,) = answer.testimony
+        return testimony
+
+    async def end(self) -> None:
+        """The link breaks."""
+        self.pump.cancel()
+        await self.link.close()
+
+
+class Coordinator:
+    """Dialler, and whoever takes the call."""
+
+    def __init__(self) -> None:
+        self.calls: asyncio.Queue[Link] = asyncio.Queue()
+        self.numbers = itertools.count(1)
+        self.sessions: list[Session] = []
+        self.epoch, self.leader = 1, "l1"
+
+    async def dial(self) -> Link:
+        link = Link()
+        self.calls.put_nowait(link)
+        return link
+
+    async def accept(self, **fields: Any) -> Session:
+        """Wait for a hello and welcome it."""
+        async with asyncio.timeout(2.0):
+            link = await self.calls.get()
+            hello = await link.to_coordinator.get()
+        assert isinstance(hello, Hello)
+        welcome = Welcome(
+            protocol=PROTOCOL,
+            version="1",
+            cluster=CLUSTER,
+            epoch=self.epoch,
+            leader_id=self.leader,
+            revision=1,
+            session=f"s{next(self.numbers)}",
+            nonce="first",
+            heartbeat_s=BEAT_S,
+        )
+        welcome = msgspec.structs.replace(welcome, **fields)  # type: ignore[type-var]
+        link.to_agent.put_nowait(welcome)
+        session = Session(self, link, hello, welcome)
+        self.sessions.append(session)
+        return session
+
+
+class Host:
+    """A world with an agent in it."""
+
+    def __init__(self, world: World | None = None) -> None:
+        self.world = world or World()
+        self.coordinator = Coordinator()
+        self.told: list[str] = []
+        self.boot()
+
+    def boot(self) -> None:
+        """A new life of the agent."""
+        asyncio.get_running_loop().set_exception_handler(_ignore_the_dead)
+        self.process = Process(self.world)
+        self.stop = asyncio.Event()
+        self.coordinator.calls = asyncio.Queue()
+        agent = Agent(
+            HOST,
+            CLUSTER,
+            dialler=self.coordinator,
+            hypervisor=self.process,
+            gate=self.process,
+            memory=self.process,
+            host_health=Health(),
+            prober=Probing(),
+            boot_id=BOOT,
+            notify=self.told.append,
+            timing=TIMING,
+            rhythm=RHYTHM,
+            patience=PATIENCE,
+        )
+        self.running = asyncio.create_task(agent.run(self.stop))
+
+    async def kill(self) -> None:
+        """kill -9."""
+        self.process.dead = True
+        self.running.cancel()
+        with suppress(asyncio.CancelledError, Dead, Exception, BaseExceptionGroup):
+            await self.running
+
+    async def linked(self, *, protect: bool = True) -> Session:
+        """A session; by default with G on the protected list."""
+        session = await self.coordinator.accept()
+        if protect:
+            answer = await session.ask(listing())
+            assert answer.protected_version == 1, answer
+        return session
+
+
+def _ignore_the_dead(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """A killed process leaves tasks behind that nobody asks."""
+    if not isinstance(context.get("exception"), Dead):
+        loop.default_exception_handler(context)
+
+
+def listing(*guests: GuestId, version: int = 1, generation: int = 0) -> Protect:
+    entries = (ProtectedEntry(guest=guest, name="vm", generation=generation) for guest in guests or (G,))
+    return Protect(version=version, entries=tuple(entries), watch_storage=("nfs:a",))

@@ -75,8 +75,11 @@ class Site:
         """Token on the coordinator, join on the host, agent as a service."""
         token = self.lab.ctl.exec([DR, "cluster", "token", host.name], env=ENV).stdout
         host.exec([DR, "agent", "join", "-"], stdin=token, env=ENV)
-        # A hook is looked for by libvirtd only when it starts; guests would survive this.
         host.install_service("agent", [DR, "agent", "run"], ENV)
+        # libvirtd looks for hooks only when it starts: once the agent has installed its own, restart it.
+        self.wait(host.path("/etc/libvirt/hooks/qemu.d/50-dr").exists, 10, f"the hook on {host.name}")
+        host.stop_service("libvirtd")
+        host.start_service("libvirtd")
 
     def prove_fencing(self) -> None:
         """`dr fence test` for every host, one after the other: each is power-cycled, empty."""
@@ -137,7 +140,7 @@ class Site:
 
     def timeline(self) -> list[dict[str, Any]]:
         """Every line of the decision timeline."""
-        items: list[dict[str, Any]] = self.dr_json("events", "--limit", "10000")["items"]
+        items: list[dict[str, Any]] = self.dr_json("events", "--lines", "5000")["items"]
         return items
 
     # ---- what must never be

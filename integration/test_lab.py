@@ -35,13 +35,13 @@ def healed(lab: Lab) -> Iterator[None]:
 
 
 @pytest.fixture
-def make_guest(lab: Lab) -> Iterator[Callable[..., None]]:
+def make_guest(lab: Lab) -> Iterator[Callable[[str, str], None]]:
     """Starts guests and removes them afterwards, so that no test begins with another's guests."""
     made: list[str] = []
 
-    def make(name: str, host: str, **options: int) -> None:
+    def make(name: str, host: str) -> None:
         made.append(name)
-        lab.define_guest(name, host, start=True, **options)
+        lab.define_guest(name, host, start=True)
 
     yield make
     lab.faults.heal()
@@ -170,7 +170,9 @@ def test_services(lab: Lab) -> None:
     host.remove_service("sleeper")
 
 
-def test_libvirtd_killed_comes_back_and_its_guests_live(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_libvirtd_killed_comes_back_and_its_guests_live(
+    lab: Lab, make_guest: Callable[[str, str], None]
+) -> None:
     make_guest("g1", "h1")
     lab.guest("g1").wait_answering()
     (qemu,) = lab.running_on("g1")["h1"].qemu_pids
@@ -185,7 +187,9 @@ def test_libvirtd_killed_comes_back_and_its_guests_live(lab: Lab, make_guest: Ca
 # -- power and BMC -----------------------------------------------------------------------------------------
 
 
-def test_power_off_takes_everything_and_keeps_the_disk(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_power_off_takes_everything_and_keeps_the_disk(
+    lab: Lab, make_guest: Callable[[str, str], None]
+) -> None:
     host = lab.host("h1")
     make_guest("g1", "h1")
     lab.guest("g1").wait_answering()
@@ -285,6 +289,13 @@ def test_links_and_drops(lab: Lab) -> None:
     assert reaches(lab, "h1", "10.82.0.3")
 
 
+def test_a_rebooted_machine_is_reached_at_once(lab: Lab) -> None:
+    """Its MAC addresses are the same, so nobody's ARP entry is wrong."""
+    assert ping(lab, "ctl", "10.81.0.13")
+    lab.host("h3").reboot()
+    assert ping(lab, "ctl", "10.81.0.13")
+
+
 def test_a_fault_outlives_a_power_cycle_where_it_would(lab: Lab) -> None:
     lab.faults.link_down("h1", "mgmt")
     lab.faults.freeze("h1")
@@ -296,7 +307,7 @@ def test_a_fault_outlives_a_power_cycle_where_it_would(lab: Lab) -> None:
     assert reaches(lab, "ctl", "10.81.0.11")
 
 
-def test_freeze_and_thaw_a_machine(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_freeze_and_thaw_a_machine(lab: Lab, make_guest: Callable[[str, str], None]) -> None:
     make_guest("g1", "h1")
     guest = lab.guest("g1")
     before = guest.wait_answering()
@@ -363,7 +374,7 @@ def test_clock_jump_of_one_service(lab: Lab) -> None:
 # -- guests ------------------------------------------------------------------------------------------------
 
 
-def test_guests_run_and_end_in_every_way(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_guests_run_and_end_in_every_way(lab: Lab, make_guest: Callable[[str, str], None]) -> None:
     for index in (1, 2, 3):
         make_guest(f"g{index}", f"h{index}")
     answers = [lab.guest(f"g{index}").wait_answering() for index in (1, 2, 3)]
@@ -382,7 +393,7 @@ def test_guests_run_and_end_in_every_way(lab: Lab, make_guest: Callable[..., Non
     assert reasons == ["shut off (shutdown)", "shut off (crashed)", "shut off (shutdown)"]
 
 
-def test_one_writer_after_another_is_innocent(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_one_writer_after_another_is_innocent(lab: Lab, make_guest: Callable[[str, str], None]) -> None:
     make_guest("g1", "h1")
     guest = lab.guest("g1")
     guest.wait_answering()
@@ -395,7 +406,7 @@ def test_one_writer_after_another_is_innocent(lab: Lab, make_guest: Callable[...
     assert list(lab.running_on("g1")) == ["h2"]
 
 
-def test_a_double_start_is_proven(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_a_double_start_is_proven(lab: Lab, make_guest: Callable[[str, str], None]) -> None:
     make_guest("g1", "h1")
     guest = lab.guest("g1")
     guest.wait_answering()
@@ -410,7 +421,24 @@ def test_a_double_start_is_proven(lab: Lab, make_guest: Callable[..., None]) -> 
     assert len(report.boots) == 2
 
 
-def test_live_migration_has_one_writer(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_twins_of_one_boot_are_proven(
+    lab: Lab, make_guest: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    """What a lost Finish reply makes of a migration: the same memory runs on in two places."""
+    make_guest("g1", "h1")
+    guest = lab.guest("g1")
+    guest.wait_answering()
+    image = str(tmp_path / "g1.save")
+    lab.exec("h1", ["virsh", "save", "g1", image])
+    lab.exec("h1", ["virsh", "restore", image])
+    time.sleep(1)
+    assert not lab.double_writer("g1"), guest.disk_report().evidence
+    lab.exec("h2", ["virsh", "restore", image])
+    wait_for(lambda: lab.double_writer("g1"), 10, "the disk to show the twin")
+    assert len(guest.disk_report().boots) == 1
+
+
+def test_live_migration_has_one_writer(lab: Lab, make_guest: Callable[[str, str], None]) -> None:
     make_guest("g1", "h1")
     guest = lab.guest("g1")
     boot = guest.wait_answering().boot
@@ -424,7 +452,7 @@ def test_live_migration_has_one_writer(lab: Lab, make_guest: Callable[..., None]
     assert not lab.double_writer("g1"), guest.disk_report().evidence
 
 
-def test_an_io_error_pauses_the_guest(lab: Lab, make_guest: Callable[..., None]) -> None:
+def test_an_io_error_pauses_the_guest(lab: Lab, make_guest: Callable[[str, str], None]) -> None:
     make_guest("g1", "h1")
     lab.guest("g1").wait_answering()
     lab.faults.disk_server_stop("g1")

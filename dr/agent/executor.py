@@ -20,7 +20,7 @@ from dr.agent.journal import Journal, StateTrouble
 from dr.agent.session import Session
 from dr.agent.tickets import Order, Patience, Tickets
 from dr.core import warden
-from dr.model.base import BootId, GuestId, HostName
+from dr.model.base import BootId, GuestId, HostName, changed
 from dr.model.commands import (
     Answer,
     Clean,
@@ -46,7 +46,7 @@ log = logging.getLogger("dr.agent.executor")
 WAITING_MAX = 256  # commands in the lane
 TICKETS_MAX = 64  # under way or waiting for their guest's turn
 READS_MAX = 64
-SIGHTS_MAX = 8  # looks at once; each may read all of /proc
+SIGHTS_MAX = 16  # looks at once; each may read all of /proc
 PROBE_ADDRESSES_MAX = 16
 ANSWER_S = 5.0  # a link that does not take an answer for so long is stuck; the lane does not wait for it
 
@@ -266,12 +266,20 @@ class Executor:
         self._read(self._reply(session, command, self._sight_all(answers, upto)))
 
     async def _sight_all(self, answers: dict[GuestId, Testimony], upto: dict[GuestId, int]) -> Answer:
-        async def one(guest: GuestId, sealed: int) -> Testimony:
-            async with self._sights:
-                return await self._tickets.sight(guest, sealed)
+        """What is not seen in time is unknown: one slow look must not cost the other answers."""
 
-        seen = await asyncio.gather(*(one(guest, sealed) for guest, sealed in upto.items()))
-        return Answer(outcome=Outcome.DONE, testimony=(*answers.values(), *seen))
+        async def one(guest: GuestId, sealed: int) -> None:
+            async with self._sights:
+                answers[guest] = await self._tickets.sight(guest, sealed)
+
+        try:
+            async with asyncio.timeout(self._patience.testify_s), asyncio.TaskGroup() as looks:
+                for guest, sealed in upto.items():
+                    looks.create_task(one(guest, sealed))
+        except TimeoutError:
+            late = _unseen("", f"not looked at within {self._patience.testify_s:g} s")
+            answers = {guest: changed(late, guest=guest) for guest in upto} | answers
+        return Answer(outcome=Outcome.DONE, testimony=tuple(answers.values()))
 
     async def _protect(self, session: Session, command: str, order: Protect) -> None:
         """List durable, hook files in force, then the proof (outside the lane: it asks libvirt)."""
@@ -337,6 +345,10 @@ class Executor:
                 await session.link.send(Result(command=command, answer=answer))
         except (LinkClosed, TimeoutError):
             log.info("answer to %s not sent: the session is over or stuck", command)
+        except ValueError as error:  # a definition too large for a message
+            log.error("answer to %s not sent: %s", command, error)
+            if answer.definition is not None:
+                await self._answer(session, command, Answer(outcome=Outcome.FAILED, reason=str(error)))
 
     def _act(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -32,7 +32,7 @@ class Hook:
         worker: Worker,
         *,
         write_s: float = 5.0,
-        prove_s: float = 30.0,
+        prove_s: float = 8.0,
         retry_s: float = 30.0,
         changed: Callable[[], None] = lambda: None,
     ) -> None:

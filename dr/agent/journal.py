@@ -93,6 +93,7 @@ class Journal:
         self._changed = changed  # called when `trouble` did
         self._newest = (AgentMemory(), 0)  # read by the worker's thread: replaced whole, never changed
         self._durable = 0
+        self.saved = AgentMemory()  # the last memory that is surely durable
         self._begun = 0  # writes handed to the worker, counted by the loop …
         self._ended = 0  # … and those that it ended, counted by its thread
         self._unreadable = ""
@@ -115,7 +116,8 @@ class Journal:
     def load(self) -> None:
         """Read the memory, once, before anything else. What cannot be read is never overwritten."""
         try:
-            self._newest = (self._store.load(), 0)
+            self.saved = self._store.load()
+            self._newest = (self.saved, 0)
         except (OSError, ValueError) as error:
             self._unreadable = self.trouble = (
                 f"the agent's memory cannot be read ({error}): repair it, or move it away and restart dr-agent"
@@ -165,6 +167,6 @@ class Journal:
             if self._durable < version:
                 memory, newest = self._newest
                 self._store.save(memory)
-                self._durable = newest
+                self.saved, self._durable = memory, newest
         finally:
             self._ended += 1

@@ -288,16 +288,12 @@ class Agent:
                 sealed=memory.sealed,
             ),
             facts=told.facts or self._reporter.facts,
-            guests=told.guests or (),
+            guests=told.guests,
             health=told.health or (),
         )
 
     async def _adopt(self, link: AgentLink, welcome: Welcome) -> Session | None:
-        """Follow this leader, durably before the first beat acknowledges its epoch.
-
-        If it cannot be made durable the agent beats all the same: then it takes no ticket and testifies nothing, so
-        nobody can build on the epoch that a crash would make it forget.
-        """
+        """Follow this leader. If that cannot be made durable the agent beats all the same, see `_acknowledged`."""
         memory, verdict = warden.adopt(self._journal.memory, welcome)
         if isinstance(verdict, warden.Refuse):
             self._refused(verdict.reason)
@@ -333,13 +329,22 @@ class Agent:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
 
+    def _acknowledged(self) -> bool:
+        """Whether the leader that is followed is durably the one.
+
+        A beat that echoes a nonce acknowledges the epoch, and the new leader builds on it that an older one is refused
+        here. So while a crash could make this agent forget the epoch, its beats echo nothing: it lives, no more.
+        """
+        memory, saved = self._journal.memory, self._journal.saved
+        return (memory.epoch, memory.leader_id) == (saved.epoch, saved.leader_id)
+
     async def _beat(self, session: Session) -> None:
         """Awaits nothing but its hour and the link, so nothing else on this host can delay a beat."""
         seq = 0
         due = self._clock()
         while True:
             seq += 1
-            await session.link.send(Beat(seq=seq, echo=session.echo))
+            await session.link.send(Beat(seq=seq, echo=session.echo if self._acknowledged() else ""))
             due = max(due + session.heartbeat_s, self._clock())  # after a stall: no burst
             await asyncio.sleep(due - self._clock())
 

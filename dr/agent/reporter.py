@@ -3,8 +3,8 @@
 Here: when each part is read again, what stands in a report, readings about the agent itself.
 Not here: how they are read (`dr.ports.hypervisor`), sending (`dr.agent.process`).
 
-Nothing here delays the link. While libvirt does not answer, the last known facts and guests stand, beside a critical
-reading "libvirt": whoever sees that reading must not take the list of guests for an inventory.
+Nothing here delays the link. While libvirt does not answer, the last known facts stand, guests are not told, and a
+critical reading "libvirt" says why.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Reporter:
         self._own = own
         self._rhythm = rhythm
         self._facts = HostFacts(boot_id=boot_id)
-        self._guests: tuple[GuestFacts, ...] = ()
+        self._guests: tuple[GuestFacts, ...] = ()  # as last told
         self._readings: dict[str, tuple[Reading, ...]] = {}
         self._silent: dict[str, str] = {
             "guests": "libvirt has not told its guests yet"
@@ -75,8 +75,9 @@ class Reporter:
         return changed(self._facts, boot_id=self._boot_id, agent_version=__version__, hook=self._hook.state)
 
     @property
-    def guests(self) -> tuple[GuestFacts, ...]:
-        return self._guests
+    def guests(self) -> tuple[GuestFacts, ...] | None:
+        """None while libvirt does not tell: never to be taken for an empty host."""
+        return None if "guests" in self._silent else self._guests
 
     @property
     def health(self) -> tuple[Reading, ...]:
@@ -96,7 +97,7 @@ class Reporter:
         """The parts that changed; None if none did."""
         report = Report(
             facts=now.facts if now.facts != told.facts else None,
-            guests=now.guests if now.guests != told.guests else None,
+            guests=now.guests if now.guests != told.guests else None,  # falling silent is told by the reading
             health=now.health if now.health != told.health else None,
         )
         return None if report == Report() else report

@@ -39,7 +39,8 @@ class Patience(Record):
     start_s: float = 120.0
     stop_s: float = 30.0  # beyond the time that the order gives the guest
     clean_s: float = 60.0
-    sight_s: float = 8.0
+    sight_s: float = 5.0
+    testify_s: float = 8.0  # all looks of one testimony; the coordinator waits 10 s for it
     describe_s: float = 30.0
     probe_s: float = 5.0  # beyond the probe's own window
 

@@ -65,12 +65,12 @@ class Guard:
                 "denied",
                 "Denied.",
                 why,
-                "use the client folder that `dr cluster init` of this cluster wrote",
+                todo="use the client folder that `dr cluster init` of this cluster wrote",
             )
         if not allowed(peer, scope["method"], scope["path"]):
             why = f"{peer.role} {peer.name} may not {scope['method']} {scope['path']}"
             return Problem(
-                403, "denied", "Denied.", why, "use an administrator's credential, see --client-dir"
+                403, "denied", "Denied.", why, todo="use an administrator's credential, see --client-dir"
             )
         headers = {
             key: value for key, value in scope["headers"] if key in (b"content-length", b"transfer-encoding")

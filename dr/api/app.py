@@ -60,7 +60,7 @@ def make_app(desk: Desk) -> Guard:
     app = FastAPI(
         title="dr",
         version=__version__,
-        description="Live migration and disaster recovery for plain libvirt/KVM hosts. All requests show a client certificate.",
+        description="Disaster recovery for plain libvirt/KVM hosts. Every request shows a client certificate.",
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
@@ -204,6 +204,7 @@ def _timeline(desk: Desk) -> APIRouter:
 
     @api.get("/v1/notes", response_model=schema.NoteList)
     async def notes(
+        *,
         after: str = "",
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 200,
         wait_s: Annotated[float, Query(ge=0, le=WAIT_S_MAX)] = 0.0,
@@ -285,7 +286,7 @@ async def _ask(desk: Desk, ask: events.OperatorAsk) -> Response:
             "unknown",
             "The coordinator did not answer in time.",
             "it may still decide and act on this request",
-            "see what became of it: dr events",
+            todo="see what became of it: dr events",
         ) from None
     if not reply.accepted:
         raise refusal(reply)
@@ -372,7 +373,7 @@ def _asking_hosts(desk: Desk) -> APIRouter:
         if not desk.sinks():
             raise Problem(
                 409, "refused", "No notifier is configured.", "nobody would be told of a failover",
-                "add `notify:` to the coordinator's configuration, then: systemctl reload dr-coordinator",
+                todo="add `notify:` to the coordinator's configuration, then: systemctl reload dr-coordinator",
             )  # fmt: skip
         outcomes = await desk.notify_test()
         failed = [f"{sink}: {error}" for sink, error in outcomes if error]
@@ -419,7 +420,7 @@ def _joining(desk: Desk) -> APIRouter:
         except ValueError as error:
             raise Problem(400, "invalid", "The certificate request cannot be used.", str(error)) from None
         if not await desk.spend(peer.serial):
-            raise Problem(409, "refused", "This token was used before.", "a token works once", again)
+            raise Problem(409, "refused", "This token was used before.", "a token works once", todo=again)
         return _json(schema.JoinedDocument(host=peer.name, cluster=desk.cluster, certificate=certificate))
 
     return api
@@ -451,4 +452,6 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def bug(_: Request, error: Exception) -> Response:
         why = f"{type(error).__name__}: {error}"
-        return answer(Problem(500, "failed", "The coordinator failed on this request.", why, "see its log"))
+        return answer(
+            Problem(500, "failed", "The coordinator failed on this request.", why, todo="see its log")
+        )

@@ -84,6 +84,7 @@ def hosts(snap: Snapshot, _: Site) -> Iterator[Finding]:
             fix="dr cluster token HOST, then on that host: dr agent join",
         )
     for name, host in snap.state.hosts.items():
+        alone = "" if snap.view(name).session else ", its agent is not connected"
         if host.phase is HostPhase.JOINING:
             yield Finding(
                 level="warning",
@@ -98,7 +99,7 @@ def hosts(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 level="critical",
                 check="hosts",
                 subject=name,
-                what=f"{name} is {host.phase.value}{'' if snap.view(name).session else ', its agent is not connected'}.",
+                what=f"{name} is {host.phase.value}{alone}.",
                 why=host.reason,
                 fix=f"dr host show {name}; on {name}: systemctl status dr-agent",
             )

@@ -22,6 +22,7 @@ class Problem(Exception):
         code: Code,
         title: str,
         detail: str = "",
+        *,
         todo: str = "",
         blockers: Sequence[str] = (),
     ) -> None:

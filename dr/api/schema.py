@@ -1,6 +1,7 @@
 """The shapes of the API's JSON, version 1: the contract with the CLI and with whoever else asks.
 
-Here: data only. Ages are seconds when the answer was made; `*_wall` is unix time. Not here: how they are filled (`views`).
+Here: data only. Ages are seconds when the answer was made; `*_wall` is unix time. Not here: how they are filled
+(`views`).
 A field may be added; none is renamed or removed within version 1, so an older or newer peer keeps reading.
 """
 

@@ -15,7 +15,15 @@ from dr.api.access import Identify, protocol_with_identity
 
 
 class _Server(uvicorn.Server):
-    """Signals are the coordinator's to handle."""
+    """Signals are the coordinator's to handle; `is_up` says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -50,8 +58,9 @@ class ApiServer:
         sockets = [_listen(host, port) for host, port in endpoints]
         self.ports = [each.getsockname()[1] for each in sockets]
         self._task = asyncio.create_task(self._server.serve(sockets=sockets), name="api")
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.01)
+        started = asyncio.create_task(self._server.is_up.wait())
+        await asyncio.wait({started, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
         if self._task.done():
             await self._task
 

@@ -1,21 +1,15 @@
-"""The agent's configuration file. Small on purpose: what the coordinator can tell an agent is not repeated here.
-
-Read with msgspec, not pydantic: every agent pays for its imports on every host.
-"""
+"""The agent's configuration file: reading it, and what it may contain. Not here: the settings (`agent_settings`)."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from dr.cli.agent_settings import DEFAULT_FILE, LEVELS, AgentConfig
 from dr.cli.yamlfile import BadFile, Document, Problem, read
-
-DEFAULT_FILE = Path("/etc/dr/agent.yaml")
-DEFAULT_STATE_DIR = "/var/lib/dr/agent"
 
 KNOWN = {
     "host": "the host's name in the cluster; it must be the one in its certificate",
@@ -25,22 +19,6 @@ KNOWN = {
     "libvirt_uri": "which libvirt to use",
     "log_level": "debug, info, warning or error",
 }
-LEVELS = ("debug", "info", "warning", "error")
-
-
-class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An agent's configuration that can be used."""
-
-    host: str
-    cluster: str
-    coordinators: list[str]
-    state_dir: str = DEFAULT_STATE_DIR
-    libvirt_uri: str = "qemu:///system"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-    @property
-    def pki_dir(self) -> Path:
-        return Path(self.state_dir) / "pki"
 
 
 def load(path: Path = DEFAULT_FILE) -> AgentConfig:

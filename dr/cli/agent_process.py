@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
 
-from dr.cli import agent_config
+import msgspec
+
+from dr.cli.agent_settings import DEFAULT_FILE, LEVELS, AgentConfig
 from dr.cli.failure import Exit, Failure
-from dr.cli.yamlfile import BadFile
 
 log = logging.getLogger("dr.agent")
 
@@ -24,36 +26,63 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="dr agent run", description="Run this host's agent (dr-agent.service)."
     )
-    parser.add_argument(
-        "--config", type=Path, default=agent_config.DEFAULT_FILE, help="its file (%(default)s)"
-    )
-    parser.add_argument("--log-level", choices=agent_config.LEVELS, help="instead of the file's log_level")
+    parser.add_argument("--config", type=Path, default=DEFAULT_FILE, help="its file (%(default)s)")
+    parser.add_argument("--log-level", choices=LEVELS, help="instead of the file's log_level")
     options = parser.parse_args(arguments)
-    try:
-        config = agent_config.load(options.config)
-    except BadFile as error:
-        raise Failure(
-            "The agent's configuration cannot be used.",
-            blockers=[problem.text(error.file) for problem in error.problems],
-            todo=f"dr config check {options.config}; or, on a new host: dr agent join",
-            code=Exit.BAD_CONFIG,
-        ) from None
+    config = _load_apart(options.config)
     _log(options.log_level or config.log_level)
     _check_identity(config)
     return asyncio.run(_run(config))
 
 
+def _load_apart(path: Path) -> AgentConfig:
+    """Read the file in a child process, so that the YAML reader's 2 MiB are not carried for good. Raises Failure."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(readable)
+        answer = _read(path)
+        with os.fdopen(writable, "wb") as pipe:
+            pipe.write(msgspec.json.encode(answer))
+        os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    config, problems = msgspec.json.decode(told, type=tuple[AgentConfig | None, list[str]])
+    if config is None:
+        raise Failure(
+            "The agent's configuration cannot be used.",
+            blockers=problems,
+            todo=f"dr config check {path}; or, on a new host: dr agent join",
+            code=Exit.BAD_CONFIG,
+        )
+    return config
+
+
+def _read(path: Path) -> tuple[AgentConfig | None, list[str]]:
+    """In the child."""
+    try:
+        from dr.cli import agent_config
+        from dr.cli.yamlfile import BadFile
+
+        try:
+            return agent_config.load(path), []
+        except BadFile as error:
+            return None, [problem.text(error.file) for problem in error.problems]
+    except Exception as error:
+        return None, [f"{path}: {type(error).__name__}: {error}"]
+
+
 def _log(level: str) -> None:
     """One event a line on stderr; under systemd the journal adds the time."""
-    import os
-
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
         stream=sys.stderr, level=level.upper(), format=f"{stamp}%(levelname)s %(name)s: %(message)s"
     )
 
 
-def _check_identity(config: agent_config.AgentConfig) -> None:
+def _check_identity(config: AgentConfig) -> None:
     """The file and the certificate must mean the same host: the coordinator goes by the certificate."""
     from dr.adapters.pki.credentials import identity_in, read_credentials
     from dr.adapters.pki.identity import PkiError, Role
@@ -66,11 +95,11 @@ def _check_identity(config: agent_config.AgentConfig) -> None:
             "This host has no usable certificate.", why=str(error), todo=todo, code=Exit.BAD_CONFIG
         ) from None
     if (own.role, own.name, own.cluster) != (Role.AGENT, config.host, config.cluster):
-        why = f"it is for {own.role} {own.name} of cluster {own.cluster}, the file says {config.host} of {config.cluster}"
+        why = f"it is for {own.role} {own.name} of {own.cluster}, the file says {config.host} of {config.cluster}"
         raise Failure("The certificate is not this host's.", why=why, todo=todo, code=Exit.BAD_CONFIG)
 
 
-async def _run(config: agent_config.AgentConfig) -> int:
+async def _run(config: AgentConfig) -> int:
     from dr.adapters import systemd
     from dr.adapters.health.report import HostReport
     from dr.adapters.libvirt.gate import LibvirtGate
@@ -95,7 +124,7 @@ async def _run(config: agent_config.AgentConfig) -> int:
         hypervisor=hypervisor,
         gate=LibvirtGate(),
         memory=FileMemory(Path(config.state_dir) / "memory.json"),
-        host_health=HostReport(),
+        host_health=HostReport(state_folder=Path(config.state_dir)),
         prober=HostProber(),
         notify=systemd.notify,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
+from dr import __version__
 from dr.cli import (
     agent,
     cluster,
@@ -22,7 +22,7 @@ from dr.cli import (
     output,
     status,
 )
-from dr.cli.failure import Exit, Failure, tell
+from dr.cli.failure import Exit
 from dr.cli.output import Color
 
 app = typer.Typer(
@@ -49,6 +49,12 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(agent.app, name="agent")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dr {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     client_dir: Annotated[
@@ -59,6 +65,9 @@ def options(
             help="Credential and address of the coordinator (/etc/dr/client).",
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
     color: Annotated[Color, typer.Option("--color", help="NO_COLOR is heeded too.")] = Color.AUTO,
 ) -> None:
     from dr.cli import credentials
@@ -79,11 +88,9 @@ def coordinator(
     raise typer.Exit(coordinator_process.main(config))
 
 
-@app.command()
-def version(form: output.Output = output.Form.TABLE) -> None:
+@app.command("version")
+def version_(form: output.Output = output.Form.TABLE) -> None:
     """Print the version."""
-    from dr import __version__
-
     if form in (output.Form.JSON, output.Form.YAML):
         output.plain({"version": 1, "kind": "version", "dr": __version__}, form)
     else:
@@ -91,19 +98,9 @@ def version(form: output.Output = output.Form.TABLE) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; the exit code. Raises Failure."""
+    """Run one command line; the exit code. Raises Failure. Usage errors are told by typer, and end with 2."""
     try:
-        result = app(arguments, standalone_mode=False, prog_name="dr")
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        tell(error.format_message())
-        return Exit.USAGE
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "dr"
-        raise Failure(error.format_message(), todo=f"{where} --help", code=Exit.USAGE) from None
-    except click.ClickException as error:
-        raise Failure(error.format_message()) from None
-    except click.Abort:
-        raise KeyboardInterrupt from None
-    return int(result) if isinstance(result, int) else Exit.OK
+        app(arguments, prog_name="dr")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else Exit.OK
+    return Exit.OK

@@ -29,7 +29,12 @@ def confirm(name: str, danger: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Failure(danger, why="nobody is here to confirm it", todo="repeat with --yes", code=Exit.USAGE)
+        raise Failure(
+            "Nothing was done: nobody is here to confirm it.",
+            why=danger,
+            todo="repeat with --yes",
+            code=Exit.USAGE,
+        )
     tell(danger)
     typed = typer.prompt(f"Type {name} to go on", err=True, default="", show_default=False)
     if typed.strip() != name:

@@ -5,6 +5,7 @@ A request that changes something is sent once: when its answer is lost the outco
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ class Api:
 
     def __init__(self, urls: tuple[str, ...], context: ssl.SSLContext) -> None:
         self._urls = list(urls)
+        self._context = context
         timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
         self._http = httpx.Client(verify=context, timeout=timeout, trust_env=False)
 
@@ -60,6 +62,8 @@ class Api:
                 tried.append(f"{url}: {_why(error)}")
                 continue
             except httpx.TransportError as error:
+                if alert := self._refused(url):
+                    raise _not_ours(url, alert) from None
                 raise _lost(method, url, error) from None
             self._urls.sort(key=lambda each: each != url)  # the one that answers goes first from now on
             return response
@@ -69,6 +73,25 @@ class Api:
             todo="on its machine: systemctl status dr-coordinator",
             code=Exit.UNREACHABLE,
         )
+
+    def _refused(self, url: str) -> str:
+        """Whether the coordinator refuses our certificate, in TLS's words.
+
+        A TLS 1.3 server looks at it after the handshake, so a request just finds the connection closed.
+        """
+        target = httpx.URL(url)
+        try:
+            with (
+                socket.create_connection((target.host, target.port or 443), CONNECT_S) as plain,
+                self._context.wrap_socket(plain, server_hostname=target.host) as tls,
+            ):
+                tls.settimeout(1.0)
+                tls.recv(1)
+        except ssl.SSLError as error:
+            return str(error.reason or "") if "ALERT" in str(error.reason) else ""
+        except OSError:
+            return ""
+        return ""
 
 
 def connect() -> Api:
@@ -107,13 +130,8 @@ def _failure(response: httpx.Response) -> Failure:
 
 
 def _lost(method: str, url: str, error: httpx.TransportError) -> Failure:
-    """The connection stood and broke. A TLS 1.3 server refuses a certificate only after the handshake, so that ends here too."""
+    """The connection stood and broke."""
     why = _why(error)
-    if "ALERT" in why.upper() and "CERTIFICATE" in why.upper():
-        todo = "use a credential of this cluster, see --client-dir"
-        return Failure(
-            "The coordinator refused this credential.", why=f"{url}: {why}", todo=todo, code=Exit.DENIED
-        )
     if method == "GET":
         return Failure("The coordinator did not answer.", why=f"{url}: {why}", code=Exit.UNREACHABLE)
     return Failure(
@@ -122,6 +140,12 @@ def _lost(method: str, url: str, error: httpx.TransportError) -> Failure:
         todo="see what became of it: dr events",
         code=Exit.UNKNOWN,
     )
+
+
+def _not_ours(url: str, alert: str) -> Failure:
+    why = f"{url}: {alert.lower().replace('_', ' ')}"
+    todo = "use a credential of this cluster that has not expired, see --client-dir"
+    return Failure("The coordinator refused this credential.", why=why, todo=todo, code=Exit.DENIED)
 
 
 def _why(error: Exception) -> str:

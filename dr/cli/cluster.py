@@ -19,6 +19,7 @@ app = typer.Typer(help="Make a cluster, invite hosts.", no_args_is_help=True)
 
 @app.command()
 def init(
+    *,
     name: Annotated[
         str, typer.Option("--name", help="The cluster's name: lower case letters, digits, dashes.")
     ] = "main",
@@ -155,9 +156,7 @@ def _create(plan: _Plan) -> None:
     if not keep:
         write_new(plan.config, text.encode(), 0o600)
     tell(f"Cluster {plan.name} was made.")
-    tell(
-        f"  {plan.pki}: CA and the coordinator's certificate, for {', '.join(plan.addresses)}. Back it up, and keep it secret."
-    )
+    tell(f"  {plan.pki}: CA and the coordinator's certificate, for {', '.join(plan.addresses)}. Back it up.")
     tell(f"  {plan.client}: credential of administrator {plan.admin}, good for a year.")
     tell(
         f"  {plan.config}: {'was there already and was left as it is' if keep else 'the configuration, documented'}."
@@ -199,6 +198,7 @@ def _renew(plan: _Plan, addresses_given: bool) -> None:
 
 @app.command()
 def token(
+    *,
     host: Annotated[str, typer.Argument(help="The host's name, as it will be called in the cluster.")],
     reason: Reason = "",
 ) -> None:

@@ -12,7 +12,7 @@ import math
 import re
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,7 @@ from pydantic import (
 
 from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.fencing.parameters import problem as parameter_problem
+from dr.adapters.notify.sinks import CommandSink, Severity, Sink, WebhookSink
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem, dotted, read
 from dr.model.base import Record
 from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
@@ -174,8 +175,10 @@ class SinkSection(Section):
     name: Name
     command: Annotated[list[str], Field(min_length=1)] | None = None
     webhook: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    template: Literal["generic", "text"] = "generic"
     headers: dict[str, str] = {}
     timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    least: Severity = "info"
 
 
 class ListenSection(Section):
@@ -207,17 +210,6 @@ class FileSection(Section):
     guests: GuestsSection = GuestsSection()  # type: ignore[valid-type]
     hosts: dict[Name, HostSection] = {}
     notify: list[SinkSection] = []
-
-
-@dataclass(frozen=True)
-class Sink:
-    """One place to send alerts to."""
-
-    name: str
-    command: tuple[str, ...] = ()
-    webhook: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    timeout_s: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -355,7 +347,7 @@ def _with_secrets(
 
 def _sinks(parsed: FileSection, document: Document, problems: list[Problem]) -> tuple[Sink, ...]:
     names: set[str] = set()
-    sinks = []
+    sinks: list[Sink] = []
     for index, sink in enumerate(parsed.notify):
         path: Path_ = ("notify", index)
         if (sink.command is None) == (sink.webhook is None):
@@ -365,15 +357,23 @@ def _sinks(parsed: FileSection, document: Document, problems: list[Problem]) -> 
         if sink.name in names:
             problems.append(_at(document, (*path, "name"), f"a second sink named {sink.name}"))
         names.add(sink.name)
-        sinks.append(
-            Sink(
-                name=sink.name,
-                command=tuple(sink.command or ()),
-                webhook=sink.webhook or "",
-                headers=sink.headers,
-                timeout_s=sink.timeout_s,
+        if sink.command is not None:
+            sinks.append(
+                CommandSink(
+                    name=sink.name, argv=tuple(sink.command), timeout_s=sink.timeout_s, least=sink.least
+                )
             )
-        )
+        else:
+            sinks.append(
+                WebhookSink(
+                    name=sink.name,
+                    url=sink.webhook or "",
+                    template=sink.template,
+                    headers=sink.headers,
+                    timeout_s=sink.timeout_s,
+                    least=sink.least,
+                )
+            )
     return tuple(sinks)
 
 
@@ -594,12 +594,7 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         "limits": msgspec.structs.asdict(typing.cast(Any, settings.limits)),
         "guests": msgspec.structs.asdict(typing.cast(Any, settings.guests)),
         "hosts": {name: _effective_host(host) for name, host in settings.hosts.items()},
-        "notify": [
-            {"name": sink.name, "timeout_s": sink.timeout_s}
-            | ({"command": list(sink.command)} if sink.command else {"webhook": _mask_url(sink.webhook)})
-            | ({"headers": dict.fromkeys(sink.headers, MASK)} if sink.headers else {})
-            for sink in config.sinks
-        ],
+        "notify": [_effective_sink(sink) for sink in config.sinks],
     }
 
 
@@ -628,6 +623,14 @@ def _effective_host(host: HostPolicy) -> dict[str, Any]:
     if host.memory_reserve_mib is not None:
         shown["memory_reserve_mib"] = host.memory_reserve_mib
     return shown
+
+
+def _effective_sink(sink: Sink) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": sink.name, "timeout_s": sink.timeout_s, "least": sink.least}
+    if isinstance(sink, CommandSink):
+        return shown | {"command": list(sink.argv)}
+    shown |= {"webhook": _mask_url(sink.url), "template": sink.template}
+    return shown | ({"headers": dict.fromkeys(sink.headers, MASK)} if sink.headers else {})
 
 
 def _mask_url(url: str) -> str:

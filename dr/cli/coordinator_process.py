@@ -122,7 +122,7 @@ class _Process:
             raise Failure("The cluster's name does not fit.", why=why, code=Exit.BAD_CONFIG)
         self.stopping = asyncio.Event()
         self._hang_up = asyncio.Event()
-        self.notifiers = Notifiers(config.sinks)
+        self.notifiers = Notifiers(config.sinks, config.cluster)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -241,7 +241,7 @@ class _Process:
             credentials = read_credentials(self.pki)
         except (BadFile, PkiError) as error:
             log.error("reload refused: the old configuration stays in force", problem=str(error))
-            self.notifiers.tell_bad_reload(str(error))
+            await self.notifiers.bad_reload(str(error))
             systemd.notify("STATUS=the configuration on disk is bad; the old one is in force")
             return
         for name in ("cluster", "state_dir", "listen_agents", "listen_api"):
@@ -251,9 +251,9 @@ class _Process:
             self._renew(credentials)
         self.config = config
         self.notifiers.replace(config.sinks)
-        self.notifiers.clear_bad_reload()
+        await self.notifiers.bad_reload("")
         logging.getLogger().setLevel(LEVELS[config.log_level])
-        await coordinator.reconfigure(config.settings)
+        coordinator.reconfigure(config.settings)
         systemd.notify("STATUS=")
         log.info("reloaded", file=str(self.path))
 

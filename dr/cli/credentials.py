@@ -38,7 +38,9 @@ def folder() -> Path:
 def load() -> Client:
     """Raises Failure."""
     where = folder()
-    todo = "on the coordinator's machine: dr cluster init; elsewhere: copy its /etc/dr/client and name it with --client-dir"
+    todo = (
+        "on the coordinator's machine: dr cluster init; elsewhere: copy its /etc/dr/client, see --client-dir"
+    )
     if not (where / FILE).exists():
         raise Failure(
             f"There is no administrator's credential in {where}.",
@@ -73,7 +75,7 @@ def save(where: Path, urls: tuple[str, ...], credentials: Credentials) -> None:
     """Raises OSError."""
     write_credentials(where, credentials)
     quoted = ", ".join(f'"{url}"' for url in urls)
-    text = f"# Where the coordinator's API listens; tried in turn. ca.crt and tls.pem beside this file say who you are.\nurls: [{quoted}]\n"
+    text = f"# Where the coordinator's API listens; tried in turn.\nurls: [{quoted}]\n"
     write_atomic(where / FILE, text.encode(), 0o644)
 
 

@@ -71,7 +71,7 @@ def _clock(told: Whoami, before: float, after: float) -> list[Finding]:
         return []
     return [
         Finding(
-            level="warning", check="own-clock", what=f"This machine's clock and the coordinator's differ by {off:.0f} s.",
+            level="warning", check="own-clock", what=f"This clock and the coordinator's differ by {off:.0f} s.",
             why="times in reports and the dates of certificates are then wrong", fix="chronyc tracking, on both",
         )
     ]  # fmt: skip
@@ -88,7 +88,7 @@ def _certificate() -> list[Finding]:
         return []
     return [
         Finding(
-            level="warning", check="own-certificate", what=f"The credential in {client.folder} expires in {days:.0f} days.",
+            level="warning", check="own-certificate", what=f"{client.folder}/tls.pem expires in {days:.0f} days.",
             why="commands are refused after that", fix="on the coordinator: dr cluster init --renew",
         )
     ]  # fmt: skip

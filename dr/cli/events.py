@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dr.cli.failure import Exit, Failure, tell
-from dr.cli.output import Form, Output, clock, document, line, plain
+from dr.cli.output import Form, Output, clock, document, plain
 
 if TYPE_CHECKING:
     from dr.api.schema import NoteSeen
@@ -16,6 +16,7 @@ WAIT_S = 25.0
 
 
 def events(
+    *,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")
     ] = False,
@@ -103,6 +104,3 @@ def _text(note: NoteSeen, *, wide: bool) -> str:
     by = f" (by {note.by})" if note.by else ""
     job = f"  [{note.operation}]" if wide and note.operation else ""
     return f"{clock(note.wall)}  {note.topic:<18} {note.text}{by}{job}"
-
-
-__all__ = ["events", "line", "show"]

@@ -31,7 +31,7 @@ COLUMNS: tuple[Column[FenceRow], ...] = (
 
 @app.command("list")
 def list_(
-    host: Annotated[str, typer.Option("--host", help="Only of this host.")] = "", form: Output = Form.TABLE
+    *, host: Annotated[str, typer.Option("--host", help="Only of this host.")] = "", form: Output = Form.TABLE
 ) -> None:
     """Configured devices, and whether each has shown that it switches its host."""
     from dr.api.schema import FenceList
@@ -45,8 +45,9 @@ def list_(
     )  # fmt: skip
 
 
-@app.command()
-def test(
+@app.command("test")
+def prove(
+    *,
     host: Annotated[str, typer.Argument(help="The host; it must be empty.")],
     reason: Reason = "",
     yes: Yes = False,
@@ -67,6 +68,7 @@ def test(
 
 @app.command()
 def history(
+    *,
     host: Annotated[str, typer.Argument(help="Only of this host.")] = "",
     lines: Annotated[
         int, typer.Option("--lines", "-n", help="At most so many, the newest.", min=1, max=5000)

@@ -64,6 +64,7 @@ COLUMNS: tuple[Column[GuestRow], ...] = (
 
 @app.command("list")
 def list_(
+    *,
     label: ByLabel = None,
     host: ByHost = "",
     protected: Annotated[bool | None, typer.Option("--protected/--unprotected", help="Only these.")] = None,
@@ -180,8 +181,9 @@ def _facts(guest: Guest) -> list[tuple[str, str]]:
             ("may run on", places or "nowhere: proven to run on no host"),
             ("generation", str(guest.generation)),
             ("priority", str(guest.priority)),
-            ("restarts", f"{guest.restarts} of {guest.max_restarts} in place, {guest.relocations} of {guest.max_relocations} moved"),
-            ("definition", f"version {guest.definition}, from {guest.definition_by}" if guest.definition else "none yet"),
+            ("restarts", f"{guest.restarts} of {guest.max_restarts} in place"),
+            ("moved", f"{guest.relocations} of {guest.max_relocations}"),
+            ("definition", f"version {guest.definition} from {guest.definition_by}" if guest.definition else "none"),
             ("needs", "\n".join(f"{key}: {value}" for key, value in guest.needs.items())),
             ("not again on", ", ".join(guest.avoid)),
             ("labels", ", ".join(f"{key}={value}" for key, value in sorted(guest.labels.items()))),
@@ -191,6 +193,7 @@ def _facts(guest: Guest) -> list[tuple[str, str]]:
 
 @app.command()
 def protect(
+    *,
     names: Names = None,
     label: ByLabel = None,
     host: ByHost = "",
@@ -211,6 +214,7 @@ def protect(
 
 @app.command()
 def unprotect(
+    *,
     names: Names = None,
     label: ByLabel = None,
     host: ByHost = "",
@@ -227,6 +231,7 @@ def unprotect(
 
 @app.command()
 def start(
+    *,
     names: Names = None,
     label: ByLabel = None,
     host: ByHost = "",
@@ -244,6 +249,7 @@ def start(
 
 @app.command()
 def stop(
+    *,
     names: Names = None,
     label: ByLabel = None,
     host: ByHost = "",
@@ -266,6 +272,7 @@ def stop(
 
 @app.command("label")
 def label_(
+    *,
     name: Annotated[str, typer.Argument(help="Name or UUID.")],
     changes: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- removes.")],
     reason: Reason = "",
@@ -278,6 +285,7 @@ def label_(
 
 @app.command()
 def history(
+    *,
     name: Annotated[str, typer.Argument(help="Name or UUID.")],
     lines: Annotated[
         int, typer.Option("--lines", "-n", help="At most so many, the newest.", min=1, max=5000)

@@ -12,7 +12,7 @@ from dr.cli.failure import tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
 if TYPE_CHECKING:
-    from dr.api.schema import Host, HostRow
+    from dr.api.schema import Host, HostRow, Look
 
 app = typer.Typer(help="KVM hosts.", no_args_is_help=True)
 
@@ -54,6 +54,7 @@ COLUMNS: tuple[Column[HostRow], ...] = (
 
 @app.command("list")
 def list_(
+    *,
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", help="Only those with KEY=VALUE; repeat for more.")
     ] = None,
@@ -89,20 +90,20 @@ def show(name: Name, form: Output = Form.TABLE) -> None:
 
 
 def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
-    fencing = host.fencing_now
-    pairs = [
+    readings = [each for each in host.readings if wide or each.level != "ok"]
+    return [
         ("host", host.name),
         ("state", f"{_state(host)} for {age(host.since_s)}"),
         ("reason", host.reason),
         ("last heard", heard(host.heard_s, host.connected)),
         ("fencing", host.fencing),
-        ("fencing now", f"{fencing.why} (boot {fencing.boot_id}, level {fencing.level + 1}, attempt {fencing.attempt})" if fencing else ""),
+        ("fencing now", _fencing_now(host)),
         ("permit hook", "proven" if host.hook else f"not proven: {host.hook_reason}"),
         ("hibernation", "" if host.hibernation_masked else "not masked"),
         ("health", host.health),
-        ("", "\n".join(f"{each.part}: {each.level}{f' ({each.reason})' if each.reason else ''}" for each in host.readings if wide or each.level != "ok")),
-        ("seen by others", "\n".join(f"{look.witness or 'coordinator'}: {_answered(look.answered)}, {age(look.age_s)} ago" for look in host.looks)),
-        ("power", "\n".join(f"{each.device}: {each.power}{f' ({each.reason})' if each.reason else ''}" for each in host.power)),
+        ("readings", "\n".join(_said(each.part, each.level, each.reason) for each in readings)),
+        ("seen by others", "\n".join(_look(look) for look in host.looks)),
+        ("power", "\n".join(_said(each.device, each.power, each.reason) for each in host.power)),
         ("verdict", host.verdict),
         ("guests", ", ".join(host.guests)),
         ("memory", f"{mib(host.memory_used_mib) or '0 MiB'} of {mib(host.memory_mib)}" if host.memory_mib else ""),
@@ -116,11 +117,24 @@ def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
         ("proven dead boot", host.dead_boot),
         ("versions", f"agent {host.agent_version}, libvirt {host.libvirt_version}" if host.agent_version else ""),
     ]  # fmt: skip
-    return [(name, value) for name, value in pairs if value and (name or value)]
 
 
-def _answered(answered: bool | None) -> str:
-    return "asked, no answer yet" if answered is None else "it answers" if answered else "silent"
+def _fencing_now(host: Host) -> str:
+    now = host.fencing_now
+    if now is None:
+        return ""
+    return f"{now.why} (boot {now.boot_id}, level {now.level + 1}, attempt {now.attempt})"
+
+
+def _said(who: str, what: str, reason: str) -> str:
+    return f"{who}: {what} ({reason})" if reason else f"{who}: {what}"
+
+
+def _look(look: Look) -> str:
+    answered = "it answers" if look.answered else "silent"
+    if look.answered is None:
+        answered = "asked, no answer yet"
+    return f"{look.witness or 'coordinator'}: {answered}, {age(look.age_s)} ago"
 
 
 def _at(name: str, what: str) -> str:
@@ -129,6 +143,7 @@ def _at(name: str, what: str) -> str:
 
 @app.command()
 def fence(
+    *,
     name: Name,
     reason: Reason = "",
     yes: Yes = False,
@@ -155,12 +170,13 @@ def _bystanders(name: str) -> str:
     if not here:
         return f"{name} will be switched off. No guest is known to run on it."
     lost = [guest.name for guest in here if not guest.protected]
-    text = f"{name} will be switched off, with {len(here)} guests: {', '.join(guest.name for guest in here)}."
+    text = f"{name} will be switched off, with what runs on it: {', '.join(guest.name for guest in here)}."
     return text + (f"\nNot protected, so they stay down: {', '.join(lost)}." if lost else "")
 
 
 @app.command("confirm-down")
 def confirm_down(
+    *,
     name: Name,
     reason: Annotated[str, typer.Option("--reason", help="How you know; it goes into the audit.")],
     boot: Annotated[
@@ -195,6 +211,7 @@ def remove(name: Name, reason: Reason = "", yes: Yes = False, form: Output = For
 
 @app.command()
 def label(
+    *,
     name: Name,
     changes: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- removes.")],
     reason: Reason = "",

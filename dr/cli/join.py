@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from dr.cli import agent_config
+from dr.cli.agent_settings import AgentConfig
 from dr.cli.failure import Exit, Failure, tell
 
 TOKEN_BYTES_MAX = 128 * 1024
@@ -27,7 +28,7 @@ def join(source: str, *, config: Path, state_dir: Path, libvirt_uri: str, force:
         token = parse_token(_read(source))
     except TokenError as error:
         raise Failure("The token cannot be used.", why=str(error), code=Exit.BAD_DATA) from None
-    wanted = agent_config.AgentConfig(
+    wanted = AgentConfig(
         host=token.host,
         cluster=token.cluster,
         coordinators=list(token.link),
@@ -130,7 +131,8 @@ def prerequisites(libvirt_uri: str) -> list[str]:
     hooks = Path("/etc/libvirt/hooks")
     if not Path("/etc/libvirt").is_dir():
         found.append(
-            "/etc/libvirt is missing: without libvirt's hook no guest can be protected. Run: apt install libvirt-daemon-system"
+            "/etc/libvirt is missing: without libvirt's hook no guest can be protected. "
+            "Run: apt install libvirt-daemon-system"
         )
     elif hooks.exists() and not os.access(hooks, os.W_OK):
         found.append(f"{hooks} cannot be written: the permit hook goes there.")

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
-from dr.cli.config import Sink
+import asyncio
+
+from dr.adapters.notify.notifier import AlertNotifier
+from dr.adapters.notify.sinks import Sink
 from dr.model.records import Alert
+
+DRAIN_S = 3.0
+BAD_RELOAD = Alert(
+    key="coordinator/reload",
+    what="The coordinator's configuration on disk is bad; the old one stays in force.",
+    why="",
+    todo="dr config check, correct it, systemctl reload dr-coordinator",
+)
 
 
 class Notifiers:
     """`ports.world.Notifier` over the sinks that are configured now."""
 
-    def __init__(self, sinks: tuple[Sink, ...]) -> None:
+    def __init__(self, sinks: tuple[Sink, ...], cluster: str) -> None:
         self._sinks = sinks
+        self._cluster = cluster
+        self._inner = AlertNotifier(sinks, cluster)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._bad_reload: Alert | None = None
 
-    async def send(self, alert: Alert, cleared: bool) -> None: ...
+    async def send(self, alert: Alert, cleared: bool) -> None:
+        """Never raises."""
+        await self._inner.send(alert, cleared)
 
     def replace(self, sinks: tuple[Sink, ...]) -> None:
-        self._sinks = sinks
+        """Use these from now on; what waits at the old ones still goes out."""
+        if sinks == self._sinks:
+            return
+        task = asyncio.create_task(self._inner.close(DRAIN_S))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        self._sinks, self._inner = sinks, AlertNotifier(sinks, self._cluster)
 
     async def test(self) -> list[tuple[str, str]]:
-        return []
+        """(sink, error or "") of a test message to each."""
+        return [(result.sink, result.reason) for result in await self._inner.test()]
 
-    def tell_bad_reload(self, why: str) -> None: ...
+    async def bad_reload(self, why: str) -> None:
+        """Tell that a reload was refused, once for each reason; empty: it is good again."""
+        if self._bad_reload is not None and self._bad_reload.why == why:
+            return
+        if why:
+            self._bad_reload = Alert(key=BAD_RELOAD.key, what=BAD_RELOAD.what, why=why, todo=BAD_RELOAD.todo)
+            await self.send(self._bad_reload, cleared=False)
+        elif self._bad_reload is not None:
+            told, self._bad_reload = self._bad_reload, None
+            await self.send(told, cleared=True)
 
-    def clear_bad_reload(self) -> None: ...
-
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        await asyncio.gather(self._inner.close(DRAIN_S), *self._closing, return_exceptions=True)

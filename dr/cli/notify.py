@@ -13,7 +13,7 @@ app = typer.Typer(help="Whom the coordinator tells.", no_args_is_help=True)
 def notify() -> None: ...
 
 
-@app.command()
-def test() -> None:
+@app.command("test")
+def try_sinks() -> None:
     """Send a test alert to everyone who is configured, and say whether it arrived."""
     send("/v1/notify/test", {})

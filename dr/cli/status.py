@@ -68,13 +68,15 @@ def _board(now: Status, *, wide: bool) -> None:
     online = sum(host.phase == "online" and host.connected for host in now.hosts)
     line(
         f"Cluster {now.cluster}: {'healthy' if now.healthy else 'needs attention'}. "
-        f"{online} of {len(now.hosts)} hosts online, {now.guests_running} of {now.guests_protected} protected guests running"
+        f"{online} of {len(now.hosts)} hosts online, "
+        f"{now.guests_running} of {now.guests_protected} protected guests running"
         f" ({now.guests_total - now.guests_protected} unprotected). Epoch {now.epoch}, revision {now.revision}.",
         GOOD if now.healthy else BAD,
     )
     if now.pause is not None:
         line(
-            f"AUTOMATION IS PAUSED by {now.pause.by}, {age(now.pause.age_s)} ago: {now.pause.reason}. End it: dr resume",
+            f"AUTOMATION IS PAUSED by {now.pause.by} for {age(now.pause.age_s)}: {now.pause.reason}. "
+            "End it: dr resume",
             BAD,
         )
     if now.restored:

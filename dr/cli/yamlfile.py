@@ -19,6 +19,8 @@ DEPTH_MAX = 32
 BYTES_MAX = 8 * 1024 * 1024
 VALUES_MAX = 1_000_000  # aliases are copied out: a few short lines could otherwise ask for all memory
 
+TAGS = {"map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge"}
+
 Path_ = tuple[str | int, ...]
 
 
@@ -54,7 +56,7 @@ class Document:
     world_readable: bool = False
 
     def line(self, path: Path_) -> int:
-        """Line of a field, or of the nearest thing that the file has around it. Parts that only a schema knows are passed over."""
+        """Line of a field, or of the nearest thing around it. Parts that only a schema knows are passed over."""
         found: Path_ = ()
         for part in path:
             if (*found, part) in self.lines:
@@ -132,6 +134,9 @@ class _Builder:
                 self.problem(node, path[:4], "nested too deeply, or an alias that contains itself")
                 self.count = VALUES_MAX + 1
             return None
+        if str(node.tag).removeprefix("tag:yaml.org,2002:") not in TAGS:
+            self.problem(node, path, f"YAML tags such as {node.tag} have no meaning here")
+            return None
         if isinstance(node, MappingNode):
             return self.mapping(node, path)
         if isinstance(node, SequenceNode):
@@ -194,6 +199,4 @@ class _Builder:
                     pass
         except ValueError:
             return text
-        if not str(node.tag).startswith("tag:yaml.org"):
-            self.problem(node, path, f"YAML tags such as {node.tag} have no meaning here")
         return text

@@ -230,9 +230,8 @@ class Coordinator:
         self._next_note += len(changes.notes)
 
     _store_failed_at = 0.0
-    _cluster_revision: int | None = (
-        None  # of the cluster record as we wrote it: whoever else writes it, stops us
-    )
+    # Of the cluster record as we wrote it: whoever else writes it, stops us.
+    _cluster_revision: int | None = None
 
     # ---- effects
 

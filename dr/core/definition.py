@@ -39,7 +39,8 @@ def needs_of(definition: Definition) -> tuple[Needs, tuple[str, ...]]:
     os_type = root.find("os/type")
     cpu_model = ""
     cpu = root.find("cpu")
-    if cpu is not None and cpu.get("mode", "custom") == "custom":
+    # With check='none', which libvirt also writes for a guest without <cpu>, no host is asked for the model.
+    if cpu is not None and cpu.get("mode", "custom") == "custom" and cpu.get("check") != "none":
         cpu_model = (cpu.findtext("model") or "").strip()
     networks = []
     for interface in root.iterfind("devices/interface"):

@@ -262,6 +262,7 @@ def dead(draft: Draft, host: HostRecord, proof: Proof, *, fenced: bool) -> None:
         dead_at=draft.now,
         power_on=fenced and draft.policy(host.name).power_on_after_fence,
     )
+    draft.forget_session(host.name)
     if session:
         from_dead = "the host was proven dead"
         draft.drop_session(host.name, session, from_dead)

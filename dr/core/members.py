@@ -82,7 +82,7 @@ def connected(draft: Draft, event: Connected) -> None:
         guests_at=draft.now,
         inventory=hello.guests is not None,
     )
-    forget_session(draft, name)
+    draft.forget_session(name)
     first = not host.boot_id
     rebooted = bool(host.boot_id) and host.boot_id != hello.boot_id
     old_boot = host.boot_id
@@ -126,28 +126,13 @@ def _booted(draft: Draft, host: HostRecord, old_boot: str) -> HostRecord:
     return host
 
 
-def forget_session(draft: Draft, name: HostName) -> None:
-    """Answers of an older session will not come: what waited for them is asked again."""
-    for key, pending in list(draft.pendings()):
-        if pending.host == name and pending.kind in (
-            "start",
-            "stop",
-            "clean",
-            "testify",
-            "protect",
-            "describe",
-            "probe",
-        ):
-            draft.forget(key)
-
-
 def disconnected(draft: Draft, event: Disconnected) -> None:
     """The link of that session is gone. No verdict: silence is judged by the detector."""
     view = draft.view(event.host)
     if view.session != event.session:
         return
     draft.put_view(event.host, session="", goodbye=event.goodbye, inventory=False)
-    forget_session(draft, event.host)
+    draft.forget_session(event.host)
     if event.goodbye:
         draft.note("host.goodbye", f"{event.host}: {event.goodbye}", host=event.host)
 
@@ -248,7 +233,7 @@ def _restored(draft: Draft, name: HostName, memory: Memory, why: str) -> None:
         if view.session:
             draft.drop_session(host.name, view.session, "new epoch")
             draft.put_view(host.name, session="", inventory=False)
-        forget_session(draft, host.name)
+        draft.forget_session(host.name)
 
 
 def _merge(draft: Draft, memory: Memory) -> None:

@@ -44,6 +44,7 @@ def _overlay(base: dict[K, V], decided: Mapping[K, V | None]) -> None:
 
 
 SETTLED = frozenset({GuestPhase.RUNNING, GuestPhase.STOPPED, GuestPhase.ERROR})
+OF_SESSION = frozenset({"start", "stop", "clean", "testify", "protect", "describe", "probe"})  # kinds of Pending
 
 
 class LookSeen(Record):
@@ -257,7 +258,7 @@ class Draft:
 
     def unsettled(self) -> list[GuestRecord]:
         ids = self.state.unsettled | set(self._guests)
-        found = (self.guest(guest_id) for guest_id in ids)
+        found = (self.guest(guest_id) for guest_id in sorted(ids))  # a set's order is not the same in every run
         return [guest for guest in found if guest is not None and guest.phase not in SETTLED]
 
     def view(self, name: HostName) -> View:
@@ -319,6 +320,12 @@ class Draft:
     def drop_session(self, name: HostName, session: str, reason: str) -> None:
         """Close a link session; the agent dials again."""
         self._effects.append(DropSession(host=name, session=session, reason=reason))
+
+    def forget_session(self, name: HostName) -> None:
+        """Answers of that host's session will not come: what waited for them is asked again."""
+        for key, pending in list(self.pendings()):
+            if pending.host == name and pending.kind in OF_SESSION:
+                self.forget(key)
 
     def put_guest(self, guest: GuestRecord) -> None:
         self._guests[guest.id] = guest

@@ -63,9 +63,9 @@ def one_run(site: Site) -> dict[str, float]:
     lines = site.timeline()[mark:]
 
     def first(kind: str) -> float:
-        return next(line["wall"] - cut_wall for line in lines if line["kind"] == kind and line["host"] == victim)
+        return next(line["wall"] - cut_wall for line in lines if line["topic"] == kind and line["host"] == victim)
 
-    running = [line["wall"] - cut_wall for line in lines if line["kind"] == "guest.running"]
+    running = [line["wall"] - cut_wall for line in lines if line["topic"] == "guest.running"]
     site.lab.host(victim).power_on()
     site.wait(site.all_online, 60, "the host's return")
     return {

@@ -14,6 +14,7 @@ from integration.lab import disklog, image, netns, proc
 from integration.lab.layout import (
     NAS,
     POLLER_ADDRESS,
+    POLLER_MAC,
     LabError,
     Layout,
     MachineFrozen,
@@ -148,7 +149,7 @@ class Guest:
                 (
                     _CMDLINE,
                     f"dr.name={self.name} dr.ip={self.address}",
-                    f"dr.gw={POLLER_ADDRESS} dr.gwmac={_poller_mac(self._lab.layout)}",
+                    f"dr.gw={POLLER_ADDRESS} dr.gwmac={POLLER_MAC}",
                     f"dr.writes={writes_per_s} dr.dirty={dirty_mib_s}",
                     kernel_args,
                 )
@@ -318,8 +319,3 @@ def qemu_pids(host: Machine, guest: str) -> tuple[int, ...]:
         ):
             found.append(pid)
     return tuple(found)
-
-
-def _poller_mac(layout: Layout) -> str:
-    out = proc.run(["ip", "-n", layout.netns("switch"), "-j", "link", "show", "br-guest"]).stdout
-    return str(json.loads(out)[0]["address"])

@@ -161,7 +161,12 @@ class Lab:
             self._tear_down()
 
     def _tear_down(self) -> None:
-        if self._record().get("kernel_boot", _kernel_boot()) == _kernel_boot():
+        record = self._record()
+        if record:
+            # Half torn down is like half built, should this be killed. The kernel's boot id stays: after a reboot
+            # of the real machine the recorded pids mean nothing.
+            proc.write_atomic(self.layout.state / "lab.json", json.dumps({**record, "state": "building"}))
+        if record.get("kernel_boot", _kernel_boot()) == _kernel_boot():
             self._kill_recorded()
         for name in netns.names(self.layout):
             netns.delete(name)

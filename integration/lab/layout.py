@@ -28,6 +28,7 @@ SUBNETS: Final[dict[Network, str]] = {
     "bmc": "10.84.0",
 }
 POLLER_ADDRESS: Final = "10.83.0.1"
+POLLER_MAC: Final = "02:00:00:53:00:01"  # the switch in the guest network
 _NAMESPACE_ID: Final = uuid.UUID("6f2e4a1c-51b5-4d0e-9f5f-0d1a2b3c4d5e")
 
 
@@ -69,6 +70,12 @@ def address(network: Network, name: str) -> str:
     if name.startswith("g"):
         return f"{prefix}.{100 + number(name)}"
     return f"{prefix}.{10 + number(name)}"
+
+
+def mac(network: Network, name: str) -> str:
+    """The fixed MAC address of a machine's (or BMC's) interface: a new one at each boot would break others' ARP."""
+    third, last = address(network, name).split(".")[1:4:2]
+    return f"02:00:00:{int(third):02x}:00:{int(last):02x}"
 
 
 def guest_mac(guest: str) -> str:

@@ -266,18 +266,26 @@ class Machine:
         self.services.install(name, argv, env, faketime=faketime, start=start)
 
     def remove_service(self, name: str) -> None:
+        """Stop it and forget it."""
         self.services.remove(name)
 
     def start_service(self, name: str) -> int:
+        """Start a stopped service and return its pid; runsv starts nothing twice within one second."""
         return self.services.start(name)
 
     def stop_service(self, name: str) -> None:
+        """SIGTERM, and SIGKILL 10 s later; it stays down until `start_service` or the next power-on."""
         self.services.stop(name)
 
     def kill_service(self, name: str, number: int = 9, *, stay_down: bool = False) -> None:
+        """Send a signal to its main process; after its death it is restarted in 1 s, unless `stay_down`."""
         self.services.kill(name, number, stay_down=stay_down)
 
     def service_pid(self, name: str) -> int | None:
+        """The service's main process as seen from OUTSIDE (/proc/PID here); None if it does not run.
+
+        Inside the machine the same process has another pid: `machine.services.pid_inside(name)`.
+        """
         return self.services.pid(name)
 
     def service_log(self, name: str) -> str:

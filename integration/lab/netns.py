@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from integration.lab import proc
-from integration.lab.layout import LabError, Layout, Network
+from integration.lab.layout import LabError, Layout, Network, address, mac
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -57,42 +57,34 @@ def create(layout: Layout, role: str) -> None:
 
 
 def delete(name: str) -> None:
-    """Delete a namespace by its full name; every process in it is killed first."""
+    """Delete a namespace by its full name; every process in it is killed first. Raises LabError if it stays."""
+    path = Path("/run/netns", name)
     for pid in proc.run(["ip", "netns", "pids", name], check=False).stdout.split():
         one = proc.process(int(pid))
         if one is not None:
             one.kill()
-    proc.run(["ip", "netns", "del", name], check=False)
+    said = ""
+    for _ in range(3):  # a mount upon a mount, after an `ip netns add` that was killed half way
+        said = proc.run(["ip", "netns", "del", name], check=False).stderr.strip()
+        if not path.exists():
+            return
+    raise LabError(f"cannot delete the network namespace {name}: {said}")
 
 
-def bridge_lines(name: str, address: str | None = None) -> list[str]:
+def bridge_lines(name: str, own_mac: str | None = None) -> list[str]:
     """Commands that make a bridge which forwards at once and never floods by multicast snooping."""
-    lines = [
-        f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-        f"link set {name} up",
-    ]
-    return [*lines, f"addr add {address}/24 dev {name}"] if address else lines
+    lines = [f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"]
+    return [*lines, *([f"link set {name} address {own_mac}"] if own_mac else []), f"link set {name} up"]
 
 
-def wire(
-    layout: Layout, role: str, network: Network, *, interface: str, address: str | None, port: str
-) -> None:
-    """Connect a namespace to a network of the switch: `interface` inside, `port` (left down) on the bridge."""
+def wire(layout: Layout, role: str, network: Network, name: str) -> None:
+    """Connect the namespace `role` to a network of the switch, as `name`: `mgmt0` inside, port `h1-mgmt` (down)."""
     switch, inside = layout.netns("switch"), layout.netns(role)
-    ip_batch(
-        switch,
-        [
-            f"link add {port} type veth peer name {interface} netns {inside}",
-            f"link set {port} master br-{network}",
-        ],
-    )
-    ip_batch(
-        inside,
-        [
-            *([f"addr add {address}/24 dev {interface}"] if address else []),
-            f"link set {interface} up",
-        ],
-    )
+    port, interface = f"{name}-{network}", f"{network}0"
+    peer = f"peer name {interface} address {mac(network, name)} netns {inside}"
+    ip_batch(switch, [f"link add {port} type veth {peer}", f"link set {port} master br-{network}"])
+    own = [] if network == "guest" else [f"addr add {address(network, name)}/24 dev {interface}"]
+    ip_batch(inside, [*own, f"link set {interface} up"])
 
 
 def ports(layout: Layout) -> set[str]:

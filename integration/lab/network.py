@@ -17,10 +17,10 @@ from integration.lab.layout import (
     NAS,
     NETWORKS,
     POLLER_ADDRESS,
+    POLLER_MAC,
     LabError,
     Layout,
     Network,
-    address,
     machine_networks,
 )
 
@@ -68,7 +68,9 @@ def build_switch(layout: Layout) -> None:
     lines: list[str] = []
     for network in NETWORKS:
         if f"br-{network}" not in there:
-            lines += netns.bridge_lines(f"br-{network}", POLLER_ADDRESS if network == "guest" else None)
+            lines += netns.bridge_lines(f"br-{network}", POLLER_MAC if network == "guest" else None)
+            if network == "guest":
+                lines.append(f"addr add {POLLER_ADDRESS}/24 dev br-guest")
     netns.ip_batch(layout.netns("switch"), lines)
 
 
@@ -77,14 +79,11 @@ def build_fixed(layout: Layout, hosts: Iterable[str]) -> None:
     there = netns.ports(layout)
     netns.create(layout, NAS)
     if port(NAS, "stor") not in there:
-        netns.wire(
-            layout, NAS, "stor", interface="stor0", address=address("stor", NAS), port=port(NAS, "stor")
-        )
+        netns.wire(layout, NAS, "stor", NAS)
     for host in hosts:
         netns.create(layout, f"bmc-{host}")
         if port(host, "bmc") not in there:
-            own = address("bmc", host)
-            netns.wire(layout, f"bmc-{host}", "bmc", interface="bmc0", address=own, port=port(host, "bmc"))
+            netns.wire(layout, f"bmc-{host}", "bmc", host)
 
 
 def build_machine(layout: Layout, machine: str) -> None:
@@ -96,10 +95,7 @@ def build_machine(layout: Layout, machine: str) -> None:
         netns.delete(layout.netns(machine))
     netns.create(layout, machine)
     for network in machine_networks(machine):
-        own = None if network == "guest" else address(network, machine)
-        netns.wire(
-            layout, machine, network, interface=f"{network}0", address=own, port=port(machine, network)
-        )
+        netns.wire(layout, machine, network, machine)
     if machine != CTL:
         netns.ip_batch(
             layout.netns(machine), [*netns.bridge_lines("br-guest"), "link set guest0 master br-guest"]

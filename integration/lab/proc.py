@@ -117,27 +117,23 @@ def spawn(
             cwd="/",
             check=True,
         )
-    found: list[Process] = []
-
-    def on_record() -> bool:
-        one = recorded(pid_file)
-        if one is not None:
-            found.append(one)
-        return one is not None or pid_file.exists()
-
-    wait_for(on_record, 5.0, f"{argv[0]} to start (its output is in {log})")
-    if not found:
+    wait_for(pid_file.exists, 5.0, f"{argv[0]} to start (its output is in {log})", interval_s=0.002)
+    started = recorded(pid_file)
+    if started is None:
         raise LabError(f"{argv[0]} ended at once; its output is in {log}")
-    return found[0]
+    return started
 
 
 def run(
     argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 30.0, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and return its output as text. Raises LabError with its stderr when it fails."""
+    """Run a command and return its output as text. Raises LabError with its stderr when it fails.
+
+    It dies with this process: what a killed `up` had begun must not go on beside the next one.
+    """
     try:
         done = subprocess.run(
-            list(argv),
+            ["setpriv", "--pdeathsig", "KILL", "--", *argv],
             input=stdin,
             capture_output=True,
             text=True,
@@ -145,17 +141,12 @@ def run(
             check=False,
             stdin=subprocess.DEVNULL if stdin is None else None,
         )
-    except FileNotFoundError as error:
-        raise LabError(
-            f"{argv[0]} is not installed: apt-get install -y --no-install-recommends "
-            "$(grep -v '^#' integration/lab/apt.txt)"
-        ) from error
     except subprocess.TimeoutExpired as error:
         raise LabError(f"no end after {timeout_s:g} s: {' '.join(argv)}") from error
+    if done.returncode == 127:
+        raise LabError(f"{argv[0]} is not installed: packages/apt-install integration/lab/apt.txt")
     if check and done.returncode != 0:
-        raise LabError(
-            f"exit {done.returncode} from {' '.join(argv)}: {(done.stderr or done.stdout).strip()}"
-        )
+        raise LabError(f"exit {done.returncode} from {' '.join(argv)}: {(done.stderr or done.stdout).strip()}")
     return done
 
 

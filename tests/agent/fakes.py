@@ -64,7 +64,7 @@ TIMING = Timing(
     flush_s=0.02,
     drain_s=0.1,
     goodbye_s=0.1,
-    silence_s=2.0,
+    silence_s=1.0,
     watchdog_s=0.05,
 )
 RHYTHM = Rhythm(guests_s=0.1, facts_s=0.2, health_s=0.05, gap_s=0.005, call_s=0.1)
@@ -393,6 +393,9 @@ class Session:
         answer = await self.ask(Testify(questions=(Question(guest=guest, name="vm", generation=generation),)))
         (testimony,) = answer.testimony
         return testimony
+
+    def is_closed(self) -> bool:
+        return self.link.closed
 
     async def end(self) -> None:
         """The link breaks."""

@@ -201,6 +201,15 @@ async def test_testimony_seals_before_it_speaks_and_with_one_write(host: Host) -
     assert (await session.ask(session.start(5))).outcome is Outcome.DONE
 
 
+async def test_no_permit_outlives_a_testimony(host: Host) -> None:
+    session = await host.linked()
+    host.world.permits[G] = "left by whatever"
+    host.world.queue.append(G)
+    assert (await session.testify(1)).sighting is Sighting.ABSENT
+    host.world.libvirtd()
+    assert not host.world.domains
+
+
 async def test_protect(host: Host) -> None:
     session = await host.linked()
     assert host.world.protected == {G: "vm"}

@@ -22,6 +22,7 @@ async def test_hello_and_beats(host: Host) -> None:
     session = await host.linked()
     hello = session.hello
     assert (hello.boot_id, hello.facts.boot_id, hello.facts.cpus) == ("boot-1", "boot-1", 4)
+    assert hello.guests is not None
     assert [guest.id for guest in hello.guests] == [G]
     assert hello.facts.hook.proven
     await session.until(lambda: len(session.beats) > 5)
@@ -39,13 +40,25 @@ async def test_the_epoch_is_durable_before_the_first_beat(host: Host) -> None:
     assert (memory.epoch, memory.leader_id, memory.cluster) == (5, "l5", "c1")
 
 
+async def test_an_epoch_that_could_be_forgotten_is_not_acknowledged(host: Host) -> None:
+    await (await host.coordinator.accept()).end()
+    host.world.disk_full = True
+    session = await host.coordinator.accept(epoch=2, leader_id="l2")
+    await session.until(lambda: len(session.beats) > 3)
+    assert {beat.echo for _, beat in session.beats} == {""}
+    host.world.disk_full = False
+    await session.until(lambda: session.beats[-1][1].echo)
+    assert host.world.memory().epoch == 2
+
+
 async def test_older_and_rival_leaders_are_not_followed(host: Host) -> None:
     await (await host.coordinator.accept(epoch=5, leader_id="l5")).end()
     others: list[dict[str, Any]] = [
         {"epoch": 4, "leader_id": "l4"},
         {"epoch": 5, "leader_id": "l6"},
         {"epoch": 9, "cluster": "x"},
-    ):
+    ]
+    for fields in others:
         session = await host.coordinator.accept(**fields)
         await session.until(session.is_closed)
         assert not session.beats
@@ -57,6 +70,7 @@ async def test_older_and_rival_leaders_are_not_followed(host: Host) -> None:
 async def test_libvirt_that_hangs_delays_no_beat(host: Host) -> None:
     host.world.deaf = True
     session = await host.linked(protect=False)
+    assert session.hello.guests is None
     assert any(
         reading.part == "libvirt" and reading.level is Level.CRITICAL for reading in session.hello.health
     )
@@ -64,7 +78,7 @@ async def test_libvirt_that_hangs_delays_no_beat(host: Host) -> None:
     await session.until(lambda: len(session.beats) > 15)
     assert max(gaps(session)) < 10 * BEAT_S
     host.world.deaf = False
-    await session.until(lambda: any(report.guests is not None or report.health for report in session.reports))
+    await session.until(lambda: any(report.guests is not None for report in session.reports))
 
 
 async def test_a_disk_that_hangs_delays_no_beat(host: Host) -> None:
@@ -129,7 +143,7 @@ async def test_a_silent_coordinator_is_dialled_anew(host: Host) -> None:
     async with asyncio.timeout(4):
         link = await host.coordinator.calls.get()
     assert link is not session.link
-    assert 1.0 < time.monotonic() - began < 3.5
+    assert 0.7 < time.monotonic() - began < 3.0
 
 
 async def test_the_revision_becomes_durable_in_the_background(host: Host) -> None:
@@ -162,5 +176,7 @@ async def test_stopping_in_a_start_leaves_no_permit_and_an_unknown_end(host: Hos
     assert not host.world.permits
     host.boot()
     session = await host.coordinator.accept()
-    assert (await session.ask(session.start(1, session="old"), "a")).outcome is Outcome.UNKNOWN
+    answer = await session.ask(session.start(1, session="old"), "a")
+    assert answer.outcome is Outcome.UNKNOWN
+    assert "the agent restarted" in answer.reason
     assert not host.world.starts

@@ -1,0 +1,1 @@
+"""The core: rules and decisions, as functions of their inputs."""

@@ -130,13 +130,13 @@ class Host(RuleBasedStateMachine):
         guest=guests,
         generation=generations,
         kind=kinds,
-        epoch=epochs,
-        leader=leaders,
+        led=st.tuples(epochs, leaders),
         odd=st.sampled_from(["", "", "", "host", "boot_id", "session"]),
     )
     def ticket_comes(
-        self, command: str, guest: str, generation: int, kind: TicketKind, epoch: int, leader: str, odd: str
+        self, *, command: str, guest: str, generation: int, kind: TicketKind, led: tuple[int, str], odd: str
     ) -> None:
+        epoch, leader = led
         fields = {odd: "x"} if odd else {}
         order = ticket(guest, generation, kind=kind, epoch=epoch, leader=leader, **fields)
         before = self.memory

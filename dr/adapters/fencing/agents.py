@@ -36,7 +36,7 @@ READ_S = 5.0  # one device, power and identity, retry included; a real BMC takes
 ON_S = 60.0  # a BMC whose outlet was just switched on needs most of it to start
 READS_MAX = 16  # agents are python programs: reading hundreds of hosts at once would starve this one
 RETRY_WAIT_S = 0.2
-ROUND_WAIT_S = 1.0  # between two last readings when a device that said it switched off still reads on
+ROUND_WAIT_S = 1.0  # between two last readings, where a device that went off does not yet say so
 ROUNDS_MAX = 3
 
 # fence_ipmilan sleeps 2 s after each command and then reads the status; the status alone is proof enough.
@@ -105,9 +105,7 @@ class FenceAgents:
         readings: list[DeviceReading] = []
         for last in range(ROUNDS_MAX):
             readings = await self._read_all(devices, until)
-            late = [
-                s for s, r in zip(switched, readings, strict=True) if s.said_off and r.power is not Power.OFF
-            ]
+            late = any(_worth_another_look(s, r) for s, r in zip(switched, readings, strict=True))
             if not late or last == ROUNDS_MAX - 1 or until - time.monotonic() < ROUND_WAIT_S + reserve_s / 2:
                 break
             await asyncio.sleep(ROUND_WAIT_S)
@@ -235,6 +233,11 @@ def understand(device: FenceDevice, action: str, done: process.Finished, timeout
     # A refused password is not tried again: some BMCs lock the user out.
     transient = "login" not in said.lower() and "you have to" not in said.lower()
     return _Told(Power.UNKNOWN, reason, transient)
+
+
+def _worth_another_look(switched: _Switched, last: DeviceReading) -> bool:
+    """It says that it is off, and the reading misses its power or the identity that it had before."""
+    return switched.said_off and (last.power is not Power.OFF or bool(switched.before.guid and not last.guid))
 
 
 def _judge(switched: _Switched, last: DeviceReading) -> DeviceReading:

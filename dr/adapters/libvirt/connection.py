@@ -70,7 +70,12 @@ class Connection:
         Raises libvirt's own error as it is, HypervisorUnknown when there is no connection or no answer in time.
         """
         conn = await self._get(min(timeout_s, FIRST_OPEN_S))
-        return await self._calls.run(what, lambda: function(conn), timeout_s)
+        try:
+            return await self._calls.run(what, lambda: function(conn), timeout_s)
+        except libvirt.libvirtError as error:
+            if api.is_unseen(error) and self._conn is conn and not conn.isAlive():
+                self._on_close(conn, libvirt.VIR_CONNECT_CLOSE_REASON_ERROR, None)  # its own callback may come late
+            raise
 
     async def _get(self, wait_s: float) -> Any:
         self.open()

@@ -35,6 +35,7 @@ LIFECYCLE: dict[int, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 WATCHDOG_ACTIONS = ("none", "pause", "reset", "poweroff", "shutdown", "debug", "injectnmi")
+MEMORY_FAILURE_ACTIONS = ("ignore", "inject", "fatal", "reset")
 IO_ERROR_ACTIONS = ("none", "pause", "report")
 
 
@@ -107,6 +108,7 @@ class Events:
             (libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._on_watchdog),
             (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_io_error),
             (libvirt.VIR_DOMAIN_EVENT_ID_CONTROL_ERROR, self._on_control_error),
+            (libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE, self._on_memory_failure),
         ]
         for number, callback in callbacks:
             conn.domainEventRegisterAny(None, number, callback, None)
@@ -136,3 +138,8 @@ class Events:
 
     def _on_control_error(self, _conn: Any, domain: Any, _opaque: Any) -> None:
         self._domain(domain, "control_error", "libvirt lost its monitor connection to QEMU")
+
+    def _on_memory_failure(
+        self, _conn: Any, domain: Any, _recipient: int, action: int, _flags: int, _opaque: Any
+    ) -> None:
+        self._domain(domain, "memory_failure", _name(MEMORY_FAILURE_ACTIONS, action))

@@ -52,14 +52,20 @@ def capabilities(conn: Any) -> Capabilities:
             machines |= {machine.text or "", machine.get("canonical", "")}
     _, memory_mib, cpus, *_ = conn.getInfo()
     version = conn.getLibVersion()
-    model, models = _cpus(conn, host_arch, "kvm" if "kvm" in kinds else next(iter(kinds), ""))
+    # One list for all domain types: what only emulation offers is named too, as emulated guests ask for it.
+    models: set[str] = set()
+    model = ""
+    for kind in sorted(kinds, key=lambda kind: kind != "kvm"):
+        host_model, usable = _cpus(conn, host_arch, kind)
+        model = model or host_model
+        models |= usable
     return Capabilities(
         libvirt_version=f"{version // 1000000}.{version // 1000 % 1000}.{version % 1000}",
         arch=host_arch,
         domain_types=tuple(sorted(kinds)),
         machines=tuple(sorted(machines - {""})),
         cpu_model=model or root.findtext("./host/cpu/model") or "",
-        cpu_models=models,
+        cpu_models=tuple(sorted(models)),
         cpus=int(cpus),
         memory_mib=int(memory_mib),
     )
@@ -70,15 +76,15 @@ def _arch(guest: ElementTree.Element) -> str:
     return arch.get("name", "") if arch is not None else ""
 
 
-def _cpus(conn: Any, arch: str, kind: str) -> tuple[str, tuple[str, ...]]:
+def _cpus(conn: Any, arch: str, kind: str) -> tuple[str, set[str]]:
     """Host model and usable named models, from the domain capabilities."""
     try:
         root = ElementTree.fromstring(conn.getDomainCapabilities(None, arch or None, None, kind or None, 0))
     except libvirt.libvirtError:
-        return "", ()
+        return "", set()
     host = root.findtext("./cpu/mode[@name='host-model']/model") or ""
     custom = root.findall("./cpu/mode[@name='custom']/model")
-    return host, tuple(sorted({m.text for m in custom if m.text and m.get("usable") != "no"}))
+    return host, {m.text for m in custom if m.text and m.get("usable") != "no"}
 
 
 def dynamic(conn: Any) -> Dynamic:

@@ -8,7 +8,7 @@ or the connection is a new one.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -53,10 +53,8 @@ class Guests:
     def forget(self, guest: GuestId = "") -> None:
         """A definition changed; without a guest, perhaps all did."""
         with self._lock:
-            if guest:
-                self._known.pop(guest, None)
-            else:
-                self._known.clear()
+            for each in {guest} & self._known.keys() if guest else set(self._known):
+                self._known[each] = replace(self._known[each], stamp=())  # networks() still wants the rest
 
     def networks(self, guest: GuestId) -> tuple[str, ...]:
         """Networks that a guest's definition names, as HostFacts does; as of the last `read`."""

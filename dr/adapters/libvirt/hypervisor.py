@@ -183,7 +183,7 @@ class LibvirtHypervisor:
         proc, called = self._layout.proc, name or self._name(guest)
         try:
             return await self._host.run(
-                "read /proc", lambda: sight.testify(proc, guest, called, view), SIGHT_PROC_S
+                "read /proc", lambda: sight.weigh(proc, guest, called, view), SIGHT_PROC_S
             )
         except HypervisorUnknown as error:
             return Sighting.UNKNOWN, str(error)

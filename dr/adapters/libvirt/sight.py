@@ -56,7 +56,7 @@ def _state(domain: Any) -> str:
     return f" ({state}, {api.reason_name(state, reason)}{under_way})"
 
 
-def testify(proc: Path, guest: str, name: str, view: LibvirtView) -> tuple[Sighting, str]:
+def weigh(proc: Path, guest: str, name: str, view: LibvirtView) -> tuple[Sighting, str]:
     """Put the view of libvirt and that of /proc together. Blocks for up to a second; the reason is one sentence."""
     if view.active:
         return Sighting.PRESENT, view.why

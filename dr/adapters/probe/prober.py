@@ -99,7 +99,6 @@ class _Look:
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + window_s
         self._icmp: dict[int, socket.socket] = {}
-        self._connecting: dict[socket.socket, _Target] = {}
         self._first = asyncio.Event()
 
     def start(self) -> str:
@@ -124,17 +123,14 @@ class _Look:
         return refused
 
     async def wait(self) -> None:
-        """Until one answered, or the window is over."""
+        """Until one answered, or the window is over. What came in while this process was not scheduled counts:
+        asyncio looks at sockets before it looks at timers.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._until):
                 await self._first.wait()
                 if not all(target.answered for target in self._targets):
                     await asyncio.sleep(GATHER_S)
-        # What came in while this process was not scheduled counts.
-        for icmp in self._icmp.values():
-            self._receive(icmp)
-        for tcp, target in list(self._connecting.items()):
-            self._connected(tcp, target, final=True)
 
     # --- ICMP ---
 
@@ -195,19 +191,14 @@ class _Look:
         code = tcp.connect_ex(target.sockaddr)
         if code == errno.EINPROGRESS:
             target.asked = True
-            self._connecting[tcp] = target
             self._loop.add_writer(tcp, self._connected, tcp, target)
             self._stack.callback(self._loop.remove_writer, tcp)
         else:
             self._judge(code, target)
 
-    def _connected(self, tcp: socket.socket, target: _Target, final: bool = False) -> None:
-        code = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if final and code == 0 and not _has_peer(tcp):
-            return  # still connecting
+    def _connected(self, tcp: socket.socket, target: _Target) -> None:
         self._loop.remove_writer(tcp)
-        self._connecting.pop(tcp, None)
-        self._judge(code, target)
+        self._judge(tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), target)
 
     def _judge(self, code: int, target: _Target) -> None:
         target.asked |= code not in _NOT_ASKED
@@ -217,14 +208,6 @@ class _Look:
     def _answer(self, target: _Target) -> None:
         target.asked = target.answered = True
         self._first.set()
-
-
-def _has_peer(tcp: socket.socket) -> bool:
-    try:
-        tcp.getpeername()
-    except OSError:
-        return False
-    return True
 
 
 def echo_request(family: int, identifier: int, sequence: int, token: bytes) -> bytes:

@@ -225,7 +225,7 @@ static void *dirtier(void *unused)
     (void)unused;
     long page = 4096, tick_ms = 50, size = option_number("dr.dirtysize=", 32) << 20, at = 0;
     volatile char *memory = NULL;
-    for (;; sleep_ms(tick_ms)) {
+    for (;; sleep_ms(dirty_mib_s > 0 ? tick_ms : 500)) {
         long pages = dirty_mib_s * (1 << 20) / page * tick_ms / 1000;
         if (pages > 0 && !memory)
             memory = malloc((size_t)size);

@@ -22,6 +22,7 @@ SECRET = 'hunter2 "x" $HOME'
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agents_module, "ROUND_WAIT_S", 0.05)
+    monkeypatch.setattr(agents_module, "RETRY_WAIT_S", 0.02)
 
 
 async def test_read_changes_nothing(rack: Rack) -> None:
@@ -260,6 +261,13 @@ async def test_another_device_after_the_fence_proves_nothing(rack: Rack) -> None
     report = await rack.agents(guid=lambda _: next(guids)).off(0, level(device), 5)
     assert report.readings[0].power is Power.UNKNOWN
     assert "GUID 22222222 instead of 11111111" in report.readings[0].reason
+
+
+async def test_an_identity_missing_after_the_fence_is_read_again(rack: Rack) -> None:
+    device = rack.device(rack.agent("fence_good"))
+    guids = iter(["11111111", "", "11111111"])
+    report = await rack.agents(guid=lambda _: next(guids)).off(0, level(device), 10)
+    assert (report.readings[0].power, report.readings[0].guid) == (Power.OFF, "11111111")
 
 
 async def test_reads_are_parallel_and_bounded(rack: Rack) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr.adapters.fencing import agents as agents_module
+from dr.adapters.fencing import catalogue, process
 from dr.adapters.fencing.agents import FenceAgents
 from dr.adapters.fencing.process import Finished
 from dr.model.evidence import Power
@@ -57,8 +58,8 @@ def test_off_is_said_by_a_reading_after_the_last_switching(
         FenceDevice(name=f"d{n}", agent="fence_x", parameters={"ip": str(n)}) for n in range(len(devices))
     ]
     with (
-        patch.object(agents_module.process, "run", world.run),
-        patch.object(agents_module.catalogue, "find", lambda *_: Path("/bin/true")),
+        patch.object(process, "run", world.run),
+        patch.object(catalogue, "find", lambda *_: Path("/bin/true")),
         patch.object(agents_module, "RETRY_WAIT_S", 0.0),
         patch.object(agents_module, "ROUND_WAIT_S", 0.0),
         patch.object(agents_module.log, "info"),

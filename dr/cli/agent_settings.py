@@ -1,0 +1,30 @@
+"""What an agent is told by its file. Small on purpose: what the coordinator can tell an agent is not repeated here.
+
+Apart from `agent_config`, which reads the file, so that a running agent does not carry the YAML reader.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+DEFAULT_FILE = Path("/etc/dr/agent.yaml")
+DEFAULT_STATE_DIR = "/var/lib/dr/agent"
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An agent's configuration that can be used."""
+
+    host: str
+    cluster: str
+    coordinators: list[str]
+    state_dir: str = DEFAULT_STATE_DIR
+    libvirt_uri: str = "qemu:///system"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def pki_dir(self) -> Path:
+        return Path(self.state_dir) / "pki"

@@ -1,0 +1,537 @@
+"""The agent of one host, simulated: the rules are `core.warden`'s own; order and timing are as in `dr.agent`.
+
+Here: sessions, beats, reports, the lane and the turns of each guest, what is durable when.
+Not here: libvirt and its hook (`dr.sim.host`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dr.core import warden
+from dr.model.base import GuestId, changed
+from dr.model.commands import (
+    Answer,
+    Body,
+    Clean,
+    Describe,
+    Outcome,
+    Probe,
+    Protect,
+    ProveHook,
+    Start,
+    Stop,
+    Testify,
+    Testimony,
+)
+from dr.model.events import Answered, Connected, Heard, Reported
+from dr.model.facts import GuestFacts, HostFacts, Level, Reading, Sighting
+from dr.model.memory import AgentMemory
+from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
+from dr.sim.clock import Action
+from dr.sim.link import Link
+
+if TYPE_CHECKING:
+    from dr.sim.host import SimHost
+
+CLUSTER = "c1"
+FLUSH_S = 1.0
+SILENCE_S = 10.0
+PATIENCE_S = 15.0  # for one call to libvirt
+REREAD_S = 5.0
+
+Order = Start | Stop | Clean
+Done = Callable[[Answer], None]
+
+
+class SimAgent:
+    """One process at a time; `memory` is what it knows, `host.disk` what survives it."""
+
+    def __init__(self, host: SimHost) -> None:
+        self.host = host
+        self.enabled = True  # its unit is enabled: it starts with the host
+        self.alive = False
+        self.frozen = False
+        self.incarnation = 0
+        self.memory = AgentMemory()
+        self.link: Link | None = None
+        self._dialled: Link | None = None
+        self._echo = 0.0
+        self._parked: deque[Action] = deque()
+        self._turns: dict[GuestId, deque[Action]] = {}
+        self._guests: tuple[GuestFacts, ...] = ()
+        self._read = False
+        self._told: tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]] | None = None
+        self._look_planned = False
+
+    # ---- the process
+
+    def start(self) -> None:
+        if self.alive or not self.host.up:
+            return
+        self.alive = True
+        self.frozen = False
+        self.incarnation += 1
+        self.memory = warden.wake(self.host.disk)
+        if not self.memory.cluster:
+            self.memory = changed(self.memory, cluster=CLUSTER)
+        self._save()
+        if self.memory.protected_version:
+            self.host.guarded = {entry.guest for entry in self.memory.entries}
+            self.host.permits.clear()
+        self.link = self._dialled = None
+        self._turns = {}
+        self._guests, self._read, self._told = (), False, None
+        self._look_planned = False
+        self._reread()
+        rng = self.host.world.rng
+        self.later(rng.uniform(0.05, 0.3), self._dial)
+        self.later(FLUSH_S, self._flush)
+        self.later(REREAD_S, self._reread_again)
+        self.later(1.0, self._mind_silence)
+
+    def gone(self) -> None:
+        """Killed, or its host died; nothing is said here."""
+        self.alive = False
+        self.incarnation += 1
+        self._parked.clear()
+        self.link = None
+
+    def kill(self) -> None:
+        """SIGKILL: the kernel closes its link."""
+        link = self.link
+        self.gone()
+        if link is not None:
+            link.close_by_agent()
+
+    def stop(self) -> None:
+        """Asked to: says goodbye. What was under way ends unseen."""
+        link = self.link
+        self.gone()
+        if link is not None:
+            link.close_by_agent("agent stops: asked to")
+
+    def lose_state(self) -> None:
+        """Its state directory is lost while it is down; the hook's list, elsewhere, stays."""
+        self.kill()
+        self.host.disk = AgentMemory()
+
+    def freeze(self, seconds: float) -> None:
+        if self.alive and not self.frozen:
+            self.frozen = True
+            incarnation = self.incarnation
+            self.host.later(seconds, lambda: self._thaw() if self.incarnation == incarnation else None)
+
+    def _thaw(self) -> None:
+        self.frozen = False
+        waiting, self._parked = self._parked, deque()
+        for action in waiting:
+            action()
+
+    def run(self, action: Action) -> None:
+        """Now, if this process runs; when frozen, later; when gone, never."""
+        if not self.alive or not self.host.up:
+            return
+        incarnation = self.incarnation
+        if self.frozen or self.host.frozen:
+            parked = self.host.parked if self.host.frozen else self._parked
+            parked.append(lambda: self.run(action) if self.incarnation == incarnation else None)
+        else:
+            action()
+
+    def later(self, delay_s: float, action: Action) -> None:
+        incarnation = self.incarnation
+        self.host.world.clock.after(
+            delay_s, lambda: self.run(action) if self.incarnation == incarnation else None
+        )
+
+    def _save(self) -> None:
+        self.host.disk = self.memory
+
+    def _flush(self) -> None:
+        self._save()
+        self.later(FLUSH_S, self._flush)
+
+    # ---- what it sees
+
+    def _reread(self) -> None:
+        if self.host.libvirtd == "up":
+            self._guests, self._read = self.host.inventory(), True
+
+    def _reread_again(self) -> None:
+        self.look_again()
+        self.later(REREAD_S, self._reread_again)
+
+    def look_again(self) -> None:
+        """Something happened on the host: read, and tell what changed, in a moment."""
+        if not self._look_planned and self.alive:
+            self._look_planned = True
+            self.later(self.host.world.rng.uniform(0.01, 0.12), self._look)
+
+    def _look(self) -> None:
+        self._look_planned = False
+        self._reread()
+        link, told = self.link, self._told
+        if link is None or told is None:
+            return
+        facts, guests, health = self._snapshot()
+        event = Reported(
+            host=self.host.name,
+            session=link.nonce,
+            facts=facts if facts != told[0] else None,
+            guests=guests if guests != told[1] else None,
+            health=health if health != told[2] else None,
+        )
+        self._told = (facts, guests, health)
+        if event.facts is not None or event.guests is not None or event.health is not None:
+            link.send_up(lambda: self.host.world.coordinator.submit(event))
+
+    def _snapshot(self) -> tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]]:
+        health: tuple[Reading, ...] = ()
+        if self.host.libvirtd != "up" or not self._read:
+            health = (Reading(part="libvirt", level=Level.CRITICAL, reason="libvirt does not answer"),)
+        return self.host.facts(), self._guests, health
+
+    # ---- sessions
+
+    def _dial(self) -> None:
+        world = self.host.world
+        if self.link is not None:
+            return
+        link = world.coordinator.accept(self.host)
+        if link is None:
+            self.later(world.rng.uniform(0.2, 1.0), self._dial)
+            return
+        self._dialled = link
+        facts, guests, health = self._told = self._snapshot()
+        memory = self.memory
+        hello = Hello(
+            protocol=PROTOCOL,
+            version="0",
+            cluster=CLUSTER,
+            boot_id=self.host.boot_id,
+            nonce=f"{self.host.name}-{self.incarnation}",
+            memory=Memory(
+                epoch=memory.epoch,
+                leader_id=memory.leader_id,
+                revision=memory.revision,
+                protected_version=memory.protected_version,
+                entries=memory.entries,
+                sealed=memory.sealed,
+            ),
+            facts=facts,
+            guests=guests,
+            health=health,
+        )
+        event = Connected(host=self.host.name, session=link.nonce, hello=hello)
+        link.send_up(lambda: world.coordinator.connected(link, event))
+        self.later(5.0, lambda: self._welcome_late(link))
+
+    def _welcome_late(self, link: Link) -> None:
+        if self._dialled is link and self.link is not link:
+            link.close_by_agent()
+            self.link_lost(link)
+
+    def welcomed(self, link: Link, welcome: Welcome, issued: float) -> None:
+        if link is not self._dialled or self.link is not None:
+            return
+        memory, verdict = warden.adopt(self.memory, welcome)
+        if isinstance(verdict, warden.Refuse):
+            self.host.world.say(f"{self.host.name} refuses a coordinator: {verdict.reason}")
+            link.close_by_agent()
+            self.link_lost(link)
+            return
+        self.memory = memory
+        self._save()
+        self.host.world.truth.adopted(self.host, welcome.epoch)
+        self.link = link
+        self._echo = issued
+        self._beat(link)
+        self.look_again()
+
+    def link_lost(self, link: Link) -> None:
+        """It was closed, reset, or refused."""
+        link.agent_open = False
+        if link in (self.link, self._dialled):
+            self.link = self._dialled = None
+            self.later(self.host.world.rng.uniform(0.1, 1.0), self._dial)
+
+    def _mind_silence(self) -> None:
+        link = self.link
+        if link is not None and self.host.world.clock.now - link.agent_heard > SILENCE_S:
+            link.close_by_agent()
+            self.link_lost(link)
+        self.later(1.0, self._mind_silence)
+
+    def _beat(self, link: Link) -> None:
+        if link is not self.link:
+            return
+        world, echo = self.host.world, self._echo
+        event = Heard(host=self.host.name, session=link.nonce, fresh=echo)
+        link.send_up(lambda: world.coordinator.beat(link, event))
+        self.later(world.settings.timers.heartbeat_s, lambda: self._beat(link))
+
+    def acknowledged(self, link: Link, issued: float, revision: int) -> None:
+        if link is self.link:
+            self._echo = issued
+            self.memory = warden.acknowledge(self.memory, revision)
+
+    # ---- the lane
+
+    def command(self, link: Link, command: Command) -> None:
+        if link is not self.link:
+            return
+        if reason := warden.stale(self.memory, command, link.nonce):
+            self._answer(link, command.id, Answer(outcome=Outcome.REFUSED, reason=reason))
+            return
+        body: Body = command.body
+        match body:
+            case Start() | Stop() | Clean():
+                self._admit(link, command.id, body)
+            case Testify():
+                self._testify(link, command.id, body)
+            case Protect():
+                self._protect(link, command.id, body)
+            case Probe():
+                self.later(body.window_s, lambda: self._probe(link, command.id, body))
+            case Describe():
+                self.later(0.01, lambda: self._describe(link, command.id, body.guest))
+            case ProveHook():
+                self._answer(link, command.id, Answer(outcome=Outcome.DONE, hook=self.host.hook))
+
+    def _answer(self, link: Link, command: str, answer: Answer) -> None:
+        if link is not self.link:
+            return
+        world = self.host.world
+        event = Answered(host=self.host.name, session=link.nonce, effect=command, answer=answer)
+        link.send_up(lambda: world.coordinator.submit(event))
+
+    def _admit(self, link: Link, command: str, order: Order) -> None:
+        ticket = order.ticket
+        memory, verdict = warden.admit(
+            self.memory, command, ticket, host=self.host.name, boot_id=self.host.boot_id, session=link.nonce
+        )
+        if isinstance(verdict, warden.Known):
+            self._answer(link, command, verdict.answer)
+            return
+        if isinstance(verdict, warden.Refuse):
+            self._answer(link, command, Answer(outcome=Outcome.REFUSED, reason=verdict.reason))
+            return
+        if reason := warden.mismatch(order):
+            self._answer(link, command, Answer(outcome=Outcome.REFUSED, reason=reason))
+            return
+        self.memory = memory
+        self._save()
+        self.host.world.say(f"{self.host.name} takes {command}: {ticket.kind} {ticket.name} {ticket.generation}")
+
+        def ended(answer: Answer) -> None:
+            self.memory = warden.finish(self.memory, command, answer)
+            self._save()
+            self._next_turn(ticket.guest)
+            self.look_again()
+            self._answer(link, command, answer)
+
+        def turn() -> None:
+            self._act(link, order, ended)
+
+        if ticket.guest in self._turns:
+            self._turns[ticket.guest].append(turn)
+        else:
+            self._turns[ticket.guest] = deque()
+            turn()
+
+    def _next_turn(self, guest: GuestId) -> None:
+        waiting = self._turns[guest]
+        if waiting:
+            waiting.popleft()()
+        else:
+            del self._turns[guest]
+
+    def _valid(self, link: Link, order: Order) -> str:
+        if link is not self.link:
+            return "the session of its ticket ended before it was acted on"
+        return warden.invalid(
+            self.memory, order.ticket, host=self.host.name, boot_id=self.host.boot_id, session=link.nonce
+        )
+
+    # ---- tickets
+
+    def _act(self, link: Link, order: Order, ended: Done) -> None:
+        match order:
+            case Start():
+                self._start(link, order, ended)
+            case Stop():
+                self._stop(link, order, ended)
+            case Clean():
+                self._clean(link, order, ended)
+
+    def _start(self, link: Link, order: Start, ended: Done) -> None:
+        host, ticket = self.host, order.ticket
+        if not host.hook.proven:
+            ended(Answer(outcome=Outcome.REFUSED, reason="the permit hook is not proven here"))
+            return
+        seen = self._sight(ticket.guest, ticket.generation)
+        if seen.sighting is Sighting.PRESENT:
+            outcome = Outcome.DONE if host.libvirtd == "up" else Outcome.UNKNOWN
+            ended(Answer(outcome=outcome, reason="already here"))
+            return
+        if seen.sighting is not Sighting.ABSENT:
+            ended(Answer(outcome=Outcome.UNKNOWN, reason=seen.reason, testimony=(seen,)))
+            return
+        if reason := self._valid(link, order):
+            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
+            return
+
+        def over(failed: str, unseen: str) -> None:
+            host.permits.pop(ticket.guest, None)
+            if not failed and not unseen:
+                ended(Answer(outcome=Outcome.DONE))
+                return
+            after = self._sight(ticket.guest, ticket.generation)
+            if failed and after.sighting is Sighting.ABSENT:
+                ended(Answer(outcome=Outcome.FAILED, reason=failed, testimony=(after,)))
+            else:
+                ended(Answer(outcome=Outcome.UNKNOWN, reason=failed or unseen))
+
+        def act() -> None:
+            host.permits[ticket.guest] = ticket.id
+            host.world.truth.ticket_run(host, ticket)
+            self._call(over, lambda once: host.start_domain(order.definition, ticket.id, once))
+
+        # A process may be stopped between the last check and the permit; `dr.agent.tickets` says why that is safe.
+        self.later(self.host.world.rng.uniform(0.0, 0.01), act)
+
+    def _call(
+        self, over: Callable[[str, str], None], begin: Callable[[Callable[[str, str], None]], None]
+    ) -> None:
+        """A call to libvirt with patience: its end counts once, and only in this process."""
+        incarnation, open_ = self.incarnation, [True]
+
+        def once(failed: str, unseen: str) -> None:
+            if open_ and self.incarnation == incarnation:
+                open_.clear()
+                self.run(lambda: over(failed, unseen))
+
+        begin(once)
+        self.later(PATIENCE_S, lambda: once("", "libvirt did not answer in time"))
+
+    def _sight(self, guest: GuestId, sealed: int) -> Testimony:
+        """Within the guest's own turn: revoke, then look."""
+        if guest not in self.host.guarded:
+            return Testimony(guest=guest, sighting=Sighting.UNKNOWN, reason="the hook does not know it")
+        self.host.permits.pop(guest, None)
+        sighting, reason = self.host.sight(guest)
+        kept = sealed if sighting is Sighting.ABSENT else 0
+        return Testimony(guest=guest, sighting=sighting, sealed=kept, reason=reason)
+
+    def _stop(self, link: Link, order: Stop, ended: Done) -> None:
+        ticket = order.ticket
+        if reason := self._valid(link, order):
+            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
+            return
+        self.host.world.truth.ticket_run(self.host, ticket)
+
+        def over(failed: str, unseen: str) -> None:
+            seen = self._sight(ticket.guest, ticket.generation)
+            if seen.sighting is Sighting.ABSENT:
+                ended(Answer(outcome=Outcome.DONE, testimony=(seen,)))
+            elif failed and seen.sighting is Sighting.PRESENT:
+                ended(Answer(outcome=Outcome.FAILED, reason=failed, testimony=(seen,)))
+            else:
+                ended(Answer(outcome=Outcome.UNKNOWN, reason=failed or unseen, testimony=(seen,)))
+
+        self._call(over, lambda once: self.host.stop_domain(ticket.guest, order.mode, order.timeout_s, once))
+
+    def _clean(self, link: Link, order: Clean, ended: Done) -> None:
+        ticket = order.ticket
+        seen = self._sight(ticket.guest, ticket.generation)
+        if reason := self._valid(link, order):
+            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
+            return
+        self.host.world.truth.ticket_run(self.host, ticket)
+
+        def undefine(failed: str = "", unseen: str = "") -> None:
+            now = self._sight(ticket.guest, ticket.generation)
+            if now.sighting is not Sighting.ABSENT:
+                reason = failed or unseen or now.reason
+                ended(Answer(outcome=Outcome.UNKNOWN, reason=reason, testimony=(now,)))
+            elif reason := self._valid(link, order):
+                ended(Answer(outcome=Outcome.REFUSED, reason=reason))
+            elif self.host.libvirtd != "up":
+                ended(Answer(outcome=Outcome.UNKNOWN, reason="libvirt is gone"))
+            else:
+                self.host.undefine(ticket.guest)
+                ended(Answer(outcome=Outcome.DONE, testimony=(now,)))
+
+        if seen.sighting is Sighting.PRESENT:
+            self._call(undefine, lambda once: self.host.stop_domain(ticket.guest, "destroy", 5.0, once))
+        else:
+            self.later(0.05, undefine)
+
+    # ---- the rest
+
+    def _testify(self, link: Link, command: str, order: Testify) -> None:
+        answers: list[Testimony] = []
+        asked: dict[GuestId, int] = {}
+        for question in order.questions:
+            if question.guest in self._turns:
+                reason = "a ticket is still under way here"
+            elif question.guest not in warden.listed(self.memory):
+                reason = "not on this host's protected list"
+            elif question.guest not in self.host.guarded or self.host.hook_broken:
+                reason = "the hook does not guard it"
+            else:
+                asked[question.guest] = question.generation
+                continue
+            answers.append(Testimony(guest=question.guest, sighting=Sighting.UNKNOWN, reason=reason))
+        self.memory = warden.seal(self.memory, asked)
+        self._save()
+        upto = {guest: self.memory.sealed.get(guest, 0) for guest in asked}
+        for guest in upto:
+            self.host.permits.pop(guest, None)
+
+        def look() -> None:
+            for guest, sealed in upto.items():
+                sighting, reason = self.host.sight(guest)
+                kept = sealed if sighting is Sighting.ABSENT else 0
+                answers.append(Testimony(guest=guest, sighting=sighting, sealed=kept, reason=reason))
+            self._answer(link, command, Answer(outcome=Outcome.DONE, testimony=tuple(answers)))
+
+        self.later(self.host.world.rng.uniform(0.001, 0.02), look)
+
+    def _protect(self, link: Link, command: str, order: Protect) -> None:
+        memory, verdict = warden.protect(self.memory, order)
+        version = memory.protected_version
+        if isinstance(verdict, warden.Refuse):
+            answer = Answer(outcome=Outcome.REFUSED, reason=verdict.reason, protected_version=version)
+            self._answer(link, command, answer)
+            return
+        self.memory = memory
+        self._save()
+        self.host.guarded = {entry.guest for entry in memory.entries}
+
+        def acknowledge() -> None:
+            hook = self.host.hook
+            if hook.proven:
+                answer = Answer(outcome=Outcome.DONE, protected_version=version, hook=hook)
+            else:
+                answer = Answer(outcome=Outcome.FAILED, reason=hook.reason, hook=hook)
+            self._answer(link, command, answer)
+
+        self.later(0.02, acknowledge)
+
+    def _probe(self, link: Link, command: str, order: Probe) -> None:
+        world = self.host.world
+        target = world.hosts[order.target]
+        answered = {a: world.network.hears(self.host.name, target, a) for a in order.addresses}
+        self._answer(link, command, Answer(outcome=Outcome.DONE, answered=answered))
+
+    def _describe(self, link: Link, command: str, guest: GuestId) -> None:
+        domain = self.host.domains.get(guest)
+        if domain is None or self.host.libvirtd != "up":
+            self._answer(link, command, Answer(outcome=Outcome.FAILED, reason="no such domain"))
+        else:
+            answer = Answer(outcome=Outcome.DONE, definition=domain.definition)
+            self._answer(link, command, answer)

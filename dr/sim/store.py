@@ -1,0 +1,96 @@
+"""The durable store, simulated: whole decisions or nothing, and older copies that can be put back.
+
+Here: records, the revision, leader time. Not here: when to commit (`dr.sim.coordinator`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import msgspec
+
+from dr.core.state import State
+from dr.model.base import GuestId, HostName, Record
+from dr.model.decision import Changes
+from dr.model.records import (
+    Alert,
+    Cluster,
+    DeviceIdentity,
+    GuestRecord,
+    HostRecord,
+    Operation,
+    StoredDefinition,
+)
+
+R = TypeVar("R", bound=Record)
+
+
+def _read_back(record: R) -> R:
+    """What a real store would give back: encoded and decoded."""
+    return msgspec.json.decode(msgspec.json.encode(record), type=type(record))
+
+
+@dataclass
+class SimStore:
+    """Survives every crash of the coordinator. Records are frozen, so a copy of the dictionaries is a backup."""
+
+    cluster: Cluster = field(default_factory=lambda: Cluster(id=""))
+    hosts: dict[HostName, HostRecord] = field(default_factory=dict)
+    guests: dict[GuestId, GuestRecord] = field(default_factory=dict)
+    definitions: dict[tuple[GuestId, int], StoredDefinition] = field(default_factory=dict)
+    identities: dict[tuple[HostName, str], DeviceIdentity] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    revision: int = 0
+    leader_time: float = 0.0
+
+    def commit(self, changes: Changes, now: float) -> int:
+        """Everything of one decision, or (if the caller crashes before) nothing."""
+        if changes.cluster is not None:
+            self.cluster = changes.cluster
+        self.hosts.update(changes.hosts)
+        for name in changes.hosts_removed:
+            self.hosts.pop(name, None)
+        for guest_id, guest in changes.guests.items():
+            if guest is None:
+                self.guests.pop(guest_id, None)
+            else:
+                self.guests[guest_id] = guest
+        for definition in changes.definitions:
+            self.definitions[definition.guest, definition.version] = definition
+        for identity in changes.identities:
+            self.identities[identity.host, identity.device] = identity
+        self.operations.update(changes.operations)
+        for key, alert in changes.alerts.items():
+            if alert is None:
+                self.alerts.pop(key, None)
+            else:
+                self.alerts[key] = alert
+        self.revision += 1
+        self.leader_time = now
+        return self.revision
+
+    def copy(self) -> SimStore:
+        """A backup."""
+        return replace(
+            self,
+            hosts=dict(self.hosts),
+            guests=dict(self.guests),
+            definitions=dict(self.definitions),
+            identities=dict(self.identities),
+            operations=dict(self.operations),
+            alerts=dict(self.alerts),
+        )
+
+    def load_into(self, state: State) -> None:
+        """As `coordinator.journal.load` does."""
+        state.load(
+            cluster=_read_back(self.cluster),
+            hosts=[_read_back(self.hosts[key]) for key in sorted(self.hosts)],
+            guests=[_read_back(self.guests[key]) for key in sorted(self.guests)],
+            identities=[_read_back(self.identities[key]) for key in sorted(self.identities)],
+            operations=[_read_back(self.operations[key]) for key in sorted(self.operations)],
+            alerts=[_read_back(self.alerts[key]) for key in sorted(self.alerts)],
+        )
+        state.revision = self.revision

@@ -1,0 +1,263 @@
+"""A simulated world: hosts, networks, fence devices and one coordinator, under virtual time and one seed.
+
+Here: how the parts are put together, and what a scenario may do to them. Not here: random faults (`dr.sim.faults`),
+promises (`dr.sim.truth`). Same seed, same calls: same trace, byte for byte.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+
+from dr.core.definition import needs_of
+from dr.model.base import GuestId, HostName, changed
+from dr.model.effects import Reply
+from dr.model.events import Ask, AskProtect, OperatorAsk
+from dr.model.facts import Definition
+from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Limits, Settings, Timers
+from dr.model.records import DeviceIdentity, GuestRecord, HostRecord
+from dr.sim.bmc import Fencer
+from dr.sim.clock import Clock
+from dr.sim.coordinator import SimCoordinator
+from dr.sim.host import STORAGE, SimHost
+from dr.sim.link import Link
+from dr.sim.network import Network
+from dr.sim.store import SimStore
+from dr.sim.truth import Truth
+
+XML = (
+    "<domain type='kvm'><name>{name}</name><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>"
+    "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
+    "<devices><interface type='bridge'><source bridge='br0'/></interface></devices></domain>"
+)
+TIMERS = Timers(start_s=20.0, stop_s=5.0, testify_s=3.0, fence_s=10.0)
+
+
+class World:
+    """Everything. Guests are named g1, g2, … and run on hosts as `guests` says: host -> how many, or names."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        hosts: Iterable[HostName] = ("h1", "h2", "h3"),
+        guests: dict[HostName, tuple[GuestId, ...]] | None = None,
+        memory_mib: int = 8192,
+        guest_mib: int = 1024,
+        pdu: Iterable[HostName] = (),
+        timers: Timers = TIMERS,
+        limits: Limits | None = None,
+        power_on: bool = True,
+    ) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.clock = Clock()
+        self.trace: list[str] = []
+        self.store = SimStore()
+        self.truth = Truth(self)
+        self.network = Network(self)
+        self.fencer = Fencer(self)
+        self.links: list[Link] = []
+        self._made_links = 0
+        self._asks = 0
+        self.definitions: dict[GuestId, Definition] = {}
+        self._memory: dict[GuestId, int] = {}
+        names = tuple(hosts)
+        policies = {name: self._policy(name, name in tuple(pdu), power_on) for name in names}
+        self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies)
+        self.coordinator = SimCoordinator(self)
+        self.hosts = {name: SimHost(self, name, memory_mib) for name in names}
+        for name in names:
+            self.store.hosts[name] = HostRecord(name=name)
+        for name, ids in (guests or {}).items():
+            for guest in ids:
+                self.add_guest(name, guest, guest_mib)
+
+    def _policy(self, name: HostName, pdu: bool, power_on: bool) -> HostPolicy:
+        levels = [[f"bmc-{name}"]] + ([[f"pdu-a-{name}", f"pdu-b-{name}"]] if pdu else [])
+        self.fencer.add(f"bmc-{name}", name)
+        if pdu:
+            self.fencer.add(f"pdu-a-{name}", name, "0")
+            self.fencer.add(f"pdu-b-{name}", name, "1")
+        for level in levels:
+            for device in level:
+                self.store.identities[name, device] = DeviceIdentity(
+                    host=name,
+                    device=device,
+                    guid=self.fencer.devices[device].guid,
+                    fingerprint=f"fp-{device}",
+                )
+        return HostPolicy(
+            name=name,
+            fencing=tuple(
+                FenceLevel(devices=tuple(FenceDevice(name=device, agent="fence_sim") for device in level))
+                for level in levels
+            ),
+            power_on_after_fence=power_on,
+        )
+
+    # ---- plumbing
+
+    def say(self, text: str) -> None:
+        self.trace.append(f"{self.clock.now:10.4f} {text}")
+
+    def latency_s(self) -> float:
+        return self.rng.uniform(0.0005, 0.004)
+
+    def new_link(self, host: SimHost) -> Link:
+        self._made_links += 1
+        link = Link(self, host, f"s{self._made_links}")
+        self.links = [old for old in self.links if old.agent_open or old.coordinator_open]
+        self.links.append(link)
+        return link
+
+    def memory_of(self, guest: GuestId) -> int:
+        return self._memory[guest]
+
+    # ---- the beginning
+
+    def add_guest(self, host: HostName, guest: GuestId, memory_mib: int = 1024) -> None:
+        """A guest that runs there, not protected yet."""
+        definition = Definition(
+            id=guest,
+            name=guest,
+            xml=XML.format(name=guest, memory=memory_mib),
+            digest=f"d1-{guest}",
+            storage=STORAGE,
+        )
+        needs, blockers = needs_of(definition)
+        assert needs.memory_mib == memory_mib and not blockers
+        self.definitions[guest] = definition
+        self._memory[guest] = memory_mib
+        self.hosts[host].place(guest, definition, memory_mib)
+
+    def redefine(self, guest: GuestId, digest: str) -> None:
+        """Somebody edits its definition on the host where it runs."""
+        for name in self.truth.where(guest):
+            domain = self.hosts[name].domains[guest]
+            domain.definition = changed(domain.definition, digest=digest)
+            self.hosts[name].agent.look_again()
+
+    def begin(self, *, protect: bool = True) -> World:
+        """Coordinator and agents start, hosts join, guests are protected; then faults may come."""
+        self.coordinator.boot()
+        for host in self.hosts.values():
+            host.agent.start()
+        if not self.run(10.0, lambda: all(h.phase.value == "online" for h in self.store.hosts.values())):
+            raise AssertionError(f"hosts did not join: {[h.reason for h in self.store.hosts.values()]}")
+        if protect and self.definitions:
+            reply = self.ask(AskProtect(id="protect", by="ops", guests=tuple(self.definitions)))
+            assert reply.accepted, reply
+            if not self.run(10.0, lambda: all(g.phase.value == "running" for g in self.store.guests.values())):
+                raise AssertionError(f"not protected: {[g.reason for g in self.store.guests.values()]}")
+        self.run(1.0)
+        return self
+
+    # ---- time
+
+    def run(self, seconds: float, done: Callable[[], bool] | None = None) -> bool:
+        return self.clock.run(self.clock.now + seconds, done)
+
+    # ---- what a scenario may ask and see
+
+    def ask(self, ask: OperatorAsk) -> Reply:
+        """Ask the coordinator at once, and return its word."""
+        assert isinstance(ask, Ask)
+        self.coordinator.submit(ask)
+        return self.coordinator.replies.pop(ask.id)
+
+    def next_ask(self) -> str:
+        self._asks += 1
+        return f"ask{self._asks}"
+
+    def guest(self, guest: GuestId) -> GuestRecord:
+        return self.store.guests[guest]
+
+    def host(self, name: HostName) -> HostRecord:
+        return self.store.hosts[name]
+
+    def running(self, guest: GuestId) -> list[HostName]:
+        return self.truth.where(guest)
+
+    def said(self, text: str) -> list[str]:
+        return [line for line in self.trace if text in line]
+
+    # ---- faults
+
+    def power_off(self, name: HostName) -> None:
+        """Somebody pulls its plug: BMC and outlets read off from then on."""
+        host = self.hosts[name]
+        host.chassis_on = False
+        host.power_changed("power cut")
+
+    def power_on(self, name: HostName) -> None:
+        host = self.hosts[name]
+        host.chassis_on = True
+        host.outlets_on = [True, True]
+        host.power_changed("power back")
+
+    def freeze(self, name: HostName, seconds: float) -> None:
+        self.say(f"{name} stands still for {seconds:.2f} s")
+        self.hosts[name].freeze(seconds)
+
+    def cut(self, name: HostName, *, management: bool = True, storage: bool = False) -> None:
+        """Pull cables of a host."""
+        self.say(f"{name} is cut off: management={management} storage={storage}")
+        if management:
+            self.network.management_down.add(name)
+        if storage:
+            self.network.storage_down.add(name)
+            self.hosts[name].agent.look_again()
+
+    def mend(self, name: HostName) -> None:
+        self.say(f"{name} has its cables again")
+        self.network.management_down.discard(name)
+        self.network.storage_down.discard(name)
+        self.hosts[name].agent.look_again()
+        self.network.changed()
+
+    def cut_coordinator(self, *, bmcs: bool = True) -> None:
+        self.say("the coordinator is cut off")
+        self.network.coordinator_up = False
+        self.fencer.reachable = not bmcs
+
+    def mend_coordinator(self) -> None:
+        self.say("the coordinator has its cable again")
+        self.network.coordinator_up = True
+        self.fencer.reachable = True
+        self.network.changed()
+
+    def crash_coordinator(self, down_s: float = 1.0) -> None:
+        self.coordinator.kill()
+        self.clock.after(down_s, self.restart_coordinator)
+
+    def restart_coordinator(self) -> None:
+        if not self.coordinator.alive:
+            self.coordinator.boot()
+
+    def restore_store(self, backup: SimStore, down_s: float = 1.0) -> None:
+        """The coordinator is stopped, its store replaced by an older copy, and started again."""
+        self.say(f"the store is put back to revision {backup.revision} from {self.store.revision}")
+        self.coordinator.kill()
+        self.store = backup.copy()
+        self.truth.doubtful = True
+        self.clock.after(down_s, self.restart_coordinator)
+
+    def heal(self) -> None:
+        """Everything that can be repaired is repaired; what was lost stays lost."""
+        self.say("everything is repaired")
+        for device in self.fencer.devices.values():
+            device.fault, device.acts_on, device.switched_off = "", "", False
+        self.network.blocked.clear()
+        self.mend_coordinator()
+        for name, host in self.hosts.items():
+            self.mend(name)
+            self.power_on(name)
+            host.libvirtd = "up"
+            host.hook_broken = False
+            host.start_faults.clear()
+            host.stop_faults.clear()
+            host.agent.enabled = True
+            host.agent.start()
+            host.agent.look_again()
+        self.restart_coordinator()

@@ -1,0 +1,165 @@
+"""The whole adapter against libvirt's mock driver: a real API without a hypervisor."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dr.adapters.libvirt.gate import LibvirtGate
+from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
+from dr.adapters.libvirt.layout import Layout
+from dr.model.facts import Definition, DomainState, Level, Sighting
+from dr.ports.hypervisor import DomainEvent, Hypervisor, HypervisorError, HypervisorUnknown
+from tests.adapters.libvirt.conftest import BOOT, OTHER, G, put_process
+
+XML = """<domain type='test'><name>{name}</name><uuid>{guest}</uuid><memory unit='MiB'>64</memory><vcpu>2</vcpu>
+<os><type arch='i686'>hvm</type></os></domain>"""
+
+
+def definition(name: str = "web2", guest: str = OTHER, xml: str = "") -> Definition:
+    return Definition(id=guest, name=name, xml=xml or XML.format(name=name, guest=guest), digest="")
+
+
+def test_it_is_a_hypervisor(layout: Layout) -> None:
+    door: Hypervisor = LibvirtHypervisor("test:///default", layout=layout)
+    assert door.events() is not door.events()
+
+
+async def test_facts(mock: LibvirtHypervisor) -> None:
+    facts = await mock.facts()
+    assert (facts.boot_id, facts.arch, facts.cpus, facts.memory_mib) == (BOOT, "i686", 16, 3072)
+    assert "network:default" in facts.networks
+    assert any(identity.startswith("pool:") for identity in facts.storage)
+    assert facts.libvirt_version.count(".") == 2
+    assert facts.hibernation_masked
+    assert not facts.hook.proven
+
+
+async def test_guests_and_their_digest(mock: LibvirtHypervisor) -> None:
+    (guest,) = await mock.guests()
+    assert (guest.id, guest.name, guest.state, guest.vcpus, guest.memory_mib) == (
+        G,
+        "test",
+        DomainState.RUNNING,
+        2,
+        8192,
+    )
+    assert guest.digest == (await mock.describe(G)).digest
+    assert (await mock.guests())[0].digest == guest.digest
+
+
+async def test_describe_names_what_ties_it_here(mock: LibvirtHypervisor) -> None:
+    found = await mock.describe(G)
+    assert found.name == "test"
+    assert found.storage == ("local:0123456789abcdef0123456789abcdef:/",)
+    assert any("/guest/diskimage1" in blocker for blocker in found.blockers)
+    with pytest.raises(HypervisorError, match="no guest"):
+        await mock.describe(OTHER)
+
+
+async def test_start_stop_archive(mock: LibvirtHypervisor, layout: Layout) -> None:
+    await mock.start(definition())
+    assert (await mock.sight(OTHER))[0] is Sighting.PRESENT
+    with pytest.raises(HypervisorError, match="still runs"):
+        await mock.archive_and_undefine(OTHER, "test")
+    await mock.stop(OTHER, "shutdown", 5)
+    await mock.stop(OTHER, "destroy", 5)
+    assert (await mock.sight(OTHER))[0] is Sighting.ABSENT
+    path = await mock.archive_and_undefine(OTHER, "it runs on h2 now")
+    kept = layout.archive / path.rpartition("/")[2]
+    assert OTHER in (kept / "domain.xml").read_text()
+    assert (kept / "note.txt").read_text() == "it runs on h2 now\n"
+    assert {guest.id for guest in await mock.guests()} == {G}
+    assert await mock.archive_and_undefine(OTHER, "again") == ""
+
+
+async def test_start_of_what_runs_is_not_a_failure_for_sure(mock: LibvirtHypervisor) -> None:
+    with pytest.raises(HypervisorUnknown, match="was running"):
+        await mock.start(definition("test", G))
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (definition("test"), "another guest here has the name"),
+        (definition(xml="<domain"), "is not XML"),
+        (definition(xml=XML.format(name="web2", guest=G)), "another guest"),
+        (
+            definition(xml=f"<domain type='test'><name>web2</name><uuid>{OTHER}</uuid></domain>"),
+            "could not be defined",
+        ),
+    ],
+)
+async def test_a_start_that_surely_failed(mock: LibvirtHypervisor, bad: Definition, says: str) -> None:
+    with pytest.raises(HypervisorError, match=says):
+        await mock.start(bad)
+    assert [guest.id for guest in await mock.guests()] == [G]
+
+
+async def test_a_qemu_that_libvirt_does_not_know_of(mock: LibvirtHypervisor, layout: Layout) -> None:
+    put_process(layout.root, 70, "/usr/bin/qemu-system-x86_64", "-uuid", OTHER, state="D")
+    sighting, reason = await mock.sight(OTHER)
+    assert sighting is Sighting.PRESENT
+    assert "D state" in reason
+
+
+async def test_events(mock: LibvirtHypervisor) -> None:
+    seen: list[DomainEvent] = []
+
+    async def read() -> None:
+        async for event in mock.events():
+            seen.append(event)
+            if event.kind == "stopped":
+                return
+
+    reader = asyncio.create_task(read())
+    await mock.start(definition())
+    await mock.stop(OTHER, "destroy", 5)
+    await asyncio.wait_for(reader, 10)
+    assert seen[0].kind == "reconnected"
+    assert [(e.kind, e.detail) for e in seen if e.guest == OTHER] == [
+        ("defined", "added"), ("started", "booted"), ("stopped", "destroyed"),
+    ]  # fmt: skip
+
+
+async def test_canary_that_starts_proves_nothing(
+    mock: LibvirtHypervisor, layout: Layout, gate: LibvirtGate
+) -> None:
+    state = await mock.prove_hook()
+    assert not state.proven
+    assert "restart libvirtd (guests survive it)" in state.reason
+    assert list(layout.protected.iterdir()) == []
+    assert [guest.id for guest in await mock.guests()] == [G]
+
+
+async def test_no_canary_without_a_list(mock: LibvirtHypervisor) -> None:
+    state = await mock.prove_hook()
+    assert not state.proven
+    assert "list of protected guests" in state.reason
+
+
+async def test_health(mock: LibvirtHypervisor, layout: Layout, gate: LibvirtGate) -> None:
+    await mock.guests()
+    gate.protect({G: "test"})
+    readings = {reading.part: reading for reading in await mock.health()}
+    assert readings["libvirt"].level is Level.OK
+    assert readings["network:default"].level is Level.CRITICAL
+    assert "which test needs, does not exist" in readings["network:default"].reason
+    assert readings["storage:default-pool"].level is Level.WARN
+
+
+async def test_no_libvirt_at_all(layout: Layout) -> None:
+    hypervisor = LibvirtHypervisor(f"qemu+unix:///system?socket={layout.root}/none", layout=layout)
+    with pytest.raises(HypervisorUnknown, match="no connection to libvirt"):
+        await hypervisor.guests()
+    assert (await hypervisor.sight(G))[0] is Sighting.ABSENT
+    put_process(layout.root, 60, "/usr/sbin/libvirtd")
+    assert (await hypervisor.sight(G))[0] is Sighting.UNKNOWN
+    (reading,) = await hypervisor.health()
+    assert reading.part == "libvirt"
+    assert reading.level is Level.WARN
+    assert not (await hypervisor.prove_hook()).proven
+    with pytest.raises(HypervisorUnknown):
+        await hypervisor.start(definition())
+    await hypervisor.close()

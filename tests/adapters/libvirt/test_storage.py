@@ -1,0 +1,207 @@
+"""Identities of disks and mounts, from XML and fixture trees."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from xml.etree import ElementTree
+
+import pytest
+
+from dr.adapters.libvirt.layout import Layout
+from dr.adapters.libvirt.mounts import identity_of_mount, mount_of, mounts, wwids
+from dr.adapters.libvirt.reach import Reach, endpoints
+from dr.adapters.libvirt.storage import Found, Pool, Resolver, backing_file
+from tests.adapters.libvirt.conftest import put
+
+MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 22 0:46 / /srv/vm rw shared:2 - nfs4 nas:/export/vm rw,vers=4.2,addr=10.0.0.9
+41 22 0:47 / /srv/ceph rw - ceph 10.0.0.1:6789,10.0.0.2:6789:/ rw
+42 22 0:48 / /srv/gl\\040uster rw - fuse.glusterfs g1:/vol rw
+43 22 0:49 / /srv/home rw - fuse.sshfs x:/ rw
+44 22 253:3 / /srv/gfs rw - gfs2 /dev/mapper/gfs rw
+45 40 8:2 / /srv/vm/local rw - xfs /dev/sdb1 rw
+"""
+VOLUMES = "NV SERVER   PORT DEV   FSID         FSC\nv4 0a000009  801 0:46  5b1f2d8b:1   no\n"
+NFS = "nfs:10.0.0.9:/export/vm#5b1f2d8b:1@/srv/vm"
+
+
+@pytest.fixture
+def host(layout: Layout) -> Layout:
+    put(layout.root, "/proc/self/mountinfo", MOUNTS)
+    put(layout.root, "/proc/fs/nfsfs/volumes", VOLUMES)
+    put(layout.root, "/sys/dev/block/253:3/dm/uuid", "mpath-36001405aaa\n")
+    put(layout.root, "/sys/block/sda/device/wwid", "naa.5000c500a1b2c3d4\n")
+    put(layout.root, "/sys/block/sda/sda1/partition", "1\n")
+    put(layout.root, "/sys/block/dm-3/dm/uuid", "mpath-36001405aaa\n")
+    put(layout.root, "/sys/block/dm-4/dm/uuid", "LVM-abcdef\n")
+    put(layout.root, "/sys/block/nvme0n1/wwid", "eui.0025385b21404321\n")
+    put(layout.root, "/sys/block/vda/size", "1\n")
+    return layout
+
+
+def qcow2(backing: str = "") -> bytes:
+    name = backing.encode()
+    header = struct.pack(">4sIQI", b"QFI\xfb", 3, 512 if name else 0, len(name))
+    return header.ljust(512, b"\0") + name
+
+
+def resolve(layout: Layout, disk: str, pool: Pool | None = None) -> Found:
+    return Resolver(layout, mounts(layout), lambda _pool, _volume: pool).disk(ElementTree.fromstring(disk))
+
+
+def test_mounts_by_identity(host: Layout) -> None:
+    found = {mount.point: identity_of_mount(host, mount) for mount in mounts(host)}
+    assert found == {
+        "/": "local:0123456789abcdef0123456789abcdef:/",
+        "/srv/vm": NFS,
+        "/srv/ceph": "ceph:10.0.0.1:6789,10.0.0.2:6789:/@/srv/ceph",
+        "/srv/gl uster": "glusterfs:g1:/vol@/srv/gl uster",
+        "/srv/home": "local:0123456789abcdef0123456789abcdef:/srv/home",
+        "/srv/gfs": "gfs2:wwid:36001405aaa@/srv/gfs",
+        "/srv/vm/local": "local:0123456789abcdef0123456789abcdef:/srv/vm/local",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "point"),
+    [
+        ("/srv/vm/a.img", "/srv/vm"),
+        ("/srv/vmx/a.img", "/"),
+        ("/srv/vm/local/a", "/srv/vm/local"),
+        ("/a", "/"),
+    ],
+)
+def test_mount_of_a_path(host: Layout, path: str, point: str) -> None:
+    mount = mount_of(path, mounts(host))
+    assert mount is not None
+    assert mount.point == point
+
+
+@pytest.mark.parametrize(
+    ("source", "identity"),
+    [
+        ("protocol='nbd' name='d1'><host name='10.0.0.3' port='10810'/>", "nbd:10.0.0.3:10810"),
+        ("protocol='nbd'><host name='nas'/>", "nbd:nas:10809"),
+        ("protocol='rbd' name='vm/a'><host name='m2'/><host name='m1' port='6790'/>", "rbd:m1:6790,m2:6789"),
+        ("protocol='rbd' name='vm/a'>", "rbd:f-s-i-d"),
+        (
+            "protocol='iscsi' name='iqn.2020-01.x:t/1'><host name='10.0.0.3'/>",
+            "iscsi:10.0.0.3:3260/iqn.2020-01.x:t",
+        ),
+        ("protocol='gluster' name='vol/a.img'><host name='g1'/>", "gluster:g1:24007/vol"),
+        ("protocol='https' name='a.iso'><host name='mirror'/>", "https:mirror:443"),
+    ],
+)
+def test_network_disks(host: Layout, source: str, identity: str) -> None:
+    put(host.root, "/etc/ceph/ceph.conf", "[global]\nfsid = f-s-i-d\n")
+    disk = f"<disk type='network' device='disk'><source {source}</source><target dev='vda'/></disk>"
+    assert resolve(host, disk) == Found(identities=(identity,))
+
+
+def test_a_server_behind_a_local_socket_is_a_blocker(host: Layout) -> None:
+    disk = ("<disk type='network'><source protocol='nbd'><host transport='unix' socket='/run/x'/></source>"
+            "<target dev='vda'/></disk>")  # fmt: skip
+    (blocker,) = resolve(host, disk).blockers
+    assert "disk vda" in blocker
+    assert "TCP" in blocker
+
+
+def file_disk(path: str, form: str = "raw") -> str:
+    return f"<disk type='file'><driver type='{form}'/><source file='{path}'/><target dev='vda'/></disk>"
+
+
+def test_file_on_a_shared_mount(host: Layout) -> None:
+    put(host.root, "/srv/vm/a.img", b"")
+    assert resolve(host, file_disk("/srv/vm/a.img")) == Found(identities=(NFS,))
+
+
+def test_file_on_a_local_mount(host: Layout) -> None:
+    put(host.root, "/srv/vm/local/a.img", b"")
+    found = resolve(host, file_disk("/srv/vm/local/a.img"))
+    assert found.identities == ("local:0123456789abcdef0123456789abcdef:/srv/vm/local",)
+    assert "move it to shared storage" in found.blockers[0]
+
+
+def test_shared_overlay_on_a_local_base(host: Layout) -> None:
+    put(host.root, "/srv/vm/top.qcow2", qcow2("mid.qcow2"))
+    put(host.root, "/srv/vm/mid.qcow2", qcow2("/images/base.qcow2"))
+    put(host.root, "/images/base.qcow2", qcow2())
+    found = resolve(host, file_disk("/srv/vm/top.qcow2", "qcow2"))
+    assert found.identities == (NFS, "local:0123456789abcdef0123456789abcdef:/")
+    assert "backing file is /images/base.qcow2" in found.blockers[0]
+
+
+@pytest.mark.parametrize("backing", ["nbd:h:1:exportname=x", "json:{}", "https://x/y", "missing.qcow2"])
+def test_a_base_that_cannot_be_placed(host: Layout, backing: str) -> None:
+    put(host.root, "/srv/vm/top.qcow2", qcow2(backing))
+    assert resolve(host, file_disk("/srv/vm/top.qcow2", "qcow2")).blockers
+
+
+def test_a_chain_that_bites_its_tail(host: Layout) -> None:
+    put(host.root, "/srv/vm/a.qcow2", qcow2("a.qcow2"))
+    assert "backing files" in resolve(host, file_disk("/srv/vm/a.qcow2", "qcow2")).blockers[0]
+
+
+def test_a_raw_disk_is_never_believed_to_have_a_backing_file(host: Layout) -> None:
+    path = put(host.root, "/srv/vm/a.img", qcow2("/etc/shadow"))
+    assert backing_file(path, "raw") is None
+    assert resolve(host, file_disk("/srv/vm/a.img")) == Found(identities=(NFS,))
+
+
+def test_block_device_without_wwid(host: Layout) -> None:
+    put(host.root, "/dev/vdb", b"")
+    disk = "<disk type='block'><source dev='/dev/vdb'/><target dev='vda'/></disk>"
+    assert "without a WWID" in resolve(host, disk).blockers[0]
+
+
+def test_volumes(host: Layout) -> None:
+    disk = "<disk type='volume'><source pool='p' volume='v'/><target dev='vda'/></disk>"
+    assert resolve(host, disk, Pool(uuid="u-1", kind="rbd", path="vm/v")) == Found(identities=("pool:u-1",))
+    put(host.root, "/srv/vm/v.img", b"")
+    assert resolve(host, disk, Pool(uuid="u-2", kind="netfs", path="/srv/vm/v.img")) == Found(
+        identities=(NFS,)
+    )
+    assert "start the pool" in resolve(host, disk).blockers[0]
+
+
+def test_an_empty_drive_needs_nothing(host: Layout) -> None:
+    assert resolve(host, "<disk type='file' device='cdrom'><target dev='sda'/></disk>") == Found()
+
+
+def test_wwids(host: Layout) -> None:
+    assert wwids(host) == {
+        "wwid:35000c500a1b2c3d4", "wwid:35000c500a1b2c3d4-part1", "wwid:36001405aaa", "wwid:dm-LVM-abcdef",
+        "wwid:eui.0025385b21404321",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("identity", "found"),
+    [
+        ("nbd:10.0.0.3:10809", [("10.0.0.3", 10809)]),
+        ("nbd:fd00::3:10809", [("fd00::3", 10809)]),
+        ("rbd:m1:6789,m2:6789", [("m1", 6789), ("m2", 6789)]),
+        ("iscsi:10.0.0.3:3260/iqn.2020-01.x:t", [("10.0.0.3", 3260)]),
+        ("rbd:f-s-i-d", []),
+        (NFS, []),
+        ("wwid:35000:99", []),
+        ("local:x:/", []),
+        ("nbd:h:99999", []),
+    ],
+)
+def test_endpoints(identity: str, found: list[tuple[str, int]]) -> None:
+    assert endpoints(identity) == found
+
+
+async def test_reachable_endpoints_come_and_go(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dr.adapters.libvirt.reach.FRESH_S", 0.0)
+    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    alive, dead = f"nbd:127.0.0.1:{port}", "nbd:127.0.0.1:1"
+    reach = Reach(layout)
+    reach.watch((alive, dead))
+    assert await reach.reachable() == {alive}
+    server.close()
+    await server.wait_closed()
+    assert await reach.reachable() == set()

@@ -1,0 +1,264 @@
+"""What the API answers: status, refusals with every blocker, the timeline, metrics, the doctor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from dr.adapters.pki.credentials import client_context
+from dr.adapters.pki.identity import Role
+from dr.api import doctor, schema, views
+from dr.api.snapshot import Snapshot
+from dr.core.state import State
+from dr.model.base import changed
+from dr.model.effects import Reply
+from dr.model.events import AskConfirmDown, AskLabel, AskProtect, AskStop
+from dr.model.facts import DomainState, GuestFacts
+from dr.model.records import Pause
+from tests.api.service import DB, LOOSE, NOW, WALL, WEB, Service, fleet
+
+
+@pytest.fixture
+def http(service: Service) -> Iterator[httpx.Client]:
+    context = client_context(service.credentials(Role.ADMIN, "alice"))
+    with httpx.Client(base_url=service.url, verify=context, trust_env=False, timeout=5) as client:
+        yield client
+
+
+def snap(state: State) -> Snapshot:
+    return Snapshot.of(state, NOW, WALL + NOW, {})
+
+
+def test_status_says_what_is_wrong_and_how_old_it_is(http: httpx.Client) -> None:
+    status = schema.Status.model_validate_json(http.get("/v1/status").content)
+    assert (status.healthy, status.epoch, status.revision, status.leader_time_s) == (False, 3, 40, NOW)
+    hosts = {host.name: host for host in status.hosts}
+    assert (hosts["h1"].heard_s, hosts["h1"].connected, hosts["h1"].fencing) == (0.2, True, "proven")
+    assert (hosts["h2"].heard_s, hosts["h2"].connected, hosts["h2"].fencing) == (12.0, False, "none")
+    assert hosts["h3"].heard_s is None
+    assert [guest.name for guest in status.unsettled] == ["db"]
+    assert (status.guests_total, status.guests_protected, status.guests_running) == (3, 2, 1)
+    assert "h2 is suspect: nothing heard for 1.4 s" in status.problems
+    assert any(text.startswith("db is recovering") for text in status.problems)
+    assert [operation.id for operation in status.operations] == ["failover-3-1"]
+
+
+def test_a_fleet_that_is_well_is_healthy() -> None:
+    state = fleet()
+    del state.hosts["h2"], state.hosts["h3"], state.guests[DB]
+    state.operations.clear()
+    assert views.status(snap(state)).problems == []
+    paused = changed(state.cluster, pause=Pause(reason="maintenance", by="bob", at=NOW - 60))
+    state.cluster = paused
+    assert views.status(snap(state)).problems == ["Automation is paused by bob: maintenance"]
+
+
+def test_guests_include_those_that_nobody_protects(http: httpx.Client) -> None:
+    rows = {row["name"]: row for row in http.get("/v1/guests").json()["items"]}
+    assert (rows["loose"]["protected"], rows["loose"]["phase"], rows["loose"]["host"]) == (
+        False,
+        "running",
+        "h1",
+    )
+    assert rows["web"]["may_run_on"] == [{"host": "h1", "boot_id": "boot-1", "generation": 4}]
+
+
+def test_a_guest_is_found_by_name_and_by_uuid(http: httpx.Client) -> None:
+    for name in ("web", WEB, WEB.upper(), "loose"):
+        assert http.get(f"/v1/guests/{name}").status_code == 200
+    assert http.get("/v1/guests/web").json()["item"]["definition_by"] == "h1"
+    missing = http.get("/v1/guests/nope")
+    assert (missing.status_code, missing.json()["code"]) == (404, "missing")
+
+
+def test_a_name_that_two_guests_have_is_refused(http: httpx.Client, service: Service) -> None:
+    view = service.coordinator.state.views["h1"]
+    twin = GuestFacts(id=LOOSE, name="web", state=DomainState.SHUTOFF)
+    service.coordinator.state.views["h1"] = changed(view, guests={**view.guests, LOOSE: twin})
+    answer = http.get("/v1/guests/web")
+    assert answer.status_code == 409
+    assert answer.json()["blockers"] == sorted([WEB, LOOSE])
+
+
+def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) -> None:
+    sent: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/guests/protect", {"guests": ["web"], "priority": 7, "reason": "it matters"}),
+        ("/v1/guests/stop", {"guests": ["web", "db"], "mode": "destroy"}),
+        ("/v1/hosts/h2/confirm-down", {"boot_id": "boot-2", "reason": "unplugged"}),
+        ("/v1/hosts/h1/labels", {"labels": {"rack": "b", "old": None}}),
+    ]
+    for path, body in sent:
+        assert http.post(path, json=body).status_code == 200
+    protect, stop, down, label = service.coordinator.asked
+    assert isinstance(protect, AskProtect)
+    assert (protect.guests, protect.priority, protect.reason, protect.by) == (
+        ("web",),
+        7,
+        "it matters",
+        "alice",
+    )
+    assert isinstance(stop, AskStop)
+    assert (stop.guests, stop.mode) == (("web", "db"), "destroy")
+    assert isinstance(down, AskConfirmDown)
+    assert (down.host, down.boot_id) == ("h2", "boot-2")
+    assert isinstance(label, AskLabel)
+    assert (label.kind, label.name, label.labels) == ("host", "h1", {"rack": "b", "old": None})
+    assert len({ask.id for ask in service.coordinator.asked}) == 4
+
+
+def test_a_refusal_lists_every_blocker(http: httpx.Client, service: Service) -> None:
+    blockers = ("h2 still answers", "web may be running there")
+    service.coordinator.reply = lambda ask: Reply(
+        id=ask.id, accepted=False, message="h2 is not removed.", blockers=blockers
+    )
+    answer = http.post("/v1/hosts/h2/remove", json={})
+    assert answer.status_code == 409
+    assert (answer.json()["code"], answer.json()["blockers"]) == ("refused", list(blockers))
+    service.coordinator.reply = lambda ask: Reply(id=ask.id, accepted=False, message="no host", missing=True)
+    assert http.post("/v1/hosts/x/fence", json={}).status_code == 404
+
+
+def test_an_ask_without_an_answer_is_unknown(http: httpx.Client, service: Service) -> None:
+    def silent(ask: object) -> Reply:
+        raise TimeoutError
+
+    service.coordinator.reply = silent
+    answer = http.post("/v1/hosts/h2/fence", json={})
+    assert (answer.status_code, answer.json()["code"]) == (504, "unknown")
+
+
+def test_what_does_not_fit_is_told_by_field(http: httpx.Client) -> None:
+    answer = http.post("/v1/guests/stop", json={"guests": ["web"], "mode": "freeze"})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("mode:")
+    assert http.get("/v1/nowhere").json()["code"] == "missing"
+
+
+def test_notes_newest_then_what_follows(http: httpx.Client, service: Service) -> None:
+    for number in range(5):
+        service.coordinator.write("host.late", f"line {number}", host=f"h{number % 2}")
+    first = http.get("/v1/notes", params={"limit": 2}).json()
+    assert [note["text"] for note in first["items"]] == ["line 3", "line 4"]
+    begun = time.monotonic()
+    later = http.get("/v1/notes", params={"after": first["next"], "wait_s": 0.2}).json()
+    assert later["items"] == []
+    assert time.monotonic() - begun >= 0.2
+    service.coordinator.write("fence.off", "off", host="h1")
+    later = http.get("/v1/notes", params={"after": first["next"], "wait_s": 5}).json()
+    assert [note["text"] for note in later["items"]] == ["off"]
+
+
+def test_notes_are_filtered_and_the_cursor_passes_what_did_not_fit(
+    http: httpx.Client, service: Service
+) -> None:
+    service.coordinator.write("guest.start", "web starts", guest=WEB)
+    service.coordinator.write("fence.off", "off", host="h2", operation="failover-3-1")
+    service.coordinator.write("host.late", "late", host="h1")
+    for query, texts in (
+        ({"topic": "fence"}, ["off"]),
+        ({"host": "h1"}, ["late"]),
+        ({"guest": "web"}, ["web starts"]),
+        ({"operation": "failover-3-1"}, ["off"]),
+    ):
+        answer = http.get("/v1/notes", params=query).json()
+        assert [note["text"] for note in answer["items"]] == texts
+        assert answer["next"] == "note/000000000003"
+    answer = http.get("/v1/notes", params={"after": "note/", "topic": "fence"}).json()
+    assert ([note["text"] for note in answer["items"]], answer["next"]) == (["off"], "note/000000000003")
+
+
+def test_operations_with_their_steps(http: httpx.Client) -> None:
+    rows = http.get("/v1/operations").json()["items"]
+    assert [row["id"] for row in rows] == ["protect-2-9", "failover-3-1"]
+    assert rows[0]["duration_s"] == 1.5
+    job = http.get("/v1/operations/failover-3-1").json()["item"]
+    assert job["guest_names"] == {DB: "db"}
+    assert job["steps"] == [{"wall": WALL + 999.5, "after_s": 0.5, "text": "h2 is fenced"}]
+    assert http.get("/v1/operations/x").status_code == 404
+
+
+def test_fencing_is_shown_without_secrets(http: httpx.Client, service: Service) -> None:
+    answer = http.get("/v1/fence")
+    assert "hunter2" not in answer.text
+    rows = {row["host"]: row for row in answer.json()["items"]}
+    assert (rows["h1"]["proven"], rows["h1"]["address"], rows["h1"]["proven_wall"]) == (
+        True,
+        "10.9.0.1",
+        WALL + 500,
+    )
+    assert rows["h2"]["reason"] == "no fencing is configured"
+    identities = service.coordinator.state.identities
+    identities["h1", "bmc"] = changed(identities["h1", "bmc"], fingerprint="of other parameters")
+    row = http.get("/v1/fence").json()["items"][0]
+    assert not row["proven"]
+    assert "changed since" in row["reason"]
+
+
+def test_metrics(http: httpx.Client) -> None:
+    text = http.get("/metrics").text
+    for line in (
+        "dr_epoch 3.0",
+        'dr_host_phase{host="h2",phase="suspect"} 1.0',
+        'dr_host_heard_seconds{host="h2"} 12.0',
+        'dr_guests{phase="recovering"} 1.0',
+        "dr_guests_unprotected 1.0",
+        'dr_host_fencing_proven{host="h1"} 1.0',
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_openapi_contract_names_every_path(http: httpx.Client) -> None:
+    paths = http.get("/v1/openapi.json").json()["paths"]
+    assert {"/v1/status", "/v1/join", "/v1/hosts/{name}/confirm-down", "/v1/notes", "/metrics"} <= set(paths)
+
+
+def test_notify_test_says_which_sink_failed(http: httpx.Client, service: Service) -> None:
+    assert http.post("/v1/notify/test").json()["code"] == "refused"
+    service.sinks = [("mail", ""), ("chat", "HTTP 500")]
+    answer = http.post("/v1/notify/test")
+    assert (answer.status_code, answer.json()["blockers"]) == (502, ["chat: HTTP 500"])
+    service.sinks = [("mail", "")]
+    assert http.post("/v1/notify/test").status_code == 200
+
+
+def test_the_doctor_finds_what_would_break_a_failover() -> None:
+    state = fleet()
+    site = doctor.Site(sinks=0, certificates={"coordinator": 5.0})
+    found = {(finding.check, finding.subject): finding for finding in doctor.examine(snap(state), site).items}
+    assert found["fencing", "h2"].level == "critical"
+    assert found["hosts", "h3"].fix.startswith("dr cluster token h3")
+    assert found["certificates", "coordinator"].level == "critical"
+    assert found["notifier", ""].level == "warning"
+    assert "loose" in found["unprotected", ""].what
+    assert ("fencing", "h1") not in found
+    assert all(finding.fix for finding in found.values() if finding.level in ("warning", "critical"))
+
+
+def test_the_doctor_sees_a_lost_n_plus_1() -> None:
+    state = fleet()
+    del state.hosts["h3"], state.guests[DB]
+    two = changed(state.hosts["h1"], name="h2", boot_id="boot-2")
+    state.hosts["h2"] = two
+    state.views["h2"] = changed(state.views["h1"], session="s2", guests={})
+    state.guests[WEB] = changed(
+        state.guests[WEB], needs=changed(state.guests[WEB].needs, memory_mib=4096, domain_type="kvm")
+    )
+    assert [finding for finding in doctor.spare(snap(state), doctor.Site())] == []
+    state.hosts["h2"] = changed(two, facts=changed(two.facts, memory_mib=2048))
+    (lost,) = doctor.spare(snap(state), doctor.Site())
+    assert lost.subject == "h1"
+    assert "web" in lost.what
+    assert "MiB" in lost.why
+
+
+def test_the_doctor_cries_when_a_guest_is_active_twice() -> None:
+    state = fleet()
+    state.views["h2"] = changed(
+        state.views["h2"], guests={WEB: GuestFacts(id=WEB, name="web", state=DomainState.PAUSED)}
+    )
+    (twice,) = doctor.twice(snap(state), doctor.Site())
+    assert (twice.level, twice.subject) == ("critical", "web")

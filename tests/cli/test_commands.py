@@ -1,0 +1,364 @@
+"""Commands against the served API: what they print, ask and exit with."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from dr.adapters.pki.identity import Role
+from dr.cli import ask, credentials, main
+from dr.cli.failure import Exit
+from dr.model.base import changed
+from dr.model.effects import Reply
+from dr.model.events import AskConfirmDown, AskFence, AskLabel, AskPause, AskProtect, AskStop, OperatorAsk
+from dr.model.records import OperationState, Pause, Step
+from tests.api.service import DB, LOOSE, WEB, Service
+from tests.cli.conftest import Dr
+
+LISTS = [
+    ("host", "list"),
+    ("guest", "list"),
+    ("job", "list"),
+    ("fence", "list"),
+    ("events",),
+    ("status",),
+    ("host", "show", "h1"),
+    ("guest", "show", "web"),
+    ("job", "show", "failover-3-1"),
+    ("guest", "history", "web"),
+    ("fence", "history"),
+]
+
+
+def accept(*operations: str) -> object:
+    return lambda asked: Reply(id=asked.id, accepted=True, message="Accepted.", operations=operations)
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("command", LISTS, ids=" ".join)
+def test_every_list_in_every_form(command: tuple[str, ...], service: Service, dr: Dr) -> None:
+    service.coordinator.write("fence.off", "h2 said off", host="h2", guest=WEB)
+    for form in ("table", "wide", "name"):
+        ended = dr(*command, "-o", form)
+        assert ended.code == 0, ended.err
+        assert ended.out.strip()
+    data = json.loads(dr(*command, "-o", "json").out)
+    assert data["version"] == 1
+    assert data["kind"]
+    assert YAML(typ="safe", pure=True).load(dr(*command, "-o", "yaml").out) == data
+
+
+def test_tables_show_how_old_they_are(service: Service, dr: Dr) -> None:
+    out = dr("host", "list").out
+    assert re.search(r"^h1 +online +now +proven +ok", out, re.MULTILINE)
+    assert re.search(r"^h2 +suspect, unprotected +12 s ago +none", out, re.MULTILINE)
+    assert re.search(r"^h3 +joining +not heard yet", out, re.MULTILINE)
+    out = dr("guest", "list").out
+    assert re.search(r"^db +recovering, should be running +h2 +yes +12 s ago", out, re.MULTILINE)
+    assert re.search(r"^loose +running +h1 +- +now", out, re.MULTILINE)
+
+
+def test_names_for_scripts(service: Service, dr: Dr) -> None:
+    assert dr("host", "list", "-o", "name").out.split() == ["h1", "h2", "h3"]
+    assert dr("host", "list", "-l", "rack=a", "-o", "name").out.split() == ["h1"]
+    assert dr("guest", "list", "--unprotected", "-o", "name").out.split() == ["loose"]
+    assert dr("guest", "list", "--host", "h2", "-o", "name").out.split() == ["db"]
+
+
+def test_status_check(service: Service, dr: Dr) -> None:
+    assert dr("status").code == 0
+    assert dr("status", "--check").code == Exit.DEGRADED
+    state = service.coordinator.state
+    state.cluster = changed(state.cluster, pause=Pause(reason="moving racks", by="bob", at=900.0))
+    assert "AUTOMATION IS PAUSED by bob" in dr("status").out
+    del state.hosts["h2"], state.hosts["h3"], state.guests[DB]
+    state.cluster = changed(state.cluster, pause=None)
+    assert dr("status", "--check").code == 0
+
+
+def test_no_colour_unless_asked_for(service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\033" not in dr("status").out
+    assert "\033[" in dr("--color", "always", "status").out
+    assert "\033" not in dr("--color", "never", "status").out
+
+
+def test_data_goes_to_stdout_and_nothing_else_does(service: Service, dr: Dr) -> None:
+    service.coordinator.state.operations.clear()
+    ended = dr("job", "list")
+    assert (ended.code, ended.out, ended.err) == (0, "", "No jobs.\n")
+    assert json.loads(dr("job", "list", "-o", "json").out)["items"] == []
+    ended = dr("guest", "protect", "loose")
+    assert (ended.out, ended.err) == ("", "Done.\n")
+
+
+# ---- exit codes
+
+
+def test_what_is_missing(service: Service, dr: Dr) -> None:
+    for command in (
+        ("host", "show", "x"),
+        ("guest", "show", "x"),
+        ("job", "show", "x"),
+        ("guest", "start", "x"),
+    ):
+        ended = dr(*command)
+        assert ended.code == Exit.MISSING
+        assert "next: " in ended.err
+    ended = dr("guest", "start", "x", "y", "web")
+    assert "there is no guest x" in ended.err
+    assert "there is no guest y" in ended.err
+    assert not service.coordinator.asked, "not one of them was started"
+
+
+def test_a_refusal_shows_every_blocker(service: Service, dr: Dr) -> None:
+    service.coordinator.reply = lambda asked: Reply(
+        id=asked.id,
+        accepted=False,
+        message="h2 is not removed.",
+        blockers=("it answers", "web may run there"),
+    )
+    ended = dr("host", "remove", "h2", "--yes")
+    assert ended.code == Exit.REFUSED
+    assert ended.err == "error: h2 is not removed.\n  because:\n    - it answers\n    - web may run there"
+
+
+def test_a_lost_answer_is_unknown(service: Service, dr: Dr) -> None:
+    def silent(asked: OperatorAsk) -> Reply:
+        raise TimeoutError
+
+    service.coordinator.reply = silent
+    ended = dr("host", "fence", "h2", "--yes")
+    assert ended.code == Exit.UNKNOWN
+    assert "dr events" in ended.err
+
+
+def test_unreachable_denied_and_badly_configured(
+    service: Service, dr: Dr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials.save(tmp_path / "far", ("https://127.0.0.1:1",), service.credentials(Role.ADMIN, "alice"))
+    ended = dr("--client-dir", str(tmp_path / "far"), "status")
+    assert ended.code == Exit.UNREACHABLE
+    assert "systemctl status dr-coordinator" in ended.err
+    assert dr("--client-dir", str(tmp_path / "far"), "doctor").code == Exit.DEGRADED
+    credentials.save(tmp_path / "agent", (service.url,), service.credentials(Role.AGENT, "h1"))
+    assert dr("--client-dir", str(tmp_path / "agent"), "status").code == Exit.DENIED
+    ended = dr("--client-dir", str(tmp_path / "none"), "status")
+    assert ended.code == Exit.BAD_CONFIG
+    assert "dr cluster init" in ended.err
+
+
+def test_a_credential_of_another_cluster_is_denied(service: Service, dr: Dr, tmp_path: Path) -> None:
+    from dr.adapters.pki.authority import Authority
+
+    foreign = Authority.create(tmp_path / "pki", "lab").issue(Role.ADMIN, "mallory")
+    credentials.save(tmp_path / "foreign", (service.url,), changed(foreign, ca=service.authority.ca))
+    assert dr("--client-dir", str(tmp_path / "foreign"), "status").code == Exit.DENIED
+    credentials.save(tmp_path / "other", (service.url,), foreign)
+    ended = dr("--client-dir", str(tmp_path / "other"), "status")
+    assert ended.code == Exit.UNREACHABLE
+    assert "not of this cluster" in ended.err
+
+
+def test_usage(dr: Dr) -> None:
+    for command in ((), ("host",), ("nope",), ("host", "show"), ("status", "-o", "xml"), ("pause",)):
+        assert dr(*command).code == Exit.USAGE
+    assert dr("guest", "start").code == Exit.USAGE
+    assert dr("guest", "start", "web", "--all").code == Exit.USAGE
+
+
+# ---- asking
+
+
+def test_protect_in_bulk(service: Service, dr: Dr) -> None:
+    for arguments, ids in (
+        (["web", "db"], (WEB, DB)),
+        (["--all"], (LOOSE,)),
+        (["--host", "h1"], (LOOSE,)),
+    ):
+        service.coordinator.asked.clear()
+        assert dr("guest", "protect", *arguments, "--priority", "9", "--reason", "r").code == 0
+        (asked,) = service.coordinator.asked
+        assert isinstance(asked, AskProtect)
+        assert (asked.guests, asked.priority, asked.reason, asked.by) == (ids, 9, "r", "alice")
+    assert dr("guest", "protect", "--label", "tier=data").code == Exit.MISSING, "db is protected already"
+    assert dr("guest", "stop", "--label", "tier=data", "--mode", "destroy", "--yes").code == 0
+    stop = service.coordinator.asked[-1]
+    assert isinstance(stop, AskStop)
+    assert (stop.guests, stop.mode) == ((DB,), "destroy")
+
+
+def test_destructive_verbs_want_the_typed_name(
+    service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = dr("host", "fence", "h1")
+    assert ended.code == Exit.USAGE
+    assert "--yes" in ended.err
+    assert "web, loose" in ended.err or "loose, web" in ended.err, "the bystanders are named"
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    for typed, code, count in (("h2", Exit.FAILED, 0), ("h1", Exit.OK, 1)):
+        monkeypatch.setattr(ask.typer, "prompt", lambda *_, typed=typed, **__: typed)
+        assert dr("host", "fence", "h1").code == code
+        assert len(service.coordinator.asked) == count
+    assert isinstance(service.coordinator.asked[0], AskFence)
+    for command in (
+        ("host", "remove", "h1"),
+        ("guest", "stop", "web"),
+        ("fence", "test", "h1"),
+        ("guest", "unprotect", "web"),
+    ):
+        monkeypatch.setattr(ask.typer, "prompt", lambda *_, **__: "no")
+        assert dr(*command).code == Exit.FAILED
+    assert dr("host", "confirm-down", "h1", "--reason", "r").code == Exit.FAILED
+    assert len(service.coordinator.asked) == 1
+
+
+def test_other_asks(service: Service, dr: Dr) -> None:
+    assert dr("host", "confirm-down", "h2", "--reason", "unplugged", "--boot", "boot-2", "--yes").code == 0
+    assert dr("host", "label", "h1", "rack=b", "old-").code == 0
+    assert dr("pause", "--reason", "moving").code == 0
+    down, label, pause = service.coordinator.asked
+    assert isinstance(down, AskConfirmDown)
+    assert (down.host, down.boot_id, down.reason) == ("h2", "boot-2", "unplugged")
+    assert isinstance(label, AskLabel)
+    assert label.labels == {"rack": "b", "old": None}
+    assert isinstance(pause, AskPause)
+    assert dr("host", "confirm-down", "h2", "--yes").code == Exit.USAGE, "a reason is required"
+    assert dr("host", "label", "h1", "rack").code == Exit.USAGE
+    assert dr("cluster", "token", "h3").out.startswith("drjoin1.")
+    assert dr("notify", "test").code == Exit.REFUSED
+
+
+def test_a_job_is_followed_to_its_end(service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = service.coordinator.state.operations
+    job = operations["failover-3-1"]
+    service.coordinator.reply = accept(job.id)  # type: ignore[assignment]
+
+    def end(state: OperationState) -> None:
+        operations[job.id] = changed(
+            job, state=state, closed=999.9, steps=(*job.steps, Step(at=999.8, text="web runs"))
+        )
+
+    for state, code in (
+        (OperationState.DONE, Exit.OK),
+        (OperationState.FAILED, Exit.FAILED),
+        (OperationState.UNKNOWN, Exit.UNKNOWN),
+    ):
+        operations[job.id] = job
+        monkeypatch.setattr(ask.time, "sleep", lambda _, state=state: end(state))
+        ended = dr("host", "fence", "h2", "--yes", "--wait")
+        assert ended.code == code
+        assert "0.50 s  h2 is fenced" in ended.err
+        assert "0.80 s  web runs" in ended.err
+        assert ended.out == ""
+    operations[job.id] = job
+    ended = dr("host", "fence", "h2", "--yes", "--no-wait")
+    assert ended.code == 0
+    assert "dr job watch failover-3-1" in ended.err
+
+
+def test_ctrl_c_detaches_and_time_runs_out(service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ask.time, "sleep", interrupt)
+    ended = dr("job", "watch", "failover-3-1")
+    assert ended.code == Exit.INTERRUPTED
+    assert "Come back with: dr job watch failover-3-1" in ended.err
+    monkeypatch.setattr(ask.time, "sleep", lambda _: None)
+    assert dr("job", "watch", "failover-3-1", "--timeout", "0.01").code == Exit.TIMED_OUT
+
+
+def test_events_follow_one_object_a_line(service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dr.cli.client import Api
+
+    service.coordinator.write("host.late", "h2 is late", host="h2")
+    asked = 0
+    real = Api.get
+
+    def get(self: Api, path: str, shape: object, **query: object) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            service.coordinator.write("fence.off", "h2 is off", host="h2")
+        if asked == 3:
+            raise KeyboardInterrupt
+        return real(self, path, shape, **query)  # type: ignore[arg-type,type-var]
+
+    monkeypatch.setattr(Api, "get", get)
+    ended = dr("events", "--follow", "-o", "json")
+    assert [json.loads(line)["text"] for line in ended.out.splitlines()] == ["h2 is late", "h2 is off"]
+    assert ended.code == 0
+
+
+def test_the_doctor_exits_with_3_and_says_the_fix(service: Service, dr: Dr) -> None:
+    ended = dr("doctor")
+    assert ended.code == Exit.DEGRADED
+    assert "critical: h2 has no fencing." in ended.out
+    assert "fix: add hosts.h2.fencing" in ended.out
+    assert "clock" in ended.out, "the fake's clock is years ahead"
+
+
+# ---- the command itself
+
+
+def test_help_mentions_everything(dr: Dr) -> None:
+    tree = {
+        "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent",
+        "host": "list show fence confirm-down remove label clear-quarantine",
+        "guest": "list show protect unprotect start stop label history",
+        "fence": "list test history",
+        "job": "list show watch",
+        "config": "check show",
+        "cluster": "init token",
+        "agent": "join run",
+        "notify": "test",
+    }
+    for group, commands in tree.items():
+        text = dr(*([group] if group else []), "--help").out
+        for command in commands.split():
+            assert re.search(rf"^  {command} +[A-Z]", text, re.MULTILINE), f"{group} {command}"
+            assert dr(*([group] if group else []), command, "--help").code == 0
+
+
+def test_version_is_quick() -> None:
+    started = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-m", "dr.cli.main", "version"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.startswith("dr ")
+    assert time.monotonic() - started < 5, (
+        "a guard against a heavy import; the goal is 0.35 s on an idle machine"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import dr.cli.app, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert not {"pydantic", "httpx", "fastapi", "uvicorn", "cryptography", "structlog"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("line", "light"),
+    [
+        ("agent", True),
+        ("agent run", True),
+        ("agent --config /x", True),
+        ("agent run --config /x", True),
+        ("agent join", False),
+        ("agent --help", False),
+        ("agent run --help", False),
+        ("status", False),
+    ],
+)
+def test_the_agent_takes_the_light_path(line: str, light: bool) -> None:
+    assert main._is_agent(line.split()) is light

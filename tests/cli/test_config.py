@@ -1,0 +1,250 @@
+"""Bad files name file, line, field and what is allowed; good ones become settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dr.adapters.notify.sinks import CommandSink, WebhookSink
+from dr.cli import agent_config
+from dr.cli.config import CoordinatorConfig, effective, load, translate
+from dr.cli.starter import NOTES, starter
+from dr.cli.yamlfile import BadFile, parse
+from dr.model.policy import GuestPolicy, Limits, Settings, Timers
+from tests.cli.conftest import Dr
+
+HEAD = "cluster: lab\naddresses: [10.0.0.1]\n"  # two lines
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(BadFile) as caught:
+        translate(parse(text, "f.yaml"))
+    return [problem.text("f.yaml") for problem in caught.value.problems]
+
+
+def good(text: str) -> CoordinatorConfig:
+    return translate(parse(HEAD + text, "f.yaml"))
+
+
+BAD = {
+    "unknown key": ("clutser: x", "f.yaml:3: clutser: unknown key; did you mean cluster? Allowed here: cluster, "),
+    "unknown key below": ("timers: {heartbeat: 1}", "f.yaml:3: timers.heartbeat: unknown key; did you mean heartbeat_s?"),
+    "duplicate": ("auto_fence: true\nauto_fence: false", "f.yaml:4: auto_fence: given twice, first on line 3"),
+    "not a number": ("timers:\n  fence_s: soon", 'f.yaml:4: timers.fence_s: must be a number, not "soon"'),
+    "negative": ("timers:\n  start_s: -1", "f.yaml:4: timers.start_s: must be more than 0, not -1"),
+    "infinite": ("timers:\n  start_s: .inf", "f.yaml:4: timers.start_s: must be a finite number, not inf"),
+    "not a boolean": ("auto_fence: off", 'f.yaml:3: auto_fence: must be true or false, not "off"; YAML 1.2 knows'),
+    "number for text": ("hosts:\n  h1:\n    labels: {rack: 7}", "f.yaml:5: hosts.h1.labels.rack: must be text, not 7; put it"),
+    "choice": ("log: {level: inof}", "f.yaml:3: log.level: must be one of 'debug', 'info', 'warning' or 'error', not"),
+    "host name": ("hosts:\n  a b: {}", "f.yaml:4: hosts.a b: a name is letters"),
+    "no address": ("hosts:\n  h1:\n    addresses: [kvm1.example]", "f.yaml:5: hosts.h1.addresses[0]: must be an IP address, not a name"),
+    "agent": ("hosts:\n  h1:\n    fencing:\n      - agent: ipmi", "f.yaml:6: hosts.h1.fencing[0].agent: must be the name of a fence agent"),
+    "parameter": (
+        "hosts:\n  h1:\n    fencing:\n      - agent: fence_x\n        parameters: {action: off}",
+        "f.yaml:7: hosts.h1.fencing[0].parameters: parameter 'action' is dr's own",
+    ),
+    "empty level": ("hosts: {h1: {fencing: [{devices: []}]}}", "f.yaml:3: hosts.h1.fencing[0].devices: must not be empty"),
+    "no secret": (
+        "hosts:\n  h1:\n    fencing:\n      - agent: fence_x\n        parameters:\n          password_file: /nonexistent",
+        "f.yaml:8: hosts.h1.fencing[0].parameters.password_file: /nonexistent cannot be read: No such file",
+    ),
+    "port": ("listen: {api: '10.0.0.1:99999'}", "f.yaml:3: listen.api: a port is 1 to 65535"),
+    "sink": ("notify: [{name: x}]", "f.yaml:3: notify[0]: needs `command` or `webhook`, and not both"),
+    "two homes": (
+        "hosts:\n  a: {coordinator_here: true}\n  b: {coordinator_here: true}",
+        "f.yaml:5: hosts.b.coordinator_here: the coordinator runs on a already",
+    ),
+    "one lost beat": ("timers: {heartbeat_s: 1}", "f.yaml:3: timers.heartbeat_s: late_floor_s (1.25 s) must be at least twice"),
+    "ceiling": ("timers: {late_ceiling_s: 1}", "f.yaml:3: timers.late_ceiling_s: late_ceiling_s (1 s) must not be below"),
+    "retry": ("timers:\n  fence_retry_max_s: 2", "f.yaml:4: timers.fence_retry_max_s: fence_retry_max_s (2 s) must not be below"),
+    "gap": ("timers: {gap_s: 2}", "f.yaml:3: timers.gap_s: gap_s (2 s) must not exceed late_floor_s"),
+    "probe": ("timers: {probe_s: 3}", "f.yaml:3: timers.probe_s: probe_s (3 s) must not exceed probe_every_s"),
+    "bound": ("limits: {starts_per_host: 0}", "f.yaml:3: limits.starts_per_host: must be at least 1, not 0"),
+    "tab": ("timers:\n\tstart_s: 1", "f.yaml:4: found character '\\t' that cannot start any token (a tab"),
+    "tag": ("log: !!python/object:os.system {}", "f.yaml:3: log: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_says_where_what_and_what_is_allowed(case: str) -> None:
+    text, expected = BAD[case]
+    found = problems(HEAD + text)
+    assert any(line.startswith(expected) for line in found), found
+    assert len(found) == 1, found
+
+
+def test_everything_is_told_at_once_in_the_order_of_the_file() -> None:
+    found = problems("clutser: x\ntimers: {start_s: x, heartbeat_s: 9}\nlimits: {starts_per_host: -1}\n")
+    assert [line.split(": ")[1] for line in found] == [
+        "addresses",
+        "cluster",
+        "clutser",
+        "timers.heartbeat_s",
+        "timers.start_s",
+        "limits.starts_per_host",
+    ]
+
+
+def test_a_secret_is_never_in_an_error() -> None:
+    text = 'hosts:\n  h1:\n    fencing:\n      - agent: fence_x\n        parameters: {password: "hun\\nter2"}'
+    (found,) = problems(HEAD + text)
+    assert "hun" not in found
+
+
+def test_empty_and_other_files() -> None:
+    assert problems("") == ["f.yaml: is empty; `dr cluster init` writes a documented one"]
+    assert "must be a mapping" in problems("- 1")[0]
+    assert "nested too deeply" in problems("&a [*a]")[0]
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(
+        f"{name}: &{name} [{','.join(f'*{before}' for _ in range(10))}]"
+        for before, name in zip("abcdefg", "bcdefgh", strict=True)
+    )
+    assert problems(bomb)
+
+
+def test_a_file_becomes_settings(tmp_path: Path) -> None:
+    secret = tmp_path / "bmc"
+    secret.write_text("hunter2\n")
+    config = good(
+        f"""\
+""".replace("x-bmc: ignored\n", "")
+        + f"""\
+timers: {{heartbeat_s: 0.25}}
+guests: {{priority: 5}}
+hosts:
+  h1:
+    addresses: 10.1.0.1
+    fencing:
+      - agent: fence_ipmilan
+        parameters: &bmc {{ip: 10.9.0.1, lanplus: true, cipher: 3, password_file: {secret}}}
+      - devices:
+          - {{agent: fence_apc, parameters: {{plug: "1"}}}}
+          - {{agent: fence_apc, parameters: {{plug: "2"}}}}
+  h2:
+    coordinator_here: true
+    fencing:
+      - agent: fence_ipmilan
+        parameters: {{<<: *bmc, ip: 10.9.0.2}}
+notify:
+  - {{name: mail, command: [/usr/bin/mail, ops]}}
+  - {{name: chat, webhook: "https://chat.example/hooks/s3cret", least: critical}}
+"""
+    )
+    hosts = config.settings.hosts
+    assert config.settings.timers == Timers(heartbeat_s=0.25)
+    assert config.settings.guests == GuestPolicy(priority=5)
+    first, second = hosts["h1"].fencing
+    assert [device.name for device in first.devices] == ["fence_ipmilan"]
+    assert first.devices[0].parameters == {
+        "ip": "10.9.0.1",
+        "lanplus": "1",
+        "cipher": "3",
+        "password": "hunter2",
+    }
+    assert [device.name for device in second.devices] == ["fence_apc-1-level2", "fence_apc-2-level2"]
+    assert hosts["h2"].fencing[0].devices[0].parameters["ip"] == "10.9.0.2"
+    assert hosts["h2"].coordinator_here
+    mail, chat = config.sinks
+    assert isinstance(mail, CommandSink)
+    assert isinstance(chat, WebhookSink)
+    assert config.agent_urls == ("10.0.0.1:7311",)
+    shown = str(effective(config))
+    assert "hunter2" not in shown
+    assert "s3cret" not in shown
+
+
+def test_without_a_word_the_defaults_of_the_policy_hold() -> None:
+    assert good("").settings == Settings()
+
+
+def test_the_starter_is_good_and_shows_every_default() -> None:
+    text = starter(
+        cluster="lab", state_dir="/s", addresses=("10.0.0.1", "fd00::1"), agents="0.0.0.0:1", api="[::]:2"
+    )
+    assert translate(parse(text, "f.yaml")).settings == Settings()
+    assert translate(parse(text, "f.yaml")).listen_api == (("::", 2),)
+    uncommented = (
+        text.replace("# guests:\n", "guests:\n")
+        .replace("# timers:\n", "timers:\n")
+        .replace("# limits:\n", "limits:\n")
+    )
+    known = {
+        field for record in (Timers(), Limits(), GuestPolicy()) for field in msgspec.structs.asdict(record)
+    }  # type: ignore[arg-type]
+    lines = [line[1:] if re.match(r"#   [a-z]", line) else line for line in uncommented.splitlines()]
+    lines = [line for line in lines if line[:4].isspace() is False or line.strip().partition(":")[0] in known]
+    assert translate(parse("\n".join(lines), "f.yaml")).settings == Settings()
+    assert set(NOTES) <= known, "a note for a setting that no longer exists"
+
+
+def test_a_readable_file_with_secrets_is_warned_about(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(HEAD + "hosts: {h1: {fencing: [{agent: fence_x, parameters: {password: x}}]}}\n")
+    file.chmod(0o644)
+    assert ["every user can read" in warning.message for warning in load(file).warnings] == [True]
+    file.chmod(0o600)
+    assert not load(file).warnings
+    file.write_text(HEAD)
+    file.chmod(0o644)
+    assert not load(file).warnings
+
+
+def test_config_check_and_show(tmp_path: Path, dr: Dr) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(HEAD)
+    assert (dr("config", "check", str(file)).code, dr("config", "check", str(file)).out) == (0, "")
+    shown = dr("config", "show", str(file))
+    assert "heartbeat_s: 0.5" in shown.out
+    assert '"kind": "config"' in dr("config", "show", str(file), "-o", "json").out
+    file.write_text(HEAD + "x: 1\ny: 2\n")
+    bad = dr("config", "check", str(file))
+    assert (bad.code, bad.out) == (78, "")
+    assert f"{file}:3: x: unknown key" in bad.err
+    assert f"{file}:4: y: unknown key" in bad.err
+    assert dr("config", "check", str(tmp_path / "none")).code == 78
+
+
+# ---- the agent's file
+
+AGENT = "host: h1\ncluster: lab\ncoordinators: ['10.0.0.1:7311']\n"
+
+
+def agent_problems(text: str) -> list[str]:
+    with pytest.raises(BadFile) as caught:
+        agent_config.translate(parse(text, "a.yaml"))
+    return [problem.text("a.yaml") for problem in caught.value.problems]
+
+
+def test_an_agents_file() -> None:
+    config = agent_config.translate(parse(AGENT, "a.yaml"))
+    assert (config.host, config.coordinators, config.libvirt_uri) == (
+        "h1",
+        ["10.0.0.1:7311"],
+        "qemu:///system",
+    )
+    again = agent_config.translate(parse(agent_config.starter(config), "a.yaml"))
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (AGENT + "hots: x", "a.yaml:4: hots: unknown key; did you mean host?"),
+        ("host: h1\ncluster: lab", "a.yaml:1: coordinators: is required"),
+        (AGENT + "state_dir: x", "a.yaml:4: state_dir: must be a whole path"),
+        (AGENT + "log_level: loud", "a.yaml:4: log_level: must be one of debug"),
+        (
+            "host: h1\ncluster: lab\ncoordinators: [here]",
+            'a.yaml:3: coordinators: must be ADDRESS:PORT, not "here"',
+        ),
+        ("host: 7\ncluster: lab\ncoordinators: ['a:1']", "a.yaml:1: host: must be text"),
+        ("", "a.yaml: must be a mapping"),
+    ],
+)
+def test_a_bad_agents_file(text: str, expected: str) -> None:
+    found = agent_problems(text)
+    assert len(found) == 1
+    assert found[0].startswith(expected)

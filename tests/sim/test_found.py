@@ -1,0 +1,295 @@
+"""What the simulator and its fuzzer found, each kept as the smallest world that showed it."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dr.model.base import changed
+from dr.model.events import AskStop
+from dr.model.policy import Limits
+from dr.model.records import Condition, Desired, GuestPhase, HostPhase
+from dr.sim.truth import Truth
+from dr.sim.world import World
+
+
+def lively(seed: int = 1, **fields: object) -> World:
+    """Three hosts, four guests, all protected and running."""
+    fields.setdefault("guests", {"h1": ("g1", "g2", "g3"), "h2": ("g4",)})
+    return World(seed, **fields).begin()
+
+
+def all_run_once(world: World) -> None:
+    assert world.truth.unfinished() == []
+
+
+def test_same_seed_same_trace_whatever_the_hash_seed() -> None:
+    """Two processes with other string hashes write the same trace, byte for byte."""
+    code = (
+        "from dr.sim.world import World\n"
+        "w = World(7, guests={'h1': tuple(f'g{n}' for n in range(9))}).begin()\n"
+        "w.power_off('h1'); w.run(20)\n"
+        "print('\\n'.join(w.trace))"
+    )
+    digests = set()
+    for seed in ("1", "2", "3"):
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+        digests.add(hashlib.sha256(done.stdout).hexdigest())
+    assert len(digests) == 1
+
+
+def test_protection_does_not_begin_before_the_definition_is_stored() -> None:
+    """A guest counts as protected only when it could be started elsewhere: its definition is in the store."""
+    world = World(1, guests={"h1": ("g1", "g2"), "h2": ("g4",)})
+    early: list[str] = []
+    committed = world.truth.committed
+
+    def look(changes: object) -> None:
+        early.extend(
+            guest.name for guest in world.store.guests.values() if guest.phase == "running" and not guest.definition
+        )
+        committed(changes)
+
+    world.truth.committed = look
+    world.begin()
+    assert early == []
+
+
+def test_agent_restarted_while_libvirtd_is_dead_loses_no_guest() -> None:
+    """An empty list of guests beside a silent libvirt is no inventory: nobody was stopped by hand."""
+    world = lively()
+    world.hosts["h1"].set_libvirtd("down")
+    world.hosts["h1"].agent.kill()
+    world.hosts["h1"].agent.start()
+    world.run(8.0)
+    assert world.guest("g1").desired is Desired.RUNNING
+    assert world.guest("g1").phase is GuestPhase.RUNNING
+    world.hosts["h1"].set_libvirtd("up")
+    world.run(8.0)
+    all_run_once(world)
+
+
+def test_target_dies_during_a_start() -> None:
+    """The guest that was starting there goes on elsewhere as soon as that host is proven dead, not a timeout later."""
+    world = lively(2, hosts=("h1", "h2", "h3", "h4"), guests={"h1": ("g1",)})
+    world.power_off("h1")
+    assert world.run(10.0, lambda: world.guest("g1").phase is GuestPhase.STARTING)
+    target = world.guest("g1").may_run_on[0].host
+    world.hosts[target].start_faults.append("slow")
+    world.power_off(target)
+    began = world.clock.now
+    assert world.run(15.0, lambda: world.guest("g1").phase is GuestPhase.RUNNING)
+    assert world.clock.now - began < 8.0
+    world.run(5.0)
+    assert len(world.running("g1")) == 1
+
+
+def test_host_joins_and_a_holder_dies_before_it_testified() -> None:
+    """A guest with a second place in its set is not forgotten when its holder dies (rule 4)."""
+    world = lively(3, hosts=("h1", "h2", "h3", "h4"), guests={"h1": ("g1",)})
+    world.hosts["h4"].hook_broken = True  # it cannot testify
+    world.hosts["h4"].reboot()
+    world.run(10.0)
+    # As if h4 were new: it stands in the set of g1 until it has testified.
+    record = world.guest("g1")
+    place = changed(record.may_run_on[0], host="h4", boot_id=world.host("h4").boot_id)
+    widened = changed(record, may_run_on=(*record.may_run_on, place))
+    world.coordinator.kill()
+    world.store.guests["g1"] = widened
+    world.restart_coordinator()
+    world.run(6.0)
+    world.power_off("h1")
+    world.run(15.0)
+    assert world.guest("g1").phase is not GuestPhase.RUNNING, "it runs nowhere"
+    world.hosts["h4"].hook_broken = False
+    world.hosts["h4"].agent.look_again()
+    world.run(20.0)
+    assert world.guest("g1").phase is GuestPhase.RUNNING
+    assert len(world.running("g1")) == 1
+
+
+def test_late_end_of_an_old_fencing_says_nothing_about_a_new_boot() -> None:
+    """A fencing of boot 1 that ends when boot 2 is to be fenced does not prove boot 2 dead."""
+    world = lively(4)
+    bmc = world.fencer.devices["bmc-h1"]
+    reports = []
+    back = world.coordinator._back  # hold back the end of the first fencing
+
+    def hold_back(event: object) -> None:
+        if type(event).__name__ == "FenceEnded" and not reports:
+            reports.append(event)
+        else:
+            back(event)
+
+    world.coordinator._back = hold_back
+    world.freeze("h1", 60.0)
+    assert world.run(20.0, lambda: bool(reports))
+    world.power_on("h1")
+    assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.ONLINE)
+    from dr.model.events import AskStart
+
+    if not world.running("g1"):
+        world.run(10.0)
+    bmc.fault = "dead"
+    # Put a guest there again, then cut it off: boot 2 is to be fenced, and its BMC is dead.
+    for name in ("h2", "h3"):
+        world.hosts[name].memory_mib = 1024
+        world.hosts[name].agent.look_again()
+    world.run(8.0)
+    guest = next(g for g in ("g1", "g2", "g3", "g4"))
+    reply = world.ask(AskStop(id="s", by="ops", guests=(guest,)))
+    assert reply.accepted
+    world.run(5.0)
+    assert world.ask(AskStart(id="t", by="ops", guests=(guest,))).accepted
+    assert world.run(8.0, lambda: world.running(guest) == ["h1"])
+    world.run(3.0)
+    for name in ("h2", "h3"):
+        world.hosts[name].memory_mib = 16384
+        world.hosts[name].agent.look_again()
+    world.run(1.0)
+    world.cut("h1", storage=True)
+    assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.FENCING)
+    back(reports[0])
+    world.run(5.0)
+    assert world.host("h1").phase is not HostPhase.FENCED
+    assert world.running(guest) == ["h1"]
+
+
+def test_power_on_after_fencing_survives_a_crash_before_it() -> None:
+    """The wish to switch it on again is durable until it was fulfilled."""
+    world = lively(5)
+    world.freeze("h1", 100.0)
+    assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.FENCED)
+    from dr.model.effects import PowerOn
+
+    run = world.coordinator._run
+
+    def die_before(effect: object, draft: object) -> None:
+        if isinstance(effect, PowerOn):
+            world.coordinator._run = run
+            from dr.sim.coordinator import Killed
+
+            raise Killed
+        run(effect, draft)
+
+    world.coordinator._run = die_before
+    assert world.run(20.0, lambda: not world.coordinator.alive)
+    world.restart_coordinator()
+    world.run(40.0)
+    assert world.host("h1").phase is HostPhase.ONLINE
+
+
+def test_fencing_is_not_retried_on_old_evidence() -> None:
+    """A host that could not be fenced at first, and answers its peers by now, is let live."""
+    world = lively(6)
+    world.fencer.devices["bmc-h1"].fault = "dead"
+    world.cut("h1", storage=True)
+    world.run(30.0)
+    world.hosts["h1"].agent.kill()
+    world.mend("h1")
+    world.run(5.0)
+    world.fencer.devices["bmc-h1"].fault = ""
+    world.run(100.0)
+    assert world.running("g1") == ["h1"]
+    assert Condition.AGENT_LOST in world.host("h1").conditions
+
+
+def test_older_store_is_noticed_even_after_it_wrote_more_than_was_lost() -> None:
+    """A restored copy writes on before the first agent comes back: its revision alone does not unmask it."""
+    world = lively(8)
+    backup = world.store.copy()
+    world.power_off("h1")
+    world.run(10.0)
+    assert world.running("g1") != []
+    holders = {g: world.running(g) for g in ("g1", "g2", "g3")}
+    away = {name for names in holders.values() for name in names}
+    world.run(5.0)
+    for name in ("h2", "h3"):
+        world.cut(name)
+    world.restore_store(backup, 1.0)
+    world.run(3.0)
+    for number in range(400):  # people label things meanwhile
+        from dr.model.events import AskLabel
+
+        world.ask(AskLabel(id=f"l{number}", by="ops", kind="host", name="h1", labels={"n": str(number)}))
+    stays_cut = sorted(away)[0]
+    for name in {"h2", "h3"} - {stays_cut}:
+        world.mend(name)
+    world.run(40.0)
+    world.mend(stays_cut)
+    world.run(20.0)
+    assert world.store.cluster.restored
+    for guest in holders:
+        assert len(world.running(guest)) == 1
+
+
+def test_coordinator_that_stood_still_does_not_act_on_what_it_heard_before() -> None:
+    """Answers that waited while it was frozen are old evidence: nobody is fenced on them."""
+    fenced = 0
+    for seed in range(12):
+        world = lively(seed)
+        world.cut("h1", storage=True)
+        assert world.run(10.0, lambda: world.host("h1").phase is HostPhase.SUSPECT)
+        world.coordinator.freeze(10.0)
+        world.run(2.0)
+        world.mend("h1")
+        world.run(20.0)
+        fenced += world.truth.fenced["h1"]
+        assert world.running("g1") == ["h1"]
+    assert fenced == 0
+
+
+def test_no_loop_of_commands_while_a_start_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that cannot testify yet is asked again after a while, not as fast as the link allows."""
+    monkeypatch.setattr("dr.sim.truth.COMMANDS_PER_S_MAX", 10)
+    world = lively(9)
+    for name in ("h2", "h3"):
+        world.hosts[name].start_faults.extend(["hang"] * 3)
+    world.power_off("h1")
+    world.run(8.0)
+    world.crash_coordinator(0.5)
+    world.run(20.0)
+
+
+def test_no_loop_of_commands_while_a_hook_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that cannot keep the protected list is told again after a while."""
+    monkeypatch.setattr("dr.sim.truth.COMMANDS_PER_S_MAX", 10)
+    world = lively(10)
+    world.hosts["h3"].hook_broken = True
+    world.hosts["h3"].agent.kill()
+    world.hosts["h3"].agent.start()
+    world.run(10.0)
+    world.hosts["h3"].hook_broken = False
+    world.hosts["h3"].agent.look_again()
+    world.run(10.0)
+    all_run_once(world)
+
+
+def test_host_is_not_switched_off_by_devices_that_cannot_prove_it() -> None:
+    """No device of it was ever proven: fencing it would recover nobody, so it is left alone."""
+    world = World(11, guests={"h1": ("g1",)})
+    world.store.identities.clear()
+    world.begin()
+    world.cut("h1", storage=True)
+    world.run(30.0)
+    assert world.truth.fenced["h1"] == 0
+    assert world.running("g1") == ["h1"]
+    assert "dr fence test" in world.host("h1").reason
+
+
+def test_host_just_connected_is_late_as_soon_as_any_other() -> None:
+    """The moment between hello and first beat says nothing about a link's rhythm."""
+    world = World(12, guests={"h1": ("g1",)}, limits=Limits()).begin()
+    world.hosts["h1"].agent.stop()
+    world.hosts["h1"].agent.start()
+    world.run(2.0)
+    world.power_off("h1")
+    began = world.clock.now
+    assert world.run(5.0, lambda: world.host("h1").phase is not HostPhase.ONLINE)
+    assert world.clock.now - began < 2.0
+
+
+assert Truth  # the checks themselves run inside every world

@@ -7,6 +7,7 @@ Everything goes through the `dr` command: init, tokens, join, fence tests, prote
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +27,17 @@ class Site:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self._settings = ""  # of `up`; what `reset` goes back to
+        self._in_force = ""
+        self._named = 0
+        self._mark = 0
 
     # ---- making it
 
     def up(self, hosts: int = 3, *, settings: str = "", fence_test: bool = True) -> Site:
         """Lab, cluster, members, proven fencing. Idempotent only on a fresh lab: `down` first."""
         self.lab.up(hosts)
+        self._settings = self._in_force = settings
         ctl = self.lab.ctl
         ctl.exec([DR, "cluster", "init", "--name", "lab", "--address", ctl.address("mgmt")])
         self.write_config(settings)
@@ -86,6 +92,57 @@ class Site:
         for host in self.lab.hosts:
             self.dr("fence", "test", host.name, "--yes", "--reason", "lab", timeout_s=120)
 
+    def reset(self) -> None:
+        """As new: no fault, everything on and online, the configuration of `up`, no guest. For the next test."""
+        lab = self.lab
+        lab.faults.heal(power_on=False)
+        booted = [host.name for host in lab.hosts if not host.is_on()]
+        for machine in lab.machines:
+            machine.power_on()
+        for machine in lab.machines:
+            machine.wait_ready()
+        for machine in lab.machines:
+            for service in machine.services.names():
+                if machine.service_pid(service) is None:
+                    machine.start_service(service)
+        self.wait(lambda: self.try_dr("status") is not None, 30, "the coordinator to answer")
+        if self._in_force != self._settings:
+            self.configure(self._settings)
+        if self.try_dr("status")["pause"] is not None:  # type: ignore[index]  # it answered just now
+            self.dr("resume")
+        self.wait(lambda: all(self.boot_seen(name) for name in booted), 60, f"{booted} to be back")
+        self.wait(self.all_online, 60, "all hosts to be online")
+        if any(guest["protected"] for guest in self.guests().values()):
+            self.wait(self._unprotect_all, 60, "the guests of the test before to be let go")
+        for host in lab.hosts:
+            for guest in host.exec(["virsh", "-q", "list", "--all", "--name"]).stdout.split():
+                host.exec(["virsh", "-q", "destroy", guest], check=False)
+                host.exec(["virsh", "-q", "undefine", "--managed-save", guest])
+        for guest in lab.guests:
+            guest.stop_disk_server()
+            guest.forget()
+        self._mark = len(self.timeline())
+
+    def _unprotect_all(self) -> bool:
+        """Refused while a start, stop or clean-up of one is under way."""
+        return self.lab.ctl.exec([DR, "guest", "unprotect", "--all", "--yes"], env=ENV, check=False).returncode == 0
+
+    def boot_seen(self, host: str) -> bool:
+        """Whether the coordinator has met the present boot of that host."""
+        seen: str = self.dr_json("host", "show", host)["item"]["boot_id"]
+        return seen == self.lab.host(host).boot_id
+
+    def configure(self, settings: str) -> None:
+        """A new configuration: the settings of `up` are replaced by these, and the coordinator reloads."""
+        before = self._count("config")
+        self.write_config(settings)
+        self._in_force = settings
+        self.lab.ctl.kill_service("coordinator", signal.SIGHUP)
+        self.wait(lambda: self._count("config") > before, 10, "the coordinator to reload")
+
+    def _count(self, topic: str) -> int:
+        return sum(line["topic"] == topic for line in self.timeline())
+
     # ---- using it
 
     def dr(self, *words: str, timeout_s: float = 60.0, check: bool = True) -> str:
@@ -116,6 +173,12 @@ class Site:
         """Guests by name, as `dr guest list` tells them."""
         return {guest["name"]: guest for guest in self.dr_json("guest", "list")["items"]}
 
+    def fresh(self, count: int) -> list[str]:
+        """Names of guests that this lab has not seen yet; after 99 they begin again."""
+        names = [f"g{(self._named + index) % 99 + 1}" for index in range(count)]
+        self._named += count
+        return names
+
     def start_guests(self, where: dict[str, Sequence[str]], *, protect: bool = True, **options: Any) -> None:
         """Define and start guests (host -> names), wait until they answer, protect them."""
         names = [name for group in where.values() for name in group]
@@ -137,6 +200,38 @@ class Site:
                 log = self.lab.ctl.service_log("coordinator")[-3000:]
                 raise TimeoutError(f"no {what} after {timeout_s} s\n{status.stdout}{status.stderr}\n{log}")
             time.sleep(every_s)
+
+    def wait_running(self, *names: str, on: Sequence[str] = (), timeout_s: float = 60.0) -> None:
+        """Until the product says that they run, on one of these hosts (default: anywhere), and they answer."""
+
+        def runs() -> bool:
+            now = self.guests()
+            return all(now[name]["phase"] == "running" and (not on or now[name]["host"] in on) for name in names)
+
+        self.wait(runs, timeout_s, f"{', '.join(names)} to run{f' on {on}' if on else ''}")
+        for name in names:
+            self.lab.guest(name).wait_answering(60)
+
+    def wait_phase(self, name: str, phase: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Until the guest is in that phase; the guest as `dr guest list` shows it then."""
+        self.wait(lambda: self.guests()[name]["phase"] == phase, timeout_s, f"{name} to be {phase}")
+        found: dict[str, Any] = self.guests()[name]
+        return found
+
+    def alerts(self) -> dict[str, Any]:
+        """Alerts by their key, as `dr status` shows them."""
+        return {alert["key"]: alert for alert in self.dr_json("status")["alerts"]}
+
+    def lately(self, *topics: str) -> list[dict[str, Any]]:
+        """What the timeline got since the test began, of these topics or of all."""
+        return [line for line in self.timeline()[self._mark :] if not topics or line["topic"] in topics]
+
+    def account(self) -> str:
+        """The site's own story of this test, for a failure's report."""
+        status = self.lab.ctl.exec([DR, "status"], env=ENV, check=False)
+        lines = [f"{line['wall']:.2f} {line['topic']}: {line['text']}" for line in self.lately()]
+        log = self.lab.ctl.service_log("coordinator").splitlines()[-15:]
+        return "\n".join([status.stdout, status.stderr, *lines[-120:], *log])
 
     def timeline(self) -> list[dict[str, Any]]:
         """Every line of the decision timeline."""

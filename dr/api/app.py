@@ -25,16 +25,16 @@ from dr import __version__
 from dr.api import doctor, metrics, schema, views
 from dr.api.access import PEER, Guard, Peer
 from dr.api.problem import Problem, answer, missing, refusal
-from dr.api.snapshot import Deciding, Line, Snapshot
+from dr.api.snapshot import Deciding, Devices, Line, Snapshot
 from dr.model import events
-from dr.model.policy import FenceDevice
 from dr.model.records import Operation
 from dr.ports.store import StoreError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 WAIT_S_MAX = 30.0
 PAGE_MAX = 5_000
-LOOKED_THROUGH_MAX = 50_000  # notes that a filtered question reads at most
+LOOKED_THROUGH_MAX = 20_000  # notes that a filtered question reads at most
+NOTES_AT_ONCE = 500  # read and decoded in one go, on the loop: some milliseconds
 OPERATIONS_KEPT = 1_000
 
 T = TypeVar("T", bound=BaseModel)
@@ -49,7 +49,7 @@ class Desk:
     invite: Callable[[str], str]  # host -> join token. Raises ValueError
     certify: Callable[[str, str], str]  # request (PEM), host -> certificate (PEM). Raises ValueError
     spend: Callable[[str], Awaitable[bool]]  # serial of a join certificate -> whether this was its first use
-    fingerprint: Callable[[FenceDevice], str]
+    devices: Devices
     sinks: Callable[[], int]  # how many notifiers are configured
     notify_test: Callable[[], Awaitable[list[tuple[str, str]]]]  # (sink, error or "")
     certificates: Callable[[], dict[str, float]]  # whose -> days left
@@ -80,14 +80,7 @@ def make_app(desk: Desk) -> Guard:
 
 def snapshot(desk: Desk) -> Snapshot:
     coordinator = desk.coordinator
-    now = coordinator.now()
-    fingerprints = {
-        (host.name, device.name): desk.fingerprint(device)
-        for host in coordinator.state.settings.hosts.values()
-        for level in host.fencing
-        for device in level.devices
-    }
-    return Snapshot.of(coordinator.state, now, coordinator.wall(now), fingerprints)
+    return Snapshot.of(coordinator.state, coordinator.now(), coordinator.wall, desk.devices)
 
 
 def _json(document: BaseModel) -> Response:
@@ -142,8 +135,9 @@ def _reading(desk: Desk) -> APIRouter:
     @api.get("/v1/guests/{name}", response_model=schema.GuestDocument)
     async def guest(name: str) -> Response:
         snap = snapshot(desk)
-        guest_id = _one_guest(snap, name)
-        return _json(views.guest(snap, guest_id, await desk.coordinator.definition(guest_id)))
+        guest_id = await asyncio.to_thread(_one_guest, snap, name)
+        definition = await desk.coordinator.definition(guest_id)
+        return await asyncio.to_thread(lambda: _json(views.guest(snap, guest_id, definition)))
 
     @api.get("/v1/operations", response_model=schema.OperationList)
     async def operations(limit: Annotated[int, Query(ge=1, le=OPERATIONS_KEPT)] = 50) -> Response:
@@ -214,9 +208,8 @@ def _timeline(desk: Desk) -> APIRouter:
         operation: str = "",
     ) -> Response:
         """The newest lines; with `after`, those that follow it, waiting up to `wait_s` for one to come."""
-        wanted = _Filter(
-            topic, host, views.find_guest(snapshot(desk), guest) or [guest] if guest else [], operation
-        )
+        ids = await asyncio.to_thread(views.find_guest, snapshot(desk), guest) or [guest] if guest else []
+        wanted = _Filter(topic, host, ids, operation)
         if not after:
             lines, cursor = await _newest(desk.coordinator, wanted, limit)
         else:
@@ -245,31 +238,41 @@ class _Filter:
             and self.operation in ("", note.operation)
         )
 
-    @property
-    def all(self) -> bool:
-        return not (self.topic or self.host or self.guests or self.operation)
-
 
 async def _newest(coordinator: Deciding, wanted: _Filter, limit: int) -> tuple[list[Line], str]:
-    found = await coordinator.notes(last=True, limit=limit if wanted.all else LOOKED_THROUGH_MAX)
-    return [line for line in found if wanted(line)][-limit:], found[-1].key if found else ""
+    """The last lines that are wanted, oldest first, and the cursor of the very last one. Looks back page by page."""
+    last = await coordinator.notes(last=True, limit=1)
+    if not last:
+        return [], ""
+    found: list[Line] = []
+    upto = end = last[0].key
+    for _ in range(LOOKED_THROUGH_MAX // NOTES_AT_ONCE):
+        after = _before(upto, NOTES_AT_ONCE)
+        page = await coordinator.notes(after=after, limit=NOTES_AT_ONCE)
+        found[:0] = [line for line in page if line.key <= upto and wanted(line)]
+        upto = after
+        if len(found) >= limit or int(upto.rpartition("/")[2]) == 0:
+            break
+    return found[-limit:], end
+
+
+def _before(key: str, count: int) -> str:
+    """The key so many lines earlier: keys end in a number of fixed width, counted without gaps."""
+    prefix, _, number = key.rpartition("/")
+    return f"{prefix}/{max(int(number) - count, 0):0{len(number)}d}"
 
 
 async def _following(
     coordinator: Deciding, wanted: _Filter, after: str, limit: int
 ) -> tuple[list[Line], str]:
     lines: list[Line] = []
-    looked = 0
-    while len(lines) < limit and looked < LOOKED_THROUGH_MAX:
-        page = await coordinator.notes(after=after, limit=limit)
-        for line in page:
-            after = line.key
-            if wanted(line):
-                lines.append(line)
-                if len(lines) == limit:
-                    break
-        looked += len(page)
-        if len(page) < limit:
+    for _ in range(LOOKED_THROUGH_MAX // NOTES_AT_ONCE):
+        page = await coordinator.notes(after=after, limit=min(limit - len(lines), NOTES_AT_ONCE))
+        if not page:
+            break
+        after = page[-1].key
+        lines += [line for line in page if wanted(line)]
+        if len(lines) >= limit:
             break
     return lines, after
 

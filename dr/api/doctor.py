@@ -85,7 +85,7 @@ def hosts(snap: Snapshot, _: Site) -> Iterator[Finding]:
         )
     for name, host in snap.state.hosts.items():
         alone = "" if snap.view(name).session else ", its agent is not connected"
-        if host.phase is HostPhase.JOINING:
+        if host.phase is HostPhase.JOINING and not snap.view(name).session:
             yield Finding(
                 level="warning",
                 check="hosts",
@@ -148,12 +148,18 @@ def fencing(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 fix=f"add hosts.{name}.fencing to the coordinator's configuration, then: dr fence test {name}",
             )
             continue
-        untested = [
-            device.name
-            for level in policy.fencing
-            for device in level.devices
-            if snap.proven(name, device.name) is None
-        ]
+        devices = [device for level in policy.fencing for device in level.devices]
+        for device in devices:
+            if why := snap.devices.problem(device):
+                yield Finding(
+                    level="critical",
+                    check="fencing",
+                    subject=name,
+                    what=f"Fence device {device.name} of {name} cannot be used from the coordinator.",
+                    why=why,
+                    fix="install or correct it, then: dr config check",
+                )
+        untested = [device.name for device in devices if snap.proven(name, device) is None]
         if untested:
             whole = views.fencing_of(snap, name) == "proven"
             yield Finding(
@@ -168,8 +174,8 @@ def fencing(snap: Snapshot, _: Site) -> Iterator[Finding]:
 
 def hook(snap: Snapshot, _: Site) -> Iterator[Finding]:
     for name, host in snap.state.hosts.items():
-        if host.phase is HostPhase.JOINING:
-            continue
+        if not host.boot_id:
+            continue  # invited, never seen
         if not host.facts.hook.proven:
             yield Finding(
                 level="critical",
@@ -193,7 +199,7 @@ def hook(snap: Snapshot, _: Site) -> Iterator[Finding]:
 def guests(snap: Snapshot, _: Site) -> Iterator[Finding]:
     """Protected guests that could not be recovered, or are not as they should be."""
     for guest in snap.state.guests.values():
-        for blocker in guest.blockers:
+        for blocker in views.blockers_of(guest):
             yield Finding(
                 level="critical",
                 check="guests",

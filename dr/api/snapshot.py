@@ -6,8 +6,8 @@ Not here: what is made of it (`views`, `doctor`, `metrics`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dr.core.state import State, View
@@ -16,7 +16,7 @@ from dr.model.decision import Note
 from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import GuestFacts
-from dr.model.policy import HostPolicy
+from dr.model.policy import FenceDevice, HostPolicy
 from dr.model.records import DeviceIdentity, Operation, StoredDefinition
 
 
@@ -32,18 +32,24 @@ class Line(Protocol):
 
 
 @dataclass(frozen=True)
+class Devices:
+    """What is known of fence devices beside their configuration. Called in threads."""
+
+    fingerprint: Callable[[FenceDevice], str]  # of its parameters, as an identity keeps it
+    problem: Callable[[FenceDevice], str]  # why it cannot be used from this machine, or ""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The state at one moment, with that moment's times."""
 
     state: State
     now: float  # leader time
-    wall_offset: float  # unix time - leader time
-    fingerprints: dict[tuple[HostName, str], str] = field(default_factory=dict)  # of the configured devices
+    wall: Callable[[float], float]  # leader time -> unix time; leader time stands still while nobody leads
+    devices: Devices
 
     @classmethod
-    def of(
-        cls, state: State, now: float, wall: float, fingerprints: dict[tuple[HostName, str], str]
-    ) -> Snapshot:
+    def of(cls, state: State, now: float, wall: Callable[[float], float], devices: Devices) -> Snapshot:
         copy = replace(
             state,
             hosts=dict(state.hosts),
@@ -57,14 +63,11 @@ class Snapshot:
             open_operations=set(state.open_operations),
             at_host={host: set(guests) for host, guests in state.at_host.items()},
         )
-        return cls(copy, now, wall - now, fingerprints)
-
-    def wall(self, at: float) -> float:
-        """Leader time as unix time, for people."""
-        return at + self.wall_offset
+        return cls(copy, now, wall, devices)
 
     def age(self, at: float) -> float:
-        return round(max(0.0, self.now - at), 1)
+        """Seconds by the wall clock: what happened before a coordinator's outage is older than leader time says."""
+        return round(max(0.0, self.wall(self.now) - self.wall(at)), 1)
 
     def view(self, host: HostName) -> View:
         return self.state.views.get(host) or View()
@@ -85,11 +88,10 @@ class Snapshot:
                 seen.setdefault(facts.id, []).append((host, facts))
         return seen
 
-    def proven(self, host: HostName, device: str) -> DeviceIdentity | None:
+    def proven(self, host: HostName, device: FenceDevice) -> DeviceIdentity | None:
         """The identity of a device, if it was shown with the parameters that are configured now."""
-        identity = self.state.identities.get((host, device))
-        expected = self.fingerprints.get((host, device))
-        if identity is None or (expected and identity.fingerprint and identity.fingerprint != expected):
+        identity = self.state.identities.get((host, device.name))
+        if identity is None or identity.fingerprint != self.devices.fingerprint(device):
             return None
         return identity
 

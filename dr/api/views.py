@@ -128,7 +128,7 @@ def fencing_of(snap: Snapshot, name: str) -> Literal["none", "unproven", "proven
     levels = snap.policy(name).fencing
     if not levels:
         return "none"
-    whole = any(all(snap.proven(name, device.name) for device in level.devices) for level in levels)
+    whole = any(all(snap.proven(name, device) for device in level.devices) for level in levels)
     return "proven" if whole else "unproven"
 
 
@@ -176,7 +176,7 @@ def guest_row(snap: Snapshot, guest: GuestRecord) -> schema.GuestRow:
         priority=guest.policy.priority,
         memory_mib=guest.needs.memory_mib,
         vcpus=guest.needs.vcpus,
-        blockers=list(guest.blockers),
+        blockers=blockers_of(guest),
         may_run_on=places,
         labels=guest.labels,
     )
@@ -285,6 +285,11 @@ def operation(snap: Snapshot, found: Operation) -> schema.OperationDocument:
 # ---- status
 
 
+def blockers_of(guest: GuestRecord) -> list[str]:
+    """Why it could not start elsewhere; said where its name stands already."""
+    return [blocker.removeprefix(f"{guest.name}: ") for blocker in guest.blockers]
+
+
 def settled(guest: GuestRecord) -> bool:
     """Whether it is what its owner wants, in one place, and could be recovered."""
     if guest.blockers:
@@ -350,7 +355,7 @@ def _problems(snap: Snapshot) -> list[str]:
                 )
     for guest in sorted(state.guests.values(), key=lambda each: each.name):
         if guest.blockers:
-            found.append(f"{guest.name} could not start elsewhere: {'; '.join(guest.blockers)}")
+            found.append(f"{guest.name} could not start elsewhere: {'; '.join(blockers_of(guest))}")
         if not settled(guest) and not (guest.blockers and guest.phase is GuestPhase.RUNNING):
             found.append(
                 f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}{_because(guest.reason)}"
@@ -412,8 +417,10 @@ def fencing(snap: Snapshot) -> schema.FenceList:
 
 
 def _fence_row(snap: Snapshot, host: str, level: int, device: FenceDevice) -> schema.FenceRow:
-    identity = snap.proven(host, device.name)
-    if identity is not None:
+    identity = snap.proven(host, device)
+    if reason := snap.devices.problem(device):
+        pass
+    elif identity is not None:
         reason = ""
     elif (host, device.name) in snap.state.identities:
         reason = f"its parameters changed since it was proven; run: dr fence test {host}"

@@ -17,6 +17,10 @@ import msgspec
 
 from dr.cli.agent_settings import DEFAULT_FILE, LEVELS, AgentConfig
 from dr.cli.failure import Exit, Failure
+from dr.model.facts import Level, Reading
+from dr.ports.hypervisor import HostHealth
+
+CERTIFICATE_DAYS = 30.0
 
 log = logging.getLogger("dr.agent")
 
@@ -99,6 +103,47 @@ def _check_identity(config: AgentConfig) -> None:
         raise Failure("The certificate is not this host's.", why=why, todo=todo, code=Exit.BAD_CONFIG)
 
 
+class _WithCertificate:
+    """`ports.hypervisor.HostHealth`: the host's, and how long its certificate is still good."""
+
+    def __init__(self, inner: HostHealth, config: AgentConfig) -> None:
+        self._inner = inner
+        self._config = config
+
+    async def health(self) -> tuple[Reading, ...]:
+        return (*await self._inner.health(), _certificate(self._config))
+
+
+def _certificate(config: AgentConfig) -> Reading:
+    from dr.adapters.pki.credentials import days_left, read_credentials
+    from dr.adapters.pki.identity import PkiError
+
+    fix = f"Run: dr cluster token {config.host} on the coordinator, dr agent join here."
+    try:
+        days = days_left(read_credentials(config.pki_dir).certificate)
+    except PkiError as error:
+        return Reading(part="certificate", level=Level.WARN, reason=str(error))
+    if days > CERTIFICATE_DAYS:
+        return Reading(part="certificate", level=Level.OK)
+    return Reading(part="certificate", level=Level.WARN, reason=f"It expires in {days:.0f} days. {fix}")
+
+
+def _only_one(state_dir: Path) -> int:
+    """Two agents on one memory would each run a ticket once. Held until the process ends."""
+    from dr.adapters.store.lock import Held, hold
+
+    try:
+        return hold(state_dir / "agent.lock")
+    except Held as error:
+        raise Failure(
+            f"Another agent runs on {state_dir} (process {error.holder}).",
+            todo=f"stop it first: systemctl stop dr-agent, or see: ps -p {error.holder}",
+            code=Exit.REFUSED,
+        ) from None
+    except OSError as error:
+        raise Failure(f"{state_dir} cannot be used.", why=str(error), code=Exit.BAD_DATA) from None
+
+
 async def _run(config: AgentConfig) -> int:
     from dr.adapters import systemd
     from dr.adapters.health.report import HostReport
@@ -109,6 +154,7 @@ async def _run(config: AgentConfig) -> int:
     from dr.adapters.store.memory import FileMemory
     from dr.agent.process import Agent
 
+    lock = _only_one(Path(config.state_dir))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -124,7 +170,7 @@ async def _run(config: AgentConfig) -> int:
         hypervisor=hypervisor,
         gate=LibvirtGate(),
         memory=FileMemory(Path(config.state_dir) / "memory.json"),
-        host_health=HostReport(state_folder=Path(config.state_dir)),
+        host_health=_WithCertificate(HostReport(state_folder=Path(config.state_dir)), config),
         prober=HostProber(),
         notify=systemd.notify,
     )
@@ -132,4 +178,5 @@ async def _run(config: AgentConfig) -> int:
         await agent.run(stop)
     finally:
         await hypervisor.close()
+        os.close(lock)
     return Exit.OK

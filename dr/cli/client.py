@@ -75,9 +75,10 @@ class Api:
         )
 
     def _refused(self, url: str) -> str:
-        """Whether the coordinator refuses our certificate, in TLS's words.
+        """Why the coordinator refuses our certificate; empty when it does not.
 
-        A TLS 1.3 server looks at it after the handshake, so a request just finds the connection closed.
+        A TLS 1.3 server looks at it after the client's handshake, and asyncio then closes without an alert. So an idle
+        connection is tried: one that is closed at once was refused, one that waits for a request was not.
         """
         target = httpx.URL(url)
         try:
@@ -86,12 +87,11 @@ class Api:
                 self._context.wrap_socket(plain, server_hostname=target.host) as tls,
             ):
                 tls.settimeout(1.0)
-                tls.recv(1)
+                return "" if tls.recv(1) else "it closed the connection on seeing the certificate"
         except ssl.SSLError as error:
-            return str(error.reason or "") if "ALERT" in str(error.reason) else ""
+            return str(error.reason).lower().replace("_", " ") if "ALERT" in str(error.reason) else ""
         except OSError:
             return ""
-        return ""
 
 
 def connect() -> Api:
@@ -143,7 +143,7 @@ def _lost(method: str, url: str, error: httpx.TransportError) -> Failure:
 
 
 def _not_ours(url: str, alert: str) -> Failure:
-    why = f"{url}: {alert.lower().replace('_', ' ')}"
+    why = f"{url}: {alert}"
     todo = "use a credential of this cluster that has not expired, see --client-dir"
     return Failure("The coordinator refused this credential.", why=why, todo=todo, code=Exit.DENIED)
 

@@ -32,6 +32,7 @@ from dr.adapters.store.sqlite import SqliteStore
 from dr.api.access import Peer
 from dr.api.app import Desk, make_app
 from dr.api.server import ApiServer
+from dr.api.snapshot import Devices
 from dr.cli import config as configuration
 from dr.cli.failure import Exit, Failure
 from dr.cli.notifiers import Notifiers
@@ -120,6 +121,7 @@ class _Process:
         if self.authority.cluster != config.cluster:
             why = f"the CA in {self.pki} is of cluster {self.authority.cluster}, {path} says {config.cluster}"
             raise Failure("The cluster's name does not fit.", why=why, code=Exit.BAD_CONFIG)
+        self.fencer = FenceAgents()
         self.stopping = asyncio.Event()
         self._hang_up = asyncio.Event()
         self.notifiers = Notifiers(config.sinks, config.cluster)
@@ -146,7 +148,7 @@ class _Process:
     async def _lead(self, store: SqliteStore) -> int:
         coordinator = Coordinator(
             store=store,
-            fencer=FenceAgents(),
+            fencer=self.fencer,
             prober=HostProber(),
             notifier=self.notifiers,
             settings=self.config.settings,
@@ -213,7 +215,7 @@ class _Process:
             ),
             certify=lambda request, host: self.authority.sign(request, Role.AGENT, host),
             spend=self._spend,
-            fingerprint=fingerprint,
+            devices=Devices(fingerprint=fingerprint, problem=self.fencer.problem),
             sinks=lambda: len(self.config.sinks),
             notify_test=self.notifiers.test,
             certificates=self._certificates,

@@ -41,7 +41,7 @@ def load() -> Client:
     todo = (
         "on the coordinator's machine: dr cluster init; elsewhere: copy its /etc/dr/client, see --client-dir"
     )
-    if not (where / FILE).exists():
+    if not _exists(where / FILE):
         raise Failure(
             f"There is no administrator's credential in {where}.",
             why=f"{where / FILE} {_missing(where / FILE)}",
@@ -79,9 +79,18 @@ def save(where: Path, urls: tuple[str, ...], credentials: Credentials) -> None:
     write_atomic(where / FILE, text.encode(), 0o644)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
 def _missing(path: Path) -> str:
     return "cannot be read by this user" if _unreadable(path.parent) else "is missing"
 
 
 def _unreadable(where: Path) -> bool:
-    return where.exists() and not os.access(where, os.R_OK | os.X_OK)
+    """Whether another user's (root's) folder is in the way."""
+    there = next((each for each in (where, *where.parents) if _exists(each)), where)
+    return not os.access(there, os.R_OK | os.X_OK)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dr.cli.ask import send
-from dr.cli.failure import Exit, tell
+from dr.cli.failure import Exit, Failure, tell
 from dr.cli.host import COLUMNS as HOST_COLUMNS
 from dr.cli.output import BAD, GOOD, ODD, Form, Output, age, document, line, table
 
 if TYPE_CHECKING:
-    from dr.api.schema import Status
+    from dr.api.schema import GuestRow, Status
     from dr.cli.client import Api
 
 
@@ -44,10 +44,16 @@ def _watch(api: Api, form: Form, interval_s: float) -> None:
     clear = form in (Form.TABLE, Form.WIDE) and sys.stdout.isatty()
     try:
         while True:
-            now = api.get("/v1/status", Status)
-            if clear:
-                print("\033[H\033[2J", end="")
-            _show(now, form, one_line=True)
+            try:
+                now = api.get("/v1/status", Status)
+            except Failure as failure:
+                if failure.code is not Exit.UNREACHABLE:
+                    raise
+                tell(failure.text())  # a coordinator that restarts is waited for
+            else:
+                if clear:
+                    print("\033[H\033[2J", end="")
+                _show(now, form, one_line=True)
             time.sleep(interval_s)
     except KeyboardInterrupt:
         return
@@ -93,8 +99,7 @@ def _board(now: Status, *, wide: bool) -> None:
         print()
         line("Guests that are not as they should be:")
         for guest in now.unsettled:
-            why = "; ".join(part for part in (guest.reason, *guest.blockers) if part)
-            line(f"  {guest.name}: {guest.phase}, should be {guest.desired}{f': {why}' if why else ''}", ODD)
+            line(f"  {guest.name}: {_why(guest)}", ODD)
     if now.operations:
         print()
         line("Jobs under way:")
@@ -119,6 +124,14 @@ def _board(now: Status, *, wide: bool) -> None:
         line("Problems:")
         for problem in untold:
             line(f"  {problem}", ODD)
+
+
+def _why(guest: GuestRow) -> str:
+    """What is the matter with it: it cannot move, or is not what it should be, or both."""
+    said = f"{guest.phase}{f' ({guest.reason})' if guest.reason else ''}"
+    if guest.phase != guest.desired:
+        said += f", should be {guest.desired}"
+    return f"{said}; could not start elsewhere: {'; '.join(guest.blockers)}" if guest.blockers else said
 
 
 def _told(problem: str, now: Status) -> bool:

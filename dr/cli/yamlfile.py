@@ -17,7 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 DEPTH_MAX = 32
 BYTES_MAX = 8 * 1024 * 1024
-VALUES_MAX = 1_000_000  # aliases are copied out: a few short lines could otherwise ask for all memory
+VALUES_MAX = 200_000  # aliases are copied out: a few short lines could otherwise ask for all memory
 
 TAGS = {"map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge"}
 

@@ -328,7 +328,10 @@ def _power_on_ended(draft: Draft, event: PowerOnEnded) -> None:
         return
     draft.forget(event.effect)
     host = draft.host(event.host)
-    if host is None or event.ok:
+    if host is None:
+        return
+    if event.ok:
+        draft.put_host(changed(host, power_on=False))
         return
     draft.note("fence.on_failed", f"{event.host}: could not be switched on: {event.reason}", host=event.host)
     if host.fencing is not None and host.fencing.test:

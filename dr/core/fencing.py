@@ -7,7 +7,7 @@ devices of the level must read off, be proven to be this host's, and after that 
 from __future__ import annotations
 
 from dr.core import guests, looks, onecopy, placement
-from dr.core.detector import Peers, brake, peers_say, why_not_off
+from dr.core.detector import Peers, brake, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft, Pending
 from dr.core.tables import HostEvent, move_host
 from dr.model.base import HostName, changed
@@ -23,6 +23,7 @@ from dr.model.records import (
     HostRecord,
 )
 
+EVIDENCE_S = 5.0  # an attempt rests on looks no older than this
 LAST_LOOK_S = 0.3  # window of the look after a fence; a living host answers within milliseconds
 
 
@@ -52,11 +53,21 @@ def why_not_fence(draft: Draft, host: HostRecord) -> list[str]:
         why.append("the coordinator runs on it, and never fences its own host")
     if not draft.policy(host.name).fencing:
         why.append("it has no fencing configured")
+    elif not provable(draft, host):
+        why.append(f"switching it off would prove nothing: run dr fence test {host.name}")
     if reason := brake(draft):
         why.append(reason)
     if not why and not recoverable(draft, host):
         why.append("no protected guest could be recovered by it")
     return why
+
+
+def provable(draft: Draft, host: HostRecord) -> bool:
+    """Whether some level consists of devices that were shown to switch this host."""
+    return any(
+        all(draft.identity(host.name, device.name) is not None for device in level.devices)
+        for level in draft.policy(host.name).fencing
+    )
 
 
 def bystanders(draft: Draft, host: HostName) -> list[str]:
@@ -101,11 +112,16 @@ def step(draft: Draft, host: HostRecord) -> None:
             return
     if draft.now < fencing.next_at:
         return
+    if not fencing.operator and not fencing.test and not _still_silent(draft, host):
+        return
     levels = draft.policy(host.name).fencing
     if not levels:
         _abandon(draft, host, "it has no fencing configured")
         return
     level = min(fencing.level, len(levels) - 1)
+    if why := _aimed_elsewhere(draft, host, fencing, level):
+        _failed(draft, host, fencing, PowerReport(level=level, reason="not tried"), why)
+        return
     key = draft.next_id("fence")
     timeout_s = draft.config.timers.fence_s
     draft.wait_for(
@@ -128,6 +144,39 @@ def step(draft: Draft, host: HostRecord) -> None:
         f"{host.name}: switching off through level {level + 1} of {len(levels)}, attempt {fencing.attempt + 1}",
         host=host.name,
     )
+
+
+def _still_silent(draft: Draft, host: HostRecord) -> bool:
+    """No attempt rests on old evidence: look again first; who answers by now is judged anew."""
+    if draft.now - draft.view(host.name).round_at > EVIDENCE_S:
+        looks.begin_round(draft, host, LAST_LOOK_S)
+        return False
+    if not looks.complete(draft, host.name):
+        return False
+    said = peers_say(draft.view(host.name))
+    if said is Peers.SILENT:
+        return True
+    _abandon(draft, host, "it answers by now" if said is Peers.ANSWERS else "no live witness could look")
+    return False
+
+
+def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: int) -> list[str]:
+    """Why this level would switch another machine, or nothing that counts. Asked before it switches anything.
+
+    A device at a recycled address is found out by its last reading; one that was never proven is only switched
+    for a test, or for a person.
+    """
+    if fencing.test:
+        return []
+    seen = {reading.device: reading for report in draft.view(host.name).power for reading in report.readings}
+    why: list[str] = []
+    for device in draft.policy(host.name).fencing[level].devices:
+        identity, reading = draft.identity(host.name, device.name), seen.get(device.name)
+        if identity is None:
+            why += [] if fencing.operator else [f"{device.name} was never proven: run dr fence test {host.name}"]
+        elif reading is not None and reading.power is not Power.UNKNOWN:
+            why += why_not_identical(identity, reading)
+    return why
 
 
 def _abandon(draft: Draft, host: HostRecord, why: str) -> None:
@@ -295,7 +344,9 @@ def maybe_power_on(draft: Draft, host: HostRecord) -> None:
         return
     if any(op.kind == "failover" and op.subject == host.name for op in draft.open_operations()):
         return
-    draft.put_host(changed(host, power_on=False))
+    tried_at = draft.view(host.name).power_on_at
+    if tried_at > host.dead_at and draft.now - tried_at < draft.config.timers.fence_retry_max_s:
+        return  # it boots, or its devices refused: not again at once
     power_on(draft, host, "power-on after fencing is this host's policy")
 
 

@@ -69,7 +69,8 @@ def _seen_active(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gues
         return
     if sole_holder(draft, guest) == host.name:
         busy = draft.find_pending("stop", guest=guest.id) or draft.find_pending("start", guest=guest.id)
-        if guest.phase not in (GuestPhase.RUNNING, GuestPhase.ERROR) and not busy:
+        begins = guest.phase is GuestPhase.PROTECTING  # `_step_protecting` asks for more than to be seen
+        if not begins and guest.phase not in (GuestPhase.RUNNING, GuestPhase.ERROR) and not busy:
             guest = running_on(draft, guest, host.name, f"runs on {host.name}")
         elif guest.holder != host.name:
             guest = changed(guest, holder=host.name)
@@ -188,7 +189,8 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
     for guest_id in left:
         guest = draft.guest(guest_id)
         assert guest is not None
-        ran = guest.phase is GuestPhase.RUNNING and not guest.may_run_on
+        seen = any(seen_active(draft, guest.id, p.host, p.boot_id) for p in guest.may_run_on)
+        ran = guest.phase is GuestPhase.RUNNING and not seen
         if ran or guest.phase in (GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.RECOVERING):
             wanted.append(guest)
     if not wanted:
@@ -201,7 +203,8 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
     for guest in wanted:
         if guest.phase is GuestPhase.RUNNING:
             text = f"lost with {host}"
-            move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, text, operation=operation.id, avoid=())
+            event = GuestEvent.UNANSWERED if guest.may_run_on else GuestEvent.SEEN_NOWHERE
+            move_guest(draft, guest, event, text, operation=operation.id, avoid=())
 
 
 def _give_up(draft: Draft, guest: GuestRecord, why: str) -> None:
@@ -326,14 +329,14 @@ def start_ended(draft: Draft, guest: GuestRecord, host: HostRecord, pending: Pen
         )
         return
     if answer.outcome is Outcome.UNKNOWN:
-        _unanswered(draft, guest, host.name, answer.reason, operation)
+        _unanswered(draft, guest, host.name, answer.reason, operation, avoid=(*guest.avoid, host.name))
         return
     testified(draft, host, answer.testimony)
     after = draft.guest(guest.id)
     assert after is not None
     if after.may_run_on:
         # Refused or failed without a testimony that counts: ask before anything else.
-        _unanswered(draft, after, host.name, answer.reason, operation)
+        _unanswered(draft, after, host.name, answer.reason, operation, avoid=(*after.avoid, host.name))
         return
     move_guest(
         draft,
@@ -346,13 +349,16 @@ def start_ended(draft: Draft, guest: GuestRecord, host: HostRecord, pending: Pen
     )
 
 
-def _unanswered(draft: Draft, guest: GuestRecord, host: HostName, why: str, operation: str = "") -> None:
+def _unanswered(
+    draft: Draft, guest: GuestRecord, host: HostName, why: str, operation: str = "", **fields: object
+) -> None:
     move_guest(
         draft,
         guest,
         GuestEvent.UNANSWERED,
         f"whether it started on {host} is unknown ({why}); asking that host before anything else",
         operation=operation,
+        **fields,
     )
 
 
@@ -415,6 +421,9 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
     ]
     silent = _ask_places(draft, guest)
     holder = sole_holder(draft, guest)
+    if holder:
+        facts = draft.view(holder).guests[guest.id]
+        _want_definition(draft, guest, draft.require_host(holder), facts)
     if holder and guest.definition and holder not in unacknowledged:
         if not draft.require_host(holder).facts.hook.proven:
             _say(
@@ -542,19 +551,20 @@ def _fits_nowhere(draft: Draft, guest: GuestRecord, found: placement.Placement) 
     failed_at = [
         name for name in guest.avoid if (host := draft.host(name)) and host.phase is HostPhase.ONLINE
     ]
-    others = {name: why for name, why in found.reasons.items() if name not in guest.avoid}
-    if failed_at and not others:
+    if failed_at:
         tried = ", ".join(failed_at)
-        if len(guest.relocations) >= guest.policy.max_relocations:
+        window_s = guest.policy.restart_window_s
+        moved = tuple(at for at in guest.relocations if draft.now - at < window_s)
+        if len(moved) >= guest.policy.max_relocations:
             _give_up(draft, guest, f"it started on none of {tried}; last: {guest.reason}")
             return
         # Everywhere was tried once: all over again, later.
-        wait_s = draft.config.timers.restart_backoff_s * 2 ** len(guest.relocations)
+        wait_s = draft.config.timers.restart_backoff_s * 2 ** len(moved)
         draft.put_guest(
             changed(
                 guest,
                 avoid=(),
-                relocations=(*guest.relocations, draft.now),
+                relocations=(*moved, draft.now),
                 retry_at=draft.now + wait_s,
                 reason=f"{guest.reason}; every eligible host was tried, again in {wait_s:.0f} s",
             )

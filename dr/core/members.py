@@ -28,6 +28,9 @@ from dr.model.records import (
 )
 from dr.model.wire import PROTOCOL, Memory, speaks
 
+PUSH_AGAIN_S = 1.0  # a host that could not take the protected list is not told again before this
+
+
 # ---- sessions
 
 
@@ -78,6 +81,7 @@ def connected(draft: Draft, event: Connected) -> None:
         looks={},
         round_at=0.0,
         asked={},
+        pushed=(0, 0.0),
         guests={guest.id: guest for guest in hello.guests or ()},
         guests_at=draft.now,
         inventory=hello.guests is not None,
@@ -121,7 +125,7 @@ def _booted(draft: Draft, host: HostRecord, old_boot: str) -> HostRecord:
         boot_id=old_boot,
         text=f"{host.name} answers from a newer boot ({host.boot_id})",
     )
-    left = onecopy.prove_boot_over(draft, proof)
+    left = onecopy.prove_boot_over(draft, proof, now=host)
     guests.lost_host(draft, host.name, left, f"{host.name} rebooted")
     return host
 
@@ -270,6 +274,10 @@ def push_list(draft: Draft, host: HostRecord) -> None:
         list_changed(draft)
     if draft.find_pending("protect", host=host.name):
         return
+    version, last = view.pushed
+    if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:
+        return
+    draft.put_view(host.name, pushed=(draft.cluster.protected_version, draft.now))
     entries = tuple(
         ProtectedEntry(guest=g.id, name=g.name, generation=g.generation, holder=g.holder)
         for g in sorted(draft.guests(), key=lambda g: g.id)

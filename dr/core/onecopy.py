@@ -58,8 +58,12 @@ def _without(draft: Draft, guest: GuestRecord, place: Place, proof: Proof) -> Gu
     return guest
 
 
-def prove_boot_over(draft: Draft, proof: Proof) -> list[GuestId]:
-    """That boot of the host is over (power, reboot, operator): it leaves every set. Returns whose set it left."""
+def prove_boot_over(draft: Draft, proof: Proof, *, now: HostRecord | None = None) -> list[GuestId]:
+    """That boot of the host is over (power, reboot, operator): it leaves every set. Returns whose set it left.
+
+    `now`: the host with its newer boot. Where we do not yet know what ran on it (protection has not begun, or
+    the store is an older copy), that boot stands in for the old one, until it has testified.
+    """
     assert proof.kind in (ProofKind.POWER, ProofKind.REBOOT, ProofKind.OPERATOR)
     assert proof.boot_id
     left = []
@@ -68,6 +72,8 @@ def prove_boot_over(draft: Draft, proof: Proof) -> list[GuestId]:
         assert guest is not None
         for place in guest.may_run_on:
             if (place.host, place.boot_id) == (proof.host, proof.boot_id):
+                if now is not None and guest.phase is GuestPhase.PROTECTING:
+                    guest = add_place(draft, guest, now, guest.generation)
                 guest = _without(draft, guest, place, proof)
                 left.append(guest_id)
     return left

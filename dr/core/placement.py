@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dr.core.state import Draft
 from dr.model.base import HostName, Record
-from dr.model.facts import HostFacts, Needs
+from dr.model.facts import HostFacts, Level, Needs
 from dr.model.records import Condition, GuestRecord, HostPhase, HostRecord
 
 
@@ -61,6 +61,11 @@ def why_not(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
         why.append("its agent is not connected")
     if Condition.QUARANTINED in host.conditions:
         why.append("is quarantined (fenced too often)")
+    why += [
+        f"its libvirt does not answer ({reading.reason})"
+        for reading in host.health
+        if reading.part == "libvirt" and reading.level is Level.CRITICAL
+    ]
     if not host.facts.hook.proven:
         why.append(f"its permit hook is not proven ({host.facts.hook.reason})")
     if host.protected_version != draft.cluster.protected_version:

@@ -77,6 +77,7 @@ class View(Record):
     inventory: bool = False  # whether `guests` is a full inventory of this session
     verdict: str = ""
     power_on_at: float = 0.0
+    pushed: tuple[int, float] = (0, 0.0)  # the protected list sent last: its version, and when
     asked: dict[GuestId, tuple[int, float]] = {}  # testimonies asked for: generation, and when
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
 

@@ -27,7 +27,7 @@ from dr.model.commands import (
     Testimony,
 )
 from dr.model.events import Answered, Connected, Heard, Reported
-from dr.model.facts import GuestFacts, HostFacts, Level, Reading, Sighting
+from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Reading, Sighting
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
@@ -41,6 +41,8 @@ FLUSH_S = 1.0
 SILENCE_S = 10.0
 PATIENCE_S = 15.0  # for one call to libvirt
 REREAD_S = 5.0
+
+NOTHING_TOLD = (GuestFacts(id="", name="", state=DomainState.NOSTATE),)  # differs from every inventory
 
 Order = Start | Stop | Clean
 Done = Callable[[Answer], None]
@@ -181,10 +183,10 @@ class SimAgent:
             host=self.host.name,
             session=link.nonce,
             facts=facts if facts != told[0] else None,
-            guests=guests if guests != told[1] else None,
+            guests=guests if guests != told[1] and self.host.libvirtd == "up" else None,
             health=health if health != told[2] else None,
         )
-        self._told = (facts, guests, health)
+        self._told = (facts, told[1] if event.guests is None else guests, health)
         if event.facts is not None or event.guests is not None or event.health is not None:
             link.send_up(lambda: self.host.world.coordinator.submit(event))
 
@@ -222,9 +224,11 @@ class SimAgent:
                 sealed=memory.sealed,
             ),
             facts=facts,
-            guests=guests,
+            guests=guests if self._read and self.host.libvirtd == "up" else None,
             health=health,
         )
+        if hello.guests is None:
+            self._told = (facts, NOTHING_TOLD, health)
         event = Connected(host=self.host.name, session=link.nonce, hello=hello)
         link.send_up(lambda: world.coordinator.connected(link, event))
         self.later(5.0, lambda: self._welcome_late(link))

@@ -82,6 +82,10 @@ class SimCoordinator:
         """Leader time."""
         return self._base + self.world.clock.now - self._begun
 
+    @property
+    def frozen(self) -> bool:
+        return self._frozen_since is not None
+
     # ---- the process
 
     def boot(self) -> None:
@@ -262,7 +266,7 @@ class SimCoordinator:
 
     def _send(self, host: str, session: str, key: str, body: Body) -> None:
         link = self.links.get(session)
-        self.world.truth.command_sent(host)
+        self.world.truth.command_sent(host, type(body).__name__)
         if link is None:
             return
         cluster = self.state.cluster

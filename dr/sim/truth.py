@@ -69,9 +69,11 @@ class Truth:
         if record is None or self.doubtful or guest in self.excused:
             return
         known = {(place.host, place.boot_id) for place in record.may_run_on}
-        for place in sorted(self.active.get(guest, ())):
-            if place not in known:
-                self._broken(f"{guest} runs at {place}, and may_run_on is {sorted(known)}")
+        for host, boot in sorted(self.active.get(guest, ())):
+            # An older copy of the store does not know a newer boot until it said hello; its host's place stands for it.
+            recorded = self._world.store.hosts[host].boot_id
+            if (host, boot) not in known and not (recorded != boot and (host, recorded) in known):
+                self._broken(f"{guest} runs at {host} ({boot}), and may_run_on is {sorted(known)}")
 
     def before_commit(self, draft: Draft) -> None:
         if self.doubtful and draft.cluster.restored:
@@ -112,14 +114,14 @@ class Truth:
     def adopted(self, host: SimHost, epoch: int) -> None:
         self._epochs[host.name] = max(epoch, self._epochs.get(host.name, 0))
 
-    def command_sent(self, host: HostName) -> None:
+    def command_sent(self, host: HostName, what: str) -> None:
         now = self._world.clock.now
         recent = self._commands.setdefault(host, deque())
         recent.append(now)
         while recent and recent[0] < now - 1.0:
             recent.popleft()
         if len(recent) > COMMANDS_PER_S_MAX + 4 * len(self._world.definitions):
-            self._broken(f"{len(recent)} commands to {host} within a second")
+            self._broken(f"{len(recent)} commands to {host} within a second, the last a {what}")
 
     # ---- fencing
 

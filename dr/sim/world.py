@@ -246,6 +246,8 @@ class World:
     def heal(self) -> None:
         """Everything that can be repaired is repaired; what was lost stays lost."""
         self.say("everything is repaired")
+        coordinator = self.coordinator
+        coordinator.die_after_commit = coordinator.die_before_effect = coordinator.die_after_effect = 0
         for device in self.fencer.devices.values():
             device.fault, device.acts_on, device.switched_off = "", "", False
         self.network.blocked.clear()

@@ -189,6 +189,10 @@ class Guest:
                 host.exec(["virsh", "-q", "destroy", self.name], check=False)
                 host.exec(["virsh", "-q", "undefine", "--managed-save", self.name], check=False)
         self.stop_disk_server()
+        self.forget()
+
+    def forget(self) -> None:
+        """Delete its disk and the lab's record of it; it is defined nowhere any more."""
         self.disk.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
 

@@ -146,7 +146,9 @@ def run(
     if done.returncode == 127:
         raise LabError(f"{argv[0]} is not installed: packages/apt-install integration/lab/apt.txt")
     if check and done.returncode != 0:
-        raise LabError(f"exit {done.returncode} from {' '.join(argv)}: {(done.stderr or done.stdout).strip()}")
+        raise LabError(
+            f"exit {done.returncode} from {' '.join(argv)}: {(done.stderr or done.stdout).strip()}"
+        )
     return done
 
 

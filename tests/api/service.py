@@ -19,6 +19,7 @@ from dr.adapters.pki.identity import Role, identity_of
 from dr.api.access import Peer
 from dr.api.app import Desk, make_app
 from dr.api.server import ApiServer
+from dr.api.snapshot import Devices
 from dr.cli import credentials
 from dr.cli.coordinator_process import spend
 from dr.coordinator.journal import StoredNote
@@ -54,6 +55,8 @@ WALL = 1_800_000_000.0  # at leader time 0
 BMC = FenceDevice(
     name="bmc", agent="fence_ipmilan", parameters={"ip": "10.9.0.1", "username": "dr", "password": "hunter2"}
 )
+
+DEVICES = Devices(fingerprint=fingerprint, problem=lambda device: "")
 
 
 def fleet() -> State:
@@ -230,7 +233,7 @@ class Service:
             invite=lambda host: self.authority.invite(host, api=[self.url], link=["127.0.0.1:7311"]),
             certify=lambda request, host: self.authority.sign(request, Role.AGENT, host),
             spend=spend_,
-            fingerprint=fingerprint,
+            devices=DEVICES,
             sinks=lambda: len(self.sinks),
             notify_test=notify_test,
             certificates=lambda: self.certificates,

@@ -11,7 +11,7 @@ import pytest
 
 from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import Role
-from dr.api import doctor, schema, views
+from dr.api import app, doctor, schema, views
 from dr.api.snapshot import Snapshot
 from dr.core.state import State
 from dr.model.base import changed
@@ -19,7 +19,7 @@ from dr.model.effects import Reply
 from dr.model.events import AskConfirmDown, AskLabel, AskProtect, AskStop
 from dr.model.facts import DomainState, GuestFacts
 from dr.model.records import Pause
-from tests.api.service import DB, LOOSE, NOW, WALL, WEB, Service, fleet
+from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def http(service: Service) -> Iterator[httpx.Client]:
 
 
 def snap(state: State) -> Snapshot:
-    return Snapshot.of(state, NOW, WALL + NOW, {})
+    return Snapshot.of(state, NOW, lambda now: WALL + now, DEVICES)
 
 
 def test_status_says_what_is_wrong_and_how_old_it_is(http: httpx.Client) -> None:
@@ -171,6 +171,23 @@ def test_notes_are_filtered_and_the_cursor_passes_what_did_not_fit(
     assert ([note["text"] for note in answer["items"]], answer["next"]) == (["off"], "note/000000000003")
 
 
+def test_a_filter_looks_back_page_by_page(
+    http: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "NOTES_AT_ONCE", 3)
+    for number in range(1, 11):
+        service.coordinator.write("fence.off" if number in (2, 5, 9) else "host.late", f"line {number}")
+    for limit, texts in ((1, ["line 9"]), (2, ["line 5", "line 9"]), (9, ["line 2", "line 5", "line 9"])):
+        answer = http.get("/v1/notes", params={"topic": "fence", "limit": limit}).json()
+        assert [note["text"] for note in answer["items"]] == texts
+        assert answer["next"] == "note/000000000010"
+    answer = http.get("/v1/notes", params={"after": "note/", "limit": 4}).json()
+    assert ([note["text"] for note in answer["items"]][-1], answer["next"]) == ("line 4", "note/000000000004")
+    monkeypatch.setattr(app, "LOOKED_THROUGH_MAX", 6)
+    answer = http.get("/v1/notes", params={"topic": "fence", "limit": 9}).json()
+    assert [note["text"] for note in answer["items"]] == ["line 5", "line 9"]
+
+
 def test_operations_with_their_steps(http: httpx.Client) -> None:
     rows = http.get("/v1/operations").json()["items"]
     assert [row["id"] for row in rows] == ["protect-2-9", "failover-3-1"]
@@ -247,7 +264,7 @@ def test_the_doctor_sees_a_lost_n_plus_1() -> None:
     state.guests[WEB] = changed(
         state.guests[WEB], needs=changed(state.guests[WEB].needs, memory_mib=4096, domain_type="kvm")
     )
-    assert [finding for finding in doctor.spare(snap(state), doctor.Site())] == []
+    assert list(doctor.spare(snap(state), doctor.Site())) == []
     state.hosts["h2"] = changed(two, facts=changed(two.facts, memory_mib=2048))
     (lost,) = doctor.spare(snap(state), doctor.Site())
     assert lost.subject == "h1"

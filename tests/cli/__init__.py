@@ -1,0 +1,1 @@
+"""The command line: configuration files, commands against the API of tests/api, joining."""

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from dr.adapters.pki.identity import Role
-from dr.cli import ask, credentials, main
+from dr.cli import credentials, main
 from dr.cli.failure import Exit
 from dr.model.base import changed
 from dr.model.effects import Reply
@@ -205,7 +205,7 @@ def test_destructive_verbs_want_the_typed_name(
     assert "web, loose" in ended.err or "loose, web" in ended.err, "the bystanders are named"
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     for typed, code, count in (("h2", Exit.FAILED, 0), ("h1", Exit.OK, 1)):
-        monkeypatch.setattr(ask.typer, "prompt", lambda *_, typed=typed, **__: typed)
+        monkeypatch.setattr("typer.prompt", lambda *_, typed=typed, **__: typed)
         assert dr("host", "fence", "h1").code == code
         assert len(service.coordinator.asked) == count
     assert isinstance(service.coordinator.asked[0], AskFence)
@@ -215,7 +215,7 @@ def test_destructive_verbs_want_the_typed_name(
         ("fence", "test", "h1"),
         ("guest", "unprotect", "web"),
     ):
-        monkeypatch.setattr(ask.typer, "prompt", lambda *_, **__: "no")
+        monkeypatch.setattr("typer.prompt", lambda *_, **__: "no")
         assert dr(*command).code == Exit.FAILED
     assert dr("host", "confirm-down", "h1", "--reason", "r").code == Exit.FAILED
     assert len(service.coordinator.asked) == 1
@@ -253,7 +253,7 @@ def test_a_job_is_followed_to_its_end(service: Service, dr: Dr, monkeypatch: pyt
         (OperationState.UNKNOWN, Exit.UNKNOWN),
     ):
         operations[job.id] = job
-        monkeypatch.setattr(ask.time, "sleep", lambda _, state=state: end(state))
+        monkeypatch.setattr("time.sleep", lambda _, state=state: end(state))
         ended = dr("host", "fence", "h2", "--yes", "--wait")
         assert ended.code == code
         assert "0.50 s  h2 is fenced" in ended.err
@@ -269,11 +269,11 @@ def test_ctrl_c_detaches_and_time_runs_out(service: Service, dr: Dr, monkeypatch
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ask.time, "sleep", interrupt)
+    monkeypatch.setattr("time.sleep", interrupt)
     ended = dr("job", "watch", "failover-3-1")
     assert ended.code == Exit.INTERRUPTED
     assert "Come back with: dr job watch failover-3-1" in ended.err
-    monkeypatch.setattr(ask.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     assert dr("job", "watch", "failover-3-1", "--timeout", "0.01").code == Exit.TIMED_OUT
 
 
@@ -291,7 +291,7 @@ def test_events_follow_one_object_a_line(service: Service, dr: Dr, monkeypatch: 
             service.coordinator.write("fence.off", "h2 is off", host="h2")
         if asked == 3:
             raise KeyboardInterrupt
-        return real(self, path, shape, **query)  # type: ignore[arg-type,type-var]
+        return real(self, path, shape, **query)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Api, "get", get)
     ended = dr("events", "--follow", "-o", "json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,26 +31,53 @@ def good(text: str) -> CoordinatorConfig:
 
 
 BAD = {
-    "unknown key": ("clutser: x", "f.yaml:3: clutser: unknown key; did you mean cluster? Allowed here: cluster, "),
-    "unknown key below": ("timers: {heartbeat: 1}", "f.yaml:3: timers.heartbeat: unknown key; did you mean heartbeat_s?"),
-    "duplicate": ("auto_fence: true\nauto_fence: false", "f.yaml:4: auto_fence: given twice, first on line 3"),
+    "unknown key": (
+        "clutser: x",
+        "f.yaml:3: clutser: unknown key; did you mean cluster? Allowed here: cluster, ",
+    ),
+    "unknown key below": (
+        "timers: {heartbeat: 1}",
+        "f.yaml:3: timers.heartbeat: unknown key; did you mean heartbeat_s?",
+    ),
+    "duplicate": (
+        "auto_fence: true\nauto_fence: false",
+        "f.yaml:4: auto_fence: given twice, first on line 3",
+    ),
     "not a number": ("timers:\n  fence_s: soon", 'f.yaml:4: timers.fence_s: must be a number, not "soon"'),
     "negative": ("timers:\n  start_s: -1", "f.yaml:4: timers.start_s: must be more than 0, not -1"),
     "infinite": ("timers:\n  start_s: .inf", "f.yaml:4: timers.start_s: must be a finite number, not inf"),
-    "not a boolean": ("auto_fence: off", 'f.yaml:3: auto_fence: must be true or false, not "off"; YAML 1.2 knows'),
-    "number for text": ("hosts:\n  h1:\n    labels: {rack: 7}", "f.yaml:5: hosts.h1.labels.rack: must be text, not 7; put it"),
-    "choice": ("log: {level: inof}", "f.yaml:3: log.level: must be one of 'debug', 'info', 'warning' or 'error', not"),
+    "not a boolean": (
+        "auto_fence: off",
+        'f.yaml:3: auto_fence: must be true or false, not "off"; YAML 1.2 knows',
+    ),
+    "number for text": (
+        "hosts:\n  h1:\n    labels: {rack: 7}",
+        "f.yaml:5: hosts.h1.labels.rack: must be text, not 7; put it",
+    ),
+    "choice": (
+        "log: {level: inof}",
+        "f.yaml:3: log.level: must be one of 'debug', 'info', 'warning' or 'error', not",
+    ),
     "host name": ("hosts:\n  a b: {}", "f.yaml:4: hosts.a b: a name is letters"),
-    "no address": ("hosts:\n  h1:\n    addresses: [kvm1.example]", "f.yaml:5: hosts.h1.addresses[0]: must be an IP address, not a name"),
-    "agent": ("hosts:\n  h1:\n    fencing:\n      - agent: ipmi", "f.yaml:6: hosts.h1.fencing[0].agent: must be the name of a fence agent"),
+    "no address": (
+        "hosts:\n  h1:\n    addresses: [kvm1.example]",
+        "f.yaml:5: hosts.h1.addresses[0]: must be an IP address, not a name",
+    ),
+    "agent": (
+        "hosts:\n  h1:\n    fencing:\n      - agent: ipmi",
+        "f.yaml:6: hosts.h1.fencing[0].agent: must be the name of a fence agent",
+    ),
     "parameter": (
         "hosts:\n  h1:\n    fencing:\n      - agent: fence_x\n        parameters: {action: off}",
         "f.yaml:7: hosts.h1.fencing[0].parameters: parameter 'action' is dr's own",
     ),
-    "empty level": ("hosts: {h1: {fencing: [{devices: []}]}}", "f.yaml:3: hosts.h1.fencing[0].devices: must not be empty"),
+    "empty level": (
+        "hosts: {h1: {fencing: [{devices: []}]}}",
+        "f.yaml:3: hosts.h1.fencing[0].devices: must not be empty",
+    ),
     "no secret": (
-        "hosts:\n  h1:\n    fencing:\n      - agent: fence_x\n        parameters:\n          password_file: /nonexistent",
-        "f.yaml:8: hosts.h1.fencing[0].parameters.password_file: /nonexistent cannot be read: No such file",
+        "hosts:\n  h1:\n    fencing:\n      - agent: fence_x\n        parameters:\n          password_file: /none",
+        "f.yaml:8: hosts.h1.fencing[0].parameters.password_file: /none cannot be read: No such file",
     ),
     "port": ("listen: {api: '10.0.0.1:99999'}", "f.yaml:3: listen.api: a port is 1 to 65535"),
     "sink": ("notify: [{name: x}]", "f.yaml:3: notify[0]: needs `command` or `webhook`, and not both"),
@@ -57,15 +85,27 @@ BAD = {
         "hosts:\n  a: {coordinator_here: true}\n  b: {coordinator_here: true}",
         "f.yaml:5: hosts.b.coordinator_here: the coordinator runs on a already",
     ),
-    "one lost beat": ("timers: {heartbeat_s: 1}", "f.yaml:3: timers.heartbeat_s: late_floor_s (1.25 s) must be at least twice"),
-    "ceiling": ("timers: {late_ceiling_s: 1}", "f.yaml:3: timers.late_ceiling_s: late_ceiling_s (1 s) must not be below"),
-    "retry": ("timers:\n  fence_retry_max_s: 2", "f.yaml:4: timers.fence_retry_max_s: fence_retry_max_s (2 s) must not be below"),
+    "one lost beat": (
+        "timers: {heartbeat_s: 1}",
+        "f.yaml:3: timers.heartbeat_s: late_floor_s (1.25 s) must be at least twice",
+    ),
+    "ceiling": (
+        "timers: {late_ceiling_s: 1}",
+        "f.yaml:3: timers.late_ceiling_s: late_ceiling_s (1 s) must not be below",
+    ),
+    "retry": (
+        "timers:\n  fence_retry_max_s: 2",
+        "f.yaml:4: timers.fence_retry_max_s: fence_retry_max_s (2 s) must not be below",
+    ),
     "gap": ("timers: {gap_s: 2}", "f.yaml:3: timers.gap_s: gap_s (2 s) must not exceed late_floor_s"),
-    "probe": ("timers: {probe_s: 3}", "f.yaml:3: timers.probe_s: probe_s (3 s) must not exceed probe_every_s"),
+    "probe": (
+        "timers: {probe_s: 3}",
+        "f.yaml:3: timers.probe_s: probe_s (3 s) must not exceed probe_every_s",
+    ),
     "bound": ("limits: {starts_per_host: 0}", "f.yaml:3: limits.starts_per_host: must be at least 1, not 0"),
     "tab": ("timers:\n\tstart_s: 1", "f.yaml:4: found character '\\t' that cannot start any token (a tab"),
     "tag": ("log: !!python/object:os.system {}", "f.yaml:3: log: "),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -109,7 +149,7 @@ def test_a_file_becomes_settings(tmp_path: Path) -> None:
     secret = tmp_path / "bmc"
     secret.write_text("hunter2\n")
     config = good(
-        f"""\
+        """\
 """.replace("x-bmc: ignored\n", "")
         + f"""\
 timers: {{heartbeat_s: 0.25}}
@@ -166,17 +206,13 @@ def test_the_starter_is_good_and_shows_every_default() -> None:
     )
     assert translate(parse(text, "f.yaml")).settings == Settings()
     assert translate(parse(text, "f.yaml")).listen_api == (("::", 2),)
-    uncommented = (
-        text.replace("# guests:\n", "guests:\n")
-        .replace("# timers:\n", "timers:\n")
-        .replace("# limits:\n", "limits:\n")
-    )
-    known = {
-        field for record in (Timers(), Limits(), GuestPolicy()) for field in msgspec.structs.asdict(record)
-    }  # type: ignore[arg-type]
-    lines = [line[1:] if re.match(r"#   [a-z]", line) else line for line in uncommented.splitlines()]
-    lines = [line for line in lines if line[:4].isspace() is False or line.strip().partition(":")[0] in known]
-    assert translate(parse("\n".join(lines), "f.yaml")).settings == Settings()
+    defaults: list[Any] = [Timers(), Limits(), GuestPolicy()]
+    known = {name for record in defaults for name in msgspec.structs.asdict(record)}
+    head, mark, shown = text.partition("# Defaults for protected guests.\n")
+    setting = re.compile(r"# (?=(guests|timers|limits):$|  [a-z_]+: )")
+    lines = [setting.sub("", line) for line in shown.splitlines()]
+    assert {line.split(":")[0].strip() for line in lines if line.startswith("  ")} == known
+    assert translate(parse(head + mark + "\n".join(lines), "f.yaml")).settings == Settings()
     assert set(NOTES) <= known, "a note for a setting that no longer exists"
 
 

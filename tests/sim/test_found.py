@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dr.model.base import changed
-from dr.model.events import AskStop
+from dr.model.events import AskResume, AskStop
 from dr.model.policy import Limits
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase
 from dr.sim.truth import Truth
@@ -293,3 +293,53 @@ def test_host_just_connected_is_late_as_soon_as_any_other() -> None:
 
 
 assert Truth  # the checks themselves run inside every world
+
+
+def test_restored_store_and_a_host_that_comes_back_with_a_newer_boot() -> None:
+    """The copy knows boot 1; the guest runs on boot 2 of that host. The proof that boot 1 is over frees nothing."""
+    world = World(21, guests={"h1": ("g1",)}, memory_mib=2048).begin()
+    backup = world.store.copy()
+    world.hosts["h1"].reboot()
+    for name in ("h2", "h3"):
+        world.hosts[name].start_faults.extend(["fail"] * 9)
+    assert world.run(60.0, lambda: world.running("g1") == ["h1"])
+    world.run(3.0)
+    assert world.hosts["h1"].boot_id == "h1-b2"
+    world.cut("h1")
+    for name in ("h2", "h3"):
+        world.hosts[name].start_faults.clear()
+    world.restore_store(backup, 0.5)
+    world.run(8.0)
+    assert world.store.cluster.restored
+    assert world.ask(AskResume(id="r", by="ops", reason="looked over")).accepted
+    world.run(5.0)
+    world.mend("h1")
+    world.run(20.0)
+    assert world.running("g1") == ["h1"]
+    all_run_once(world)
+
+
+def test_a_host_whose_libvirt_is_dead_is_not_tried_again_and_again() -> None:
+    """Its start tickets cannot succeed: the guest waits, saying so, and starts when libvirt answers again."""
+    world = lively(22)
+    for name in ("h2", "h3"):
+        world.hosts[name].set_libvirtd("down")
+    world.run(1.0)
+    world.power_off("h1")
+    world.run(20.0)
+    assert "libvirt" in world.guest("g1").reason
+    assert world.guest("g1").generation < 5
+    for name in ("h2", "h3"):
+        world.hosts[name].set_libvirtd("up")
+    world.run(20.0)
+    assert all(len(world.running(guest)) == 1 for guest in ("g1", "g2", "g3"))
+
+
+def test_a_failed_start_is_tried_again_on_the_only_host_that_is_left() -> None:
+    """Where one start failed and no other host can take it, that host is tried again, after a while."""
+    world = lively(23, guests={"h1": ("g1",)}, memory_mib=2048)
+    world.cut("h3", management=False, storage=True)  # it does not see the storage: not eligible
+    world.hosts["h2"].start_faults.append("fail")
+    world.power_off("h1")
+    world.run(30.0)
+    assert world.running("g1") == ["h2"]

@@ -2,6 +2,11 @@
 
 A single connector thread opens, watches and reopens; it may hang in `open` for as long as libvirtd hangs, nobody
 else does. After each open all event callbacks are registered again and one `reconnected` event is told.
+
+No keepalive, on purpose. In libvirt 9.0's client library a keepalive timeout while several threads wait for answers
+is a use after free (g_main_loop_quit on a freed loop): seen in the lab, libvirtd under SIGSTOP for 30 s, as SIGSEGV of
+the agent. On a local socket it has nothing to give: a dead libvirtd ends the socket at once, and of a hung one the
+calls (calls.py) and /proc (sight.py) take care.
 """
 
 from __future__ import annotations
@@ -22,8 +27,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-KEEPALIVE_S = 5
-KEEPALIVE_MISSES = 3  # libvirtd silent for about 20 s: the connection is closed, and what hangs in it returns
 BACKOFF_S = 0.2
 BACKOFF_MAX_S = 5.0
 SLOTS = 8
@@ -74,7 +77,9 @@ class Connection:
             return await self._calls.run(what, lambda: function(conn), timeout_s)
         except libvirt.libvirtError as error:
             if api.is_unseen(error) and self._conn is conn and not conn.isAlive():
-                self._on_close(conn, libvirt.VIR_CONNECT_CLOSE_REASON_ERROR, None)  # its own callback may come late
+                self._on_close(
+                    conn, libvirt.VIR_CONNECT_CLOSE_REASON_ERROR, None
+                )  # its own callback may come late
             raise
 
     async def _get(self, wait_s: float) -> Any:
@@ -117,10 +122,6 @@ class Connection:
 
     def _prepare(self, conn: Any) -> None:
         try:
-            conn.setKeepAlive(KEEPALIVE_S, KEEPALIVE_MISSES)
-        except libvirt.libvirtError as error:
-            log.debug("no keepalive on %s: %s", self.uri, api.text(error))
-        try:
             conn.registerCloseCallback(self._on_close, None)
         except libvirt.libvirtError as error:
             log.debug("no close callback on %s: %s", self.uri, api.text(error))
@@ -130,7 +131,6 @@ class Connection:
         why = {
             libvirt.VIR_CONNECT_CLOSE_REASON_ERROR: "the connection broke",
             libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirtd closed the connection (stopped or restarting)",
-            libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirtd did not answer keepalive",
         }.get(reason, "the connection was closed")
         self._why = why
         self._conn = None

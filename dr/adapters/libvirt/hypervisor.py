@@ -72,6 +72,8 @@ class LibvirtHypervisor:
             return await self._connection.call(what, function, timeout_s)
         except libvirt.libvirtError as error:
             raise HypervisorUnknown(f"libvirt could not {what}: {api.text(error)}") from error
+        except OSError as error:
+            raise HypervisorUnknown(f"this host's own files could not be read to {what}: {error}") from error
 
     async def facts(self) -> HostFacts:
         """See the port; also asks the watched storage."""

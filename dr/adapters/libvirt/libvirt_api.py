@@ -86,7 +86,7 @@ _loop_runs = False
 def run_event_loop() -> None:
     """Start libvirt's event loop on a daemon thread, once per process and before any connection is opened.
 
-    Keepalive and events need it. Errors are raised anyway, so libvirt's habit of printing them is turned off.
+    Events and the close callback need it. Errors are raised anyway, so libvirt's habit of printing them is turned off.
     """
     global _loop_runs  # noqa: PLW0603  # libvirt's own event loop is one per process
     with _loop_lock:

@@ -9,7 +9,6 @@ After an I/O error nothing is known of what the disk will say later; the store t
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from dr.adapters.store.atomic import sync_folder
+from dr.adapters.store.lock import Held, hold
 from dr.ports.store import Entry, StoreConflict, StoreError
 
 SCHEMA = 1
@@ -249,27 +249,15 @@ def _code(error: BaseException) -> int:
 
 def _lock(path: Path) -> int:
     """Hold the lock file beside the store for as long as the returned descriptor is open."""
-    lock = path.with_name(path.name + ".lock")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StoreError(f"The store {path} cannot be opened: {error}.") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
+        return hold(path.with_name(path.name + ".lock"))
+    except Held as error:
         raise StoreError(
-            f"The store {path} is in use by process {holder}: a second coordinator would decide against it. "
-            f"Stop that one first (see: ps -p {holder})."
+            f"The store {path} is in use by process {error.holder}: a second coordinator would decide against it. "
+            f"Stop that one first (see: ps -p {error.holder})."
         ) from error
     except OSError as error:
-        os.close(fd)
-        raise StoreError(f"The store {path} cannot be locked: {error}.") from error
-    return fd
+        raise StoreError(f"The store {path} cannot be opened: {error}.") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

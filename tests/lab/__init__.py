@@ -1,0 +1,1 @@
+"""Pure parts of the lab: what needs neither root nor a lab."""

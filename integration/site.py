@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from integration.lab import Lab
+from integration.lab import Lab, LabError
 from integration.lab.machine import Machine
 
+DOOR = str(Path(__file__).with_name("door.py"))
 DR = str(Path(sys.executable).with_name("dr"))
 CONFIG = "/etc/dr/coordinator.yaml"
 ENV = {"NO_COLOR": "1"}
@@ -31,6 +33,7 @@ class Site:
         self._in_force = ""
         self._named = 0
         self._mark = 0
+        self._door: subprocess.Popen[str] | None = None
 
     # ---- making it
 
@@ -42,7 +45,7 @@ class Site:
         ctl.exec([DR, "cluster", "init", "--name", "lab", "--address", ctl.address("mgmt")])
         self.write_config(settings)
         ctl.install_service("coordinator", [DR, "coordinator"], ENV)
-        self.wait(lambda: self.try_dr("status") is not None, 30, "the coordinator to answer")
+        self.wait(self.leads, 30, "the coordinator to answer")
         for host in self.lab.hosts:
             self.join(host)
         self.wait(self.all_online, 60, "all hosts to be online")
@@ -105,11 +108,11 @@ class Site:
             for service in machine.services.names():
                 if machine.service_pid(service) is None:
                     machine.start_service(service)
-        self.wait(lambda: self.try_dr("status") is not None, 30, "the coordinator to answer")
+        self.wait(self.leads, 30, "the coordinator to answer")
         if self._in_force != self._settings:
             self.configure(self._settings)
-        if self.try_dr("status")["pause"] is not None:  # type: ignore[index]  # it answered just now
-            self.dr("resume")
+        if self.status()["pause"] is not None:
+            self.ask("POST", "/v1/resume", {"reason": "next test"})
         self.wait(lambda: all(self.boot_seen(name) for name in booted), 60, f"{booted} to be back")
         self.wait(self.all_online, 60, "all hosts to be online")
         if any(guest["protected"] for guest in self.guests().values()):
@@ -125,11 +128,12 @@ class Site:
 
     def _unprotect_all(self) -> bool:
         """Refused while a start, stop or clean-up of one is under way."""
-        return self.lab.ctl.exec([DR, "guest", "unprotect", "--all", "--yes"], env=ENV, check=False).returncode == 0
+        ids = [guest["id"] for guest in self.guests().values() if guest["protected"]]
+        return self.ask("POST", "/v1/guests/unprotect", {"guests": ids, "reason": "next test"})[0] == 200
 
     def boot_seen(self, host: str) -> bool:
         """Whether the coordinator has met the present boot of that host."""
-        seen: str = self.dr_json("host", "show", host)["item"]["boot_id"]
+        seen: str = self.get(f"/v1/hosts/{host}")["item"]["boot_id"]
         return seen == self.lab.host(host).boot_id
 
     def configure(self, settings: str) -> None:
@@ -161,17 +165,50 @@ class Site:
         except ValueError:
             return None
 
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One request to the coordinator's API, from ctl: the status and the answer; status 0 while there is none."""
+        try:
+            if self._door is None or self._door.poll() is not None:
+                pipe = subprocess.PIPE
+                self._door = self.lab.ctl.popen([sys.executable, DOOR], stdin=pipe, stdout=pipe)
+            assert self._door.stdin is not None
+            assert self._door.stdout is not None
+            self._door.stdin.write(json.dumps([method, path, body]) + "\n")
+            self._door.stdin.flush()
+            line = self._door.stdout.readline()
+        except (OSError, LabError) as error:
+            return 0, {"title": str(error)}
+        said = json.loads(line) if line else {"status": 0, "body": {"title": "the door is shut"}}
+        return said["status"], said["body"]
+
+    def get(self, path: str) -> Any:
+        """What the API answers to that path. Raises LabError for anything but an answer."""
+        status, body = self.ask("GET", path)
+        if status != 200:
+            raise LabError(f"{status} from {path}: {body.get('title', body)}")
+        return body
+
+    def leads(self) -> bool:
+        """Whether the coordinator answers."""
+        return self.ask("GET", "/v1/status")[0] == 200
+
     def all_online(self) -> bool:
         hosts = self.hosts()
-        return len(hosts) == len(self.lab.hosts) and all(host["phase"] == "online" for host in hosts.values())
+        ready = (host["phase"] == "online" and host["connected"] for host in hosts.values())
+        return len(hosts) == len(self.lab.hosts) and all(ready)
+
+    def status(self) -> dict[str, Any]:
+        """What `dr status` shows."""
+        shown: dict[str, Any] = self.get("/v1/status")
+        return shown
 
     def hosts(self) -> dict[str, Any]:
         """Hosts by name, as `dr host list` tells them."""
-        return {host["name"]: host for host in self.dr_json("host", "list")["items"]}
+        return {host["name"]: host for host in self.get("/v1/hosts")["items"]}
 
     def guests(self) -> dict[str, Any]:
         """Guests by name, as `dr guest list` tells them."""
-        return {guest["name"]: guest for guest in self.dr_json("guest", "list")["items"]}
+        return {guest["name"]: guest for guest in self.get("/v1/guests")["items"]}
 
     def fresh(self, count: int) -> list[str]:
         """Names of guests that this lab has not seen yet; after 99 they begin again."""
@@ -220,7 +257,7 @@ class Site:
 
     def alerts(self) -> dict[str, Any]:
         """Alerts by their key, as `dr status` shows them."""
-        return {alert["key"]: alert for alert in self.dr_json("status")["alerts"]}
+        return {alert["key"]: alert for alert in self.status()["alerts"]}
 
     def lately(self, *topics: str) -> list[dict[str, Any]]:
         """What the timeline got since the test began, of these topics or of all."""
@@ -235,7 +272,7 @@ class Site:
 
     def timeline(self) -> list[dict[str, Any]]:
         """Every line of the decision timeline."""
-        items: list[dict[str, Any]] = self.dr_json("events", "--lines", "5000")["items"]
+        items: list[dict[str, Any]] = self.get("/v1/notes?limit=5000")["items"]
         return items
 
     # ---- what must never be

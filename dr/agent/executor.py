@@ -65,7 +65,7 @@ class Executor:
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
-        refresh: Callable[[], None],
+        refresh: Callable[..., None],  # of the reporter: reads these parts again (default: guests)
     ) -> None:
         self._host = host
         self._boot_id = boot_id
@@ -295,6 +295,7 @@ class Executor:
         await self._journal.save()
         await self._hook.protect(memory.entries)
         self._hypervisor.watch_storage(memory.watch_storage)
+        self._refresh("facts")  # guests are placed by what each host sees of that storage
         self._read(self._reply(session, command, self._acknowledge(memory.protected_version)))
 
     async def _acknowledge(self, version: int) -> Answer:

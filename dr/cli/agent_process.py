@@ -17,6 +17,7 @@ import msgspec
 
 from dr.cli.agent_settings import DEFAULT_FILE, LEVELS, AgentConfig
 from dr.cli.failure import Exit, Failure
+from dr.cli.lean import import_websockets
 from dr.model.facts import Level, Reading
 from dr.ports.hypervisor import HostHealth
 
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--log-level", choices=LEVELS, help="instead of the file's log_level")
     options = parser.parse_args(arguments)
     config = _load_apart(options.config)
+    import_websockets()
     _log(options.log_level or config.log_level)
     _check_identity(config)
     return asyncio.run(_run(config))

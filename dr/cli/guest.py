@@ -109,6 +109,9 @@ def select(
     found = [row for row in _chosen(rows, label, host) if protected is None or row.protected is protected]
     if not found:
         kind = "" if protected is None else "protected " if protected else "unprotected "
+        if everything:
+            tell(f"There is no {kind}guest: nothing to do.")
+            raise typer.Exit(Exit.OK)
         raise Failure(f"No {kind}guest fits.", todo="dr guest list -o wide", code=Exit.MISSING)
     return found
 

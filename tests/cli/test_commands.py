@@ -189,6 +189,9 @@ def test_protect_in_bulk(service: Service, dr: Dr) -> None:
         (asked,) = service.coordinator.asked
         assert isinstance(asked, AskProtect)
         assert (asked.guests, asked.priority, asked.reason, asked.by) == (ids, 9, "r", "alice")
+    service.coordinator.state.guests.clear()
+    assert dr("guest", "unprotect", "--all", "--yes").code == 0, "nothing to do is no failure"
+    service.reset()
     assert dr("guest", "protect", "--label", "tier=data").code == Exit.MISSING, "db is protected already"
     assert dr("guest", "stop", "--label", "tier=data", "--mode", "destroy", "--yes").code == 0
     stop = service.coordinator.asked[-1]
@@ -345,6 +348,23 @@ def test_version_is_quick() -> None:
         check=True,
     ).stdout.split()
     assert not {"pydantic", "httpx", "fastapi", "uvicorn", "cryptography", "structlog"} & set(loaded)
+
+
+def test_the_agent_carries_little() -> None:
+    code = """
+import sys
+from dr.cli import agent_process
+from dr.cli.lean import import_websockets
+import_websockets()
+import dr.adapters.libvirt.hypervisor, dr.adapters.link.client, dr.adapters.health.report, dr.agent.process
+loaded = set(sys.modules)
+import urllib.request
+assert hasattr(urllib.request, "urlopen"), "the real one, for whoever needs it"
+print(*loaded)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"ruamel.yaml", "email.message", "http.client", "importlib.metadata", "pydantic", "typer", "rich"}
+    assert not heavy & set(run.stdout.split())
 
 
 @pytest.mark.parametrize(

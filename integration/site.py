@@ -121,9 +121,9 @@ class Site:
             for guest in host.exec(["virsh", "-q", "list", "--all", "--name"]).stdout.split():
                 host.exec(["virsh", "-q", "destroy", guest], check=False)
                 host.exec(["virsh", "-q", "undefine", "--managed-save", guest])
-        for guest in lab.guests:
-            guest.stop_disk_server()
-            guest.forget()
+        for known in lab.guests:
+            known.stop_disk_server()
+            known.forget()
         self._mark = len(self.timeline())
 
     def _unprotect_all(self) -> bool:
@@ -178,7 +178,9 @@ class Site:
             line = self._door.stdout.readline()
         except (OSError, LabError) as error:
             return 0, {"title": str(error)}
-        said = json.loads(line) if line else {"status": 0, "body": {"title": "the door is shut"}}
+        if not line:
+            return 0, {"title": "the door is shut"}
+        said = json.loads(line)
         return said["status"], said["body"]
 
     def get(self, path: str) -> Any:

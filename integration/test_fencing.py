@@ -45,7 +45,7 @@ def test_management_link_alone_cut_is_not_fenced(site: Site) -> None:
     places, log = Places(site), Log(site)
     lost = places.fullest()
     site.lab.faults.link_down(lost, "mgmt")
-    log.wait("host.agent_lost", host=lost)
+    log.wait_alert(f"host/{lost}/agent-lost")
     time.sleep(3)
     said = run(site, "status").stdout
     assert f"the agent of {lost} is lost; the host lives, nothing is fenced" in said
@@ -292,7 +292,7 @@ def test_confirm_down_is_refused_with_every_sign_of_life(site: Site) -> None:
     assert connected.returncode == 4
     assert "its agent is connected" in connected.stderr
     site.lab.faults.link_down(host, "mgmt")
-    log.wait("host.agent_lost", host=host)
+    log.wait_alert(f"host/{host}/agent-lost")
     heard = run(site, *words)
     assert heard.returncode == 4
     assert "witnesses hear it" in heard.stderr

@@ -56,6 +56,16 @@ class Log:
                 found.append(line)
         return found
 
+    def wait_alert(self, key: str, timeout_s: float = 15.0) -> dict[str, Any]:
+        """The alert of that key, as the notifier logged it."""
+        wanted = lambda line: line.get("event") == "alert" and line.get("key") == key  # noqa: E731
+        end = time.monotonic() + timeout_s
+        while not (found := [line for line in self.lines() if wanted(line) and not line["cleared"]]):
+            if time.monotonic() > end:
+                raise TimeoutError(f"no alert {key} within {timeout_s} s:\n{self.text()[-4000:]}")
+            time.sleep(0.02)
+        return found[0]
+
     def kinds(self) -> list[str]:
         """Kinds of all decisions, in order."""
         return [line["kind"] for line in self.lines() if line.get("kind")]

@@ -97,6 +97,7 @@ def _started(draft: Draft, event: Started) -> None:
     draft.cluster = changed(cluster, epoch=cluster.epoch + 1, leader_id=event.leader_id)
     draft.started_at = draft.now
     draft.own_boot = event.boot_id
+    draft.term_revision = draft.state.revision + cluster.revision_offset
     draft.quiet_until = draft.now + draft.config.timers.settle_s
     draft.note("coordinator.started", f"coordinator {event.leader_id} leads epoch {draft.cluster.epoch}")
     for host in draft.hosts():
@@ -315,12 +316,13 @@ def _cleaned(draft: Draft, host: HostRecord, pending: Pending, answer: Answer) -
 
 
 def _fence_ended(draft: Draft, event: FenceEnded) -> None:
-    if draft.pending_of(event.effect) is None:
+    pending = draft.pending_of(event.effect)
+    if pending is None:
         return
     draft.forget(event.effect)
     host = draft.host(event.host)
     if host is not None:
-        fencing.ended(draft, host, event.report)
+        fencing.ended(draft, host, pending.detail, event.report)
 
 
 def _power_on_ended(draft: Draft, event: PowerOnEnded) -> None:

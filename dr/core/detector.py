@@ -60,7 +60,10 @@ VERDICTS: dict[tuple[bool, Peers, Power], tuple[Verdict, str]] = {
         Verdict.HOLD,
         "no live witness could look: the coordinator may be the blind one",
     ),
-    (False, Peers.NONE, Power.OFF): (Verdict.DEAD, "its link is silent and its power is off"),
+    (False, Peers.NONE, Power.OFF): (
+        Verdict.HOLD,
+        "its power is said to be off, and no live witness could look whether that is so",
+    ),
 }
 
 

@@ -10,7 +10,7 @@ from dr.core import guests, looks, onecopy, placement
 from dr.core.detector import Peers, brake, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft, Pending
 from dr.core.tables import HostEvent, move_host
-from dr.model.base import HostName, changed
+from dr.model.base import BootId, HostName, changed
 from dr.model.effects import Fence, PowerOn
 from dr.model.evidence import Power, PowerReport, Proof, ProofKind
 from dr.model.records import (
@@ -127,7 +127,13 @@ def step(draft: Draft, host: HostRecord) -> None:
     draft.wait_for(
         key,
         # The adapter ends by itself after timeout_s; a runtime that lost the result is noticed later.
-        Pending(kind="fence", host=host.name, at=draft.now, deadline=draft.now + 2 * timeout_s),
+        Pending(
+            kind="fence",
+            host=host.name,
+            at=draft.now,
+            deadline=draft.now + 2 * timeout_s,
+            detail=fencing.boot_id,
+        ),
     )
     draft.effect(
         Fence(
@@ -185,10 +191,10 @@ def _abandon(draft: Draft, host: HostRecord, why: str) -> None:
     move_host(draft, host, HostEvent.DOUBTED, f"not fenced: {why}", fencing=None)
 
 
-def ended(draft: Draft, host: HostRecord, report: PowerReport) -> None:
-    """One level was tried. Believed only if every device reads off and is proven to be this host's."""
+def ended(draft: Draft, host: HostRecord, boot_id: BootId, report: PowerReport) -> None:
+    """One level was tried on that boot. Believed only if every device reads off and is proven to be this host's."""
     fencing = host.fencing
-    if host.phase is not HostPhase.FENCING or fencing is None:
+    if host.phase is not HostPhase.FENCING or fencing is None or fencing.boot_id != boot_id:
         draft.note("fence.late", f"{host.name}: a fencing ended after it no longer mattered", host=host.name)
         return
     draft.put_view(host.name, power=(report,), power_at=draft.now)

@@ -146,7 +146,8 @@ def heard(draft: Draft, event: Heard) -> None:
     view = draft.view(event.host)
     if view.session != event.session:
         return
-    interval, deviation = observe_beat(view, draft.now)
+    # The first beat follows the hello at once: the moment between says nothing about the link's rhythm.
+    interval, deviation = observe_beat(view, draft.now) if view.fresh else (0.0, 0.0)
     fresh = max(view.fresh, event.fresh)
     acked = draft.cluster.epoch if event.fresh > 0 else view.acked_epoch
     draft.put_view(
@@ -199,8 +200,9 @@ def _older_than(draft: Draft, memory: Memory) -> str:
         return f"it knows epoch {memory.epoch}, ours is {cluster.epoch}"
     if memory.epoch == cluster.epoch and memory.leader_id not in ("", cluster.leader_id):
         return f"it serves another leader of epoch {memory.epoch}"
-    if memory.revision > revision:
-        return f"it knows store revision {memory.revision}, ours is {revision}"
+    known = revision if memory.epoch == cluster.epoch else draft.term_revision
+    if memory.revision > known:
+        return f"it knows store revision {memory.revision}, ours was {known} at its epoch {memory.epoch} or later"
     for guest_id, sealed in memory.sealed.items():
         guest = draft.guest(guest_id)
         if guest is not None and sealed > guest.generation:
@@ -221,6 +223,7 @@ def _restored(draft: Draft, name: HostName, memory: Memory, why: str) -> None:
         restored=cluster.restored or reason,
         pause=cluster.pause or Pause(reason="the store is an older copy", by="dr", at=draft.now),
     )
+    draft.term_revision = draft.state.revision + draft.cluster.revision_offset
     draft.note("store.restored", f"the store is an older copy: {reason}", host=name)
     draft.alert(
         "cluster/restored",
@@ -346,11 +349,11 @@ def _clean(draft: Draft, host: HostRecord, view: View) -> None:
     if host.protected_version != draft.cluster.protected_version:
         return
     for guest_id, facts in view.guests.items():
+        if facts.active:
+            continue  # an active stray is a matter for `guests.observe`
         guest = draft.guest(guest_id)
         if guest is None or guest.phase is not GuestPhase.RUNNING:
             continue
-        if facts.active and onecopy.seen_active(draft, guest_id, host.name, host.boot_id):
-            continue  # an active stray is a matter for `guests.observe`, which stops everything first
         if sole_holder(draft, guest) not in ("", host.name):
             last = view.cleaned.get(guest_id, -1e9)
             if draft.now - last < draft.config.timers.recovery_retry_s:

@@ -40,14 +40,31 @@ from dr.model.records import (
 )
 
 
+ASKED: dict[type[OperatorAsk], str] = {
+    AskProtect: "protect",
+    AskUnprotect: "unprotect",
+    AskStart: "start",
+    AskStop: "stop",
+    AskFence: "fence",
+    AskFenceTest: "fence test",
+    AskConfirmDown: "confirm-down",
+    AskRemoveHost: "remove host",
+    AskLabel: "label",
+    AskPause: "pause automation",
+    AskResume: "resume automation",
+    AskClearQuarantine: "clear quarantine of",
+    Admitted: "invite host",
+}
+
+
 def asked(draft: Draft, ask: OperatorAsk) -> None:
     """Decide one ask; the audit line is written whatever the outcome."""
     reply = _answer(draft, ask)
     outcome = "accepted" if reply.accepted else f"refused: {'; '.join(reply.blockers) or reply.message}"
-    what = type(ask).__name__
+    what = ASKED[type(ask)]
     why = f" because {ask.reason}" if ask.reason else ""
     subject = getattr(ask, "host", "") or ", ".join(getattr(ask, "guests", ())) or getattr(ask, "name", "")
-    draft.note("audit", f"{ask.by} asked: {what} {subject}{why}: {outcome}", by=ask.by)
+    draft.note("audit", f"{ask.by} asked to {what} {subject}".rstrip() + f"{why}: {outcome}", by=ask.by)
     draft.effect(reply)
 
 

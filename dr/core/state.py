@@ -113,6 +113,7 @@ class State:
     started_at: float = 0.0  # leader time at which this term began
     quiet_until: float = 0.0  # before this, unheard is not late (after a start or a gap in our own clock)
     revision: int = 0  # of the store's last commit, without the offset
+    term_revision: int = 0  # with the offset, at the start of this term: nobody of an earlier term knows more
 
     # Indexes, kept by `apply`: what still needs work.
     unsettled: set[GuestId] = field(default_factory=set)
@@ -139,6 +140,7 @@ class State:
         self.quiet_until = draft.quiet_until
         self.started_at = draft.started_at
         self.own_boot = draft.own_boot
+        self.term_revision = draft.term_revision
         self.sequence = draft.sequence
 
     def _apply_records(self, changes: Changes) -> None:
@@ -198,6 +200,7 @@ class Draft:
         self.quiet_until = state.quiet_until
         self.started_at = state.started_at
         self.own_boot = state.own_boot
+        self.term_revision = state.term_revision
         self.sequence = state.sequence
         self.views: dict[HostName, View] = {}
         self.pending: dict[str, Pending | None] = {}

@@ -57,6 +57,7 @@ class SimAgent:
         self.alive = False
         self.frozen = False
         self.incarnation = 0
+        self.answers_to_lose = 0  # a stuck link takes no answer for a while; the session itself lives on
         self.memory = AgentMemory()
         self.link: Link | None = None
         self._dialled: Link | None = None
@@ -307,6 +308,9 @@ class SimAgent:
 
     def _answer(self, link: Link, command: str, answer: Answer) -> None:
         if link is not self.link:
+            return
+        if self.answers_to_lose:
+            self.answers_to_lose -= 1
             return
         world = self.host.world
         event = Answered(host=self.host.name, session=link.nonce, effect=command, answer=answer)

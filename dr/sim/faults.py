@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dr.model.base import HostName
-from dr.model.events import AskConfirmDown, AskFence, AskPause, AskResume, AskStart, AskStop
+from dr.model.events import (
+    AskConfirmDown,
+    AskFence,
+    AskPause,
+    AskProtect,
+    AskRemoveHost,
+    AskResume,
+    AskStart,
+    AskStop,
+    AskUnprotect,
+)
 from dr.model.records import GuestPhase
 from dr.sim.network import COORDINATOR
 from dr.sim.store import SimStore
@@ -51,6 +61,12 @@ class Faults:
             "virsh destroy": (1, lambda: self._guest_ends("destroyed")),
             "virsh start": (3, self._virsh_start),
             "definition edited": (1, self._redefine),
+            "autostart": (1, self._autostart),
+            "answers lost": (3, self._answers_lost),
+            "slow network": (2, self._slow),
+            "protection ends and begins": (1, self._unprotect),
+            "host joins": (1, self._join),
+            "host removed": (1, self._remove),
             "ask": (5, self._ask),
         }
         if liars:
@@ -205,8 +221,44 @@ class Faults:
             self.world.hosts[name].end(guest, how)
 
     def _virsh_start(self) -> None:
-        guest = self.rng.choice(list(self.world.definitions))
-        self.world.hosts[self._host()].hand_start(guest)
+        guest, host = self.rng.choice(list(self.world.definitions)), self.world.hosts[self._host()]
+        if guest in host.guarded:  # what nobody protects, nobody keeps from running twice
+            host.hand_start(guest)
+
+    def _autostart(self) -> None:
+        for host in self.world.hosts.values():
+            for domain in host.domains.values():
+                domain.autostart = True
+
+    def _answers_lost(self) -> None:
+        self.world.hosts[self._host()].agent.answers_to_lose += self.rng.randint(1, 3)
+
+    def _slow(self) -> None:
+        self.world.slowness = self.rng.choice([10.0, 100.0, 500.0])
+        self._later(lambda: setattr(self.world, "slowness", 1.0))
+
+    def _listening(self) -> bool:
+        return self.world.coordinator.alive and not self.world.coordinator.frozen
+
+    def _unprotect(self) -> None:
+        """Only of a guest that runs in one place, so that nobody's own double start follows."""
+        world, guest = self.world, self.rng.choice(list(self.world.definitions))
+        if self._listening() and guest in world.store.guests and world.guest(guest).phase is GuestPhase.RUNNING:
+            world.coordinator.submit(AskUnprotect(id=world.next_ask(), by="ops", guests=(guest,)))
+            self._later(lambda: protect_again(world))
+
+    def _join(self) -> None:
+        if self._listening() and len(self.world.hosts) < 6:
+            self.world.add_host(f"h{len(self.world.hosts) + 1}")
+
+    def _remove(self) -> None:
+        """A machine that is off for good; its record goes when nothing may run on it."""
+        name = self._host()
+        if self._listening() and not self.world.hosts[name].up and len(self.world.hosts) > 3:
+            self.world.coordinator.submit(AskRemoveHost(id=self.world.next_ask(), by="ops", host=name))
+            if name not in self.world.store.hosts:
+                self.world.hosts[name].agent.enabled = False
+                self.world.scrapped.add(name)
 
     def _redefine(self) -> None:
         guest = self.rng.choice(list(self.world.definitions))
@@ -238,6 +290,16 @@ class Faults:
             world.coordinator.submit(
                 AskConfirmDown(id=key, by=by, host=name, boot_id=boot, reason="I stand beside it")
             )
+
+
+def protect_again(world: World) -> None:
+    """Protect what runs and is not protected."""
+    coordinator = world.coordinator
+    if not coordinator.alive or coordinator.frozen:
+        return
+    for guest in world.definitions:
+        if guest not in world.store.guests:
+            coordinator.submit(AskProtect(id=world.next_ask(), by="ops", guests=(guest,)))
 
 
 def help_by_people(world: World) -> None:

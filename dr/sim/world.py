@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dr.core.definition import needs_of
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
-from dr.model.events import Ask, AskProtect, OperatorAsk
+from dr.model.events import Admitted, Ask, AskProtect, OperatorAsk, Reconfigured
 from dr.model.facts import Definition
 from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Limits, Settings, Timers
 from dr.model.records import DeviceIdentity, GuestRecord, HostRecord
@@ -59,6 +59,8 @@ class World:
         self.fencer = Fencer(self)
         self.links: list[Link] = []
         self._made_links = 0
+        self.scrapped: set[HostName] = set()  # machines that were removed and never come back
+        self.slowness = 1.0  # of the management network
         self._asks = 0
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}
@@ -102,7 +104,7 @@ class World:
         self.trace.append(f"{self.clock.now:10.4f} {text}")
 
     def latency_s(self) -> float:
-        return self.rng.uniform(0.0005, 0.004)
+        return self.rng.uniform(0.0005, 0.004) * self.slowness
 
     def new_link(self, host: SimHost) -> Link:
         self._made_links += 1
@@ -130,6 +132,17 @@ class World:
         self.definitions[guest] = definition
         self._memory[guest] = memory_mib
         self.hosts[host].place(guest, definition, memory_mib)
+
+    def add_host(self, name: HostName, memory_mib: int = 8192) -> None:
+        """A new machine joins: its token is made, its agent starts."""
+        policy = self._policy(name, False, True)
+        self.settings = changed(self.settings, hosts=self.settings.hosts | {name: policy})
+        self.hosts[name] = SimHost(self, name, memory_mib)
+        self.ask(Admitted(id=self.next_ask(), by="ops", host=name))
+        self.coordinator.submit(Reconfigured(settings=self.settings))
+        for (host, device), identity in self.store.identities.items():
+            self.coordinator.state.identities[host, device] = identity
+        self.hosts[name].agent.start()
 
     def redefine(self, guest: GuestId, digest: str) -> None:
         """Somebody edits its definition on the host where it runs."""
@@ -251,15 +264,18 @@ class World:
         for device in self.fencer.devices.values():
             device.fault, device.acts_on, device.switched_off = "", "", False
         self.network.blocked.clear()
+        self.slowness = 1.0
         self.mend_coordinator()
         for name, host in self.hosts.items():
             self.mend(name)
-            self.power_on(name)
+            if name not in self.scrapped:
+                self.power_on(name)
             host.libvirtd = "up"
             host.hook_broken = False
             host.start_faults.clear()
             host.stop_faults.clear()
-            host.agent.enabled = True
-            host.agent.start()
+            if name not in self.scrapped:
+                host.agent.enabled = True
+                host.agent.start()
             host.agent.look_again()
         self.restart_coordinator()

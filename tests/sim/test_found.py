@@ -4,18 +4,21 @@ import hashlib
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from dr.core.state import Draft
 from dr.model.base import changed
-from dr.model.events import AskResume, AskStop
-from dr.model.policy import Limits
+from dr.model.decision import Changes
+from dr.model.effects import Effect, PowerOn
+from dr.model.events import AskLabel, AskResume, Event, FenceEnded
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase
-from dr.sim.truth import Truth
-from dr.sim.world import World
+from dr.sim.coordinator import Killed
+from dr.sim.world import TIMERS, World
 
 
-def lively(seed: int = 1, **fields: object) -> World:
+def lively(seed: int = 1, **fields: Any) -> World:
     """Three hosts, four guests, all protected and running."""
     fields.setdefault("guests", {"h1": ("g1", "g2", "g3"), "h2": ("g4",)})
     return World(seed, **fields).begin()
@@ -47,13 +50,13 @@ def test_protection_does_not_begin_before_the_definition_is_stored() -> None:
     early: list[str] = []
     committed = world.truth.committed
 
-    def look(changes: object) -> None:
+    def look(changes: Changes) -> None:
         early.extend(
             guest.name for guest in world.store.guests.values() if guest.phase == "running" and not guest.definition
         )
         committed(changes)
 
-    world.truth.committed = look
+    world.truth.committed = look  # type: ignore[method-assign]
     world.begin()
     assert early == []
 
@@ -113,49 +116,33 @@ def test_host_joins_and_a_holder_dies_before_it_testified() -> None:
 
 def test_late_end_of_an_old_fencing_says_nothing_about_a_new_boot() -> None:
     """A fencing of boot 1 that ends when boot 2 is to be fenced does not prove boot 2 dead."""
-    world = lively(4)
-    bmc = world.fencer.devices["bmc-h1"]
-    reports = []
-    back = world.coordinator._back  # hold back the end of the first fencing
+    world = lively(4, timers=changed(TIMERS, fence_s=60.0), guests={"h1": ("g1",)}, memory_mib=2048, power_on=False)
+    held: list[FenceEnded] = []
+    back = world.coordinator._back
 
-    def hold_back(event: object) -> None:
-        if type(event).__name__ == "FenceEnded" and not reports:
-            reports.append(event)
+    def hold_back(event: Event) -> None:
+        if isinstance(event, FenceEnded) and not held:
+            held.append(event)
         else:
             back(event)
 
-    world.coordinator._back = hold_back
+    world.coordinator._back = hold_back  # type: ignore[method-assign]
     world.freeze("h1", 60.0)
-    assert world.run(20.0, lambda: bool(reports))
-    world.power_on("h1")
-    assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.ONLINE)
-    from dr.model.events import AskStart
-
-    if not world.running("g1"):
-        world.run(10.0)
-    bmc.fault = "dead"
-    # Put a guest there again, then cut it off: boot 2 is to be fenced, and its BMC is dead.
+    assert world.run(20.0, lambda: bool(held))
     for name in ("h2", "h3"):
-        world.hosts[name].memory_mib = 1024
-        world.hosts[name].agent.look_again()
-    world.run(8.0)
-    guest = next(g for g in ("g1", "g2", "g3", "g4"))
-    reply = world.ask(AskStop(id="s", by="ops", guests=(guest,)))
-    assert reply.accepted
-    world.run(5.0)
-    assert world.ask(AskStart(id="t", by="ops", guests=(guest,))).accepted
-    assert world.run(8.0, lambda: world.running(guest) == ["h1"])
+        world.hosts[name].start_faults.extend(["fail"] * 3)
+    world.power_on("h1")
+    assert world.run(40.0, lambda: world.running("g1") == ["h1"])
     world.run(3.0)
     for name in ("h2", "h3"):
-        world.hosts[name].memory_mib = 16384
-        world.hosts[name].agent.look_again()
-    world.run(1.0)
+        world.hosts[name].start_faults.clear()
+    world.fencer.devices["bmc-h1"].fault = "dead"
     world.cut("h1", storage=True)
     assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.FENCING)
-    back(reports[0])
+    back(held[0])
     world.run(5.0)
     assert world.host("h1").phase is not HostPhase.FENCED
-    assert world.running(guest) == ["h1"]
+    assert world.running("g1") == ["h1"]
 
 
 def test_power_on_after_fencing_survives_a_crash_before_it() -> None:
@@ -163,19 +150,15 @@ def test_power_on_after_fencing_survives_a_crash_before_it() -> None:
     world = lively(5)
     world.freeze("h1", 100.0)
     assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.FENCED)
-    from dr.model.effects import PowerOn
-
     run = world.coordinator._run
 
-    def die_before(effect: object, draft: object) -> None:
+    def die_before(effect: Effect, draft: Draft) -> None:
         if isinstance(effect, PowerOn):
-            world.coordinator._run = run
-            from dr.sim.coordinator import Killed
-
+            world.coordinator._run = run  # type: ignore[method-assign]
             raise Killed
         run(effect, draft)
 
-    world.coordinator._run = die_before
+    world.coordinator._run = die_before  # type: ignore[method-assign]
     assert world.run(20.0, lambda: not world.coordinator.alive)
     world.restart_coordinator()
     world.run(40.0)
@@ -198,32 +181,26 @@ def test_fencing_is_not_retried_on_old_evidence() -> None:
 
 
 def test_older_store_is_noticed_even_after_it_wrote_more_than_was_lost() -> None:
-    """A restored copy writes on before the first agent comes back: its revision alone does not unmask it."""
-    world = lively(8)
+    """A restored copy writes on before the first agent comes back: no agent of an earlier term knows that much."""
+    world = lively(8, hosts=("h1", "h2", "h3", "h4"), guests={"h1": ("g1",)})
     backup = world.store.copy()
     world.power_off("h1")
-    world.run(10.0)
-    assert world.running("g1") != []
-    holders = {g: world.running(g) for g in ("g1", "g2", "g3")}
-    away = {name for names in holders.values() for name in names}
+    assert world.run(20.0, lambda: len(world.running("g1")) == 1)
     world.run(5.0)
-    for name in ("h2", "h3"):
+    (holder,) = world.running("g1")
+    for name in ("h2", "h3", "h4"):
         world.cut(name)
     world.restore_store(backup, 1.0)
     world.run(3.0)
-    for number in range(400):  # people label things meanwhile
-        from dr.model.events import AskLabel
-
+    for number in range(100):  # people label things meanwhile
         world.ask(AskLabel(id=f"l{number}", by="ops", kind="host", name="h1", labels={"n": str(number)}))
-    stays_cut = sorted(away)[0]
-    for name in {"h2", "h3"} - {stays_cut}:
+    for name in {"h2", "h3", "h4"} - {holder}:
         world.mend(name)
     world.run(40.0)
-    world.mend(stays_cut)
+    world.mend(holder)
     world.run(20.0)
     assert world.store.cluster.restored
-    for guest in holders:
-        assert len(world.running(guest)) == 1
+    assert world.running("g1") == [holder]
 
 
 def test_coordinator_that_stood_still_does_not_act_on_what_it_heard_before() -> None:
@@ -282,17 +259,40 @@ def test_host_is_not_switched_off_by_devices_that_cannot_prove_it() -> None:
 
 def test_host_just_connected_is_late_as_soon_as_any_other() -> None:
     """The moment between hello and first beat says nothing about a link's rhythm."""
-    world = World(12, guests={"h1": ("g1",)}, limits=Limits()).begin()
+    world = lively(12)
+    world.run(6.0)
     world.hosts["h1"].agent.stop()
     world.hosts["h1"].agent.start()
     world.run(2.0)
     world.power_off("h1")
     began = world.clock.now
     assert world.run(5.0, lambda: world.host("h1").phase is not HostPhase.ONLINE)
-    assert world.clock.now - began < 2.0
+    assert world.clock.now - began < 1.5
 
 
-assert Truth  # the checks themselves run inside every world
+def test_power_said_off_and_nobody_could_look() -> None:
+    """A BMC that says off while its host lives is found out by witnesses; without any, nothing is concluded."""
+    world = lively(13, hosts=("h1", "h2"), guests={"h1": ("g1",)})
+    world.run(6.0)
+    world.fencer.devices["bmc-h1"].fault = "says_off"
+    world.hosts["h2"].agent.kill()
+    world.cut("h1")
+    world.run(10.0)
+    world.hosts["h2"].agent.start()
+    world.run(20.0)
+    assert world.running("g1") == ["h1"]
+
+
+def test_a_bmc_that_shows_another_machine_is_not_told_to_switch_it_off() -> None:
+    """The evidence before the fencing shows the wrong identity: the other machine is left alone."""
+    world = lively(14)
+    world.run(6.0)
+    world.fencer.devices["bmc-h1"].acts_on = "h2"
+    world.cut("h1", storage=True)
+    world.run(30.0)
+    assert world.hosts["h2"].boots == 1
+    assert world.running("g1") == ["h1"]
+    assert world.running("g4") == ["h2"]
 
 
 def test_restored_store_and_a_host_that_comes_back_with_a_newer_boot() -> None:

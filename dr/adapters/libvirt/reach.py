@@ -54,8 +54,10 @@ class Reach:
         """Identities that this host reaches; at most FRESH_S old."""
         async with self._looking:
             if time.monotonic() - self._seen_at > FRESH_S:
-                seen = await self._look()
-                self._seen, self._seen_at = seen, time.monotonic()
+                watched = self._watched
+                self._seen = await self._look()
+                if watched == self._watched:  # else somebody asked for more in the meantime: not yet looked at
+                    self._seen_at = time.monotonic()
             return set(self._seen)
 
     async def _look(self) -> set[str]:

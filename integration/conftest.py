@@ -67,16 +67,17 @@ def site(sites: Sites, request: pytest.FixtureRequest) -> Site:
     try:
         standing.reset()
     except Exception as error:
-        print(f"the site could not be put right after the test before, so it is made anew: {error}", file=sys.stderr)
+        print(
+            f"the site could not be put right after the test before, so it is made anew: {error}",
+            file=sys.stderr,
+        )
         sites.down()
         standing = sites.get(wanted)
     return standing
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Beside a failure: what the site itself says of that test."""
     report: pytest.TestReport = yield  # type: ignore[assignment]  # what a wrapper is sent is not typed
     standing = getattr(item, "funcargs", {}).get("site")

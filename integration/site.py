@@ -218,17 +218,38 @@ class Site:
         self._named += count
         return names
 
-    def start_guests(self, where: dict[str, Sequence[str]], *, protect: bool = True, **options: Any) -> None:
-        """Define and start guests (host -> names), wait until they answer, protect them."""
+    def start_guests(
+        self,
+        where: dict[str, Sequence[str]],
+        *,
+        protect: bool = True,
+        answering: bool = True,
+        priorities: dict[str, int] | None = None,
+        **options: Any,
+    ) -> None:
+        """Define and start guests (host -> names), wait until they answer (if `answering`), protect them."""
         names = [name for group in where.values() for name in group]
         for host, group in where.items():
             for name in group:
                 self.lab.define_guest(name, host, start=True, **options)
-        for name in names:
+        for name in names if answering else []:
             self.lab.guest(name).wait_answering(60)
         if protect:
-            self.dr("guest", "protect", *names, "--reason", "lab", timeout_s=60)
-            self.wait(lambda: all(self.guests()[name]["phase"] == "running" for name in names), 30, "protection")
+            self.protect(*names, priorities=priorities)
+
+    def protect(self, *names: str, priorities: dict[str, int] | None = None) -> None:
+        """Protect guests that run, and wait until they are."""
+        self.wait(lambda: set(names) <= set(self.guests()), 30, f"{names} to be reported")
+        ids = {name: guest["id"] for name, guest in self.guests().items()}
+        groups: dict[int | None, list[str]] = {}
+        for name in names:
+            groups.setdefault((priorities or {}).get(name), []).append(ids[name])
+        for priority, group in groups.items():
+            body = {"guests": group, "priority": priority, "reason": "lab"}
+            status, answer = self.ask("POST", "/v1/guests/protect", body)
+            if status != 200:
+                raise LabError(f"{names} are not protected: {answer}")
+        self.wait(lambda: all(self.guests()[name]["phase"] == "running" for name in names), 30, "protection")
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.2) -> None:
         """Until it holds. Raises TimeoutError naming what was waited for, with the site's own view."""
@@ -245,7 +266,9 @@ class Site:
 
         def runs() -> bool:
             now = self.guests()
-            return all(now[name]["phase"] == "running" and (not on or now[name]["host"] in on) for name in names)
+            return all(
+                now[name]["phase"] == "running" and (not on or now[name]["host"] in on) for name in names
+            )
 
         self.wait(runs, timeout_s, f"{', '.join(names)} to run{f' on {on}' if on else ''}")
         for name in names:

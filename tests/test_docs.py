@@ -63,20 +63,20 @@ RENDERED: dict[str, Callable[[], str]] = {
     "verdicts": verdicts,
 }
 PAGE = DOCS / "architecture.md"
-MARKED = re.compile(r"(<!-- tables:(\w+) -->\n)(.*?)(\n<!-- /tables:\2 -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- tables:(\w+) -->\n)(.*?)(<!-- /tables:\2 -->)", re.DOTALL)
 
 
 def test_rendered_parts_are_what_the_tables_say() -> None:
     found = {name: body for _, name, body, _ in MARKED.findall(PAGE.read_text())}
     assert found.keys() == RENDERED.keys()
     for name, render in RENDERED.items():
-        assert found[name] == render(), f"{PAGE.name}, {name}: {UPDATE}"
+        assert found[name] == render() + "\n", f"{PAGE.name}, {name}: {UPDATE}"
 
 
 def write_rendered() -> None:
     """Bring the rendered parts up to date."""
     text = PAGE.read_text()
-    PAGE.write_text(MARKED.sub(lambda m: m[1] + RENDERED[m[2]]() + m[4], text))
+    PAGE.write_text(MARKED.sub(lambda m: m[1] + RENDERED[m[2]]() + "\n" + m[4], text))
 
 
 # ---- commands

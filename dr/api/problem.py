@@ -44,7 +44,7 @@ def refusal(reply: Reply) -> Problem:
         return Problem(
             404, "missing", reply.message or "No such thing.", todo=listing, blockers=reply.blockers
         )
-    return Problem(409, "refused", reply.message or "Refused.", blockers=reply.blockers)
+    return Problem(409, "refused", reply.message or "Refused; nothing was done.", blockers=reply.blockers)
 
 
 def missing(kind: str, name: str) -> Problem:

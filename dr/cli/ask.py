@@ -71,7 +71,8 @@ def told(accepted: Accepted, form: Form) -> None:
             for key in accepted.operations:
                 print(key)
         case Form.TABLE | Form.WIDE:
-            tell(accepted.message or "Done.")
+            begun = f"Begun: {', '.join(accepted.operations)}" if accepted.operations else "Done."
+            tell(accepted.message or begun)
 
 
 def finish(api: Api, keys: Sequence[str], timeout_s: float) -> None:

@@ -12,7 +12,7 @@ from dr.cli.failure import tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
 if TYPE_CHECKING:
-    from dr.api.schema import Host, HostRow, Look
+    from dr.api.schema import DeviceSeen, Host, HostRow, Look
 
 app = typer.Typer(help="KVM hosts.", no_args_is_help=True)
 
@@ -103,7 +103,7 @@ def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
         ("health", host.health),
         ("readings", "\n".join(_said(each.part, each.level, each.reason) for each in readings)),
         ("seen by others", "\n".join(_look(look) for look in host.looks)),
-        ("power", "\n".join(_said(each.device, each.power, each.reason) for each in host.power)),
+        ("power", "\n".join(_power(each, host.power_age_s) for each in host.power)),
         ("verdict", host.verdict),
         ("guests", ", ".join(host.guests)),
         ("memory", f"{mib(host.memory_used_mib) or '0 MiB'} of {mib(host.memory_mib)}" if host.memory_mib else ""),
@@ -128,6 +128,10 @@ def _fencing_now(host: Host) -> str:
 
 def _said(who: str, what: str, reason: str) -> str:
     return f"{who}: {what} ({reason})" if reason else f"{who}: {what}"
+
+
+def _power(device: DeviceSeen, age_s: float | None) -> str:
+    return f"{_said(device.device, device.power, device.reason)}, read {age(age_s)} ago"
 
 
 def _look(look: Look) -> str:

@@ -138,6 +138,8 @@ def _told(problem: str, now: Status) -> bool:
     """Whether the board says it already, in other words."""
     if problem.startswith(("Automation is paused", "This store is a restored copy")):
         return True
+    if any(problem.startswith(f"{host.name} is {host.phase}") for host in now.hosts):
+        return True  # the table of hosts has the reason
     return any(problem.startswith(f"{guest.name} ") for guest in now.unsettled) or problem in {
         alert.what for alert in now.alerts
     }

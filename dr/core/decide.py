@@ -171,9 +171,15 @@ def _watch(draft: Draft, host: HostRecord) -> None:
 
 
 def _unproven_in_term(draft: Draft, host: HostRecord) -> bool:
-    """Proven dead under an earlier leader, and guests wait for that to be shown again (see `onecopy.hold`)."""
-    old = host.phase is HostPhase.FENCED and host.dead_at < draft.state.started_at
-    return old and bool(draft.state.unsettled) and bool(onecopy.hold(draft))
+    """Proven dead once, and guests wait for that to be shown again.
+
+    Either an earlier leader proved it (see `onecopy.hold`), or the store turned out to be an older copy and the
+    host went back into every set.
+    """
+    if host.phase is not HostPhase.FENCED or not draft.state.unsettled:
+        return False
+    old = host.dead_at < draft.state.started_at
+    return bool(draft.guests_at(host.name)) or (old and bool(onecopy.hold(draft)))
 
 
 def _look_again(draft: Draft, host: HostRecord, every_s: float) -> None:
@@ -202,8 +208,7 @@ def _judge(draft: Draft, host: HostRecord) -> None:
     draft.put_view(host.name, verdict=f"{verdict}: {meaning} ({evidence})")
     if host.phase is HostPhase.FENCED:
         if verdict is Verdict.DEAD:
-            draft.put_host(changed(host, dead_at=draft.now))
-            draft.note("host.still_dead", f"{host.name}: still dead: {evidence}", host=host.name)
+            _dead_already(draft, host, f"still {meaning} ({evidence})")
         return
     if verdict is Verdict.AGENT_LOST:
         _agent_lost(draft, host, f"{meaning} ({evidence})")

@@ -322,7 +322,8 @@ def _confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append(f"{host.name} has another boot on record now ({host.boot_id}): look again")
     if view.session:
         why.append(f"its agent is connected (last heard {draft.now - view.heard:.1f} s ago)")
-    if host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at:
+    proven = host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at
+    if proven and not draft.guests_at(host.name):
         why.append(f"it is proven dead already: {host.reason}")
     if draft.now < draft.quiet_until:
         why.append(

@@ -138,7 +138,7 @@ class World:
         policy = self._policy(name, False, True)
         self.settings = changed(self.settings, hosts=self.settings.hosts | {name: policy})
         self.hosts[name] = SimHost(self, name, memory_mib)
-        self.ask(Admitted(id=self.next_ask(), by="ops", host=name))
+        self.coordinator.submit(Admitted(id=self.next_ask(), by="ops", host=name))
         self.coordinator.submit(Reconfigured(settings=self.settings))
         for (host, device), identity in self.store.identities.items():
             self.coordinator.state.identities[host, device] = identity
@@ -205,6 +205,8 @@ class World:
 
     def power_on(self, name: HostName) -> None:
         host = self.hosts[name]
+        if name in self.scrapped:
+            return
         host.chassis_on = True
         host.outlets_on = [True, True]
         host.power_changed("power back")
@@ -268,8 +270,7 @@ class World:
         self.mend_coordinator()
         for name, host in self.hosts.items():
             self.mend(name)
-            if name not in self.scrapped:
-                self.power_on(name)
+            self.power_on(name)
             host.libvirtd = "up"
             host.hook_broken = False
             host.start_faults.clear()

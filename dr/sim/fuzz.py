@@ -23,7 +23,7 @@ def make(seed: int) -> tuple[World, Faults, float]:
     """A world of 3 to 5 hosts with its faults planned, and how long they go on."""
     rng = random.Random(seed)
     names = [f"h{n}" for n in range(1, rng.randint(3, 5) + 1)]
-    guests: dict[str, tuple[str, ...]] = {name: () for name in names}
+    guests: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
     for number in range(1, rng.randint(2, 8) + 1):
         name = rng.choice(names)
         guests[name] = (*guests[name], f"g{number}")

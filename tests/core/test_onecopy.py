@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dr.core import onecopy
 from dr.core.state import Pending
+from dr.model import commands
 from dr.model.base import changed
-from dr.model.commands import Stop, Testify, Testimony, TicketKind
+from dr.model.commands import Stop, TicketKind
 from dr.model.effects import Send, SendStart
 from dr.model.evidence import Proof, ProofKind
 from dr.model.facts import HookState, Sighting
@@ -171,7 +172,7 @@ def test_testimony_frees_only_sealed_generations_of_its_own_boot(
     bench = Bench().put(changed(guest("g1", "h1"), may_run_on=(place,), generation=generation))
     draft = bench.draft()
     onecopy.accept_testimony(
-        draft, bench.host(witness), Testimony(guest="g1", sighting=sighting, sealed=sealed)
+        draft, bench.host(witness), commands.Testimony(guest="g1", sighting=sighting, sealed=sealed)
     )
     after = draft.guest("g1")
     assert after is not None
@@ -185,7 +186,7 @@ def test_testimony_is_asked_up_to_the_newest_generation_and_not_in_a_loop() -> N
     assert onecopy.ask_testimony(draft, bench.host("h1"), [bench.guest("g1")])
     (effect,) = draft.decision().effects
     assert isinstance(effect, Send)
-    assert isinstance(effect.body, Testify)
+    assert isinstance(effect.body, commands.Testify)
     assert [(q.guest, q.generation) for q in effect.body.questions] == [("g1", 7)]
     bench.state.apply(draft)
     bench.state.pending.clear()

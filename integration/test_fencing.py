@@ -223,7 +223,9 @@ def test_fence_test_is_refused_for_a_host_with_guests(site: Site) -> None:
     host = places.fullest()
     done = run(site, "fence", "test", host, "--yes", "--reason", "test")
     assert done.returncode == 4, done.stderr
-    assert f"guests run on it, and the test cuts its power: {', '.join(sorted(places.on(host)))}" in done.stderr
+    assert (
+        f"guests run on it, and the test cuts its power: {', '.join(sorted(places.on(host)))}" in done.stderr
+    )
     places.assert_unmoved()
 
 

@@ -110,7 +110,8 @@ def _create(plan: _Plan) -> None:
     from dr.adapters.pki.identity import Role
     from dr.adapters.store.atomic import write_new
     from dr.cli import credentials
-    from dr.cli.config import CLUSTER, translate
+    from dr.cli.config import translate
+    from dr.cli.config_schema import CLUSTER
     from dr.cli.starter import starter
     from dr.cli.yamlfile import BadFile, parse
 

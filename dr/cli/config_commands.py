@@ -34,7 +34,7 @@ def check(file: File = DEFAULT) -> None:
 @app.command()
 def show(file: File = DEFAULT, form: Output = Form.YAML) -> None:
     """Print what is in force: defaults filled in, secrets masked."""
-    from dr.cli.config import effective
+    from dr.cli.config_shown import effective
 
     data: dict[str, Any]
     if _is_agents(file):

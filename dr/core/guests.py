@@ -135,8 +135,16 @@ def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
         return
     if any(seen_active(draft, guest.id, p.host, p.boot_id) for p in guest.may_run_on):
         return
-    if draft.view(host.name).guests_at <= guest.since or draft.now < guest.since + AFTER_START_S:
+    if draft.now < guest.since + AFTER_START_S:
         return
+    if draft.view(host.name).guests_at <= guest.since:
+        ask_testimony(draft, host, [guest])  # an older inventory: perhaps it ended before its start was answered
+        return
+    _gone(draft, guest, host, facts)
+
+
+def _gone(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts | None) -> None:
+    """It ran there and does not any more: who ended it?"""
     reason = facts.reason if facts is not None else ""
     if facts is None:
         text = f"its domain vanished from {host.name}: taken as stopped by hand"
@@ -312,6 +320,8 @@ def testified(draft: Draft, host: HostRecord, testimony: tuple[Testimony, ...]) 
         guest = onecopy.accept_testimony(draft, host, item)
         if guest is None:
             continue
+        if guest.phase is GuestPhase.RUNNING and not guest.may_run_on:
+            _gone(draft, guest, host, draft.view(host.name).guests.get(guest.id))
         if item.sighting is Sighting.UNKNOWN:
             reason = f"{host.name} cannot say whether it runs there: {item.reason}"
             if guest.reason != reason and guest.phase not in (GuestPhase.RUNNING, GuestPhase.STOPPED):

@@ -36,6 +36,13 @@ def add_place(draft: Draft, guest: GuestRecord, host: HostRecord, generation: in
     return guest
 
 
+def begin_protection(draft: Draft, guest: GuestRecord) -> None:
+    """It may run anywhere until every host has testified (rule 4); above whatever seals its earlier life left."""
+    guest = changed(guest, generation=draft.cluster.generation_floor + 1)
+    draft.put_guest(guest)
+    add_every_place(draft, guest)
+
+
 def add_every_place(draft: Draft, guest: GuestRecord) -> GuestRecord:
     """It may be running on any host that ever said hello: protection begins, or the store is an older copy."""
     for host in draft.hosts():

@@ -169,11 +169,9 @@ def _protect(draft: Draft, ask: AskProtect) -> Reply:
             name=facts.name,
             policy=policy,
             since=draft.now,
-            generation=draft.cluster.generation_floor + 1,
             reason="every host is asked whether it runs there",
         )
-        draft.put_guest(guest)
-        onecopy.add_every_place(draft, guest)  # rule 4
+        onecopy.begin_protection(draft, guest)
     list_changed(draft)
     return _yes(ask, "protection begins when every host has answered", operation)
 

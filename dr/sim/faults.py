@@ -307,6 +307,9 @@ def help_by_people(world: World) -> None:
     coordinator = world.coordinator
     if not coordinator.alive or coordinator.frozen:
         return
+    for name, host in world.hosts.items():
+        if not host.up:
+            world.power_on(name)
     if world.store.cluster.pause is not None:
         coordinator.submit(AskResume(id=world.next_ask(), by="ops", reason="all is repaired"))
     for guest in list(world.store.guests.values()):

@@ -71,6 +71,8 @@ class Truth:
         known = {(place.host, place.boot_id) for place in record.may_run_on}
         for host, boot in sorted(self.active.get(guest, ())):
             # An older copy of the store does not know a newer boot until it said hello; its host's place stands for it.
+            if host not in self._world.store.hosts:
+                continue  # an older copy of the store, and a host that joined since
             recorded = self._world.store.hosts[host].boot_id
             if (host, boot) not in known and not (recorded != boot and (host, recorded) in known):
                 self._broken(f"{guest} runs at {host} ({boot}), and may_run_on is {sorted(known)}")

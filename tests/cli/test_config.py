@@ -11,7 +11,8 @@ import pytest
 
 from dr.adapters.notify.sinks import CommandSink, WebhookSink
 from dr.cli import agent_config
-from dr.cli.config import CoordinatorConfig, effective, load, translate
+from dr.cli.config import CoordinatorConfig, load, translate
+from dr.cli.config_shown import effective
 from dr.cli.starter import NOTES, starter
 from dr.cli.yamlfile import BadFile, parse
 from dr.model.policy import GuestPolicy, Limits, Settings, Timers

@@ -214,7 +214,8 @@ def test_only_onecopy_writes_places_and_generations() -> None:
     """No playbook, command or bug elsewhere goes round the one place that checks."""
     found = {}
     for path in sorted(CORE.rglob("*.py")):
-        if path.name not in ("onecopy.py", "warden.py") and (writes := _writes(ast.parse(path.read_text()))):
+        # The doctor asks "what if" of a draft that nobody applies.
+        if path.name not in ("onecopy.py", "warden.py", "doctor.py") and (writes := _writes(ast.parse(path.read_text()))):
             found[str(path.relative_to(CORE))] = writes
     assert found == {}
     assert _writes(ast.parse((CORE / "core/onecopy.py").read_text())), "the search itself works"

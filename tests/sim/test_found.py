@@ -343,3 +343,17 @@ def test_a_failed_start_is_tried_again_on_the_only_host_that_is_left() -> None:
     world.power_off("h1")
     world.run(30.0)
     assert world.running("g1") == ["h2"]
+
+
+def test_a_guest_that_ended_before_its_start_was_answered_is_missed() -> None:
+    """Its end was reported before the start's own answer and is never reported again: its host is asked."""
+    for how, phase in (("crashed", GuestPhase.RUNNING), ("destroyed", GuestPhase.STOPPED)):
+        world = lively(24, guests={"h1": ("g1",)})
+        world.power_off("h1")
+        assert world.run(20.0, lambda: bool(world.running("g1")))
+        (name,) = world.running("g1")
+        world.run(0.05)
+        assert world.hosts[name].end("g1", how)
+        world.run(25.0)
+        assert world.guest("g1").phase is phase
+        assert len(world.running("g1")) == (phase is GuestPhase.RUNNING)

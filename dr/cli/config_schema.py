@@ -1,0 +1,196 @@
+"""What the coordinator's file may contain: its sections, and what one value must be.
+
+Not here: checks between fields and translation (`config`), what an error says (`config_errors`), default figures
+(`dr.model.policy`: sections that mirror a record are made from it).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from dr.adapters.notify.sinks import Severity
+from dr.model.base import Record
+from dr.model.policy import GuestPolicy, HostPolicy, Limits, Settings, Timers
+
+DEFAULT_FILE = Path("/etc/dr/coordinator.yaml")
+DEFAULT_STATE_DIR = Path("/var/lib/dr/coordinator")
+AGENT_PORT = 7311
+API_PORT = 7310
+
+CLUSTER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+# Tighter than "more than zero", where anything else cannot work.
+BOUNDS: dict[str, dict[str, float]] = {
+    "heartbeat_s": {"ge": 0.1, "le": 60},
+    "settle_s": {"ge": 0, "le": 3600},
+    "jitter_factor": {"ge": 0, "le": 100},
+    "fence_s": {"ge": 1, "le": 3600},
+    "memory_reserve_mib": {"ge": 0},
+    "max_restarts": {"ge": 0},
+    "max_relocations": {"ge": 0},
+    "priority": {"ge": -1_000_000, "le": 1_000_000},
+}
+
+
+class Section(BaseModel):
+    """A mapping of the file: no unknown keys, no conversion of one type into another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+def _section(record: type[Record], name: str) -> type[Section]:
+    """A section with exactly the fields and defaults of a policy record."""
+    fields: dict[str, Any] = {}
+    for known in msgspec.structs.fields(typing.cast(Any, record)):
+        if known.type not in (int, float):
+            continue
+        bounds = BOUNDS.get(known.name) or ({"gt": 0, "le": 864_000} if known.type is float else {"ge": 1})
+        fields[known.name] = (known.type, Field(default=known.default, **bounds))  # type: ignore[call-overload]
+    return create_model(name, __base__=Section, **fields)
+
+
+def _host_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("a name is letters, digits, dots, dashes and underscores, at most 63")
+    return name
+
+
+def _cluster_name(name: str) -> str:
+    if not CLUSTER.fullmatch(name):
+        raise ValueError("a cluster's name is lower case letters, digits and dashes, at most 63")
+    return name
+
+
+def _endpoint(text: str) -> str:
+    split_endpoint(text, AGENT_PORT)
+    return text
+
+
+def split_endpoint(text: str, default_port: int) -> tuple[str, int]:
+    """`10.0.0.1:7311`, `[fd00::1]:7311`, `host`. Raises ValueError."""
+    match = re.fullmatch(r"\[([0-9a-fA-F:.%a-z]+)\](?::(\d+))?|([^:\s/\[\]]+)(?::(\d+))?", text)
+    if match is None:
+        raise ValueError("must be ADDRESS:PORT, as in 10.0.0.1:7311 or [fd00::1]:7311")
+    port = int(match[2] or match[4] or default_port)
+    if not 0 < port < 65536:
+        raise ValueError("a port is 1 to 65535")
+    return match[1] or match[3], port
+
+
+def _address(text: str) -> str:
+    if not text or re.search(r"[\s/]", text):
+        raise ValueError("must be an IP address or a host name, without a port")
+    return text
+
+
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IP address, not a name") from None
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _parameter(value: Any) -> Any:
+    """Fence agents take text; `lanplus: true` is their `lanplus=1`."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, str) and ("\n" in value or "\0" in value):
+        raise ValueError("must be one line")
+    return value
+
+
+def _level(value: Any) -> Any:
+    """One device alone may stand without `devices:`."""
+    if isinstance(value, dict) and "devices" not in value:
+        return {"devices": [value]}
+    return {"devices": value} if isinstance(value, list) else value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
+Parameter = Annotated[str, BeforeValidator(_parameter)]
+Name = Annotated[str, AfterValidator(_host_name)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Endpoints = Annotated[list[Endpoint], BeforeValidator(_one_or_many), Field(min_length=1)]
+
+
+class DeviceSection(Section):
+    """One fence agent with its parameters."""
+
+    name: Name | None = None
+    agent: Annotated[str, Field(pattern=r"^fence_[a-z0-9_]+$")]
+    parameters: dict[str, Parameter] = {}
+
+
+class LevelSection(Section):
+    """Devices that must all be off."""
+
+    devices: Annotated[list[DeviceSection], Field(min_length=1)]
+
+
+class HostSection(Section):
+    """One KVM host. Addresses are not names: a look at a host must not wait for a name server."""
+
+    addresses: Annotated[list[IpAddress], BeforeValidator(_one_or_many)] = []
+    fencing: list[Annotated[LevelSection, BeforeValidator(_level)]] = []
+    power_on_after_fence: bool = HostPolicy(name="").power_on_after_fence
+    memory_reserve_mib: Annotated[int, Field(ge=0)] | None = None
+    coordinator_here: bool = False
+    labels: dict[str, str] = {}
+
+
+class SinkSection(Section):
+    """Where alerts go: a command (the alert as JSON on stdin) or a webhook (POST of the same JSON)."""
+
+    name: Name
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    webhook: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    template: Literal["generic", "text"] = "generic"
+    headers: dict[str, str] = {}
+    timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    least: Severity = "info"
+
+
+class ListenSection(Section):
+    agents: Endpoints = [f"0.0.0.0:{AGENT_PORT}"]
+    api: Endpoints = [f"0.0.0.0:{API_PORT}"]
+
+
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+TimersSection = _section(Timers, "TimersSection")
+LimitsSection = _section(Limits, "LimitsSection")
+GuestsSection = _section(GuestPolicy, "GuestsSection")
+
+
+class FileSection(Section):
+    """The whole file."""
+
+    cluster: Annotated[str, AfterValidator(_cluster_name)]
+    state_dir: Annotated[str, Field(pattern=r"^/")] = str(DEFAULT_STATE_DIR)
+    addresses: Annotated[list[Address], BeforeValidator(_one_or_many), Field(min_length=1)]
+    listen: ListenSection = ListenSection()
+    log: LogSection = LogSection()
+    auto_fence: bool = Settings().auto_fence
+    timers: TimersSection = TimersSection()  # type: ignore[valid-type]  # made from dr.model.policy
+    limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]
+    guests: GuestsSection = GuestsSection()  # type: ignore[valid-type]
+    hosts: dict[Name, HostSection] = {}
+    notify: list[SinkSection] = []

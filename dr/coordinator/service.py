@@ -97,7 +97,7 @@ class Coordinator:
         self._next_note = 1
         self._terms: list[Term] = []
         self._noted = asyncio.Condition()
-        self._ticking = False
+        self._tick_due = 0.0  # when the tick that is in the queue should have run; 0 = there is none
         self._sessions = Sessions(
             submit=self._queue.put,
             now=self.now,
@@ -166,17 +166,15 @@ class Coordinator:
             await asyncio.gather(ticker, stop, *self._tasks, return_exceptions=True)
 
     async def _tick(self) -> None:
-        """Time goes by; a tick that comes late shows that we ourselves stood still."""
-        last = time.monotonic()
+        """Time goes by. One tick at a time is in the queue; it knows when it should have run."""
         beats = 0
         while True:
+            due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
-            if self._ticking:
+            if self._tick_due:
                 continue
-            instant = time.monotonic()
-            lag_s, last = instant - last - TICK_S, instant
-            self._ticking = True
-            await self._queue.put(Tick(lag_s=max(lag_s, 0.0)))
+            self._tick_due = due
+            await self._queue.put(Tick())
             beats += 1
             if beats % 20 == 0:
                 self._sd_notify("WATCHDOG=1")
@@ -185,7 +183,7 @@ class Coordinator:
 
     async def _handle(self, event: Event) -> None:
         if isinstance(event, Tick):
-            self._ticking = False
+            event = await self._tick_now()
         while True:
             now = self.now()
             draft = decide(self.state, event, now)
@@ -212,6 +210,14 @@ class Coordinator:
         if decision.changes.notes:
             async with self._noted:
                 self._noted.notify_all()
+
+    async def _tick_now(self) -> Tick:
+        """The tick, after all that came before this moment: a host must not look late for a beat that lies here."""
+        for _ in range(self._queue.qsize()):
+            await self._handle(self._queue.get_nowait())
+        lag_s = max(time.monotonic() - self._tick_due, 0.0)
+        self._tick_due = 0.0
+        return Tick(lag_s=lag_s)
 
     async def _commit(self, draft: Draft, more: dict[str, bytes]) -> None:
         changes = draft.changes()

@@ -33,6 +33,7 @@ from dr.model.records import Cluster, Condition, HostPhase, HostRecord
 
 LOOK_S = 0.5  # window of a look: three echoes in it, the last late enough to catch a host that was frozen for a second
 OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often
+LAG_FADES = 0.9  # per tick: our own lateness counts for some ticks more, since what it delayed may still be on its way
 GOODBYE_GRACE_S = 30.0  # an agent that said goodbye (upgrade, restart) is not reported as lost for this long
 
 
@@ -125,6 +126,7 @@ def _heard(draft: Draft, event: Heard) -> bool:
 
 def _tick(draft: Draft, event: Tick) -> None:
     timers = draft.config.timers
+    draft.lag_s = max(event.lag_s, draft.lag_s * LAG_FADES)
     if event.lag_s > timers.gap_s:
         draft.quiet_until = draft.now + timers.settle_s
         draft.note(

@@ -89,13 +89,16 @@ def observe_beat(view: View, now: float) -> tuple[float, float]:
 
 
 def is_late(draft: Draft, host: HostRecord) -> bool:
-    """Whether this host's link is silent for too long. Never during the quiet time after our own start or gap."""
+    """Whether this host's link is silent for too long.
+
+    Never during the quiet time after our own start or gap; and our own lag is taken off its silence.
+    """
     if draft.now < draft.quiet_until:
         return False
     view = draft.view(host.name)
     timers = draft.config.timers
     last = max(view.heard, draft.quiet_until - timers.settle_s)
-    return draft.now - last > late_after_s(timers, view, timers.heartbeat_s)
+    return draft.now - last - draft.lag_s > late_after_s(timers, view, timers.heartbeat_s)
 
 
 def peers_say(view: View) -> Peers:

@@ -179,7 +179,9 @@ def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: in
     for device in draft.policy(host.name).fencing[level].devices:
         identity, reading = draft.identity(host.name, device.name), seen.get(device.name)
         if identity is None:
-            why += [] if fencing.operator else [f"{device.name} was never proven: run dr fence test {host.name}"]
+            why += (
+                [] if fencing.operator else [f"{device.name} was never proven: run dr fence test {host.name}"]
+            )
         elif reading is not None and reading.power is not Power.UNKNOWN:
             why += why_not_identical(identity, reading)
     return why

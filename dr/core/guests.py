@@ -138,7 +138,9 @@ def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
     if draft.now < guest.since + AFTER_START_S:
         return
     if draft.view(host.name).guests_at <= guest.since:
-        ask_testimony(draft, host, [guest])  # an older inventory: perhaps it ended before its start was answered
+        ask_testimony(
+            draft, host, [guest]
+        )  # an older inventory: perhaps it ended before its start was answered
         return
     _gone(draft, guest, host, facts)
 

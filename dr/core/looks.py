@@ -116,6 +116,9 @@ def in_words(draft: Draft, host: HostName) -> str:
         who = name or "coordinator"
         said = {True: "hears it", False: "hears nothing", None: "gave no answer"}[look.answered]
         parts.append(f"{who} {said}")
-    for report in view.power:
-        parts += [f"{reading.device} says {reading.power}" for reading in report.readings]
+    for reading in (reading for report in view.power for reading in report.readings):
+        if view.power_at >= view.round_at:
+            parts.append(f"{reading.device} says {reading.power}")
+        else:  # of an earlier round: no evidence now
+            parts.append(f"{reading.device} said {reading.power} {draft.now - view.power_at:.0f} s ago")
     return ", ".join(parts)

@@ -44,7 +44,9 @@ def _overlay(base: dict[K, V], decided: Mapping[K, V | None]) -> None:
 
 
 SETTLED = frozenset({GuestPhase.RUNNING, GuestPhase.STOPPED, GuestPhase.ERROR})
-OF_SESSION = frozenset({"start", "stop", "clean", "testify", "protect", "describe", "probe"})  # kinds of Pending
+OF_SESSION = frozenset(
+    {"start", "stop", "clean", "testify", "protect", "describe", "probe"}
+)  # kinds of Pending
 
 
 class LookSeen(Record):
@@ -109,6 +111,7 @@ class State:
     views: dict[HostName, View] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
     sequence: int = 0  # of ids, in this term
+    lag_s: float = 0.0  # how late our own loop ran lately
     own_boot: str = ""  # boot id of the machine that the coordinator runs on
     started_at: float = 0.0  # leader time at which this term began
     quiet_until: float = 0.0  # before this, unheard is not late (after a start or a gap in our own clock)
@@ -142,6 +145,7 @@ class State:
         self.own_boot = draft.own_boot
         self.term_revision = draft.term_revision
         self.sequence = draft.sequence
+        self.lag_s = draft.lag_s
 
     def _apply_records(self, changes: Changes) -> None:
         if changes.cluster is not None:
@@ -202,6 +206,7 @@ class Draft:
         self.own_boot = state.own_boot
         self.term_revision = state.term_revision
         self.sequence = state.sequence
+        self.lag_s = state.lag_s
         self.views: dict[HostName, View] = {}
         self.pending: dict[str, Pending | None] = {}
         self._hosts: dict[HostName, HostRecord] = {}
@@ -262,7 +267,9 @@ class Draft:
 
     def unsettled(self) -> list[GuestRecord]:
         ids = self.state.unsettled | set(self._guests)
-        found = (self.guest(guest_id) for guest_id in sorted(ids))  # a set's order is not the same in every run
+        found = (
+            self.guest(guest_id) for guest_id in sorted(ids)
+        )  # a set's order is not the same in every run
         return [guest for guest in found if guest is not None and guest.phase not in SETTLED]
 
     def view(self, name: HostName) -> View:

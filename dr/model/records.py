@@ -200,6 +200,8 @@ class Cluster(Record):
     machine: str = ""  # the machine this store is bound to
     revision_offset: int = 0  # jumped when a restored copy was noticed
     protected_version: int = 0  # of the list of protected guests
-    generation_floor: int = 0  # generations of guests that are no longer protected; a new protection starts above
+    generation_floor: int = (
+        0  # generations of guests that are no longer protected; a new protection starts above
+    )
     restored: str = ""  # why this store is believed to be an older copy; cleared by `dr resume`
     pause: Pause | None = None

@@ -332,7 +332,9 @@ class SimAgent:
             return
         self.memory = memory
         self._save()
-        self.host.world.say(f"{self.host.name} takes {command}: {ticket.kind} {ticket.name} {ticket.generation}")
+        self.host.world.say(
+            f"{self.host.name} takes {command}: {ticket.kind} {ticket.name} {ticket.generation}"
+        )
 
         def ended(answer: Answer) -> None:
             self.memory = warden.finish(self.memory, command, answer)

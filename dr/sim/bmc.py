@@ -126,7 +126,9 @@ class Fencer:
     def _reading(self, name: str) -> DeviceReading:
         device = self.devices[name]
         if not self._answers(device):
-            return DeviceReading(device=name, power=Power.UNKNOWN, reason="no answer", fingerprint=f"fp-{name}")
+            return DeviceReading(
+                device=name, power=Power.UNKNOWN, reason="no answer", fingerprint=f"fp-{name}"
+            )
         off = not self._is_on(device) or device.fault == "says_off"
         off = off or (device.fault == "deaf" and device.switched_off)
         power = Power.OFF if off else Power.ON

@@ -243,7 +243,11 @@ class Faults:
     def _unprotect(self) -> None:
         """Only of a guest that runs in one place, so that nobody's own double start follows."""
         world, guest = self.world, self.rng.choice(list(self.world.definitions))
-        if self._listening() and guest in world.store.guests and world.guest(guest).phase is GuestPhase.RUNNING:
+        if (
+            self._listening()
+            and guest in world.store.guests
+            and world.guest(guest).phase is GuestPhase.RUNNING
+        ):
             world.coordinator.submit(AskUnprotect(id=world.next_ask(), by="ops", guests=(guest,)))
             self._later(lambda: protect_again(world))
 

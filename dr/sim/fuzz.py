@@ -89,7 +89,10 @@ def main() -> int:
             if not asked.keep_going:
                 break
     took_s = time.monotonic() - began
-    print(f"{asked.seeds} seeds, {failed} failed, {virtual:.0f} simulated seconds in {took_s:.1f} s", file=sys.stderr)
+    print(
+        f"{asked.seeds} seeds, {failed} failed, {virtual:.0f} simulated seconds in {took_s:.1f} s",
+        file=sys.stderr,
+    )
     return 1 if failed else 0
 
 

@@ -282,7 +282,9 @@ class SimHost:
 
     # ---- what people and guests do by themselves
 
-    def place(self, guest: GuestId, definition: Definition, memory_mib: int, *, autostart: bool = False) -> None:
+    def place(
+        self, guest: GuestId, definition: Definition, memory_mib: int, *, autostart: bool = False
+    ) -> None:
         """Before the world begins: a guest runs here, unprotected."""
         domain = self.domains[guest] = Domain(definition, memory_mib, autostart=autostart)
         self._began(guest, domain, "booted")

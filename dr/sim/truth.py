@@ -88,7 +88,11 @@ class Truth:
     def start_sent(self, effect: SendStart) -> None:
         ticket = effect.ticket
         record = self._world.store.guests[ticket.guest]
-        others = [place for place in record.may_run_on if (place.host, place.boot_id) != (ticket.host, ticket.boot_id)]
+        others = [
+            place
+            for place in record.may_run_on
+            if (place.host, place.boot_id) != (ticket.host, ticket.boot_id)
+        ]
         if others:
             self._broken(f"a start of {ticket.guest} on {ticket.host} while {others} may run it")
         if not any(place.generation == ticket.generation for place in record.may_run_on):
@@ -149,7 +153,9 @@ class Truth:
         if not saved:
             self._broken(f"{effect.host} is fenced, and nobody is saved by it")
         if not any(
-            world.hosts[n].up and world.hosts[n].agent.link is not None for n in world.hosts if n != effect.host
+            world.hosts[n].up and world.hosts[n].agent.link is not None
+            for n in world.hosts
+            if n != effect.host
         ):
             self._broken(f"{effect.host} is fenced without a living witness")
         looks = draft.view(effect.host).looks.values()
@@ -170,7 +176,9 @@ class Truth:
             if guest.desired is Desired.RUNNING and (len(real) != 1 or guest.phase is not GuestPhase.RUNNING):
                 wrong.append(f"{guest.name} is wanted and is {guest.phase} ({guest.reason}); runs on {real}")
             if guest.desired is Desired.STOPPED and guest.phase is not GuestPhase.STOPPED:
-                wrong.append(f"{guest.name} is not wanted and is {guest.phase} ({guest.reason}); runs on {real}")
+                wrong.append(
+                    f"{guest.name} is not wanted and is {guest.phase} ({guest.reason}); runs on {real}"
+                )
             if guest.desired is Desired.STOPPED and real:
                 wrong.append(f"{guest.name} is not wanted and runs on {real}")
         for operation in store.operations.values():

@@ -161,7 +161,9 @@ class World:
         if protect and self.definitions:
             reply = self.ask(AskProtect(id="protect", by="ops", guests=tuple(self.definitions)))
             assert reply.accepted, reply
-            if not self.run(10.0, lambda: all(g.phase.value == "running" for g in self.store.guests.values())):
+            if not self.run(
+                10.0, lambda: all(g.phase.value == "running" for g in self.store.guests.values())
+            ):
                 raise AssertionError(f"not protected: {[g.reason for g in self.store.guests.values()]}")
         self.run(1.0)
         return self

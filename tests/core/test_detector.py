@@ -18,7 +18,7 @@ from dr.core.detector import (
     power_says,
     why_not_off,
 )
-from dr.core.looks import WITNESSES_MAX, witnesses
+from dr.core.looks import WITNESSES_MAX, in_words, witnesses
 from dr.core.state import LookSeen, View
 from dr.model.base import changed
 from dr.model.effects import Fence, Look, ReadPower, Send
@@ -188,10 +188,21 @@ def test_power_is_off_only_when_every_proven_device_of_a_level_says_so() -> None
     assert power_says(bench.draft(), bench.host("h1")) is Power.UNKNOWN, "a reading of an earlier round"
 
 
+def test_a_reading_of_an_earlier_round_is_not_told_as_evidence() -> None:
+    """Nobody should read "power not readable (… bmc-h1 says off)" at night: it contradicts itself."""
+    bench = Bench()
+    bench.look("h1", power=(report(reading("bmc-h1")),), power_at=NOW - 60, round_at=NOW)
+    assert "bmc-h1 said off 60 s ago" in in_words(bench.draft(), "h1")
+    bench.look("h1", power_at=NOW)
+    assert "bmc-h1 says off" in in_words(bench.draft(), "h1")
+
+
 def test_why_not_off_names_everything() -> None:
     bench = Bench("h1", h1=levels("h1", ("a", "b", "c")))
     del bench.state.identities["h1", "c"]
-    why = why_not_off(bench.draft(), "h1", report(reading("a", Power.UNKNOWN, reason="timeout"), reading("c")))
+    why = why_not_off(
+        bench.draft(), "h1", report(reading("a", Power.UNKNOWN, reason="timeout"), reading("c"))
+    )
     text = "; ".join(why)
     assert "a says unknown (timeout)" in text
     assert "b was not read" in text

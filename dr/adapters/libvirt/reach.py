@@ -56,7 +56,9 @@ class Reach:
             if time.monotonic() - self._seen_at > FRESH_S:
                 watched = self._watched
                 self._seen = await self._look()
-                if watched == self._watched:  # else somebody asked for more in the meantime: not yet looked at
+                if (
+                    watched == self._watched
+                ):  # else somebody asked for more in the meantime: not yet looked at
                     self._seen_at = time.monotonic()
             return set(self._seen)
 

@@ -1,0 +1,1 @@
+"""The coordinator process: its loop, its store, its sessions."""

@@ -1,0 +1,129 @@
+"""The loop: what is durable before what is done, and what a slow or failing store may not cause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from dr.coordinator.service import Coordinator
+from dr.core.decide import StoreElsewhere
+from dr.model.base import changed
+from dr.model.events import Admitted, AskPause, Connected, Heard
+from dr.model.facts import HookState, HostFacts
+from dr.model.policy import Settings, Timers
+from dr.model.records import HostPhase
+from dr.model.wire import PROTOCOL, Hello, Memory
+from dr.ports.store import StoreConflict
+from tests.coordinator.fakes import MemoryStore, NoWorld
+
+SETTINGS = Settings(timers=Timers(settle_s=0.1, gap_s=60.0))
+
+
+def coordinator(store: MemoryStore, machine: str = "m1") -> Coordinator:
+    world = NoWorld()
+    return Coordinator(
+        store=store,
+        fencer=world,
+        prober=world,
+        notifier=world,
+        settings=SETTINGS,
+        machine=machine,
+        leader_id="leader",
+        cluster="test",
+        stopping=asyncio.Event(),
+    )
+
+
+@asynccontextmanager
+async def running(store: MemoryStore) -> AsyncIterator[Coordinator]:
+    leader = coordinator(store)
+    await leader.start()
+    task = asyncio.create_task(leader.run())
+    try:
+        yield leader
+    finally:
+        leader._stopping.set()
+        await asyncio.wait_for(task, 5)
+
+
+async def add_online_host(leader: Coordinator) -> None:
+    """A host that said hello and was seen; nothing is protected, so it needs no more."""
+    facts = HostFacts(boot_id="b1", hook=HookState(proven=True))
+    hello = Hello(
+        protocol=PROTOCOL, version="x", cluster="test", boot_id="b1", nonce="n", memory=Memory(), facts=facts
+    )
+    await leader.ask(Admitted(id="a", by="ops", host="h1"))
+    await leader._queue.put(Connected(host="h1", session="s", hello=hello))
+    await leader._queue.put(Heard(host="h1", session="s", fresh=leader.now()))
+    while "h1" not in leader.state.hosts or not leader.state.hosts["h1"].boot_id:
+        await asyncio.sleep(0.01)
+    leader.state.hosts["h1"] = changed(leader.state.hosts["h1"], phase=HostPhase.ONLINE)
+
+
+async def test_a_slow_store_makes_no_host_late() -> None:
+    """Beats that came while a commit took its time are heard before anybody is called late."""
+    store = MemoryStore()
+    async with running(store) as leader:
+        await add_online_host(leader)
+        await asyncio.sleep(0.2)
+        store.delay_s = 2.0
+        pause = asyncio.create_task(leader.ask(AskPause(id="p", by="ops", reason="test")))
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            await leader._queue.put(Heard(host="h1", session="s", fresh=leader.now()))
+        store.delay_s = 0.0
+        assert (await pause).accepted
+        await asyncio.sleep(0.05)
+        notes = [stored.note.kind for stored in await leader.notes()]
+        assert "host.suspect" not in notes
+
+
+async def test_nothing_is_answered_before_it_is_durable() -> None:
+    """A refused commit is decided anew; the operator hears of it only when it stands in the store."""
+    store = MemoryStore()
+    async with running(store) as leader:
+        store.refusals = 1
+        ask = asyncio.create_task(leader.ask(AskPause(id="p", by="ops", reason="test")))
+        await asyncio.sleep(0.2)
+        assert not ask.done()
+        assert leader.state.cluster.pause is None
+        assert (await ask).accepted
+        assert b'"pause"' in store.entries["cluster"].value
+
+
+async def test_somebody_else_writes_to_the_store() -> None:
+    """Another writer ends this leader at its next commit; nothing of it is written."""
+    store = MemoryStore()
+    leader = coordinator(store)
+    await leader.start()
+    await store.commit({"cluster": store.entries["cluster"].value})
+    task = asyncio.create_task(leader.run())
+    asking = asyncio.create_task(leader.ask(AskPause(id="p", by="ops", reason="test")))
+    with pytest.raises(StoreConflict):
+        await asyncio.wait_for(task, 5)
+    asking.cancel()
+
+
+async def test_leader_time_goes_on_where_the_last_term_left_it() -> None:
+    """It never runs backwards over a restart, and the epoch grows."""
+    store = MemoryStore()
+    async with running(store) as first:
+        await asyncio.sleep(0.1)
+        await first.ask(AskPause(id="p", by="ops", reason="test"))
+        left, epoch = first.now(), first.state.cluster.epoch
+    async with running(store) as second:
+        assert second.now() >= left - 0.1
+        assert second.state.cluster.epoch == epoch + 1
+        assert second.state.cluster.pause is not None
+
+
+async def test_a_store_of_another_machine_is_refused() -> None:
+    """A copied store may be older than the world."""
+    store = MemoryStore()
+    async with running(store):
+        pass
+    with pytest.raises(StoreElsewhere, match="belongs to machine m1, and this is m2"):
+        await coordinator(store, machine="m2").start()

@@ -24,8 +24,12 @@ from dr.adapters.notify.message import Message
 from dr.cli import agent_config, config
 from dr.cli.app import app
 from dr.cli.failure import Exit
+from dr.cli.notifiers import BAD_RELOAD
+from dr.cli.yamlfile import parse
+from dr.coordinator import journal
 from dr.core.detector import VERDICTS
 from dr.core.tables import GUEST_TABLE, HOST_TABLE, mermaid
+from dr.model import wire
 from dr.model.base import Record
 from dr.model.evidence import ProofKind
 from dr.model.policy import GuestPolicy, Limits, Timers
@@ -207,38 +211,32 @@ def test_the_check_of_commands_is_not_blind() -> None:
 
 
 def alert_keys() -> set[str]:
-    """Every key that `draft.alert` is given in dr.core, with HOST and GUEST for names; and those of the process."""
-    found = {"coordinator/reload"}
+    """Every key that `draft.alert` is given in dr.core, with HOST and UUID for names; and that of the process."""
+    found = {BAD_RELOAD.key}
     for source in sorted((ROOT / "dr" / "core").glob("*.py")):
         tree = ast.parse(source.read_text())
-        texts = {
-            target.id: node.value
+        named = [
+            node.value
             for node in ast.walk(tree)
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name) and target.id == "key"
-        }
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "key" and _is_key(node.value)
+        ]
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "alert":
-                candidates = [node.args[0]]
-                if isinstance(node.args[0], ast.Name):
-                    candidates = [
-                        each.value
-                        for each in ast.walk(tree)
-                        if isinstance(each, ast.Assign)
-                        and any(isinstance(t, ast.Name) and t.id == "key" for t in each.targets)
-                        and isinstance(each.value, ast.JoinedStr)
-                    ]
-                    assert candidates, texts
-                found |= {_spelled(each) for each in candidates}
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "draft.alert":
+                keys = named if isinstance(node.args[0], ast.Name) else [node.args[0]]
+                assert keys, f"{source.name}:{node.lineno}: where does this key come from?"
+                found |= {_spelled(key) for key in keys}
     return found
+
+
+def _is_key(value: ast.expr) -> bool:
+    return isinstance(value, ast.JoinedStr)
 
 
 def _spelled(key: ast.expr) -> str:
     if isinstance(key, ast.Constant):
         return str(key.value)
     assert isinstance(key, ast.JoinedStr), ast.dump(key)
-    text = "".join(part.value if isinstance(part, ast.Constant) else "*" for part in key.values)
+    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in key.values)
     return text.replace("host/*", "host/HOST").replace("guest/*", "guest/UUID")
 
 
@@ -267,7 +265,7 @@ def test_every_metric_is_explained() -> None:
 
 def test_the_notifier_payload_is_explained() -> None:
     text = (DOCS / "operations.md").read_text()
-    for field in msgspec.structs.fields(Message):
+    for field in msgspec.structs.fields(typing.cast(typing.Any, Message)):
         assert f'"{field.name}":' in text, field.name
 
 
@@ -277,17 +275,41 @@ def test_every_proof_is_explained() -> None:
         assert re.search(rf"^\| `{kind.value}` \|", text, re.MULTILINE), kind
 
 
+# ---- architecture
+
+
+def test_every_module_of_the_core_is_explained() -> None:
+    text = PAGE.read_text()
+    for module in (ROOT / "dr" / "core").glob("*.py"):
+        assert module.stem == "__init__" or f"\n| `{module.stem}` |" in text, module.stem
+
+
+def test_every_message_of_the_wire_is_explained() -> None:
+    text = PAGE.read_text()
+    assert f"has a number, now {wire.PROTOCOL}." in text
+    for kind in (*typing.get_args(wire.FromAgent), *typing.get_args(wire.FromCoordinator)):
+        assert f"`{kind.__struct_config__.tag}`" in text, kind
+
+
+def test_every_kind_of_record_is_explained() -> None:
+    told = set(re.findall(r"^\| `([a-z]+)(?:/[A-Z/-]+)?` \|", PAGE.read_text(), re.MULTILINE))
+    source = (ROOT / "dr" / "coordinator" / "journal.py").read_text()
+    kinds = set(re.findall(r'f?"([a-z]+)/', source)) | {journal.CLUSTER, journal.CLOCK}
+    assert len(kinds) >= 10
+    assert kinds <= told
+
+
 # ---- configuration
 
 
 def shown(value: object) -> str:
-    return {True: "true", False: "false", None: "none"}.get(value, str(value)) if value is None or isinstance(
-        value, bool
-    ) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def policy_defaults(record: type[Record]) -> dict[str, str]:
-    return {field.name: shown(field.default) for field in msgspec.structs.fields(typing.cast(typing.Any, record))}
+    return {
+        field.name: shown(field.default) for field in msgspec.structs.fields(typing.cast(typing.Any, record))
+    }
 
 
 def told_defaults(heading: str) -> dict[str, str]:
@@ -328,8 +350,6 @@ def test_every_key_of_the_agents_file_is_documented() -> None:
 
 def test_examples_of_configuration_are_good() -> None:
     """A YAML block that begins with `cluster:` is a whole file."""
-    from dr.cli.yamlfile import parse
-
     found = 0
     for page in PAGES:
         for block in re.findall(r"^```yaml\n(cluster:.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):

@@ -208,7 +208,7 @@ def guests(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 why=blocker,
                 fix="put it on shared storage, or: dr guest unprotect " + guest.name,
             )
-        if not views.settled(guest) and not guest.blockers:
+        if not views.settled(snap, guest) and not guest.blockers and not views.in_doubt(snap, guest):
             yield Finding(
                 level="warning",
                 check="guests",

@@ -87,7 +87,7 @@ class _Fleet(Collector):
         for phase in GuestPhase:
             guests.add_metric((phase.value,), phases[phase])
         yield guests
-        unsettled = sum(not views.settled(guest) for guest in self.snap.state.guests.values())
+        unsettled = sum(not views.settled(self.snap, guest) for guest in self.snap.state.guests.values())
         yield GaugeMetricFamily(
             "dr_guests_unsettled", "Protected guests that are not as they should be.", unsettled
         )

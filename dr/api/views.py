@@ -170,7 +170,7 @@ def guest_row(snap: Snapshot, guest: GuestRecord) -> schema.GuestRow:
         phase=guest.phase.value,
         desired=guest.desired.value,
         host=where,
-        reason=guest.reason,
+        reason=in_doubt(snap, guest) or guest.reason,
         since_s=snap.age(guest.since),
         heard_s=snap.heard(where) if where else None,
         priority=guest.policy.priority,
@@ -290,9 +290,20 @@ def blockers_of(guest: GuestRecord) -> list[str]:
     return [blocker.removeprefix(f"{guest.name}: ") for blocker in guest.blockers]
 
 
-def settled(guest: GuestRecord) -> bool:
-    """Whether it is what its owner wants, in one place, and could be recovered."""
-    if guest.blockers:
+def in_doubt(snap: Snapshot, guest: GuestRecord) -> str:
+    """Why a guest that is on record as running may not: its host is silent, and is not proven dead."""
+    if guest.phase is not GuestPhase.RUNNING:
+        return ""
+    for place in guest.may_run_on:
+        host = snap.state.hosts.get(place.host)
+        if host is not None and host.phase in (HostPhase.SUSPECT, HostPhase.FENCING):
+            return f"may still run on {host.name} ({host.phase.value}) and starts nowhere else until that is proven off"
+    return ""
+
+
+def settled(snap: Snapshot, guest: GuestRecord) -> bool:
+    """Whether it is what its owner wants, in one place that answers, and could be recovered."""
+    if guest.blockers or in_doubt(snap, guest):
         return False
     if guest.desired is Desired.RUNNING:
         return guest.phase is GuestPhase.RUNNING and len(guest.may_run_on) == 1
@@ -301,7 +312,7 @@ def settled(guest: GuestRecord) -> bool:
 
 def status(snap: Snapshot) -> schema.Status:
     state = snap.state
-    unsettled = [guest_row(snap, guest) for guest in state.guests.values() if not settled(guest)]
+    unsettled = [guest_row(snap, guest) for guest in state.guests.values() if not settled(snap, guest)]
     problems = _problems(snap)
     pause = state.cluster.pause
     return schema.Status(
@@ -322,7 +333,9 @@ def status(snap: Snapshot) -> schema.Status:
         hosts=[host_row(snap, state.hosts[name]) for name in sorted(state.hosts)],
         guests_total=len(set(state.guests) | set(snap.sightings())),
         guests_protected=len(state.guests),
-        guests_running=sum(guest.phase is GuestPhase.RUNNING for guest in state.guests.values()),
+        guests_running=sum(
+            guest.phase is GuestPhase.RUNNING and not in_doubt(snap, guest) for guest in state.guests.values()
+        ),
         unsettled=sorted(unsettled, key=lambda row: (-row.priority, row.name)),
         operations=[
             operation_row(snap, operation)
@@ -356,7 +369,9 @@ def _problems(snap: Snapshot) -> list[str]:
     for guest in sorted(state.guests.values(), key=lambda each: each.name):
         if guest.blockers:
             found.append(f"{guest.name} could not start elsewhere: {'; '.join(blockers_of(guest))}")
-        if not settled(guest) and not (guest.blockers and guest.phase is GuestPhase.RUNNING):
+        if doubt := in_doubt(snap, guest):
+            found.append(f"{guest.name} {doubt}")
+        elif not settled(snap, guest) and not (guest.blockers and guest.phase is GuestPhase.RUNNING):
             found.append(
                 f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}{_because(guest.reason)}"
             )

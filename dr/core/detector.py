@@ -142,7 +142,9 @@ def why_not_off(draft: Draft, host: HostName, report: PowerReport) -> list[str]:
             why.append(
                 f"{device.name} says {reading.power}{f' ({reading.reason})' if reading.reason else ''}"
             )
-        why += why_not_identical(draft.identity(host, device.name), reading)
+        identity = draft.identity(host, device.name)
+        if reading.power is not Power.UNKNOWN or identity is None:  # a device that was not reached shows no GUID
+            why += why_not_identical(identity, reading)
     return why
 
 

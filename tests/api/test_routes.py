@@ -18,7 +18,7 @@ from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskConfirmDown, AskLabel, AskProtect, AskStop
 from dr.model.facts import DomainState, GuestFacts
-from dr.model.records import Pause
+from dr.model.records import Pause, Place
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
 
@@ -45,6 +45,16 @@ def test_status_says_what_is_wrong_and_how_old_it_is(http: httpx.Client) -> None
     assert "h2 is suspect: nothing heard for 1.4 s" in status.problems
     assert any(text.startswith("db is recovering") for text in status.problems)
     assert [operation.id for operation in status.operations] == ["failover-3-1"]
+
+
+def test_a_guest_of_a_silent_host_does_not_count_as_running() -> None:
+    """Until its host is proven off or answers, nobody knows: it is told, with what it waits for."""
+    state = fleet()
+    state.guests[WEB] = changed(state.guests[WEB], may_run_on=(Place(host="h2", boot_id="boot-2", generation=4),), holder="h2")
+    status = views.status(snap(state))
+    assert status.guests_running == 0
+    assert [guest.name for guest in status.unsettled] == ["db", "web"]
+    assert any(text.startswith("web may still run on h2 (suspect)") for text in status.problems)
 
 
 def test_a_fleet_that_is_well_is_healthy() -> None:

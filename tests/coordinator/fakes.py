@@ -16,7 +16,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.commits = 0
-        self.delay_s = 0.0
+        self.delay_s = 0.0  # of the next commit
         self.refusals = 0  # so many commits fail
 
     async def get(self, key: str) -> Entry | None:
@@ -32,8 +32,8 @@ class MemoryStore:
     async def commit(
         self, puts: dict[str, bytes], deletes: tuple[str, ...] = (), guards: dict[str, int] | None = None
     ) -> int:
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
+        delay_s, self.delay_s = self.delay_s, 0.0
+        await asyncio.sleep(delay_s)
         if self.refusals:
             self.refusals -= 1
             raise StoreError("full")

@@ -207,6 +207,15 @@ def test_why_not_off_names_everything() -> None:
     assert "a says unknown (timeout)" in text
     assert "b was not read" in text
     assert "c was never proven: run dr fence test" in text
+    assert "not the device that was proven" not in text
+
+
+def test_a_device_that_was_not_reached_is_not_called_another_one() -> None:
+    bench = Bench("h1", h1=levels("h1", ("a",)))
+    (why,) = why_not_off(bench.draft(), "h1", report(reading("a", Power.UNKNOWN, guid="", reason="timeout")))
+    assert why == "a says unknown (timeout)"
+    (why,) = why_not_off(bench.draft(), "h1", report(reading("a", guid="")))
+    assert "not the device that was proven" in why
 
 
 # ---- the brake

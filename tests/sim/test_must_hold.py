@@ -341,7 +341,7 @@ def test_10_crashed() -> None:
     """Restarted in place, bounded and with backoff, then elsewhere, then given up with an alert."""
     world = lively(21)
     where = []
-    for _ in range(8):
+    for _ in range(10):
         if world.running("g1"):
             where.append(world.running("g1")[0])
             world.hosts[where[-1]].end("g1", "crashed")

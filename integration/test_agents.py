@@ -17,6 +17,11 @@ __all__ = ["SITE"]  # the same site as that of the failovers
 NEVER = {"host.fencing", "host.fenced", "guest.starting", "guest.recovering", "guest.unknown"}
 
 
+def degraded(site: Site, host: str) -> bool:
+    """Whether the product says so."""
+    return "degraded" in site.hosts()[host]["conditions"]
+
+
 @pytest.fixture
 def guest(site: Site) -> Iterator[str]:
     """A protected guest on h1. At the end it must run there as if nothing had been, and nobody was fenced."""
@@ -63,11 +68,11 @@ def test_libvirtd_killed(site: Site, guest: str) -> None:
 def test_libvirtd_killed_and_staying_down(site: Site, guest: str) -> None:
     """The host is degraded and says why; its guest is not declared dead because nobody can list it."""
     site.lab.host("h1").kill_service("libvirtd", stay_down=True)
-    site.wait(lambda: "degraded" in site.hosts()["h1"]["conditions"], 25, "h1 to be degraded")
+    site.wait(lambda: degraded(site, "h1"), 25, "h1 to be degraded")
     assert "libvirt" in site.alerts()["host/h1/degraded"]["why"]
     assert site.guests()[guest]["phase"] == "running"
     site.lab.host("h1").start_service("libvirtd")
-    site.wait(lambda: "degraded" not in site.hosts()["h1"]["conditions"], 25, "h1 to be well")
+    site.wait(lambda: not degraded(site, "h1"), 25, "h1 to be well")
 
 
 def test_agent_frozen_for_ten_seconds(site: Site, guest: str) -> None:
@@ -104,18 +109,19 @@ def test_host_dies_while_its_agent_is_being_upgraded(site: Site) -> None:
 
 
 def test_agents_memory_disk_full(site: Site) -> None:
-    """A host whose agent cannot write down a ticket takes none: it says so, and the guest starts on another one."""
+    """A host whose agent cannot write down a ticket says so and gets none; the guest starts on another one."""
     (name,) = site.fresh(1)
-    site.start_guests({"h1": [name]})
     for host in ("h2", "h3"):
         site.lab.faults.disk_full(host)
+    site.start_guests({"h1": [name]})  # the new list is what they cannot write down
+    site.wait(lambda: all(degraded(site, host) for host in ("h2", "h3")), 20, "h2 and h3 to say so")
+    assert "cannot write its memory" in site.alerts()["host/h2/degraded"]["why"]
     site.lab.host("h1").power_off()
     site.wait_running(name, on=["h4"])
     site.assert_once(name)
-    site.wait(lambda: "degraded" in site.hosts()["h2"]["conditions"], 20, "h2 to say that it cannot write")
     for host in ("h2", "h3"):
         site.lab.faults.disk_free(host)
-    site.wait(lambda: "degraded" not in site.hosts()["h2"]["conditions"], 30, "h2 to be well")
+    site.wait(lambda: not degraded(site, "h2") and not degraded(site, "h3"), 30, "h2 and h3 to be well")
 
 
 def test_hanging_libvirtd_is_no_target(site: Site) -> None:
@@ -124,11 +130,7 @@ def test_hanging_libvirtd_is_no_target(site: Site) -> None:
     site.start_guests({"h1": [name]})
     for host in ("h2", "h3"):
         site.lab.faults.freeze_service(host, "libvirtd")
-    site.wait(
-        lambda: all("degraded" in site.hosts()[host]["conditions"] for host in ("h2", "h3")),
-        30,
-        "h2 and h3 to be degraded",
-    )
+    site.wait(lambda: all(degraded(site, host) for host in ("h2", "h3")), 30, "h2 and h3 to be degraded")
     log = Log(site)
     site.lab.host("h1").power_off()
     assert target_of(log.wait("guest.starting")) == "h4"

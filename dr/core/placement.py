@@ -10,6 +10,14 @@ from dr.model.facts import HostFacts, Level, Needs
 from dr.model.records import Condition, GuestRecord, HostPhase, HostRecord
 
 
+# Critical readings with which a host could neither start a guest nor testify afterwards that it did not.
+UNFIT = {
+    "libvirt": "its libvirt does not answer",
+    "state": "its agent can take no ticket",
+    "hook": "its permit hook cannot be written",
+}
+
+
 class Placement(Record):
     """The outcome: a host, or every host's reasons."""
 
@@ -62,9 +70,9 @@ def why_not(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
     if Condition.QUARANTINED in host.conditions:
         why.append("is quarantined (fenced too often)")
     why += [
-        f"its libvirt does not answer ({reading.reason})"
+        f"{UNFIT[reading.part]} ({reading.reason})"
         for reading in host.health
-        if reading.part == "libvirt" and reading.level is Level.CRITICAL
+        if reading.part in UNFIT and reading.level is Level.CRITICAL
     ]
     if not host.facts.hook.proven:
         why.append(f"its permit hook is not proven ({host.facts.hook.reason})")

@@ -18,6 +18,9 @@ flaws: dict[str, dict[str, Any]] = {
     "hook is not proven": {"facts": {"hook": HookState(proven=False, reason="no")}},
     "has not yet acknowledged": {"protected_version": 1},
     "libvirt does not answer": {"health": (Reading(part="libvirt", level=Level.CRITICAL, reason="dead"),)},
+    "agent can take no ticket": {
+        "health": (Reading(part="state", level=Level.CRITICAL, reason="disk full"),)
+    },
     "is aarch64": {"facts": {"arch": "aarch64"}},
     "cannot run kvm": {"facts": {"domain_types": ("qemu",)}},
     "has no machine type q35": {"facts": {"machines": ()}},
@@ -38,6 +41,8 @@ def flawed(name: str, chosen: list[str]) -> HostRecord:
         for key, value in flaws[flaw].items():
             if key == "facts":
                 of_facts |= value
+            elif key == "health":
+                fields[key] = (*fields.get(key, ()), *value)
             else:
                 fields[key] = value
     return host(name, fields.pop("phase", HostPhase.ONLINE), facts=facts(name, **of_facts), **fields)
@@ -66,7 +71,9 @@ def test_no_host_at_all_is_said() -> None:
 sizes = st.integers(64, 4096)
 
 
-@given(st.lists(sizes, min_size=1, max_size=4), st.lists(st.tuples(sizes, st.integers(0, 3)), max_size=8), sizes)
+@given(
+    st.lists(sizes, min_size=1, max_size=4), st.lists(st.tuples(sizes, st.integers(0, 3)), max_size=8), sizes
+)
 def test_against_a_dumb_twin(hosts: list[int], loads: list[tuple[int, int]], size: int) -> None:
     """Free memory counted the slow way gives the same hosts and the same choice."""
     names = [f"h{n}" for n in range(1, len(hosts) + 1)]
@@ -109,7 +116,11 @@ def test_a_whole_failover_never_overfills(sizes_mib: list[int], count: int) -> N
     place_waiting(draft)
     bench.state.apply(draft)
     for name in names:
-        placed = [g.needs.memory_mib for g in bench.state.guests.values() if any(p.host == name for p in g.may_run_on)]
+        placed = [
+            g.needs.memory_mib
+            for g in bench.state.guests.values()
+            if any(p.host == name for p in g.may_run_on)
+        ]
         assert sum(placed) <= 8192 - RESERVE
         assert len(placed) <= bench.state.settings.limits.starts_per_host
 

@@ -215,8 +215,10 @@ def _judge(draft: Draft, host: HostRecord) -> None:
     if verdict is Verdict.AGENT_LOST:
         _agent_lost(draft, host, f"{meaning} ({evidence})")
         return
+    draft.clear_alert(f"host/{host.name}/agent-lost")
     if host.phase is HostPhase.ONLINE:
-        host = move_host(draft, host, HostEvent.LATE, f"{meaning} ({evidence})")
+        conditions = host.conditions - {Condition.AGENT_LOST}
+        host = move_host(draft, host, HostEvent.LATE, f"{meaning} ({evidence})", conditions=conditions)
     if verdict is Verdict.DEAD:
         _dead_already(draft, host, f"{meaning} ({evidence})")
     elif verdict is Verdict.HOLD:
@@ -238,7 +240,8 @@ def _agent_lost(draft: Draft, host: HostRecord, text: str) -> None:
     view = draft.view(host.name)
     if bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S:
         return
-    draft.clear_alert(f"host/{host.name}/held")
+    for kind in ("held", "fence-failed"):
+        draft.clear_alert(f"host/{host.name}/{kind}")
     if Condition.AGENT_LOST in host.conditions and host.phase is HostPhase.ONLINE:
         return
     conditions = host.conditions | {Condition.AGENT_LOST}
@@ -267,7 +270,8 @@ def _hold(draft: Draft, host: HostRecord, why: list[str], evidence: str) -> None
         f"host/{host.name}/held",
         f"{host.name} is silent and is not fenced{names}",
         f"{text} ({evidence})",
-        f"if it is off for sure: dr host confirm-down {host.name}; if it lives: repair its network or agent",
+        f"if it lives: repair its network or agent; if it hangs: dr host fence {host.name}; "
+        f"if it is off for sure: dr host confirm-down {host.name}",
         severity="critical",
     )
 

@@ -106,6 +106,8 @@ def step(draft: Draft, host: HostRecord) -> None:
         view = draft.view(host.name)
         if view.session and view.fresh > host.since:
             move_host(draft, host, HostEvent.HEARD, "its agent answers again; not fenced", fencing=None)
+            for kind in ("held", "fence-failed"):
+                draft.clear_alert(f"host/{host.name}/{kind}")
             return
         if why := why_not_fence(draft, host):
             _abandon(draft, host, "; ".join(why))

@@ -87,7 +87,8 @@ def _doubled(draft: Draft, guest: GuestRecord, running: list[HostName]) -> None:
         f"guest/{guest.id}/doubled",
         f"{guest.name} runs twice: on {where}",
         "its disk may be damaged already; neither copy is provably right, so none is stopped by itself",
-        f"decide which copy is right, stop the other one on its host (virsh destroy {guest.name}), check its disk",
+        f"decide which copy is right, stop the other one on its host (virsh destroy {guest.name}), check its disk, "
+        f"then: dr guest start {guest.name}",
         severity="critical",
     )
     move_guest(draft, guest, GuestEvent.DOUBLED, text)
@@ -108,6 +109,7 @@ def _paused_for_io(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
 
 def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) -> GuestRecord:
     """It is proven to run there and nowhere else."""
+    draft.moves += guest.holder != host
     guest = move_guest(
         draft,
         guest,

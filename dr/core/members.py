@@ -28,6 +28,9 @@ from dr.model.records import (
 )
 from dr.model.wire import PROTOCOL, Memory, speaks
 
+UNKNOWN_BOOT = "unknown"  # of a host that only agents know; whatever boot it shows stands in for this one
+LOST_HOST = "known to other agents, not to this older store; it has not said hello"
+MOVES_EVERY_S = 10.0  # where guests are is told to all hosts, which remember it, at most this often
 PUSH_AGAIN_S = 1.0  # a host that could not take the protected list is not told again before this
 
 
@@ -82,6 +85,7 @@ def connected(draft: Draft, event: Connected) -> None:
         round_at=0.0,
         asked={},
         pushed=(0, 0.0),
+        told_moves=draft.moves,
         guests={guest.id: guest for guest in hello.guests or ()},
         guests_at=draft.now,
         inventory=hello.guests is not None,
@@ -162,13 +166,14 @@ def heard(draft: Draft, event: Heard) -> None:
     elif host.phase is HostPhase.FENCED and host.boot_id == host.dead_boot and event.fresh > host.dead_at:
         _contradicted(draft, host)
     elif Condition.AGENT_LOST in host.conditions:
-        draft.put_host(changed(host, conditions=host.conditions - {Condition.AGENT_LOST}))
+        conditions = host.conditions - {Condition.AGENT_LOST}
+        draft.put_host(changed(host, conditions=conditions, reason="its agent answers again"))
         draft.note("host.agent_back", f"{host.name}: its agent answers again", host=host.name)
         _calm(draft, host.name)
 
 
 def _calm(draft: Draft, name: HostName) -> None:
-    for kind in ("agent-lost", "held"):
+    for kind in ("agent-lost", "held", "fence-failed"):
         draft.clear_alert(f"host/{name}/{kind}")
 
 
@@ -247,6 +252,12 @@ def _merge(draft: Draft, memory: Memory) -> None:
     """What an agent remembers of the protected list joins ours; nothing that anyone protected is lost."""
     added = False
     for entry in memory.entries:
+        if entry.holder and draft.host(entry.holder) is None:
+            # It joined after the copy was made: it may run anything, and is asked when it says hello.
+            lost = HostRecord(name=entry.holder, boot_id=UNKNOWN_BOOT, since=draft.now, reason=LOST_HOST)
+            draft.put_host(lost)
+            for known in list(draft.guests()):
+                onecopy.add_place(draft, known, lost, known.generation)
         guest = draft.guest(entry.guest)
         if guest is None:
             onecopy.adopt_unknown(draft, entry.guest, entry.name, entry.generation)
@@ -267,9 +278,10 @@ def list_changed(draft: Draft) -> None:
 
 
 def push_list(draft: Draft, host: HostRecord) -> None:
-    """Send the list to a host that has not acknowledged this version; not twice at once."""
+    """Send the list to a host that has not acknowledged this version, or that does not know who moved since."""
     view = draft.view(host.name)
-    if host.protected_version == draft.cluster.protected_version and host.protected_version:
+    current = host.protected_version == draft.cluster.protected_version and host.protected_version
+    if current and (view.told_moves == draft.moves or draft.now - view.pushed[1] < MOVES_EVERY_S):
         return
     if not view.session or view.acked_epoch != draft.cluster.epoch:
         return
@@ -280,7 +292,9 @@ def push_list(draft: Draft, host: HostRecord) -> None:
     version, last = view.pushed
     if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:
         return
-    draft.put_view(host.name, pushed=(draft.cluster.protected_version, draft.now))
+    draft.put_view(
+        host.name, pushed=(draft.cluster.protected_version, draft.now), told_moves=draft.moves
+    )
     entries = tuple(
         ProtectedEntry(guest=g.id, name=g.name, generation=g.generation, holder=g.holder)
         for g in sorted(draft.guests(), key=lambda g: g.id)
@@ -396,6 +410,7 @@ def _maybe_online(draft: Draft, host: HostRecord, view: View) -> None:
             draft.put_host(changed(host, reason=reason))
         return
     move_host(draft, host, HostEvent.CLEANED, "acknowledged the protected list, testified, and is clean")
+    draft.clear_alert(f"host/{host.name}/proof-void")
 
 
 def _conditions(draft: Draft, host: HostRecord) -> None:
@@ -414,6 +429,16 @@ def _conditions(draft: Draft, host: HostRecord) -> None:
         )
     elif Condition.DEGRADED in host.conditions:
         draft.clear_alert(f"host/{host.name}/degraded")
+    key = f"host/{host.name}/unprotected"
+    if Condition.UNPROTECTED in conditions and host.phase is HostPhase.ONLINE:
+        draft.alert(
+            key,
+            f"guests of {host.name} would not be recovered if it died",
+            "; ".join(unprotected(draft, host)),
+            f"dr doctor names what to do; see also: dr host show {host.name}",
+        )
+    elif Condition.UNPROTECTED not in conditions:
+        draft.clear_alert(key)
     if conditions != host.conditions:
         draft.put_host(changed(host, conditions=frozenset(conditions)))
 

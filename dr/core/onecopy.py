@@ -242,14 +242,19 @@ def issue_start(draft: Draft, guest: GuestRecord, host: HostRecord, *, operation
     return []
 
 
+def why_not_stop(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
+    """Every objection against a destroy ticket for it there."""
+    why = _refuse_ticket(draft, guest, host)
+    if {place.host for place in guest.may_run_on} != {host.name}:
+        why.append(f"{guest.name} is not known to run on {host.name} alone")
+    return why
+
+
 def issue_stop(
     draft: Draft, guest: GuestRecord, host: HostRecord, mode: StopMode, *, operation: str = ""
 ) -> list[str]:
     """A destroy ticket for the holder. The place stays until the agent has testified."""
-    why = _refuse_ticket(draft, guest, host)
-    if {place.host for place in guest.may_run_on} != {host.name}:
-        why.append(f"{guest.name} is not known to run on {host.name} alone")
-    if why:
+    if why := why_not_stop(draft, guest, host):
         return why
     generation = guest.generation + 1
     guest = add_place(draft, guest, host, generation)

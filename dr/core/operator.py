@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dr.core import fencing, looks, onecopy
-from dr.core.detector import Peers, peers_say, power_says
+from dr.core.detector import Peers, is_late, peers_say, power_says
 from dr.core.members import list_changed
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
@@ -29,6 +29,7 @@ from dr.model.events import (
 from dr.model.evidence import Power, Proof, ProofKind
 from dr.model.facts import GuestFacts
 from dr.model.records import (
+    Alert,
     Condition,
     Desired,
     GuestPhase,
@@ -318,8 +319,8 @@ def _confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append("a reason is needed: how do you know that it is off?")
     if ask.boot_id and ask.boot_id != host.boot_id:
         why.append(f"{host.name} has another boot on record now ({host.boot_id}): look again")
-    if view.session:
-        why.append(f"its agent is connected (last heard {draft.now - view.heard:.1f} s ago)")
+    if view.session and not is_late(draft, host):
+        why.append(f"its agent answers (last heard {draft.now - view.heard:.1f} s ago)")
     proven = host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at
     if proven and not draft.guests_at(host.name):
         why.append(f"it is proven dead already: {host.reason}")
@@ -363,7 +364,7 @@ def _remove_host(draft: Draft, ask: AskRemoveHost) -> Reply:
         return _no(ask, *why)
     if session := draft.view(host.name).session:
         draft.drop_session(host.name, session, f"{host.name} was removed from the cluster")
-    for kind in ("held", "fence-failed", "agent-lost", "fence-lies", "degraded", "quarantined", "proof-void"):
+    for kind in ("held", "fence-failed", "agent-lost", "fence-lies", "degraded", "quarantined", "proof-void", "unprotected"):
         draft.clear_alert(f"host/{host.name}/{kind}")
     draft.remove_host(host.name)
     return _yes(ask, f"{host.name} is no longer a member; stop its agent and remove the hook there")
@@ -414,11 +415,18 @@ def _pause_or_resume(draft: Draft, ask: AskPause | AskResume) -> Reply:
         if not ask.reason:
             return _no(ask, "a reason is needed: the next person will ask")
         draft.cluster = changed(draft.cluster, pause=Pause(reason=ask.reason, by=ask.by, at=draft.now))
+        draft.alert(
+            "cluster/paused",
+            "automation is paused: nothing is fenced or restarted by itself",
+            f"{ask.by}: {ask.reason}",
+            "when that is over: dr resume",
+        )
         return _yes(ask, "automation is off: nothing is fenced or restarted by itself until dr resume")
     if draft.cluster.pause is None:
         return _no(ask, "automation is not paused")
     draft.cluster = changed(draft.cluster, pause=None, restored="")
     draft.clear_alert("cluster/restored")
+    draft.clear_alert("cluster/paused")
     return _yes(ask, "automation is on")
 
 
@@ -465,6 +473,18 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
     if operation.kind != "failover":
         text = "; ".join(dict.fromkeys(outcomes.values()))
     draft.close_operation(operation, "failed" if failed else "done", text)
+    if operation.kind == "failover":
+        lines = [f"{guest.name if (guest := draft.guest(key)) else key}: {end}" for key, end in outcomes.items()]
+        draft.tell(
+            Alert(
+                key=f"failover/{operation.id}",
+                what=f"failover of {operation.subject}: {text}",
+                why=f"{operation.why}; {'; '.join(lines)}",
+                todo=f"dr job show {operation.id}" + (f"; repair {operation.subject}" if not failed else ""),
+                severity="critical" if failed else "info",
+                raised=draft.now,
+            )
+        )
 
 
 def _carry_test_on(draft: Draft, operation: Operation) -> None:

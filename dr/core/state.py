@@ -79,6 +79,7 @@ class View(Record):
     inventory: bool = False  # whether `guests` is a full inventory of this session
     verdict: str = ""
     power_on_at: float = 0.0
+    told_moves: int = 0  # State.moves when the list was sent last
     pushed: tuple[int, float] = (0, 0.0)  # the protected list sent last: its version, and when
     asked: dict[GuestId, tuple[int, float]] = {}  # testimonies asked for: generation, and when
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
@@ -112,6 +113,7 @@ class State:
     pending: dict[str, Pending] = field(default_factory=dict)
     sequence: int = 0  # of ids, in this term
     lag_s: float = 0.0  # how late our own loop ran lately
+    moves: int = 0  # guests that changed their host in this term
     own_boot: str = ""  # boot id of the machine that the coordinator runs on
     started_at: float = 0.0  # leader time at which this term began
     quiet_until: float = 0.0  # before this, unheard is not late (after a start or a gap in our own clock)
@@ -146,6 +148,7 @@ class State:
         self.term_revision = draft.term_revision
         self.sequence = draft.sequence
         self.lag_s = draft.lag_s
+        self.moves = draft.moves
 
     def _apply_records(self, changes: Changes) -> None:
         if changes.cluster is not None:
@@ -207,6 +210,7 @@ class Draft:
         self.term_revision = state.term_revision
         self.sequence = state.sequence
         self.lag_s = state.lag_s
+        self.moves = state.moves
         self.views: dict[HostName, View] = {}
         self.pending: dict[str, Pending | None] = {}
         self._hosts: dict[HostName, HostRecord] = {}
@@ -423,6 +427,10 @@ class Draft:
             return
         alert = Alert(key=key, what=what, why=why, todo=todo, severity=severity, raised=self.now)
         self._alerts[key] = alert
+        self._effects.append(Notify(alert=alert))
+
+    def tell(self, alert: Alert) -> None:
+        """Tell people of something that is over: nothing stands, so nothing needs to clear."""
         self._effects.append(Notify(alert=alert))
 
     def alert_of(self, key: str) -> Alert | None:

@@ -257,11 +257,11 @@ def test_not_retried_once_somebody_hears_it() -> None:
     for _ in range(60):
         for again in of(Fence, effects):
             bench.now += 0.5
-            effects = ended(bench, again, PowerReport(level=0, reason="no answer"))
+            effects = [e for e in effects if e is not again] + ended(bench, again, PowerReport(level=0, reason="no answer"))
         bench.now += 0.5
         bench.hear("h2", "h3")
         effects = effects + bench.send(Tick())
-        effects = answer_round(bench, effects, heard=True)
+        effects = of(Fence, effects) + answer_round(bench, effects, heard=True)
     assert Condition.AGENT_LOST in bench.host("h1").conditions
 
 

@@ -38,20 +38,25 @@ def ask(bench: Bench, what: OperatorAsk) -> Reply:
     return reply
 
 
+def decided(bench: Bench) -> tuple[object, ...]:
+    hosts = {h.name: (h.phase, h.boot_id, h.fencing, h.labels) for h in bench.state.hosts.values()}
+    return hosts, dict(bench.state.guests), bench.state.cluster, dict(bench.state.operations)
+
+
 def refused(bench: Bench, what: OperatorAsk, *words: str, missing: bool = False) -> None:
     """Refused with all of these, and nothing but the audit line was written."""
-    before = (dict(bench.state.hosts), dict(bench.state.guests), bench.state.cluster)
+    before = decided(bench)
     reply = ask(bench, what)
     text = "; ".join(reply.blockers)
     assert not reply.accepted
     assert reply.missing == missing
     for word in words:
         assert word in text
-    assert (bench.state.hosts, bench.state.guests, bench.state.cluster) == before
+    assert decided(bench) == before
 
 
-def base(kind: type, **fields: Any) -> Any:
-    return kind(id="a", by="ann", **fields)
+def base(ask_type: type, /, **fields: Any) -> Any:
+    return ask_type(id="a", by="ann", **fields)
 
 
 # ---- guests

@@ -357,3 +357,16 @@ def test_a_guest_that_ended_before_its_start_was_answered_is_missed() -> None:
         world.run(25.0)
         assert world.guest("g1").phase is phase
         assert len(world.running("g1")) == (phase is GuestPhase.RUNNING)
+
+
+def test_an_alert_of_a_failed_fencing_ends_when_the_host_answers_again() -> None:
+    """Silent, and its BMC does not obey: told as not provable. Its links heal: nothing is left to tell."""
+    world = lively(25)
+    world.bmcs["h1"].mode = "dead"
+    world.cut("h1", storage=True)
+    assert world.run(120.0, lambda: "host/h1/fence-failed" in world.store.alerts)
+    world.mend("h1")
+    world.run(20.0)
+    assert world.host("h1").phase is HostPhase.ONLINE
+    assert [key for key in world.store.alerts if key.startswith("host/h1/")] == []
+    all_run_once(world)

@@ -166,7 +166,7 @@ def test_store_copied_to_another_machine_does_not_lead(site: Site) -> None:
             done = site.lab.ctl.exec([DR, "coordinator"], env=ENV, check=False, timeout_s=20)
         finally:
             ids.write_text(mine)
-    assert done.returncode == 4, done.stderr
+    assert done.returncode == watch.REFUSED, done.stderr
     assert "this store belongs to machine" in done.stderr
     assert "dr cluster restore" in done.stderr
     site.wait(lambda: watch.answers(site) and site.all_online(), 20, "the coordinator on its own machine")

@@ -6,6 +6,7 @@ Not here: how a site is built (integration.site), what must hold (integration/te
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,8 +28,9 @@ SETTINGS = """\
 timers: {settle_s: 1.0, fence_s: 4.0, fence_retry_s: 2.0, recovery_retry_s: 2.0}
 limits: {brake_window_s: 0.5, fences_per_window: 1000}
 """
-WANTED = Wanted(lab="truth", hosts=3, settings=SETTINGS)
+WANTED = Wanted(lab=os.environ.get("DR_LAB", "truth"), hosts=3, settings=SETTINGS)
 MOVED_S = 40.0
+REFUSED = 107
 
 
 class Log:
@@ -227,5 +229,7 @@ def _calm(site: Site) -> bool:
         status is not None
         and all(host["phase"] == "online" and host["connected"] for host in status["hosts"])
         and not any(host["conditions"] for host in status["hosts"])
-        and not any(status[what] for what in ("unsettled", "pause", "alerts", "settling_s"))
+        and not any(status[what] for what in ("unsettled", "pause", "settling_s"))
+        # A fence device that lied stays told until its host has booted anew.
+        and all("is not believed" in alert["what"] for alert in status["alerts"])
     )

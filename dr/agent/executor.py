@@ -255,6 +255,10 @@ class Executor:
             except StateTrouble as trouble:
                 answers |= {guest: _unseen(guest, str(trouble)) for guest in asked}
                 asked = {}
+        if asked:
+            await (
+                self._hook.look_after()
+            )  # a hook that somebody removed holds no start back that libvirtd still has
         sealed = self._journal.memory.sealed
         for guest in list(asked):
             # Here in the lane, so that no newer ticket has written its permit yet.

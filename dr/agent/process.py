@@ -188,7 +188,7 @@ class Agent:
         return memory.entries if self._journal.readable and memory.protected_version else None
 
     async def _flush(self) -> None:
-        """Make durable what no ticket waits for (revisions), and try again what failed."""
+        """Make durable what no ticket waits for (revisions), try again what failed, look after the hook's files."""
         while True:
             await asyncio.sleep(self._timing.flush_s)
             if self._journal.behind or self._journal.trouble:
@@ -197,6 +197,7 @@ class Agent:
             entries = self._list()
             if self._hook.trouble or (entries is not None and not self._hook.in_force(entries)):
                 await self._hook.install(entries)
+            await self._hook.look_after()
 
     async def _feed_watchdog(self) -> None:
         while True:
@@ -210,8 +211,8 @@ class Agent:
         readings = []
         if self._journal.trouble:
             readings.append(Reading(part="state", level=Level.CRITICAL, reason=self._journal.trouble))
-        if self._hook.trouble:
-            readings.append(Reading(part="hook", level=Level.CRITICAL, reason=self._hook.trouble))
+        if (of_hook := self._hook.reading()) is not None:
+            readings.append(of_hook)
         return tuple(readings)
 
     # ---- the link

@@ -375,11 +375,12 @@ def _problems(snap: Snapshot) -> list[str]:
             found.append(
                 f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}{_because(guest.reason)}"
             )
-    told = {alert.key for alert in state.alerts.values() if alert.severity == "info"}
-    subjects = {*state.hosts, *(guest.name for guest in state.guests.values()), *state.guests}
+    names = {name: name for name in state.hosts} | {guest.id: guest.name for guest in state.guests.values()}
+    said = tuple(found)
     for alert in state.alerts.values():
-        named = any(part in subjects for part in alert.key.split("/"))
-        if alert.key not in told and not named:
+        subject = next((names[part] for part in alert.key.split("/") if part in names), "")
+        told = subject and any(text.startswith(f"{subject} ") for text in said)
+        if alert.severity != "info" and not told:
             found.append(alert.what)
     return found
 

@@ -7,7 +7,7 @@ devices of the level must read off, be proven to be this host's, and after that 
 from __future__ import annotations
 
 from dr.core import guests, looks, onecopy, placement
-from dr.core.detector import Peers, brake, peers_say, why_not_identical, why_not_off
+from dr.core.detector import Peers, brake, is_late, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft, Pending
 from dr.core.tables import HostEvent, move_host
 from dr.model.base import BootId, HostName, changed
@@ -236,6 +236,11 @@ def _failed(draft: Draft, host: HostRecord, fencing: Fencing, report: PowerRepor
         host = changed(host, fencing=None)
         fail_test(draft, host, fencing.test, text)
         move_host(draft, host, HostEvent.DOUBTED, f"fence test failed: {text}")
+        return
+    if rounds and fencing.operator and draft.view(host.name).session and not is_late(draft, host):
+        # A person's wish of now, for a host that lives: it must not come true hours later, when its BMC is repaired.
+        draft.note("fence.gave_up", f"{host.name}: it answers, and could not be switched off", host=host.name)
+        move_host(draft, host, HostEvent.HEARD, f"it answers and was not switched off: {text}", fencing=None)
         return
     if rounds:
         draft.alert(

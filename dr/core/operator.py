@@ -127,7 +127,8 @@ def _protected(draft: Draft, names: tuple[str, ...]) -> tuple[list[GuestRecord],
     by_name: dict[str, GuestRecord] = {}
     for guest in draft.guests():
         by_name[guest.name] = by_name[guest.id] = guest
-    return [by_name[n] for n in names if n in by_name], [n for n in names if n not in by_name]
+    found = {by_name[name].id: by_name[name] for name in names if name in by_name}  # one named twice is one
+    return list(found.values()), [name for name in names if name not in by_name]
 
 
 def _protect(draft: Draft, ask: AskProtect) -> Reply:
@@ -235,26 +236,27 @@ def _stop(draft: Draft, ask: AskStop) -> Reply:
     ]
     if why:
         return _no(ask, *why)
+    holders = {guest.id: onecopy.sole_holder(draft, guest) for guest in have if guest.phase is GuestPhase.RUNNING}
+    for guest in have:  # all or none: a refusal leaves nothing half done
+        if guest.id in holders and not holders[guest.id]:
+            why.append(f"{guest.name} is not seen on {guest.holder} now: {guest.reason}")
+        elif guest.id in holders:
+            why += onecopy.why_not_stop(draft, guest, draft.require_host(holders[guest.id]))
+    if why:
+        return _no(ask, *why)
     operation = draft.open_operation(
         "guest-stop", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )
     for guest in have:
         wanted_off = changed(guest, desired=Desired.STOPPED)
-        holder = onecopy.sole_holder(draft, guest)
-        if guest.phase is GuestPhase.RUNNING and holder:
-            objections = onecopy.issue_stop(
-                draft, wanted_off, draft.require_host(holder), ask.mode, operation=operation.id
-            )
-            why += objections
-        elif guest.phase is GuestPhase.RUNNING:
-            why.append(f"{guest.name} is not seen on {guest.holder} now: {guest.reason}")
+        if guest.id in holders:
+            holder = draft.require_host(holders[guest.id])
+            objections = onecopy.issue_stop(draft, wanted_off, holder, ask.mode, operation=operation.id)
+            assert not objections
         else:
             move_guest(
                 draft, wanted_off, GuestEvent.ENDED, f"{ask.by} asked to stop it", operation=operation.id
             )
-    if why:
-        draft.close_operation(operation, "failed", "; ".join(why))
-        return _no(ask, *why)
     return _yes(ask, "", operation)
 
 

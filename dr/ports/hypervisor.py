@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 from dr.model.base import GuestId, Record
@@ -90,6 +90,12 @@ class Gate(Protocol):
 
     def protect(self, guests: dict[GuestId, str]) -> None:
         """Make exactly these guests (UUID -> name) protected, durably. Raises OSError."""
+
+    def altered(self, guests: Collection[GuestId] | None) -> str:
+        """What of the hook, or of its list of exactly these guests (None: not looked at), is not as it was written.
+
+        A sentence for people, empty when all is well. Cheap: asked every second. Raises OSError.
+        """
 
     def permit(self, guest: GuestId, kind: TicketKind, ticket: str) -> None:
         """Write the single-use permit for one ticket. Raises OSError."""

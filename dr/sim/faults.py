@@ -41,7 +41,7 @@ class Faults:
         w = world
         self.kinds: dict[str, tuple[int, Fault]] = {
             "power off": (6, lambda: self._off(self._host())),
-            "reboot": (4, lambda: w.hosts[self._host()].reboot()),
+            "reboot": (4, lambda: self._reboot(self._host())),
             "management cut": (4, lambda: self._cut(storage=False)),
             "agent killed": (4, self._agent_killed),
             "agent stopped": (2, self._agent_stopped),
@@ -113,6 +113,9 @@ class Faults:
         if self.rng.random() < 0.6:
             self._later(lambda: self.world.power_on(name))
 
+    def _reboot(self, name: HostName) -> None:
+        self.world.hosts[name].reboot()
+
     def _cut(self, *, storage: bool) -> None:
         name = self._host()
         self.world.cut(name, storage=storage)
@@ -128,7 +131,12 @@ class Faults:
         pair = (self.rng.choice([COORDINATOR, *self.world.hosts]), self._host())
         network = self.world.network
         network.blocked.add(pair)
-        self._later(lambda: (network.blocked.discard(pair), network.changed())[0])
+
+        def mend() -> None:
+            network.blocked.discard(pair)
+            network.changed()
+
+        self._later(mend)
 
     def _coordinator_cut(self) -> None:
         self.world.cut_coordinator(bmcs=self.rng.random() < 0.7)

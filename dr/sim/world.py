@@ -128,7 +128,7 @@ class World:
             storage=STORAGE,
         )
         needs, blockers = needs_of(definition)
-        assert needs.memory_mib == memory_mib and not blockers
+        assert (needs.memory_mib, blockers) == (memory_mib, ())
         self.definitions[guest] = definition
         self._memory[guest] = memory_mib
         self.hosts[host].place(guest, definition, memory_mib)

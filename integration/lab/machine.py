@@ -185,6 +185,7 @@ class Machine:
             "--ipc",
             "--net",
             "--pid",
+            "--root",
             "--wd=/",
             "--",
             "setpriv",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -81,6 +81,7 @@ class World:
     def __init__(self) -> None:
         self.disk: bytes | None = None
         self.protected: dict[GuestId, str] = {}
+        self.hook_there = False
         self.permits: dict[GuestId, str] = {}
         self.domains: dict[GuestId, DomainState] = {}
         self.queue: list[GuestId] = []  # starts that libvirtd has and did not look at yet
@@ -109,7 +110,7 @@ class World:
     def libvirtd(self) -> None:
         """libvirtd gets round to its queue: the hook decides, then the domain is there."""
         for guest in self.queue:
-            if guest in self.protected and self.permits.pop(guest, None) is None:
+            if self.hook_there and guest in self.protected and self.permits.pop(guest, None) is None:
                 continue
             if guest not in self.domains:
                 self.domains[guest] = DomainState.RUNNING
@@ -161,10 +162,18 @@ class Process:
 
     def install(self) -> None:
         self._write()
+        self.world.hook_there = True
 
     def protect(self, guests: dict[GuestId, str]) -> None:
         self._write()
         self.world.protected = dict(guests)
+
+    def altered(self, guests: Collection[GuestId] | None) -> str:
+        if self.dead:
+            raise Dead
+        if not self.world.hook_there:
+            return "the hook was removed"
+        return "entries were removed" if set(guests or ()) - set(self.world.protected) else ""
 
     def permit(self, guest: GuestId, kind: TicketKind, ticket: str) -> None:
         assert kind is TicketKind.START

@@ -18,7 +18,7 @@ from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskConfirmDown, AskLabel, AskProtect, AskStop
 from dr.model.facts import DomainState, GuestFacts
-from dr.model.records import Pause, Place
+from dr.model.records import Alert, Pause, Place
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
 
@@ -57,14 +57,28 @@ def test_a_guest_of_a_silent_host_does_not_count_as_running() -> None:
     assert any(text.startswith("web may still run on h2 (suspect)") for text in status.problems)
 
 
-def test_a_fleet_that_is_well_is_healthy() -> None:
+def well() -> State:
+    """One host and one guest, with which all is well."""
     state = fleet()
     del state.hosts["h2"], state.hosts["h3"], state.guests[DB]
     state.operations.clear()
+    return state
+
+
+def test_a_fleet_that_is_well_is_healthy() -> None:
+    state = well()
     assert views.status(snap(state)).problems == []
     paused = changed(state.cluster, pause=Pause(reason="maintenance", by="bob", at=NOW - 60))
     state.cluster = paused
     assert views.status(snap(state)).problems == ["Automation is paused by bob: maintenance"]
+
+
+def test_a_running_guest_with_an_alert_is_a_problem() -> None:
+    """Its phase is right, yet it stands still: `dr status --check` must not call that healthy."""
+    state = well()
+    key = f"guest/{WEB}/io-error"
+    state.alerts = {key: Alert(key=key, what="web is paused on h1 by an I/O error", why="", todo="")}
+    assert views.status(snap(state)).problems == ["web is paused on h1 by an I/O error"]
 
 
 def test_guests_include_those_that_nobody_protects(http: httpx.Client) -> None:

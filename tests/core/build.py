@@ -52,7 +52,9 @@ def host(name: str, phase: HostPhase = HostPhase.ONLINE, **fields: Any) -> HostR
 
 def view(**fields: Any) -> View:
     """Connected, heard just now, its inventory empty."""
-    base = View(session="s", acked_epoch=EPOCH, heard=NOW, fresh=NOW, interval=0.5, inventory=True, guests_at=NOW)
+    base = View(
+        session="s", acked_epoch=EPOCH, heard=NOW, fresh=NOW, interval=0.5, inventory=True, guests_at=NOW
+    )
     return changed(base, **fields)
 
 
@@ -81,7 +83,8 @@ def domain(name: str, state: DomainState = DomainState.RUNNING, **fields: Any) -
 def levels(name: str, *devices: tuple[str, ...]) -> tuple[FenceLevel, ...]:
     wanted = devices or ((f"bmc-{name}",),)
     return tuple(
-        FenceLevel(devices=tuple(FenceDevice(name=device, agent="fence_sim") for device in level)) for level in wanted
+        FenceLevel(devices=tuple(FenceDevice(name=device, agent="fence_sim") for device in level))
+        for level in wanted
     )
 
 
@@ -102,7 +105,9 @@ class Bench:
         policies = {name: HostPolicy(name=name, fencing=fencing.get(name, levels(name))) for name in names}
         self.state = State(
             settings=Settings(timers=Timers(), limits=limits or Limits(), hosts=policies),
-            cluster=Cluster(id="c", epoch=EPOCH, leader_id="L", machine="m", protected_version=PROTECTED_VERSION),
+            cluster=Cluster(
+                id="c", epoch=EPOCH, leader_id="L", machine="m", protected_version=PROTECTED_VERSION
+            ),
         )
         for name in names:
             self.state.hosts[name] = host(name)

@@ -27,7 +27,9 @@ def definition(xml: str, **fields: object) -> Definition:
 
 
 def test_a_full_definition() -> None:
-    needs, blockers = needs_of(definition(FULL, storage=("nbd:b", "nbd:a", "nbd:a"), blockers=("It is local.",)))
+    needs, blockers = needs_of(
+        definition(FULL, storage=("nbd:b", "nbd:a", "nbd:a"), blockers=("It is local.",))
+    )
     assert needs == Needs(
         arch="x86_64",
         domain_type="kvm",

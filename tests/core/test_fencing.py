@@ -20,7 +20,9 @@ def of(kind: type, effects: list[Effect]) -> list[Any]:
     return [effect for effect in effects if isinstance(effect, kind)]
 
 
-def answer_round(bench: Bench, effects: list[Effect], *, heard: bool = False, power: Power = Power.ON) -> list[Effect]:
+def answer_round(
+    bench: Bench, effects: list[Effect], *, heard: bool = False, power: Power = Power.ON
+) -> list[Effect]:
     """Everyone that was asked about a silent host answers."""
     after: list[Effect] = []
     for effect in effects:
@@ -89,7 +91,14 @@ def test_every_reason_against_is_named() -> None:
     for name in ("h2", "h3"):
         bench.put(host(name, HostPhase.SUSPECT))
     text = "; ".join(fencing.why_not_fence(bench.draft(), bench.host("h1")))
-    for word in ("paused", "older copy", "off in the configuration", "coordinator runs on it", "no fencing", "half"):
+    for word in (
+        "paused",
+        "older copy",
+        "off in the configuration",
+        "coordinator runs on it",
+        "no fencing",
+        "half",
+    ):
         assert word in text
 
 
@@ -230,7 +239,8 @@ def test_late_end_after_it_no_longer_mattered() -> None:
 def test_levels_in_order_with_retries_then_backoff() -> None:
     """Two attempts at each level, then all over again after a wait that doubles."""
     bench, effects = silent(*levels("h1", ("bmc",), ("pdu",)))
-    tried, at = [], []
+    tried: list[int] = []
+    at: list[float] = []
     waits = 0.0
     while len(tried) < 10:
         fences = of(Fence, effects)
@@ -257,7 +267,9 @@ def test_not_retried_once_somebody_hears_it() -> None:
     for _ in range(60):
         for again in of(Fence, effects):
             bench.now += 0.5
-            effects = [e for e in effects if e is not again] + ended(bench, again, PowerReport(level=0, reason="no answer"))
+            effects = [e for e in effects if e is not again] + ended(
+                bench, again, PowerReport(level=0, reason="no answer")
+            )
         bench.now += 0.5
         bench.hear("h2", "h3")
         effects = effects + bench.send(Tick())

@@ -94,7 +94,9 @@ def test_one_operation_at_a_time_owns_a_guest(kind: str) -> None:
 
 def test_all_objections_come_at_once() -> None:
     bench = waiting(Bench())
-    bench.put(changed(bench.guest("g1"), definition=0, may_run_on=(Place(host="h1", boot_id="b", generation=1),)))
+    bench.put(
+        changed(bench.guest("g1"), definition=0, may_run_on=(Place(host="h1", boot_id="b", generation=1),))
+    )
     bench.look("h2", session="", acked_epoch=0)
     bench.put(host("h2", HostPhase.SUSPECT))
     assert len(objections(bench)) >= 5
@@ -136,7 +138,9 @@ def test_clean_only_where_another_host_shows_it_running() -> None:
     assert onecopy.issue_clean(bench.draft(), bench.guest("g1"), bench.host("h2")) == []
     assert onecopy.issue_clean(bench.draft(), bench.guest("g1"), bench.host("h1")), "the holder itself"
     bench.look("h1", guests={})
-    assert onecopy.issue_clean(bench.draft(), bench.guest("g1"), bench.host("h2")), "its holder does not show it"
+    assert onecopy.issue_clean(bench.draft(), bench.guest("g1"), bench.host("h2")), (
+        "its holder does not show it"
+    )
     bench = Bench().put(guest("g1", phase=GuestPhase.RECOVERING))
     assert onecopy.issue_clean(bench.draft(), bench.guest("g1"), bench.host("h2"))
 
@@ -206,7 +210,8 @@ def _writes(tree: ast.AST) -> list[tuple[int, str]]:
         if isinstance(node, ast.Call)
         for keyword in node.keywords
         if keyword.arg in ("may_run_on", "generation")
-        and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("changed", "replace", "GuestRecord", "Place")
+        and getattr(node.func, "id", getattr(node.func, "attr", ""))
+        in ("changed", "replace", "GuestRecord", "Place")
     ]
 
 
@@ -215,7 +220,9 @@ def test_only_onecopy_writes_places_and_generations() -> None:
     found = {}
     for path in sorted(CORE.rglob("*.py")):
         # The doctor asks "what if" of a draft that nobody applies.
-        if path.name not in ("onecopy.py", "warden.py", "doctor.py") and (writes := _writes(ast.parse(path.read_text()))):
+        if path.name not in ("onecopy.py", "warden.py", "doctor.py") and (
+            writes := _writes(ast.parse(path.read_text()))
+        ):
             found[str(path.relative_to(CORE))] = writes
     assert found == {}
     assert _writes(ast.parse((CORE / "core/onecopy.py").read_text())), "the search itself works"

@@ -146,6 +146,7 @@ def test_fence_refusals_come_together() -> None:
     bench = Bench()
     bench.state.settings.hosts["h1"] = HostPolicy(name="h1", coordinator_here=True)
     bench.put(host("h1", HostPhase.JOINING, boot_id=""))
+    bench.silence("h1")
     refused(bench, base(AskFence, host="h1"), "its own host", "no fencing configured", "never said hello")
 
 
@@ -180,8 +181,8 @@ def test_confirm_down_frees_that_boot() -> None:
 def test_confirm_down_is_refused_at_any_sign_of_life() -> None:
     refused(dark(), base(AskConfirmDown, host="h1"), "a reason is needed")
     refused(dark(), base(AskConfirmDown, host="h1", reason="r", boot_id="older"), "another boot on record")
-    bench = dark(session="s")
-    refused(bench, base(AskConfirmDown, host="h1", reason="r"), "its agent is connected")
+    bench = dark(session="s", heard=1000.0)
+    refused(bench, base(AskConfirmDown, host="h1", reason="r"), "its agent answers")
     bench = dark()
     bench.look("h1", looks={"h2": LookSeen(witness="h2", asked=1.0, answered=True)})
     refused(bench, base(AskConfirmDown, host="h1", reason="r"), "witnesses hear it")
@@ -285,4 +286,19 @@ def test_error_is_left_by_one_command(places: tuple[str, ...]) -> None:
     effects = bench.send(base(AskStart, guests=("g1",)))
     assert bench.guest("g1").phase is (GuestPhase.RECOVERING if places else GuestPhase.STARTING)
     if places:
-        assert {effect.host for effect in effects if isinstance(effect, Send)} == {"h1", "h2"}, "both are asked"
+        assert {effect.host for effect in effects if isinstance(effect, Send)} == {"h1", "h2"}, (
+            "both are asked"
+        )
+
+
+def test_a_refused_stop_stops_nobody() -> None:
+    """One of two guests is not seen: the whole ask is refused, and the other goes on running."""
+    bench = Bench().put(guest("g1", "h1"), guest("g2", "h2"))
+    bench.silence("h2")
+    refused(bench, base(AskStop, guests=("g1", "g2")), "g2 is not seen on h2 now")
+    assert bench.guest("g1").phase is GuestPhase.RUNNING
+
+
+def test_the_same_guest_named_twice_is_stopped_once() -> None:
+    bench = Bench().put(guest("g1", "h1"))
+    assert ask(bench, base(AskStop, guests=("g1", "g1"))).accepted

@@ -50,7 +50,9 @@ def test_1_power_cut(seed: int) -> None:
 
 def test_2_two_of_four_at_once() -> None:
     """Half of the hosts die together: the brake lets go because their power is off, and all guests run."""
-    world = lively(1, hosts=("h1", "h2", "h3", "h4"), guests={"h1": ("g1", "g2"), "h2": ("g3",), "h3": ("g4",)})
+    world = lively(
+        1, hosts=("h1", "h2", "h3", "h4"), guests={"h1": ("g1", "g2"), "h2": ("g3",), "h3": ("g4",)}
+    )
     world.power_off("h1")
     world.power_off("h2")
     world.run(15.0)
@@ -59,7 +61,9 @@ def test_2_two_of_four_at_once() -> None:
 
 def test_2_a_host_dies_during_anothers_failover() -> None:
     """The second failover joins the first, and every guest ends up running."""
-    world = lively(2, hosts=("h1", "h2", "h3", "h4"), guests={"h1": ("g1", "g2"), "h2": ("g3",), "h3": ("g4",)})
+    world = lively(
+        2, hosts=("h1", "h2", "h3", "h4"), guests={"h1": ("g1", "g2"), "h2": ("g3",), "h3": ("g4",)}
+    )
     world.power_off("h1")
     assert world.run(9.0, lambda: any(g.phase is GuestPhase.STARTING for g in world.store.guests.values()))
     world.power_off("h2")
@@ -106,7 +110,9 @@ def test_3_agent_killed_and_gone() -> None:
     nothing_happened(world)
 
 
-@pytest.mark.parametrize("what", ["libvirtd killed", "libvirtd hung", "agent frozen", "agent upgraded", "frozen for 1 s"])
+@pytest.mark.parametrize(
+    "what", ["libvirtd killed", "libvirtd hung", "agent frozen", "agent upgraded", "frozen for 1 s"]
+)
 def test_3_nothing_happens(what: str) -> None:
     """libvirtd dead or hung, an agent frozen for 10 s or restarted, a host frozen for 1 s: nothing happens."""
     world = lively(6)

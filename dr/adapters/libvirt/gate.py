@@ -7,8 +7,10 @@ permit works once. The script is hook.sh beside this module; what it refuses and
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dr.adapters.libvirt.layout import Layout
@@ -21,6 +23,7 @@ CANARY = "canary of "  # starts the content of the canary's own file in protecte
 # The operations of libvirt that a permit allows, in the order in which libvirt asks for them.
 OPERATIONS: Mapping[TicketKind, str] = {TicketKind.START: "prepare"}
 
+SCRIPT_MODE = 0o755
 SCRIPT = Path(__file__).with_name("hook.sh")
 RESTART = "restart libvirtd (guests survive it): systemctl restart libvirtd"
 
@@ -52,36 +55,74 @@ class LibvirtGate:
         `protected/` is made only by `protect`: a missing one means lost state, and the hook then refuses everything.
         """
         self._make_tmpfs()
-        if self._installed():
+        if not self._script_altered():
             return
         self.hook.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         # Not in qemu.d: libvirt would run the half written file.
-        write_durably(self.hook, self.script().encode(), mode=0o755, temporary=self._layout.hooks)
+        write_durably(self.hook, self.script().encode(), mode=SCRIPT_MODE, temporary=self._layout.hooks)
 
-    def _installed(self) -> bool:
+    def _script_altered(self) -> str:
+        """How the script differs from what `install` writes. Raises OSError."""
         try:
-            return self.hook.read_text(encoding="utf-8") == self.script() and os.access(self.hook, os.X_OK)
-        except OSError:
-            return False
+            mode = self.hook.lstat().st_mode
+            if not stat.S_ISREG(mode) or self.hook.read_bytes() != self.script().encode():
+                return f"the permit hook {self.hook} was replaced by something else"
+        except (FileNotFoundError, NotADirectoryError):
+            return f"the permit hook {self.hook} was removed"
+        if stat.S_IMODE(mode) != SCRIPT_MODE:
+            return f"the permit hook {self.hook} was given mode {stat.S_IMODE(mode):o}"
+        return ""
+
+    def altered(self, guests: Collection[GuestId] | None) -> str:
+        """What is not as `install` and `protect` wrote it; empty when all is. Names are compared. Raises OSError.
+
+        What an entry says inside does not matter to the hook, and reading thousands of them would not be cheap.
+        """
+        if why := self._script_altered():
+            return why
+        if guests is None:
+            return ""
+        folder = self._layout.protected
+        try:
+            gone = set(guests).difference(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return f"the permit hook's list of protected guests ({folder}) was removed"
+        if gone:
+            return f"{len(gone)} of {len(guests)} guests were removed from the permit hook's list ({folder})"
+        return ""
 
     def protect(self, guests: dict[GuestId, str]) -> None:
         """Make exactly these guests protected: new ones are durable before old ones go. Raises OSError."""
         folder = self._layout.protected
-        wanted = {checked(guest): name for guest, name in guests.items()}
+        wanted = {checked(guest): f"{name}\n".encode() for guest, name in guests.items()}
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
-            sync_folder(folder.parent)
-        have = {
-            path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if is_guest(path.name)
-        }
-        for guest, name in wanted.items():
-            if have.get(guest) != f"{name}\n":
-                write_durably(folder / guest, f"{name}\n".encode(), mode=0o600)
-        gone = [guest for guest, name in have.items() if guest not in wanted and not name.startswith(CANARY)]
+            self._make_protected(wanted)
+            return
+        have = {path.name: path.read_bytes() for path in folder.iterdir() if is_guest(path.name)}
+        for guest, content in wanted.items():
+            if have.get(guest) != content:
+                write_durably(folder / guest, content, mode=0o600)
+        canary = CANARY.encode()
+        gone = [guest for guest, said in have.items() if guest not in wanted and not said.startswith(canary)]
         for guest in gone:
             (folder / guest).unlink(missing_ok=True)
         if gone:
             sync_folder(folder)
+
+    def _make_protected(self, wanted: Mapping[GuestId, bytes]) -> None:
+        """The folder with all of its entries at once: while it is missing the hook refuses all, while empty nobody."""
+        folder = self._layout.protected
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        half = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+        half.mkdir(mode=0o700)
+        try:
+            for guest, content in wanted.items():
+                write_durably(half / guest, content, mode=0o600)
+            half.replace(folder)
+        except OSError:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
 
     def permit(self, guest: GuestId, kind: TicketKind, ticket: str) -> None:
         """Write the single-use permit; it replaces an older one. Raises OSError, ValueError for a kind without one."""

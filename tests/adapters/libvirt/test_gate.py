@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,3 +98,48 @@ def test_only_a_uuid_becomes_a_file(gate: LibvirtGate, guest: str) -> None:
         gate.permit(guest, TicketKind.START, "t")
     with pytest.raises(ValueError, match="UUID"):
         gate.revoke(guest)
+
+
+def test_what_was_altered_is_noticed_and_put_back(gate: LibvirtGate, layout: Layout) -> None:
+    gate.protect({G: "web1", OTHER: "web2"})
+    guests = (G, OTHER)
+    assert gate.altered(guests) == gate.altered(None) == ""
+    elsewhere = put(layout.root, "/tmp/true", gate.script())
+    elsewhere.chmod(0o755)
+
+    def link() -> None:
+        gate.hook.unlink()
+        gate.hook.symlink_to(elsewhere)
+
+    for alter, word in (
+        (gate.hook.unlink, "removed"),
+        (lambda: gate.hook.chmod(0o644), "mode 644"),
+        (lambda: put(layout.root, "/etc/libvirt/hooks/qemu.d/50-dr", b"\x7fELF\xff"), "replaced"),
+        (link, "replaced"),
+        (lambda: shutil.rmtree(layout.hooks), "removed"),
+        (lambda: (layout.protected / G).unlink(), "1 of 2 guests"),
+        (lambda: shutil.rmtree(layout.protected), "list of protected guests"),
+    ):
+        alter()
+        assert word in gate.altered(guests)
+        gate.install()
+        gate.protect({G: "web1", OTHER: "web2"})
+        assert gate.altered(guests) == ""
+
+
+def test_a_list_that_was_lost_is_never_there_in_part(
+    gate: LibvirtGate, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the folder is missing the hook refuses every start; while it is empty it would refuse none."""
+    shutil.rmtree(layout.protected)
+    write = gate_module.write_durably
+
+    def one_only(path: Path, content: bytes, **options: Any) -> None:
+        if path.name == OTHER:
+            raise OSError("disk full")
+        write(path, content, **options)
+
+    monkeypatch.setattr(gate_module, "write_durably", one_only)
+    with pytest.raises(OSError, match="disk full"):
+        gate.protect({G: "web1", OTHER: "web2"})
+    assert list(layout.protected.parent.iterdir()) == []

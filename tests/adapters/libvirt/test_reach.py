@@ -8,7 +8,9 @@ from dr.adapters.libvirt import reach
 from dr.adapters.libvirt.layout import Layout
 
 
-async def test_what_is_watched_during_a_look_is_looked_at_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_watched_during_a_look_is_looked_at_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A second protected guest's storage, named while that of the first is tried, is not missing afterwards."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 

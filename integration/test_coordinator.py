@@ -1,4 +1,4 @@
-"""The coordinator's own troubles on a site with real guests: killed, restored, blind, frozen, without disk, misconfigured.
+"""The coordinator's own troubles, with real guests: killed, restored, blind, frozen, without disk, misconfigured.
 
 Not here: what it decides about hosts that fail (test_failover, test_fencing).
 """
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,7 @@ def test_bad_configuration_on_reload_keeps_it_running(site: Site) -> None:
             file.write_text(bad)
             log = Log(site)
             site.lab.ctl.kill_service("coordinator", 1)
-            site.wait(lambda log=log: "reload refused" in log.text(), 10, "the refusal")
+            wait_for(site, partial(_refused, log), 10, "the refusal")
             assert f"{CONFIG}:" in log.text()
         assert watch.coordinator(site).pid == leader.pid
         lost = places.fullest()
@@ -279,6 +280,10 @@ def test_bad_configuration_on_reload_keeps_it_running(site: Site) -> None:
         file.write_text(good)
     site.lab.ctl.kill_service("coordinator", 1)
     log.wait("config", 10)
+
+
+def _refused(log: Log) -> bool:
+    return "reload refused" in log.text()
 
 
 # ---- telling people
@@ -311,7 +316,9 @@ def webhook(ctl: Machine, port: int, file: str) -> Iterator[None]:
 
 def told(file: Path) -> list[dict[str, Any]]:
     """What a sink received."""
-    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()] if file.exists() else []
+    return (
+        [json.loads(line) for line in file.read_text().splitlines() if line.strip()] if file.exists() else []
+    )
 
 
 def test_command_and_webhook_receive_what_why_and_what_to_do(site: Site) -> None:
@@ -332,7 +339,11 @@ def test_command_and_webhook_receive_what_why_and_what_to_do(site: Site) -> None
 
         def have(cleared: bool) -> bool:
             return all(
-                [a for a in told(file) if a.get("key") == f"host/{host}/agent-lost" and a["cleared"] is cleared]
+                [
+                    a
+                    for a in told(file)
+                    if a.get("key") == f"host/{host}/agent-lost" and a["cleared"] is cleared
+                ]
                 for file in files.values()
             )
 

@@ -73,7 +73,12 @@ def test_old_host_is_held_off_then_cleaned_and_online(site: Site, back: Back) ->
     """Autostart, a managed save, `virsh start` and `virsh restore` are refused with a sentence; then it is cleaned."""
     assert GUEST in back.host.exec(["virsh", "-q", "list", "--all", "--name", "--with-managed-save"]).stdout
     assert GUEST in back.host.exec(["virsh", "-q", "list", "--all", "--name", "--autostart"]).stdout
-    for words in (["start", GUEST], ["start", "--force-boot", GUEST], ["restore", SAVED], ["start", "--paused", GUEST]):
+    for words in (
+        ["start", GUEST],
+        ["start", "--force-boot", GUEST],
+        ["restore", SAVED],
+        ["start", "--paused", GUEST],
+    ):
         typed = back.host.exec(["virsh", *words], check=False)
         assert typed.returncode != 0, words
         assert "dr guest" in typed.stderr, typed.stderr
@@ -85,8 +90,12 @@ def test_old_host_is_held_off_then_cleaned_and_online(site: Site, back: Back) ->
     assert GUEST not in back.host.exec(["virsh", "-q", "list", "--all", "--name"]).stdout
     assert not back.host.path(f"/var/lib/libvirt/qemu/save/{GUEST}.save").exists()
     assert not back.host.path(f"/etc/libvirt/qemu/autostart/{GUEST}.xml").exists()
-    archived = [file for file in back.host.path("/var/lib/dr").rglob("*") if file.is_file() and GUEST in str(file)]
-    assert any("<domain" in file.read_text(errors="replace") for file in archived), "its definition was not kept"
+    archived = [
+        file for file in back.host.path("/var/lib/dr").rglob("*") if file.is_file() and GUEST in str(file)
+    ]
+    assert any("<domain" in file.read_text(errors="replace") for file in archived), (
+        "its definition was not kept"
+    )
     site.wait(site.all_online, 10, "everything to be online")
     time.sleep(1)
     back.assert_held_off()

@@ -1,4 +1,4 @@
-"""What the tests of fencing, coordinator and return share: a site with guests, the coordinator's log, the outside truth.
+"""What tests of fencing, coordinator and return share: a site with guests, the coordinator's log, the outside truth.
 
 Not here: how a site is built (integration.site), what must hold (integration/test_*.py).
 """
@@ -60,9 +60,10 @@ class Log:
 
     def wait_alert(self, key: str, timeout_s: float = 15.0) -> dict[str, Any]:
         """The alert of that key, as the notifier logged it."""
-        wanted = lambda line: line.get("event") == "alert" and line.get("key") == key  # noqa: E731
         end = time.monotonic() + timeout_s
-        while not (found := [line for line in self.lines() if wanted(line) and not line["cleared"]]):
+        while not (
+            found := [line for line in self.lines() if line.get("key") == key and not line["cleared"]]
+        ):
             if time.monotonic() > end:
                 raise TimeoutError(f"no alert {key} within {timeout_s} s:\n{self.text()[-4000:]}")
             time.sleep(0.02)
@@ -157,7 +158,9 @@ def command_lines(machine: Machine) -> list[str]:
     found = []
     for pid in machine.cgroup.pids():
         with suppress(OSError):
-            found.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            found.append(
+                Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            )
     return found
 
 

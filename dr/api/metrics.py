@@ -82,8 +82,10 @@ class _Fleet(Collector):
         yield from (phase, condition, heard, connected, fencing)
 
     def _guests(self) -> Iterator[Metric]:
-        guests = GaugeMetricFamily("dr_guests", "Protected guests by phase.", labels=("phase",))
-        phases = Counter(guest.phase for guest in self.snap.state.guests.values())
+        guests = GaugeMetricFamily(
+            "dr_guests", "Protected guests by phase; unknown: their host is not heard.", labels=("phase",)
+        )
+        phases = Counter(views.phase_of(self.snap, guest) for guest in self.snap.state.guests.values())
         for phase in GuestPhase:
             guests.add_metric((phase.value,), phases[phase])
         yield guests

@@ -167,7 +167,7 @@ def guest_row(snap: Snapshot, guest: GuestRecord) -> schema.GuestRow:
         id=guest.id,
         name=guest.name,
         protected=True,
-        phase=guest.phase.value,
+        phase=phase_of(snap, guest).value,
         desired=guest.desired.value,
         host=where,
         reason=in_doubt(snap, guest) or guest.reason,
@@ -291,14 +291,24 @@ def blockers_of(guest: GuestRecord) -> list[str]:
 
 
 def in_doubt(snap: Snapshot, guest: GuestRecord) -> str:
-    """Why a guest that is on record as running may not: its host is silent, and is not proven dead."""
+    """Why a guest that is on record as running may not: a host of it is silent, or is not as it should be."""
     if guest.phase is not GuestPhase.RUNNING:
         return ""
     for place in guest.may_run_on:
         host = snap.state.hosts.get(place.host)
-        if host is not None and host.phase in (HostPhase.SUSPECT, HostPhase.FENCING):
-            return f"may still run on {host.name} ({host.phase.value}) and starts nowhere else until that is proven off"
+        if host is None:
+            return f"{place.host} is not a member any more"
+        if host.phase in (HostPhase.SUSPECT, HostPhase.FENCING, HostPhase.FENCED):
+            why = f"{host.name} is {host.phase.value}{_because(host.reason)}"
+            return f"{why}; it may still run there, and starts nowhere else until {host.name} is proven off"
+        if not snap.view(host.name).session:
+            return f"{host.name} is not heard{_because(host.reason)}; it ran there when {host.name} was last heard"
     return ""
+
+
+def phase_of(snap: Snapshot, guest: GuestRecord) -> GuestPhase:
+    """The phase that people are shown: nobody knows whether a guest of a silent host runs."""
+    return GuestPhase.UNKNOWN if in_doubt(snap, guest) else guest.phase
 
 
 def settled(snap: Snapshot, guest: GuestRecord) -> bool:
@@ -334,7 +344,7 @@ def status(snap: Snapshot) -> schema.Status:
         guests_total=len(set(state.guests) | set(snap.sightings())),
         guests_protected=len(state.guests),
         guests_running=sum(
-            guest.phase is GuestPhase.RUNNING and not in_doubt(snap, guest) for guest in state.guests.values()
+            phase_of(snap, guest) is GuestPhase.RUNNING for guest in state.guests.values()
         ),
         unsettled=sorted(unsettled, key=lambda row: (-row.priority, row.name)),
         operations=[
@@ -370,7 +380,7 @@ def _problems(snap: Snapshot) -> list[str]:
         if guest.blockers:
             found.append(f"{guest.name} could not start elsewhere: {'; '.join(blockers_of(guest))}")
         if doubt := in_doubt(snap, guest):
-            found.append(f"{guest.name} {doubt}")
+            found.append(f"{guest.name} is unknown: {doubt}")
         elif not settled(snap, guest) and not (guest.blockers and guest.phase is GuestPhase.RUNNING):
             found.append(
                 f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}{_because(guest.reason)}"

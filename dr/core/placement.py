@@ -9,7 +9,6 @@ from dr.model.base import HostName, Record
 from dr.model.facts import HostFacts, Level, Needs
 from dr.model.records import Condition, GuestRecord, HostPhase, HostRecord
 
-
 # Critical readings with which a host could neither start a guest nor testify afterwards that it did not.
 UNFIT = {
     "libvirt": "its libvirt does not answer",

@@ -11,14 +11,14 @@ import pytest
 
 from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import Role
-from dr.api import app, doctor, schema, views
+from dr.api import app, doctor, metrics, schema, views
 from dr.api.snapshot import Snapshot
-from dr.core.state import State
+from dr.core.state import State, View
 from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskConfirmDown, AskLabel, AskProtect, AskStop
 from dr.model.facts import DomainState, GuestFacts
-from dr.model.records import Alert, Pause, Place
+from dr.model.records import Alert, HostPhase, Pause, Place
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
 
@@ -47,14 +47,34 @@ def test_status_says_what_is_wrong_and_how_old_it_is(http: httpx.Client) -> None
     assert [operation.id for operation in status.operations] == ["failover-3-1"]
 
 
-def test_a_guest_of_a_silent_host_does_not_count_as_running() -> None:
-    """Until its host is proven off or answers, nobody knows: it is told, with what it waits for."""
-    state = fleet()
-    state.guests[WEB] = changed(state.guests[WEB], may_run_on=(Place(host="h2", boot_id="boot-2", generation=4),), holder="h2")
+@pytest.mark.parametrize(
+    ("phase", "session", "said"),
+    [
+        (HostPhase.SUSPECT, "", "h2 is suspect: silence; it may still run there"),
+        (HostPhase.FENCING, "", "h2 is fencing: silence; it may still run there"),
+        (HostPhase.FENCED, "", "h2 is fenced: silence; it may still run there"),
+        (HostPhase.ONLINE, "", "h2 is not heard: silence; it ran there"),
+        (HostPhase.ONLINE, "s2", ""),
+    ],
+)
+def test_a_guest_of_a_silent_host_does_not_count_as_running(phase: HostPhase, session: str, said: str) -> None:
+    """Until its host is proven off or answers, nobody knows: it is shown as unknown, with what it waits for."""
+    state = well()
+    h1 = state.hosts["h1"]
+    state.hosts["h2"] = changed(h1, name="h2", phase=phase, reason="silence", boot_id="boot-2")
+    place = Place(host="h2", boot_id="boot-2", generation=4)
+    state.guests[WEB] = changed(state.guests[WEB], may_run_on=(place,), holder="h2")
+    state.views["h2"] = View(session=session, heard=NOW - 1.0)
     status = views.status(snap(state))
-    assert status.guests_running == 0
-    assert [guest.name for guest in status.unsettled] == ["db", "web"]
-    assert any(text.startswith("web may still run on h2 (suspect)") for text in status.problems)
+    (row,) = [row for row in views.guests(snap(state)).items if row.name == "web"]
+    assert row.reason.startswith(said)
+    assert row.phase == ("unknown" if said else "running")
+    assert status.guests_running == (0 if said else 1)
+    assert [guest.name for guest in status.unsettled] == (["web"] if said else [])
+    assert any(text.startswith(f"web is unknown: {said}") for text in status.problems) == bool(said)
+    assert status.healthy != bool(said)
+    shown = metrics.render(snap(state)).decode()
+    assert f'dr_guests{{phase="unknown"}} {1.0 if said else 0.0}' in shown
 
 
 def well() -> State:

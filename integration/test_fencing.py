@@ -314,6 +314,7 @@ def test_secrets_appear_nowhere(site: Site) -> None:
         while not done.is_set():
             # Debian's fence_ipmilan itself hands it to ipmitool as -P, which blots it out at its start.
             seen.extend(line for line in watch.command_lines(site.lab.ctl) if "ipmitool -I" not in line)
+            time.sleep(0.005)
 
     looking = threading.Thread(target=look)
     looking.start()

@@ -7,7 +7,7 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 
 from __future__ import annotations
 
-from dr.core import fencing, guests, looks, members, onecopy, operator
+from dr.core import fencing, guests, looks, members, onecopy, operator, starts
 from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
 from dr.core.state import Draft, Pending, State
 from dr.core.tables import HostEvent, move_host
@@ -381,5 +381,5 @@ def _settle(draft: Draft) -> None:
         current = draft.guest(guest.id)
         if current is not None:
             guests.step(draft, current)
-    guests.place_waiting(draft)
+    starts.place_waiting(draft)
     operator.close_finished(draft)

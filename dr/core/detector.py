@@ -143,7 +143,9 @@ def why_not_off(draft: Draft, host: HostName, report: PowerReport) -> list[str]:
                 f"{device.name} says {reading.power}{f' ({reading.reason})' if reading.reason else ''}"
             )
         identity = draft.identity(host, device.name)
-        if reading.power is not Power.UNKNOWN or identity is None:  # a device that was not reached shows no GUID
+        if (
+            reading.power is not Power.UNKNOWN or identity is None
+        ):  # a device that was not reached shows no GUID
             why += why_not_identical(identity, reading)
     return why
 

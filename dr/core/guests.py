@@ -6,9 +6,9 @@ look at records and evidence as they are now, so a lost event or a restart chang
 
 from __future__ import annotations
 
-from dr.core import onecopy, placement
+from dr.core import onecopy
 from dr.core.definition import needs_of
-from dr.core.onecopy import ask_testimony, issue_start, seen_active, sole_holder
+from dr.core.onecopy import ask_testimony, seen_active, sole_holder
 from dr.core.state import Draft, Pending
 from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import HostName, changed
@@ -19,7 +19,6 @@ from dr.model.records import (
     Desired,
     GuestPhase,
     GuestRecord,
-    HostPhase,
     HostRecord,
     StoredDefinition,
 )
@@ -115,7 +114,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
         guest,
         GuestEvent.SEEN_RUNNING,
         reason,
-        operation=_operation_of(draft, guest),
+        operation=operation_of(draft, guest),
         holder=host,
         desired=Desired.RUNNING,
         avoid=(),
@@ -126,7 +125,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
     return guest
 
 
-def _operation_of(draft: Draft, guest: GuestRecord) -> str:
+def operation_of(draft: Draft, guest: GuestRecord) -> str:
     """The open operation that is about this guest, if any."""
     return next((op.id for op in draft.open_operations() if guest.id in op.guests), "")
 
@@ -178,7 +177,7 @@ def _crashed(draft: Draft, guest: GuestRecord, host: HostRecord, reason: str) ->
     else:
         guest = move_guest(draft, guest, GuestEvent.CRASHED, text)
         ask_testimony(draft, host, [guest])
-        _give_up(draft, guest, f"{text}; restarts and relocations are used up")
+        give_up(draft, guest, f"{text}; restarts and relocations are used up")
         return
     if wait_s:
         text += f" in {wait_s:.0f} s"
@@ -219,7 +218,8 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
             move_guest(draft, guest, event, text, operation=operation.id, avoid=())
 
 
-def _give_up(draft: Draft, guest: GuestRecord, why: str) -> None:
+def give_up(draft: Draft, guest: GuestRecord, why: str) -> None:
+    """No more by itself: a person decides."""
     move_guest(draft, guest, GuestEvent.GAVE_UP, why)
     draft.alert(
         f"guest/{guest.id}/error",
@@ -379,7 +379,7 @@ def _unanswered(
 def start_unanswered(draft: Draft, guest: GuestRecord, host: HostName, why: str) -> None:
     """No answer to a start ticket in time, or its session is gone."""
     if guest.phase is GuestPhase.STARTING:
-        _unanswered(draft, guest, host, why, _operation_of(draft, guest))
+        _unanswered(draft, guest, host, why, operation_of(draft, guest))
 
 
 def stop_ended(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
@@ -395,7 +395,7 @@ def stop_ended(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answe
 
 
 def step(draft: Draft, guest: GuestRecord) -> None:
-    """Carry an unsettled guest on, except for its start, which `recovery` gives out in order of priority."""
+    """Carry an unsettled guest on, except for its start, which `core.starts` gives out in order of priority."""
     match guest.phase:
         case GuestPhase.PROTECTING:
             _step_protecting(draft, guest)
@@ -440,7 +440,7 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
         _want_definition(draft, guest, draft.require_host(holder), facts)
     if holder and guest.definition and holder not in unacknowledged:
         if not draft.require_host(holder).facts.hook.proven:
-            _say(
+            say(
                 draft,
                 guest,
                 f"{holder} has no proven permit hook: {draft.require_host(holder).facts.hook.reason}",
@@ -460,13 +460,13 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
         return
     if silent:
         names = ", ".join(sorted(set(silent)))
-        _say(
+        say(
             draft,
             guest,
             f"waits for {names} to say that it does not run there (or: dr host confirm-down)",
         )
     elif holder:
-        _say(draft, guest, f"runs on {holder}; waits for its definition and for the protected list there")
+        say(draft, guest, f"runs on {holder}; waits for its definition and for the protected list there")
 
 
 def _step_places(draft: Draft, guest: GuestRecord) -> None:
@@ -478,7 +478,7 @@ def _step_places(draft: Draft, guest: GuestRecord) -> None:
                 guest,
                 GuestEvent.SEEN_NOWHERE,
                 "proven to run nowhere",
-                operation=_operation_of(draft, guest),
+                operation=operation_of(draft, guest),
             )
         elif guest.phase is GuestPhase.STOPPING:
             move_guest(
@@ -486,7 +486,7 @@ def _step_places(draft: Draft, guest: GuestRecord) -> None:
                 guest,
                 GuestEvent.SEEN_NOWHERE,
                 "stopped",
-                operation=_operation_of(draft, guest),
+                operation=operation_of(draft, guest),
                 desired=Desired.STOPPED,
             )
         return
@@ -504,96 +504,10 @@ def _step_places(draft: Draft, guest: GuestRecord) -> None:
         why = "; ".join(
             f"{name}: {host.reason}" for name, host in sorted(waits.items()) if host and host.reason
         )
-        _say(draft, guest, f"may still run on {names}; waits for a proof that it does not ({why})")
+        say(draft, guest, f"may still run on {names}; waits for a proof that it does not ({why})")
 
 
-def _say(draft: Draft, guest: GuestRecord, reason: str) -> None:
+def say(draft: Draft, guest: GuestRecord, reason: str) -> None:
+    """Why it is where it is, in one sentence; written only when it changed."""
     if guest.reason != reason:
         draft.put_guest(changed(guest, reason=reason))
-
-
-# ---- starts, in order
-
-
-def start_order(guests: list[GuestRecord]) -> list[GuestRecord]:
-    """Higher priority first, then who has waited longest, then by name."""
-    return sorted(guests, key=lambda guest: (-guest.policy.priority, guest.since, guest.name))
-
-
-def place_waiting(draft: Draft) -> None:
-    """Give out starts: by priority, bounded for each host, only to guests that may run nowhere."""
-    waiting = [
-        guest
-        for guest in draft.unsettled()
-        if guest.phase is GuestPhase.RECOVERING and not guest.may_run_on and draft.now >= guest.retry_at
-    ]
-    if not waiting:
-        return
-    if reason := onecopy.hold(draft):
-        for guest in waiting:
-            _say(draft, guest, f"waits: {reason}")
-        return
-    busy: dict[HostName, int] = {}
-    for _, pending in draft.pendings():
-        if pending.kind == "start":
-            busy[pending.host] = busy.get(pending.host, 0) + 1
-    limit = draft.config.limits.starts_per_host
-    for guest in start_order(waiting):
-        if draft.cluster.pause is not None and not _asked_for(draft, guest):
-            _say(draft, guest, f"waits: automation is paused ({draft.cluster.pause.reason})")
-            continue
-        full = {name for name, count in busy.items() if count >= limit}
-        prefer = guest.holder if guest.restarts and not guest.avoid else ""
-        found = placement.choose(draft, guest, prefer=prefer, without=full)
-        if not found.host:
-            if not full:
-                _fits_nowhere(draft, guest, found)
-            continue
-        host = draft.require_host(found.host)
-        why = issue_start(draft, guest, host, operation=_operation_of(draft, guest))
-        if why:
-            _say(draft, guest, f"waits: {'; '.join(why)}")
-        else:
-            busy[found.host] = busy.get(found.host, 0) + 1
-
-
-def _asked_for(draft: Draft, guest: GuestRecord) -> bool:
-    return any(op.kind == "guest-start" and guest.id in op.guests for op in draft.open_operations())
-
-
-def _fits_nowhere(draft: Draft, guest: GuestRecord, found: placement.Placement) -> None:
-    failed_at = [
-        name for name in guest.avoid if (host := draft.host(name)) and host.phase is HostPhase.ONLINE
-    ]
-    if failed_at:
-        tried = ", ".join(failed_at)
-        window_s = guest.policy.restart_window_s
-        moved = tuple(at for at in guest.relocations if draft.now - at < window_s)
-        if len(moved) >= guest.policy.max_relocations:
-            _give_up(draft, guest, f"it started on none of {tried}; last: {guest.reason}")
-            return
-        # Everywhere was tried once: all over again, later.
-        wait_s = draft.config.timers.restart_backoff_s * 2 ** len(moved)
-        draft.put_guest(
-            changed(
-                guest,
-                avoid=(),
-                relocations=(*moved, draft.now),
-                retry_at=draft.now + wait_s,
-                reason=f"{guest.reason}; every eligible host was tried, again in {wait_s:.0f} s",
-            )
-        )
-        return
-    text = f"fits nowhere: {found.sentence()}"
-    draft.put_guest(
-        changed(guest, reason=text, retry_at=draft.now + draft.config.timers.recovery_retry_s)
-        if guest.reason != text
-        else changed(guest, retry_at=draft.now + draft.config.timers.recovery_retry_s)
-    )
-    draft.alert(
-        f"guest/{guest.id}/waiting",
-        f"{guest.name} waits: no host can take it",
-        text,
-        "bring a host back, or free what it needs; it starts by itself then",
-        severity="critical",
-    )

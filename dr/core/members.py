@@ -292,9 +292,7 @@ def push_list(draft: Draft, host: HostRecord) -> None:
     version, last = view.pushed
     if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:
         return
-    draft.put_view(
-        host.name, pushed=(draft.cluster.protected_version, draft.now), told_moves=draft.moves
-    )
+    draft.put_view(host.name, pushed=(draft.cluster.protected_version, draft.now), told_moves=draft.moves)
     entries = tuple(
         ProtectedEntry(guest=g.id, name=g.name, generation=g.generation, holder=g.holder)
         for g in sorted(draft.guests(), key=lambda g: g.id)

@@ -40,7 +40,6 @@ from dr.model.records import (
     Pause,
 )
 
-
 ASKED: dict[type[OperatorAsk], str] = {
     AskProtect: "protect",
     AskUnprotect: "unprotect",
@@ -236,7 +235,9 @@ def _stop(draft: Draft, ask: AskStop) -> Reply:
     ]
     if why:
         return _no(ask, *why)
-    holders = {guest.id: onecopy.sole_holder(draft, guest) for guest in have if guest.phase is GuestPhase.RUNNING}
+    holders = {
+        guest.id: onecopy.sole_holder(draft, guest) for guest in have if guest.phase is GuestPhase.RUNNING
+    }
     for guest in have:  # all or none: a refusal leaves nothing half done
         if guest.id in holders and not holders[guest.id]:
             why.append(f"{guest.name} is not seen on {guest.holder} now: {guest.reason}")
@@ -366,7 +367,16 @@ def _remove_host(draft: Draft, ask: AskRemoveHost) -> Reply:
         return _no(ask, *why)
     if session := draft.view(host.name).session:
         draft.drop_session(host.name, session, f"{host.name} was removed from the cluster")
-    for kind in ("held", "fence-failed", "agent-lost", "fence-lies", "degraded", "quarantined", "proof-void", "unprotected"):
+    for kind in (
+        "held",
+        "fence-failed",
+        "agent-lost",
+        "fence-lies",
+        "degraded",
+        "quarantined",
+        "proof-void",
+        "unprotected",
+    ):
         draft.clear_alert(f"host/{host.name}/{kind}")
     draft.remove_host(host.name)
     return _yes(ask, f"{host.name} is no longer a member; stop its agent and remove the hook there")
@@ -476,7 +486,9 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
         text = "; ".join(dict.fromkeys(outcomes.values()))
     draft.close_operation(operation, "failed" if failed else "done", text)
     if operation.kind == "failover":
-        lines = [f"{guest.name if (guest := draft.guest(key)) else key}: {end}" for key, end in outcomes.items()]
+        lines = [
+            f"{guest.name if (guest := draft.guest(key)) else key}: {end}" for key, end in outcomes.items()
+        ]
         draft.tell(
             Alert(
                 key=f"failover/{operation.id}",

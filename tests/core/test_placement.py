@@ -110,7 +110,7 @@ def test_a_whole_failover_never_overfills(sizes_mib: list[int], count: int) -> N
     bench = Bench(*names)
     for number, size in enumerate(sizes_mib):
         bench.put(guest(f"g{number}", phase=GuestPhase.RECOVERING, needs=Needs(memory_mib=size)))
-    from dr.core.guests import place_waiting
+    from dr.core.starts import place_waiting
 
     draft = bench.draft()
     place_waiting(draft)
@@ -126,7 +126,7 @@ def test_a_whole_failover_never_overfills(sizes_mib: list[int], count: int) -> N
 
 
 def test_starts_go_out_by_priority_and_bounded_per_host() -> None:
-    from dr.core.guests import place_waiting
+    from dr.core.starts import place_waiting
 
     bench = Bench("h1")
     for number in range(8):

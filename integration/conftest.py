@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from integration.lab import Lab
+from integration.lab import Lab, LabError
 from integration.site import Site
 
 
@@ -82,5 +82,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report: pytest.TestReport = yield  # type: ignore[assignment]  # what a wrapper is sent is not typed
     standing = getattr(item, "funcargs", {}).get("site")
     if call.when == "call" and report.failed and isinstance(standing, Site):
-        report.sections.append(("site", standing.account()))
+        try:
+            account = standing.account()
+        except LabError as error:  # no coordinator answers
+            account = f"{error}\n{standing.lab.ctl.service_log('coordinator')[-3000:]}"
+        report.sections.append(("site", account))
     return report  # type: ignore[return-value]

@@ -75,6 +75,25 @@ def test_libvirtd_killed_and_staying_down(site: Site, guest: str) -> None:
     site.wait(lambda: not degraded(site, "h1"), 25, "h1 to be well")
 
 
+@pytest.mark.parametrize("lost", ["/etc/libvirt/hooks/qemu.d/50-dr", "/var/lib/dr/agent/protected"])
+def test_a_hook_that_somebody_removed(site: Site, guest: str, lost: str) -> None:
+    """It is back within seconds, told, and proven: the host that does not hold the guest still refuses to start it."""
+    host = site.lab.host("h2")
+    host.exec(["rm", "-r", lost])
+    wait_for(host.path(lost).exists, 3, "it to be put back")
+
+    def told() -> str:
+        readings = site.get("/v1/hosts/h2")["item"]["readings"]
+        return next((each["reason"] for each in readings if each["part"] == "hook"), "")
+
+    site.wait(lambda: "the agent put it back" in told(), 10, "a warning")
+    site.wait(lambda: bool(site.hosts()["h2"]["hook"]), 10, "the hook to be proven")
+    xml = site.lab.host("h1").exec(["virsh", "dumpxml", "--inactive", guest]).stdout
+    refused = host.exec(["virsh", "create", "/dev/stdin"], stdin=xml, check=False)
+    assert "has no permit" in refused.stderr
+    site.assert_once(guest)
+
+
 def test_agent_frozen_for_ten_seconds(site: Site, guest: str) -> None:
     """The host still answers its peers, so only the agent is called lost."""
     site.lab.faults.freeze_service("h1", "agent")
@@ -111,9 +130,10 @@ def test_host_dies_while_its_agent_is_being_upgraded(site: Site) -> None:
 def test_agents_memory_disk_full(site: Site) -> None:
     """A host whose agent cannot write down a ticket says so and gets none; the guest starts on another one."""
     (name,) = site.fresh(1)
+    site.start_guests({"h1": [name]})
     for host in ("h2", "h3"):
         site.lab.faults.disk_full(host)
-    site.start_guests({"h1": [name]})  # the new list is what they cannot write down
+    site.dr("guest", "label", name, "disk=full")  # a new revision of the store, which they cannot write down
     site.wait(lambda: all(degraded(site, host) for host in ("h2", "h3")), 20, "h2 and h3 to say so")
     assert "cannot write its memory" in site.alerts()["host/h2/degraded"]["why"]
     site.lab.host("h1").power_off()

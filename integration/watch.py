@@ -216,8 +216,10 @@ def _ready(site: Site) -> None:
     if site.lab.ctl.service_pid("coordinator") is None:
         site.lab.ctl.start_service("coordinator")
     for host in site.lab.hosts:
+        host.wait_ready()
         if host.service_pid("agent") is None:
-            host.start_service("agent")
+            with suppress(LabError):  # a host that boots right now starts it by itself
+                host.start_service("agent")
     site.wait(lambda: _calm(site), 60, "a calm site", every_s=0.3)
     if not site.lab.guests:
         site.start_guests({site.lab.host_names[0]: GUESTS})

@@ -48,6 +48,7 @@ TICKETS_MAX = 64  # under way or waiting for their guest's turn
 READS_MAX = 64
 SIGHTS_MAX = 16  # looks at once; each may read all of /proc
 PROBE_ADDRESSES_MAX = 16
+REASON_CHARS_MAX = 10_000  # of an answer that was too large, kept in the one that is sent instead
 ANSWER_S = 5.0  # a link that does not take an answer for so long is stuck; the lane does not wait for it
 
 
@@ -350,10 +351,13 @@ class Executor:
                 await session.link.send(Result(command=command, answer=answer))
         except (LinkClosed, TimeoutError):
             log.info("answer to %s not sent: the session is over or stuck", command)
-        except ValueError as error:  # a definition too large for a message
+        except ValueError as error:  # too large for a message; with a definition it is that, which only was read
             log.error("answer to %s not sent: %s", command, error)
-            if answer.definition is not None:
-                await self._answer(session, command, Answer(outcome=Outcome.FAILED, reason=str(error)))
+            outcome = answer.outcome if answer.definition is None else Outcome.FAILED
+            reason = f"the agent's answer could not be sent: {error}"
+            if len(answer.reason) < REASON_CHARS_MAX and answer.definition is None:
+                reason = f"{answer.reason}; {reason}".lstrip("; ")
+            await self._answer(session, command, Answer(outcome=outcome, reason=reason))
 
     def _act(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -1,7 +1,7 @@
 """The permit hook of this host: installed, given its list, and proven to refuse.
 
-Here: when the hook's files are written, looked after and when the hook is tried. Not here: the files (`dr.adapters.libvirt`),
-permits of single tickets (`dr.agent.tickets`).
+Here: when the hook's files are written and looked after, and when the hook is tried. Not here: the files
+(`dr.adapters.libvirt`), permits of single tickets (`dr.agent.tickets`).
 
 The hook is what makes a start that was lost in libvirt harmless: without a permit it is refused. So nothing is started
 while the hook is not proven, and nobody is testified absent while the list is not in force.

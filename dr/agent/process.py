@@ -32,6 +32,7 @@ from dr.core import warden
 from dr.model.base import BootId, HostName, Record, changed
 from dr.model.commands import ProtectedEntry
 from dr.model.facts import Level, Reading
+from dr.model.policy import HEARTBEAT_S_MAX, HEARTBEAT_S_MIN
 from dr.model.wire import (
     PROTOCOL,
     Ack,
@@ -53,7 +54,6 @@ from dr.ports.world import Prober
 log = logging.getLogger("dr.agent")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.02, 10.0
 
 
 class Timing(Record):
@@ -304,7 +304,7 @@ class Agent:
             await self._journal.save(self._timing.adopt_s)
         log.info("linked: epoch %d, leader %s, session %s", welcome.epoch, welcome.leader_id, welcome.session)
         self._notify(f"STATUS=linked, epoch {welcome.epoch}")
-        heartbeat_s = min(max(welcome.heartbeat_s, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S)
+        heartbeat_s = min(max(welcome.heartbeat_s, HEARTBEAT_S_MIN), HEARTBEAT_S_MAX)
         return Session(link, welcome.session, welcome.nonce, heartbeat_s, self._clock())
 
     async def _live(self, session: Session, messages: AsyncIterator[FromCoordinator], told: Report) -> None:
@@ -371,7 +371,10 @@ class Agent:
             now = self._reporter.snapshot()
             report = self._reporter.difference(told, now)
             if report is not None:
-                await session.link.send(report)
+                try:
+                    await session.link.send(report)
+                except ValueError as error:  # too large for a message: the link is worth more than this report
+                    log.error("report not sent: %s", error)
                 told = now
             await asyncio.sleep(self._reporter.gap_s)
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, BinaryIO, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from dr import __version__
 from dr.api import doctor, metrics, schema, views
@@ -36,6 +38,7 @@ PAGE_MAX = 5_000
 LOOKED_THROUGH_MAX = 20_000  # notes that a filtered question reads at most
 NOTES_AT_ONCE = 500  # read and decoded in one go, on the loop: some milliseconds
 OPERATIONS_KEPT = 1_000
+PIECE_BYTES = 256 * 1024  # of a backup, read and sent at once
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -53,6 +56,7 @@ class Desk:
     sinks: Callable[[], int]  # how many notifiers are configured
     notify_test: Callable[[], Awaitable[list[tuple[str, str]]]]  # (sink, error or "")
     certificates: Callable[[], dict[str, float]]  # whose -> days left
+    backup: Callable[[str], Awaitable[Path]]  # who asks -> a file, to be deleted. Raises StoreError, OSError
 
 
 def make_app(desk: Desk) -> Guard:
@@ -162,6 +166,21 @@ def _reading(desk: Desk) -> APIRouter:
         site = doctor.Site(sinks=desk.sinks(), certificates=desk.certificates())
         return await _built(desk, lambda snap: doctor.examine(snap, site))
 
+    @api.get("/v1/backup", response_class=StreamingResponse)
+    async def backup(request: Request) -> Response:
+        """The whole coordinator as a tar: store, CA with its key, certificates, configuration. Keep it secret."""
+        peer: Peer = request.scope[PEER]
+        try:
+            file = await desk.backup(peer.name)
+            opened = await asyncio.to_thread(file.open, "rb")
+            file.unlink()  # what is open can still be read, and nothing is left of it however the request ends
+        except OSError as error:
+            raise Problem(
+                503, "try-again", "No backup could be made.", str(error), todo="free some space there"
+            ) from None
+        length = {"content-length": str(os.fstat(opened.fileno()).st_size)}
+        return StreamingResponse(_pieces(opened), headers=length, media_type="application/x-tar")
+
     @api.get("/metrics")
     async def prometheus() -> Response:
         snap = snapshot(desk)
@@ -169,6 +188,12 @@ def _reading(desk: Desk) -> APIRouter:
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     return api
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 async def _operations(desk: Desk, limit: int) -> list[Operation]:

@@ -343,9 +343,7 @@ def status(snap: Snapshot) -> schema.Status:
         hosts=[host_row(snap, state.hosts[name]) for name in sorted(state.hosts)],
         guests_total=len(set(state.guests) | set(snap.sightings())),
         guests_protected=len(state.guests),
-        guests_running=sum(
-            phase_of(snap, guest) is GuestPhase.RUNNING for guest in state.guests.values()
-        ),
+        guests_running=sum(phase_of(snap, guest) is GuestPhase.RUNNING for guest in state.guests.values()),
         unsettled=sorted(unsettled, key=lambda row: (-row.priority, row.name)),
         operations=[
             operation_row(snap, operation)

@@ -5,9 +5,11 @@ A request that changes something is sent once: when its answer is lost the outco
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -15,12 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import PkiError
-from dr.api.schema import ProblemDocument
+from dr.api.schema import ProblemDocument, Whoami
 from dr.cli import credentials
 from dr.cli.failure import Exit, Failure
 
 CONNECT_S = 3.0
 READ_S = 60.0
+DOWNLOAD_S = 600.0  # a large store is copied before the first byte comes
 CODES = {
     "refused": Exit.REFUSED,
     "missing": Exit.MISSING,
@@ -52,6 +55,25 @@ class Api:
         """Raises Failure."""
         content = body.model_dump() if isinstance(body, BaseModel) else dict(body or {})
         return _read(self._send("POST", path, json=content), shape)
+
+    def download(self, path: str, file: Path) -> None:
+        """Save an answer as a private file, durably, replacing one that is there. Raises Failure, OSError."""
+        self.get("/v1/whoami", Whoami)  # finds the address that answers
+        url = self._urls[0]
+        file.unlink(missing_ok=True)
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                with self._http.stream("GET", url + path, timeout=DOWNLOAD_S) as response:
+                    if response.status_code >= 400:
+                        response.read()
+                        raise _failure(response)
+                    for part in response.iter_bytes():
+                        out.write(part)
+                out.flush()
+                os.fsync(out.fileno())
+        except httpx.TransportError as error:
+            raise _lost("GET", url, error) from None
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         tried = []

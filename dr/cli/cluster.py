@@ -1,4 +1,4 @@
-"""`dr cluster`: make a cluster on this machine, invite hosts into it."""
+"""`dr cluster`: make a cluster on this machine, invite hosts into it, save and restore its coordinator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from dr.cli.ask import Reason
 from dr.cli.failure import Exit, Failure, tell
 
-app = typer.Typer(help="Make a cluster, invite hosts.", no_args_is_help=True)
+app = typer.Typer(help="Make a cluster, invite hosts, back it up.", no_args_is_help=True)
 
 
 @app.command()
@@ -216,6 +216,92 @@ def token(
         tell(f"On {host}, as root, within the hour: dr agent join   (it asks for this token)")
     else:
         tell(f"Token for {host}, good for an hour and one use. On {host}: dr agent join FILE")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to put it; an older backup there is replaced.")],
+) -> None:
+    """Save the coordinator in one file while it runs: store, CA, certificates, configuration.
+
+    Keep it secret and elsewhere: whoever has it can be the coordinator. Files that the configuration names
+    (password_file) are not in it.
+    """
+    from dr.cli.backup import BadBackup, read_manifest
+    from dr.cli.client import connect
+
+    if file.is_dir():
+        raise Failure(f"{file} is a folder.", todo=f"dr cluster backup {file}/dr-backup.tar", code=Exit.USAGE)
+    if file.exists():
+        try:
+            read_manifest(file)
+        except BadBackup:
+            raise Failure(
+                f"{file} exists and is no backup of dr; it was left as it is.",
+                todo="name another file",
+                code=Exit.REFUSED,
+            ) from None
+    half = file.with_name(f".{file.name}.new")
+    try:
+        connect().download("/v1/backup", half)
+        made = read_manifest(half)
+        half.replace(file)
+    except BadBackup as error:
+        raise Failure("The backup did not arrive whole.", why=str(error), code=Exit.BAD_DATA) from None
+    except OSError as error:
+        raise Failure(f"{file} cannot be written.", why=str(error)) from None
+    finally:
+        half.unlink(missing_ok=True)
+    size_mib = file.stat().st_size / 2**20
+    tell(
+        f"{file}: {size_mib:.1f} MiB, cluster {made.cluster}, {made.date}. It holds the CA's key: keep it secret."
+    )
+
+
+@app.command()
+def restore(
+    *,
+    file: Annotated[Path | None, typer.Argument(help="What `dr cluster backup` saved.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is shown until dr resume.")],
+    here: Annotated[
+        bool, typer.Option("--here", help="No FILE: take over the store that was copied to this machine.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also if there is a store here; it is kept beside.")
+    ] = False,
+    config: Annotated[Path, typer.Option("--config", help="The coordinator's configuration.")] = Path(
+        "/etc/dr/coordinator.yaml"
+    ),
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask whether the old coordinator is off: it is.")
+    ] = False,
+) -> None:
+    """Make this machine the coordinator, from a backup; as root, while no coordinator runs anywhere.
+
+    It starts holding: every host is asked for every guest, and nothing is fenced or started until dr resume.
+    """
+    from dr.cli import restore as restoring
+
+    if here == (file is not None):
+        raise Failure(
+            "Either a FILE or --here.", todo="dr cluster restore FILE --reason '...'", code=Exit.USAGE
+        )
+    if not reason.strip():
+        raise Failure("A reason is needed.", why="the next person will ask", code=Exit.USAGE)
+    wish = restoring.Wish(
+        by=_login(), reason=reason, config=config, client=config.parent / "client", yes=yes, replace=replace
+    )
+    try:
+        if file is not None:
+            restoring.from_file(file, wish)
+        else:
+            restoring.here(wish)
+    except PermissionError as error:
+        raise Failure(
+            f"{error.filename} cannot be written.", todo="run it as root", code=Exit.DENIED
+        ) from None
+    except OSError as error:
+        raise Failure("The coordinator was not restored.", why=str(error)) from None
 
 
 def _quoted(name: str) -> str:

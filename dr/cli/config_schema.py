@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dr.adapters.notify.sinks import Severity
 from dr.model.base import Record
-from dr.model.policy import GuestPolicy, HostPolicy, Limits, Settings, Timers
+from dr.model.policy import HEARTBEAT_S_MAX, GuestPolicy, HostPolicy, Limits, Settings, Timers
 
 DEFAULT_FILE = Path("/etc/dr/coordinator.yaml")
 DEFAULT_STATE_DIR = Path("/var/lib/dr/coordinator")
@@ -29,7 +29,7 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 # Tighter than "more than zero", where anything else cannot work.
 BOUNDS: dict[str, dict[str, float]] = {
-    "heartbeat_s": {"ge": 0.1, "le": 60},
+    "heartbeat_s": {"ge": 0.1, "le": HEARTBEAT_S_MAX},
     "settle_s": {"ge": 0, "le": 3600},
     "jitter_factor": {"ge": 0, "le": 100},
     "fence_s": {"ge": 1, "le": 3600},

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ from dr.api.access import Peer
 from dr.api.app import Desk, make_app
 from dr.api.server import ApiServer
 from dr.api.snapshot import Devices
+from dr.cli import backup
 from dr.cli import config as configuration
 from dr.cli.failure import Exit, Failure
 from dr.cli.notifiers import Notifiers
@@ -45,6 +47,7 @@ log = structlog.get_logger("dr.coordinator")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_ID = Path("/etc/machine-id")
+LEFT_S = 3600.0
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -124,6 +127,7 @@ class _Process:
         self.fencer = FenceAgents()
         self.stopping = asyncio.Event()
         self._hang_up = asyncio.Event()
+        self._backing_up = asyncio.Lock()
         self.notifiers = Notifiers(config.sinks, config.cluster)
 
     async def run(self) -> int:
@@ -135,6 +139,7 @@ class _Process:
         except StoreError as error:
             raise Failure("The store cannot be used.", why=str(error), code=Exit.BAD_DATA) from None
         try:
+            self._store = store
             return await self._lead(store)
         finally:
             await store.close()
@@ -152,7 +157,7 @@ class _Process:
             prober=HostProber(),
             notifier=self.notifiers,
             settings=self.config.settings,
-            machine=_machine(),
+            machine=machine(),
             boot_id=_boot_id(),
             leader_id=uuid.uuid4().hex,
             cluster=self.config.cluster,
@@ -219,7 +224,29 @@ class _Process:
             sinks=lambda: len(self.config.sinks),
             notify_test=self.notifiers.test,
             certificates=self._certificates,
+            backup=self._backup,
         )
+
+    async def _backup(self, by: str) -> Path:
+        """Everything that makes this machine the coordinator, in one file of its own. One at a time."""
+        async with self._backing_up:
+            folder = self.config.state_dir / "backups"
+            await asyncio.to_thread(_emptied, folder)
+            target = folder / f"{uuid.uuid4().hex}.tar"
+            try:
+                await backup.write(
+                    self._store,
+                    target,
+                    cluster=self.config.cluster,
+                    config=self.path.absolute(),
+                    state_dir=self.config.state_dir,
+                    wall=time.time(),
+                )
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+            log.info("a backup was made", by=by, bytes=target.stat().st_size)
+            return target
 
     async def _spend(self, serial: str) -> bool:
         return await asyncio.to_thread(spend, self.config.state_dir / "used-tokens", serial)
@@ -269,6 +296,14 @@ class _Process:
             log.error("the renewed certificate cannot be used", problem=str(error))
 
 
+def _emptied(folder: Path) -> None:
+    """Backups that nobody fetched to the end (a crash) are gone after an hour. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if time.time() - left.stat().st_mtime > LEFT_S:
+            left.unlink(missing_ok=True)
+
+
 def spend(folder: Path, serial: str) -> bool:
     """Use a token up. True the first time; durable before it says so. Raises OSError."""
     from dr.adapters.store.atomic import write_new
@@ -295,7 +330,7 @@ def _identify(certificate: Mapping[str, Any] | None) -> Peer:
     )
 
 
-def _machine() -> str:
+def machine() -> str:
     """Which machine this is: a store that was copied to another must not lead there."""
     try:
         return MACHINE_ID.read_text().strip() or os.uname().nodename

@@ -19,7 +19,7 @@ from dr.coordinator.sessions import Sessions
 from dr.core.decide import decide
 from dr.core.state import Draft, State
 from dr.model.base import GuestId
-from dr.model.commands import Start
+from dr.model.commands import Answer, Body, Outcome, Start
 from dr.model.effects import (
     Accept,
     DropSession,
@@ -34,6 +34,7 @@ from dr.model.effects import (
     SendStart,
 )
 from dr.model.events import (
+    Answered,
     Event,
     FenceEnded,
     LookEnded,
@@ -257,7 +258,7 @@ class Coordinator:
             case Accept():
                 self._sessions.welcome(effect.host, effect.session)
             case Send():
-                self._sessions.command(effect.host, effect.session, effect.id, effect.body)
+                self._command(effect, effect.body)
             case Reply():
                 future = self._replies.pop(effect.id, None)
                 if future is not None and not future.done():
@@ -288,7 +289,15 @@ class Coordinator:
             nvram=stored.nvram,
         )
         body = Start(ticket=effect.ticket, definition=definition)
-        self._sessions.command(effect.host, effect.session, effect.id, body)
+        self._command(effect, body)
+
+    def _command(self, effect: Send | SendStart, body: Body) -> None:
+        """Send it. What cannot be sent is answered here at once: nobody will ever run it."""
+        if why := self._sessions.command(effect.host, effect.session, effect.id, body):
+            log.error("a command was not sent", host=effect.host, why=why)
+            answer = Answer(outcome=Outcome.REFUSED, reason=why)
+            answered = Answered(host=effect.host, session=effect.session, effect=effect.id, answer=answer)
+            self._spawn(self._queue.put(answered))
 
     async def _look(self, effect: Look) -> None:
         answered = await self._prober.probe(effect.addresses, effect.window_s)

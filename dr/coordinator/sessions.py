@@ -142,15 +142,24 @@ class Sessions:
             )
         )
 
-    def command(self, host: HostName, nonce: str, command_id: str, body: Body) -> None:
-        """Send a command in that very session; without it nothing is sent and the effect times out."""
+    def command(self, host: HostName, nonce: str, command_id: str, body: Body) -> str:
+        """Send a command in that very session; without it nothing is sent and the effect times out.
+
+        Returns why it surely was not sent where that is known (too large for a message), else "".
+        """
         session = self._sessions.get((host, nonce))
         if session is None:
-            return
+            return ""
         cluster = self._cluster()
-        session.link.post(
-            Command(id=command_id, epoch=cluster.epoch, leader_id=cluster.leader_id, session=nonce, body=body)
-        )
+        try:
+            session.link.post(
+                Command(
+                    id=command_id, epoch=cluster.epoch, leader_id=cluster.leader_id, session=nonce, body=body
+                )
+            )
+        except ValueError as error:
+            return f"it was not sent to {host}: {error}"
+        return ""
 
     async def drop(self, host: HostName, nonce: str, reason: str) -> None:
         """End a session with a sentence."""

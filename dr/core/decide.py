@@ -101,6 +101,18 @@ def _started(draft: Draft, event: Started) -> None:
     draft.term_revision = draft.state.revision + cluster.revision_offset
     draft.quiet_until = draft.now + draft.config.timers.settle_s
     draft.note("coordinator.started", f"coordinator {event.leader_id} leads epoch {draft.cluster.epoch}")
+    if (
+        draft.cluster.restored
+    ):  # by `dr cluster restore`, or found out in an earlier term: nothing in it is sure
+        draft.alert(
+            "cluster/restored",
+            "the coordinator's store is a restored copy; nothing is started or fenced by itself",
+            draft.cluster.restored,
+            "see that guests are where dr guest list says, then: dr resume --reason …",
+            severity="critical",
+        )
+        for guest in list(draft.guests()):
+            onecopy.doubt_everything(draft, guest, seen_generation=0)
     for host in draft.hosts():
         if host.phase is HostPhase.FENCING:
             test = host.fencing.test if host.fencing else ""

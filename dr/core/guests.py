@@ -6,7 +6,7 @@ look at records and evidence as they are now, so a lost event or a restart chang
 
 from __future__ import annotations
 
-from dr.core import onecopy
+from dr.core import onecopy, placement
 from dr.core.definition import needs_of
 from dr.core.onecopy import ask_testimony, seen_active, sole_holder
 from dr.core.state import Draft, Pending
@@ -467,6 +467,11 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
         )
     elif holder:
         say(draft, guest, f"runs on {holder}; waits for its definition and for the protected list there")
+    elif ill := [
+        f"{name}: {'; '.join(why)}" for name in unacknowledged if (why := placement.unfit(draft, name))
+    ]:
+        # Only these are named: who is well takes the list in a moment, and each name would be one more write.
+        say(draft, guest, f"waits for hosts that cannot take the protected list: {', '.join(ill)}")
 
 
 def _step_places(draft: Draft, guest: GuestRecord) -> None:

@@ -161,7 +161,11 @@ def heard(draft: Draft, event: Heard) -> None:
     if host is None:
         return
     if host.phase is HostPhase.SUSPECT and event.fresh > 0:
-        move_host(draft, host, HostEvent.HEARD, "its agent answers again")
+        if host.protected_version == draft.cluster.protected_version:
+            move_host(draft, host, HostEvent.HEARD, "its agent answers again")
+        else:
+            text = "its agent answers again; it has not acknowledged the protected list"
+            move_host(draft, host, HostEvent.HEARD_OLD, text)
         _calm(draft, host.name)
     elif host.phase is HostPhase.FENCED and host.boot_id == host.dead_boot and event.fresh > host.dead_at:
         _contradicted(draft, host)

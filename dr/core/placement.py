@@ -58,6 +58,15 @@ def unmet(needs: Needs, facts: HostFacts) -> list[str]:
     return why
 
 
+def unfit(draft: Draft, name: HostName) -> list[str]:
+    """What its agent says of itself that keeps it from taking any ticket or list."""
+    return [
+        f"{UNFIT[reading.part]} ({reading.reason})"
+        for reading in draft.require_host(name).health
+        if reading.part in UNFIT and reading.level is Level.CRITICAL
+    ]
+
+
 def why_not(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
     """Every reason against that host; empty = eligible."""
     why: list[str] = []
@@ -68,11 +77,7 @@ def why_not(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
         why.append("its agent is not connected")
     if Condition.QUARANTINED in host.conditions:
         why.append("is quarantined (fenced too often)")
-    why += [
-        f"{UNFIT[reading.part]} ({reading.reason})"
-        for reading in host.health
-        if reading.part in UNFIT and reading.level is Level.CRITICAL
-    ]
+    why += unfit(draft, host.name)
     if not host.facts.hook.proven:
         why.append(f"its permit hook is not proven ({host.facts.hook.reason})")
     if host.protected_version != draft.cluster.protected_version:

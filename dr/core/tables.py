@@ -20,6 +20,7 @@ class IllegalTransition(AssertionError):
 class HostEvent(StrEnum):
     LATE = "late"  # its link is silent for too long
     HEARD = "heard"  # the same boot answered a fresh nonce
+    HEARD_OLD = "heard_old"  # the same, but what it must do before it counts is not done (again)
     ANSWERS = "answers"  # the link is down, but witnesses hear the host: its agent is lost, not the host
     CONDEMN = "condemn"  # to be fenced
     DEAD = "dead"  # proven dead
@@ -44,6 +45,7 @@ HOST_TABLE: dict[HostPhase, dict[HostEvent, HostPhase]] = {
     },
     HostPhase.SUSPECT: {
         HostEvent.HEARD: HostPhase.ONLINE,
+        HostEvent.HEARD_OLD: HostPhase.RETURNING,
         HostEvent.ANSWERS: HostPhase.ONLINE,
         HostEvent.CONDEMN: HostPhase.FENCING,
         HostEvent.DEAD: HostPhase.FENCED,

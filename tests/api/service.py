@@ -210,6 +210,7 @@ class Service:
         self.coordinator = FakeCoordinator()
         self.certificates = {"coordinator": 900.0}
         self.sinks: list[tuple[str, str]] = []
+        self.backup = b"no tar"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -224,6 +225,11 @@ class Service:
         async def spend_(serial: str) -> bool:
             return spend(self.folder / "used", serial)
 
+        async def backup(by: str) -> Path:
+            made = self.folder / f"backup-for-{by}"
+            made.write_bytes(self.backup)
+            return made
+
         async def notify_test() -> list[tuple[str, str]]:
             return self.sinks
 
@@ -237,6 +243,7 @@ class Service:
             sinks=lambda: len(self.sinks),
             notify_test=notify_test,
             certificates=lambda: self.certificates,
+            backup=backup,
         )
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:

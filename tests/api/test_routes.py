@@ -57,7 +57,9 @@ def test_status_says_what_is_wrong_and_how_old_it_is(http: httpx.Client) -> None
         (HostPhase.ONLINE, "s2", ""),
     ],
 )
-def test_a_guest_of_a_silent_host_does_not_count_as_running(phase: HostPhase, session: str, said: str) -> None:
+def test_a_guest_of_a_silent_host_does_not_count_as_running(
+    phase: HostPhase, session: str, said: str
+) -> None:
     """Until its host is proven off or answers, nobody knows: it is shown as unknown, with what it waits for."""
     state = well()
     h1 = state.hosts["h1"]
@@ -323,3 +325,15 @@ def test_the_doctor_cries_when_a_guest_is_active_twice() -> None:
     )
     (twice,) = doctor.twice(snap(state), doctor.Site())
     assert (twice.level, twice.subject) == ("critical", "web")
+
+
+def test_a_backup_is_for_administrators_and_leaves_nothing_behind(
+    service: Service, http: httpx.Client
+) -> None:
+    service.backup = bytes(range(256)) * 4096
+    answer = http.get("/v1/backup")
+    assert (answer.status_code, answer.content) == (200, service.backup)
+    assert not list(service.folder.glob("backup-for-*"))
+    context = client_context(service.credentials(Role.AGENT, "h1"))
+    with httpx.Client(base_url=service.url, verify=context, trust_env=False) as agent:
+        assert agent.get("/v1/backup").status_code == 403

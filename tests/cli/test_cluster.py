@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +19,7 @@ import pytest
 
 from dr.adapters.pki.credentials import identity_in, read_credentials
 from dr.adapters.pki.identity import Role
-from dr.cli import agent_config, coordinator_process
+from dr.cli import agent_config, coordinator_process, restore
 from dr.cli.failure import Exit
 from tests.api.service import Service
 from tests.cli.conftest import Dr, Ended
@@ -200,10 +204,116 @@ def test_a_coordinator_from_start_to_stop(
     assert "Traceback" not in process.log.read_text()
 
     monkeypatch.setattr(coordinator_process, "set_up_logging", lambda *_: None)
-    monkeypatch.setattr(coordinator_process, "_machine", lambda: "another-machine")
+    monkeypatch.setattr(coordinator_process, "machine", lambda: "another-machine")
     elsewhere = dr("coordinator", "--config", str(process.config))
     assert elsewhere.code == Exit.REFUSED
     assert "machine" in elsewhere.err
+
+
+# ---- backup and restore
+
+
+def test_a_backup_makes_another_machine_the_coordinator(
+    process: Process, dr: Dr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DR_CLIENT_DIR", str(tmp_path / "etc/client"))
+    process.told("READY=1")
+    assert dr("cluster", "token", "h1").code == 0
+    file = tmp_path / "backup.tar"
+    saved = dr("cluster", "backup", str(file))
+    assert (saved.code, saved.out) == (0, "")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list((tmp_path / "state/backups").iterdir()) == []
+    assert dr("cluster", "backup", str(file)).code == 0, "a backup replaces a backup"
+    assert dr("cluster", "backup", str(process.config)).code == Exit.REFUSED
+    assert process.config.read_text().startswith("#"), "and nothing else"
+
+    arguments = ("cluster", "restore", str(file), "--reason", "ctl burnt", "--config", str(process.config))
+    running = dr(*arguments, "--yes")
+    assert running.code == Exit.REFUSED
+    assert "A coordinator runs" in running.err
+    process.popen.terminate()
+    assert process.popen.wait(10) == 0
+    in_the_way = dr(*arguments, "--yes")
+    assert in_the_way.code == Exit.REFUSED
+    assert str(tmp_path / "state/store.db") in in_the_way.err
+    assert dr(*arguments, "--replace").code == Exit.USAGE, "nobody typed that the old one is off"
+    assert not list((tmp_path / "state").glob("*.before-restore-*"))
+
+    for lost in ("state", "etc"):
+        shutil.rmtree(tmp_path / lost)
+    monkeypatch.setattr(restore, "machine", lambda: "another-machine")
+    put_back = dr(*arguments, "--yes")
+    assert put_back.code == 0, put_back.err
+    assert "dr resume" in put_back.err
+    assert (tmp_path / "state/pki/ca.pem").stat().st_mode & 0o777 == 0o600
+    assert not list((tmp_path / "state").glob(".restore-*"))
+
+    monkeypatch.setattr(coordinator_process, "set_up_logging", lambda *_: None)
+    assert "machine" in dr("coordinator", "--config", str(process.config)).err, "it is bound to the other one"
+    monkeypatch.undo()
+    monkeypatch.setenv("DR_CLIENT_DIR", str(tmp_path / "etc/client"))
+    assert (
+        dr("cluster", "restore", "--here", "--yes", "--reason", "moved", "--config", str(process.config)).code
+        == 0
+    )
+    (tmp_path / "notify").unlink()
+    again = Process(tmp_path)
+    try:
+        again.told("READY=1")
+        status = dr("status")
+        assert "RESTORED COPY: restored by" in status.out
+        assert "moved" in status.out
+        assert "h1" in status.out
+        assert dr("status", "--check").code == Exit.DEGRADED
+        assert dr("resume", "--reason", "looked").code == 0
+        assert "RESTORED" not in dr("status").out
+    finally:
+        again.popen.terminate()
+        again.popen.wait(10)
+        again.notes.close()
+
+
+def _tar(file: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:
+    with tarfile.open(file, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.type, member.linkname = len(content), kind, "/etc/passwd"
+            tar.addfile(member, io.BytesIO(content))
+    return file
+
+
+def test_what_is_no_backup_is_refused(dr: Dr, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    manifest = {
+        "format": 1, "cluster": "lab", "wall": 0.0, "version": "0", "config": "/c", "state_dir": str(state)
+    }  # fmt: skip
+    first = {"manifest.json": json.dumps(manifest).encode()}
+    newer = {"manifest.json": json.dumps(manifest | {"format": 2}).encode()}
+    for members, said in (
+        ({}, "is empty"),
+        ({"x": b""}, "no part of a backup"),
+        ({"store.db": b""}, "not a backup"),
+        (newer, "has format 2"),
+        (first, "not whole"),
+        (first | {"../../evil": b""}, "no part of a backup"),
+        (first | {"pki/..": b""}, "no part of a backup"),
+        (first | {"coordinator.yaml": b"", "store.db": b"", "pki/ca.pem": b""}, "its CA cannot be used"),
+    ):
+        file = _tar(tmp_path / "b.tar", members)
+        ended = dr(
+            "cluster", "restore", str(file), "--yes", "--reason", "r", "--config", str(tmp_path / "c.yaml")
+        )
+        assert (ended.code, said in ended.err) == (Exit.BAD_DATA, True), ended.err
+    (tmp_path / "b.tar").write_bytes(b"x" * 2000)
+    ended = dr("cluster", "restore", str(tmp_path / "b.tar"), "--yes", "--reason", "r")
+    assert ended.code == Exit.BAD_DATA
+    _tar(tmp_path / "b.tar", first, tarfile.SYMTYPE)
+    ended = dr("cluster", "restore", str(tmp_path / "b.tar"), "--yes", "--reason", "r")
+    assert ended.code == Exit.BAD_DATA
+    assert not (tmp_path / "c.yaml").exists()
+    assert [path.name for path in state.iterdir()] == ["store.db.lock"]
+    assert dr("cluster", "restore", "--reason", "r").code == Exit.USAGE
 
 
 def test_processes_that_cannot_start_say_why(dr: Dr, tmp_path: Path) -> None:

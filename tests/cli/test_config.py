@@ -90,6 +90,10 @@ BAD = {
         "timers: {heartbeat_s: 1}",
         "f.yaml:3: timers.heartbeat_s: late_floor_s (1.25 s) must be at least twice",
     ),
+    "more than an agent does": (
+        "timers: {heartbeat_s: 5.5, late_floor_s: 11, late_ceiling_s: 20}",
+        "f.yaml:3: timers.heartbeat_s: must be at most 5, not 5.5",
+    ),
     "ceiling": (
         "timers: {late_ceiling_s: 1}",
         "f.yaml:3: timers.late_ceiling_s: late_ceiling_s (1 s) must not be below",
@@ -118,7 +122,7 @@ def test_a_bad_file_says_where_what_and_what_is_allowed(case: str) -> None:
 
 
 def test_everything_is_told_at_once_in_the_order_of_the_file() -> None:
-    found = problems("clutser: x\ntimers: {start_s: x, heartbeat_s: 9}\nlimits: {starts_per_host: -1}\n")
+    found = problems("clutser: x\ntimers: {start_s: x, heartbeat_s: 4}\nlimits: {starts_per_host: -1}\n")
     assert [line.split(": ")[1] for line in found] == [
         "addresses",
         "cluster",

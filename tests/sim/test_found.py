@@ -13,7 +13,7 @@ from dr.model.base import changed
 from dr.model.decision import Changes
 from dr.model.effects import Effect, PowerOn
 from dr.model.events import AskFence, AskLabel, AskResume, Event, FenceEnded
-from dr.model.records import Condition, Desired, GuestPhase, HostPhase
+from dr.model.records import Condition, Desired, GuestPhase, HostPhase, Pause
 from dr.sim.coordinator import Killed
 from dr.sim.world import TIMERS, World
 
@@ -391,3 +391,54 @@ def test_a_fence_that_a_person_asked_for_does_not_come_true_hours_later() -> Non
     assert world.host("h1").phase is HostPhase.ONLINE
     assert world.host("h1").boot_id == "h1-b1"
     all_run_once(world)
+
+
+def test_a_store_that_was_put_back_by_command_asks_every_host_before_anything_is_done() -> None:
+    """No agent need know better: the operator said that the store is a backup, so every guest is in doubt at once."""
+    world = lively(26, guests={"h1": ("g1",), "h2": ("g2",)})
+    backup = world.store.copy()
+    pause = Pause(reason="the store was restored", by="ops")
+    backup.cluster = changed(backup.cluster, restored="restored by ops: ctl burnt", pause=pause)
+    world.run(2.0)
+    world.cut("h2")
+    world.restore_store(backup, 0.5)
+    assert world.run(5.0, lambda: world.coordinator.alive)
+    assert {place.host for place in world.guest("g1").may_run_on} == {"h1", "h2", "h3"}
+    assert "cluster/restored" in world.store.alerts
+    world.run(30.0)
+    assert [place.host for place in world.guest("g1").may_run_on] == [
+        "h1",
+        "h2",
+    ]  # h2 is silent: nobody is sure
+    assert world.guest("g1").phase is GuestPhase.PROTECTING
+    assert world.truth.fenced["h2"] == 0
+    world.mend("h2")
+    world.run(20.0)
+    assert [world.guest(guest).phase for guest in ("g1", "g2")] == [GuestPhase.RUNNING] * 2
+    assert world.ask(AskResume(id="r", by="ops", reason="looked over")).accepted
+    assert "cluster/restored" not in world.store.alerts
+    world.power_off("h1")
+    world.run(20.0)
+    all_run_once(world)
+
+
+def test_a_host_that_falls_silent_while_it_returns_is_cleaned_before_it_counts() -> None:
+    """Its silence does not spare it: the list, its testimony and the cleaning are still owed when it is heard again."""
+    world = lively(31)
+    world.power_off("h1")
+    assert world.run(30.0, lambda: world.running("g1") not in ([], ["h1"]))
+    world.hosts["h1"].set_libvirtd("down")
+    world.power_on("h1")
+    assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.RETURNING)
+    world.cut("h1")
+    assert world.run(20.0, lambda: world.host("h1").phase is not HostPhase.RETURNING)
+    online: list[int] = []
+    world.mend("h1")
+    world.run(
+        20.0,
+        lambda: (
+            world.host("h1").phase is HostPhase.ONLINE
+            and bool(online.append(world.host("h1").protected_version) or True)
+        ),
+    )
+    assert online == [world.store.cluster.protected_version]

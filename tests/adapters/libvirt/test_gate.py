@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,9 @@ def test_what_was_altered_is_noticed_and_put_back(gate: LibvirtGate, layout: Lay
         (lambda: gate.hook.chmod(0o644), "mode 644"),
         (lambda: put(layout.root, "/etc/libvirt/hooks/qemu.d/50-dr", b"\x7fELF\xff"), "replaced"),
         (link, "replaced"),
-        (lambda: shutil.rmtree(layout.hooks), "removed"),
-        (lambda: (layout.protected / G).unlink(), "1 of 2 guests"),
-        (lambda: shutil.rmtree(layout.protected), "list of protected guests"),
+        (partial(shutil.rmtree, layout.hooks), "removed"),
+        ((layout.protected / G).unlink, "1 of 2 guests"),
+        (partial(shutil.rmtree, layout.protected), "list of protected guests"),
     ):
         alter()
         assert word in gate.altered(guests)

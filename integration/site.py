@@ -291,7 +291,10 @@ class Site:
     def account(self) -> str:
         """The site's own story of this test, for a failure's report."""
         status = self.lab.ctl.exec([DR, "status"], env=ENV, check=False)
-        lines = [f"{line['wall']:.2f} {line['topic']}: {line['text']}" for line in self.lately()]
+        try:
+            lines = [f"{line['wall']:.2f} {line['topic']}: {line['text']}" for line in self.lately()]
+        except LabError as error:
+            lines = [str(error)]
         log = self.lab.ctl.service_log("coordinator").splitlines()[-15:]
         return "\n".join([status.stdout, status.stderr, *lines[-120:], *log])
 

@@ -351,7 +351,9 @@ class Executor:
                 await session.link.send(Result(command=command, answer=answer))
         except (LinkClosed, TimeoutError):
             log.info("answer to %s not sent: the session is over or stuck", command)
-        except ValueError as error:  # too large for a message; with a definition it is that, which only was read
+        except (
+            ValueError
+        ) as error:  # too large for a message; with a definition it is that, which only was read
             log.error("answer to %s not sent: %s", command, error)
             outcome = answer.outcome if answer.definition is None else Outcome.FAILED
             reason = f"the agent's answer could not be sent: {error}"

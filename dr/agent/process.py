@@ -373,7 +373,9 @@ class Agent:
             if report is not None:
                 try:
                     await session.link.send(report)
-                except ValueError as error:  # too large for a message: the link is worth more than this report
+                except (
+                    ValueError
+                ) as error:  # too large for a message: the link is worth more than this report
                     log.error("report not sent: %s", error)
                 told = now
             await asyncio.sleep(self._reporter.gap_s)

@@ -9,7 +9,6 @@ from typing import Literal
 
 from dr.model.base import HostName, Record
 
-
 HEARTBEAT_S_MIN = 0.02
 # An agent dials anew after 10 s in which nothing came from the coordinator, which answers each beat: so two fit in.
 HEARTBEAT_S_MAX = 5.0

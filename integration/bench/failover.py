@@ -59,7 +59,9 @@ def one_run(site: Site) -> dict[str, float]:
     lines = site.timeline()[mark:]
 
     def first(topic: str) -> float:
-        return next(l["wall"] - cut_wall for l in lines if l["topic"] == topic and l["host"] == victim)
+        return next(
+            line["wall"] - cut_wall for line in lines if line["topic"] == topic and line["host"] == victim
+        )
 
     running = [line["wall"] - cut_wall for line in lines if line["topic"] == "guest.running"]
     assert len(running) == len(GUESTS), running
@@ -97,7 +99,8 @@ def rest(site: Site) -> dict[str, list[float]]:
     time.sleep(5)
     pids = [pid for host in site.lab.hosts if (pid := host.service_pid("agent"))]
     coordinator = site.lab.ctl.service_pid("coordinator")
-    assert coordinator and len(pids) == len(site.lab.hosts)
+    assert coordinator
+    assert len(pids) == len(site.lab.hosts)
     before = {pid: cpu_s(pid) for pid in (*pids, coordinator)}
     begun = time.monotonic()
     time.sleep(REST_S)

@@ -36,6 +36,7 @@ from dr.model.facts import Definition, DomainState, GuestFacts, HookState, HostF
 from dr.model.memory import AgentMemory
 from dr.model.policy import StopMode
 from dr.model.wire import (
+    MESSAGE_BYTES_MAX,
     PROTOCOL,
     Ack,
     Beat,
@@ -47,6 +48,7 @@ from dr.model.wire import (
     Report,
     Result,
     Welcome,
+    encode,
 )
 from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown
 from dr.ports.link import LinkClosed
@@ -82,6 +84,7 @@ class World:
         self.disk: bytes | None = None
         self.protected: dict[GuestId, str] = {}
         self.hook_there = False
+        self.nvram = b""
         self.permits: dict[GuestId, str] = {}
         self.domains: dict[GuestId, DomainState] = {}
         self.queue: list[GuestId] = []  # starts that libvirtd has and did not look at yet
@@ -208,7 +211,7 @@ class Process:
         await self.libvirt()
         if guest not in self.world.domains:
             raise HypervisorError("no such domain")
-        return Definition(id=guest, name="vm", xml="<domain/>", digest="d")
+        return Definition(id=guest, name="vm", xml="<domain/>", digest="d", nvram=self.world.nvram)
 
     async def start(self, definition: Definition) -> None:
         await self.libvirt()
@@ -287,6 +290,8 @@ class Probing:
 class Link:
     """The agent's end of one session."""
 
+    bytes_max = MESSAGE_BYTES_MAX
+
     def __init__(self) -> None:
         self.to_agent: asyncio.Queue[FromCoordinator | None] = asyncio.Queue()
         self.to_coordinator: asyncio.Queue[FromAgent] = asyncio.Queue()
@@ -295,6 +300,8 @@ class Link:
     async def send(self, message: FromAgent) -> None:
         if self.closed:
             raise LinkClosed("closed")
+        if len(encode(message)) > self.bytes_max:
+            raise ValueError(f"a {type(message).__name__} larger than {self.bytes_max} bytes")
         self.to_coordinator.put_nowait(message)
 
     async def __aiter__(self) -> AsyncIterator[FromCoordinator]:

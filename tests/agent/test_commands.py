@@ -9,7 +9,7 @@ from dr.model import commands
 from dr.model.commands import Describe, Outcome, Probe, ProveHook, Question, TicketKind
 from dr.model.facts import DomainState, Level, Sighting
 from dr.model.memory import AgentMemory
-from tests.agent.fakes import BOOT, G, Host, listing
+from tests.agent.fakes import BOOT, G, Host, Link, listing
 
 G2 = "11111111-0000-0000-0000-000000000002"
 
@@ -301,6 +301,25 @@ async def test_the_revision_is_durable_before_a_ticket_acts(host: Host) -> None:
     assert memory.revision == 77
     assert [known.answer for known in memory.tickets] == [None]
     host.world.hold_start.set()
+
+
+async def test_what_is_too_large_for_a_message_is_said_in_a_small_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A definition with much NVRAM: the coordinator is told so, and the link stands; a report is left out."""
+    session = await host.linked()
+    host.world.domains[G] = DomainState.RUNNING
+    monkeypatch.setattr(Link, "bytes_max", 3000)
+    host.world.nvram = bytes(4000)
+    answer = await session.ask(Describe(guest=G))
+    assert answer.outcome is Outcome.FAILED
+    assert answer.definition is None
+    assert "larger than 3000 bytes" in answer.reason
+    beats, reports = len(session.beats), len(session.reports)
+    host.world.domains |= {f"{number:08}": DomainState.RUNNING for number in range(100)}
+    await session.until(lambda: len(session.beats) > beats + 20)
+    assert len(session.reports) == reports, "it was too large"
+    assert not session.is_closed()
 
 
 async def test_describe_and_probe(host: Host) -> None:

@@ -11,11 +11,13 @@ import pytest
 from dr.coordinator.service import Coordinator
 from dr.core.decide import StoreElsewhere
 from dr.model.base import changed
-from dr.model.events import Admitted, AskPause, Connected, Heard
+from dr.model.commands import Describe, Outcome
+from dr.model.effects import Send
+from dr.model.events import Admitted, Answered, AskPause, Connected, Event, Heard
 from dr.model.facts import HookState, HostFacts
 from dr.model.policy import Settings, Timers
 from dr.model.records import HostPhase
-from dr.model.wire import PROTOCOL, Hello, Memory
+from dr.model.wire import PROTOCOL, Command, FromAgent, FromCoordinator, Hello, Memory
 from dr.ports.store import StoreConflict
 from tests.coordinator.fakes import MemoryStore, NoWorld
 
@@ -127,3 +129,62 @@ async def test_a_store_of_another_machine_is_refused() -> None:
         pass
     with pytest.raises(StoreElsewhere, match="belongs to machine m1, and this is m2"):
         await coordinator(store, machine="m2").start()
+
+
+class Crowded:
+    """A host's link that takes no message larger than this."""
+
+    host = "h1"
+
+    def __init__(self, hello: Hello) -> None:
+        self.hello: Hello | None = hello
+        self.posted: list[FromCoordinator] = []
+
+    async def receive(self) -> FromAgent:
+        if self.hello is None:
+            await asyncio.Event().wait()
+        assert self.hello is not None
+        hello, self.hello = self.hello, None
+        return hello
+
+    def post(self, message: FromCoordinator) -> None:
+        if isinstance(message, Command):
+            raise ValueError("a Command of 9000000 bytes is larger than a link message may be (8388608)")
+        self.posted.append(message)
+
+    async def close(self, reason: str) -> None: ...
+
+
+async def test_a_command_that_is_too_large_is_answered_at_once() -> None:
+    """A start whose definition holds much NVRAM: it is known not to have run, with the reason; the loop goes on."""
+    async with running(MemoryStore()) as leader:
+        await add_online_host(leader)
+        hello = Hello(
+            protocol=PROTOCOL,
+            version="x",
+            cluster="test",
+            boot_id="b1",
+            nonce="n",
+            memory=Memory(),
+            facts=HostFacts(boot_id="b1"),
+        )
+        serving = asyncio.create_task(leader.serve_session(Crowded(hello)))
+        while not leader._sessions._sessions:
+            await asyncio.sleep(0.01)
+        ((_, nonce),) = leader._sessions._sessions
+        seen: list[Event] = []
+        put = leader._queue.put
+
+        async def spy(item: Event) -> None:
+            seen.append(item)
+            await put(item)
+
+        leader._queue.put = spy  # type: ignore[method-assign]
+        leader._run_effect(Send(id="e1", host="h1", session=nonce, body=Describe(guest="g")))
+        while not seen:
+            await asyncio.sleep(0.01)
+        (answered,) = [event for event in seen if isinstance(event, Answered)]
+        assert (answered.effect, answered.answer.outcome) == ("e1", Outcome.REFUSED)
+        assert "larger than a link message" in answered.answer.reason
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Which storage is reachable: what is asked for while a look is under way is looked at next, not three seconds later."""
+"""Which storage is reachable: what is asked for while a look is under way is looked at next, not seconds later."""
 
 import asyncio
 

@@ -21,7 +21,9 @@ def main() -> int:
     lab.down()
     site = Site(lab)
     try:
-        say("Three KVM hosts with libvirtd, QEMU and a BMC each, and a coordinator: making them, joining them")
+        say(
+            "Three KVM hosts with libvirtd, QEMU and a BMC each, and a coordinator: making them, joining them"
+        )
         site.up(3, fence_test=False)
         say("dr fence test: each BMC must show that it really switches its host")
         site.prove_fencing()
@@ -31,7 +33,9 @@ def main() -> int:
         code = failover(site)
     finally:
         lab.down()
-    say(f"done after {time.monotonic() - begun:.0f} s: {'as it should be' if code == 0 else 'NOT as it should be'}")
+    say(
+        f"done after {time.monotonic() - begun:.0f} s: {'as it should be' if code == 0 else 'NOT as it should be'}"
+    )
     return code
 
 
@@ -53,7 +57,9 @@ def failover(site: Site) -> int:
     for name in GUESTS:
         for outage in outages[name]:
             back = (outage.first_answer_s or 0) - cut
-            print(f"  {name} last answered at {outage.last_answer_s - cut:.2f} s, answers again at {back:.2f} s")
+            print(
+                f"  {name} last answered at {outage.last_answer_s - cut:.2f} s, answers again at {back:.2f} s"
+            )
     say("h1 gets its power back: it is cleaned before it counts")
     site.lab.host("h1").power_on()
     site.wait(site.all_online, 60, "h1 to be online again")

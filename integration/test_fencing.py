@@ -121,6 +121,20 @@ def test_swapped_bmc_is_caught_before_it_switches_another_machine(site: Site) ->
     places.assert_unmoved()
 
 
+def test_fence_asked_by_a_person_does_not_switch_another_machine_through_a_swapped_bmc(site: Site) -> None:
+    """`dr host fence` reads the BMC first: with another identity it switches nothing, and says why."""
+    places = Places(site)
+    host = places.fullest()
+    innocent = next(name for name in site.lab.host_names if name != host)
+    site.lab.faults.bmc_swap(host, innocent)
+    done = run(site, "host", "fence", host, "--yes", "--reason", "test")
+    assert done.returncode == 1
+    assert "is not the device that was proven" in done.stderr
+    assert site.lab.host(innocent).is_on()
+    assert site.lab.host(host).is_on()
+    places.assert_unmoved()
+
+
 def test_bmc_that_says_off_for_another_machine_is_no_proof(site: Site) -> None:
     """Off, said by a BMC with the identity of another machine, restarts nothing."""
     other = empty_host(site)

@@ -200,10 +200,10 @@ def configured(site: Site, settings: str, *, replace: tuple[str, str] = ("", "")
 
 def ready(sites: Sites) -> Site:
     """The shared site with no fault, all hosts online and GUESTS running once each; made anew if it cannot be."""
-    site = sites.get(WANTED)
     try:
+        site = sites.get(WANTED)
         _ready(site)
-    except (TimeoutError, LabError, AssertionError) as error:
+    except (TimeoutError, LabError, AssertionError, subprocess.TimeoutExpired) as error:
         print(f"the site cannot be put right, so it is made anew: {error}", file=sys.stderr)
         sites.down()
         site = sites.get(WANTED)
@@ -223,6 +223,8 @@ def _ready(site: Site) -> None:
     site.wait(lambda: _calm(site), 60, "a calm site", every_s=0.3)
     if not site.lab.guests:
         site.start_guests({site.lab.host_names[0]: GUESTS})
+    protected = {name for name, guest in site.guests().items() if guest["protected"]}
+    assert protected == set(GUESTS), f"protected are {sorted(protected)}"
     for name in GUESTS:
         site.lab.guest(name).wait_answering(30)
     site.assert_once(*GUESTS)

@@ -207,6 +207,101 @@ def test_the_check_of_commands_is_not_blind() -> None:
     ]
 
 
+SAID = re.compile(r"(?<![\w./'-])dr ((?:[a-z][a-z-]*|--[a-z-]+|-[a-z]|[A-Z][A-Z.]+\b)(?: |$|(?=[^\w\s])))+")
+# Words that follow "dr" where no command is meant, and what begins only a running agent.
+PROSE: tuple[str, ...] = (
+    "and",
+    "certificate",
+    "hook",
+    "identity",
+    "ipport",
+    "is",
+    "on",
+    "protects",
+    "reads",
+    "service",
+    "tests",
+)
+PROSE = (*PROSE, "that", "to", "uses", "was", "NAME", "agent of", "agent --config")
+
+
+def texts_in(source: Path) -> Iterator[tuple[int, str]]:
+    """What the code may tell people: its strings, and docstrings only of the command line, where they are the help."""
+    if source.suffix != ".py":
+        yield from enumerate(source.read_text().splitlines(), start=1)
+        return
+    tree = ast.parse(source.read_text())
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    silent = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, kinds) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    if "cli" in source.parts:
+        silent = {id(tree.body[0].value)} if isinstance(tree.body[0], ast.Expr) else set()
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            said = "".join(
+                str(each.value) if isinstance(each, ast.Constant) else "NAME" for each in node.values
+            )
+            yield node.lineno, said
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and not {id(node)} & (silent | parts)
+        ):
+            yield node.lineno, node.value
+
+
+def unknown_in(text: str) -> list[str]:
+    """Commands that a sentence names and that do not parse. It goes on after them, so words may be left over."""
+    bad = []
+    for found in SAID.finditer(text):
+        words = found[0].split()[1:]
+        if {words[0], " ".join(words[:2])} & set(PROSE):
+            continue
+        words = (
+            words[:1] if "NAME" in words[:2] else words
+        )  # what the group is asked for stands in a variable
+        why = why_not(words)
+        while why.startswith(("UsageError", "BadParameter")) and len(words) > 1 and words[-1].islower():
+            words.pop()  # "dr resume to go on"
+            why = why_not(words)
+        if why and not why.endswith("requires an argument."):
+            bad.append(f"{found[0].strip()}: {why}")
+    return bad
+
+
+def test_every_command_that_the_code_names_exists() -> None:
+    sources = [*(ROOT / "dr").rglob("*.py"), *(ROOT / "dr").rglob("*.sh")]
+    bad = [
+        f"{source.relative_to(ROOT)}:{line}: {each}"
+        for source in sources
+        for line, text in texts_in(source)
+        for each in unknown_in(text)
+    ]
+    assert not bad, "\n".join(bad)
+
+
+def test_the_check_of_texts_is_not_blind() -> None:
+    for text in (
+        "then `dr cert issue`.",
+        "run: dr host drain NAME",
+        "dr cluster restor FILE",
+        "dr reusme",
+        "dr status --chek",
+    ):
+        assert unknown_in(text), text
+    for text in (
+        "dr resume to go on",
+        "dr host list; dr guest list",
+        "dr guest unprotect NAME",
+        "dr cluster token HOST, then",
+    ):
+        assert not unknown_in(text), text
+
+
 # ---- alerts, phases, metrics, notifier, proofs
 
 

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, TypeVar
@@ -29,7 +29,7 @@ from dr.api.access import PEER, Guard, Peer
 from dr.api.problem import Problem, answer, missing, refusal
 from dr.api.snapshot import Deciding, Devices, Line, Snapshot
 from dr.model import events
-from dr.model.records import Operation
+from dr.model.records import Alert, Operation
 from dr.ports.store import StoreError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -56,6 +56,7 @@ class Desk:
     sinks: Callable[[], int]  # how many notifiers are configured
     notify_test: Callable[[], Awaitable[list[tuple[str, str]]]]  # (sink, error or "")
     certificates: Callable[[], dict[str, float]]  # whose -> days left
+    alerts: Callable[[], Iterable[Alert]]  # of the process itself: a configuration that it did not take
     backup: Callable[[str], Awaitable[Path]]  # who asks -> a file, to be deleted. Raises StoreError, OSError
 
 
@@ -84,7 +85,7 @@ def make_app(desk: Desk) -> Guard:
 
 def snapshot(desk: Desk) -> Snapshot:
     coordinator = desk.coordinator
-    return Snapshot.of(coordinator.state, coordinator.now(), coordinator.wall, desk.devices)
+    return Snapshot.of(coordinator.state, coordinator.now(), coordinator.wall, desk.devices, desk.alerts())
 
 
 def _json(document: BaseModel) -> Response:

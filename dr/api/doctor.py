@@ -20,6 +20,14 @@ from dr.model.facts import Level
 from dr.model.records import Condition, Desired, GuestRecord, HostPhase, Place
 
 CERTIFICATE_DAYS = 30.0
+# Of systemd: all ways to sleep. The last three are the ones from which a host wakes up with its old guests.
+SLEEP = (
+    "sleep.target",
+    "suspend.target",
+    "hibernate.target",
+    "hybrid-sleep.target",
+    "suspend-then-hibernate.target",
+)
 STEPS_MAX = 2_000_000  # hosts x guests of one host x hosts: beyond it, losing each host is not played through
 
 
@@ -183,7 +191,8 @@ def hook(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 subject=name,
                 what=f"The permit hook on {name} is not proven.",
                 why=f"{host.facts.hook.reason or 'unknown'}; without it libvirt may start a guest a second time",
-                fix=f"on {name}: systemctl restart libvirtd (guests keep running), then systemctl restart dr-agent",
+                fix=f"on {name}: systemctl restart dr-agent (it writes the hook), then systemctl restart libvirtd "
+                "(it looks for hooks only when it starts; guests keep running)",
             )
         if not host.facts.hibernation_masked:
             yield Finding(
@@ -192,7 +201,7 @@ def hook(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 subject=name,
                 what=f"{name} may hibernate.",
                 why="a host that wakes up goes on running guests that run elsewhere by then",
-                fix=f"on {name}: systemctl mask sleep.target suspend.target hibernate.target hybrid-sleep.target",
+                fix=f"on {name}: systemctl mask {' '.join(SLEEP)}",
             )
 
 

@@ -6,7 +6,7 @@ Not here: what is made of it (`views`, `doctor`, `metrics`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import GuestFacts
 from dr.model.policy import FenceDevice, HostPolicy
-from dr.model.records import DeviceIdentity, Operation, StoredDefinition
+from dr.model.records import Alert, DeviceIdentity, Operation, StoredDefinition
 
 
 class Line(Protocol):
@@ -49,14 +49,22 @@ class Snapshot:
     devices: Devices
 
     @classmethod
-    def of(cls, state: State, now: float, wall: Callable[[float], float], devices: Devices) -> Snapshot:
+    def of(
+        cls,
+        state: State,
+        now: float,
+        wall: Callable[[float], float],
+        devices: Devices,
+        alerts: Iterable[Alert] = (),
+    ) -> Snapshot:
+        """`alerts`: of the process itself, beside those that were decided."""
         copy = replace(
             state,
             hosts=dict(state.hosts),
             guests=dict(state.guests),
             identities=dict(state.identities),
             operations=dict(state.operations),
-            alerts=dict(state.alerts),
+            alerts=state.alerts | {alert.key: alert for alert in alerts},
             views=dict(state.views),
             pending=dict(state.pending),
             unsettled=set(state.unsettled),

@@ -67,6 +67,7 @@ def host(snap: Snapshot, name: str) -> schema.HostDocument | None:
     if record is None:
         return None
     view, facts, fencing = snap.view(name), record.facts, record.fencing
+    current = view.power_at > view.heard  # what was read before it was last heard says nothing about it now
     row = host_row(snap, record)
     return schema.HostDocument(
         item=schema.Host(
@@ -87,8 +88,8 @@ def host(snap: Snapshot, name: str) -> schema.HostDocument | None:
                 schema.Look(witness=look.witness, answered=look.answered, age_s=snap.age(look.asked))
                 for look in view.looks.values()
             ],
-            power=list(_power(view.power)),
-            power_age_s=snap.age(view.power_at) if view.power_at else None,
+            power=list(_power(view.power)) if current else [],
+            power_age_s=snap.age(view.power_at) if current else None,
             verdict=view.verdict,
             fencing_now=None
             if fencing is None

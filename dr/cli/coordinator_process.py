@@ -224,6 +224,7 @@ class _Process:
             sinks=lambda: len(self.config.sinks),
             notify_test=self.notifiers.test,
             certificates=self._certificates,
+            alerts=lambda: self.notifiers.alerts,
             backup=self._backup,
         )
 
@@ -270,7 +271,7 @@ class _Process:
             credentials = read_credentials(self.pki)
         except (BadFile, PkiError) as error:
             log.error("reload refused: the old configuration stays in force", problem=str(error))
-            await self.notifiers.bad_reload(str(error))
+            await self.notifiers.bad_reload(str(error), coordinator.now())
             systemd.notify("STATUS=the configuration on disk is bad; the old one is in force")
             return
         for name in ("cluster", "state_dir", "listen_agents", "listen_api"):
@@ -280,7 +281,7 @@ class _Process:
             self._renew(credentials)
         self.config = config
         self.notifiers.replace(config.sinks)
-        await self.notifiers.bad_reload("")
+        await self.notifiers.bad_reload("", coordinator.now())
         logging.getLogger().setLevel(LEVELS[config.log_level])
         coordinator.reconfigure(config.settings)
         systemd.notify("STATUS=")

@@ -6,6 +6,7 @@ import asyncio
 
 from dr.adapters.notify.notifier import AlertNotifier
 from dr.adapters.notify.sinks import Sink
+from dr.model.base import changed
 from dr.model.records import Alert
 
 DRAIN_S = 3.0
@@ -44,12 +45,17 @@ class Notifiers:
         """(sink, error or "") of a test message to each."""
         return [(result.sink, result.reason) for result in await self._inner.test()]
 
-    async def bad_reload(self, why: str) -> None:
-        """Tell that a reload was refused, once for each reason; empty: it is good again."""
+    @property
+    def alerts(self) -> tuple[Alert, ...]:
+        """What stands of the process's own alerts: shown beside those of the coordinator."""
+        return () if self._bad_reload is None else (self._bad_reload,)
+
+    async def bad_reload(self, why: str, now: float) -> None:
+        """Tell that a reload was refused, once for each reason; empty: it is good again. `now`: leader time."""
         if self._bad_reload is not None and self._bad_reload.why == why:
             return
         if why:
-            self._bad_reload = Alert(key=BAD_RELOAD.key, what=BAD_RELOAD.what, why=why, todo=BAD_RELOAD.todo)
+            self._bad_reload = changed(BAD_RELOAD, why=why, raised=now)
             await self.send(self._bad_reload, cleared=False)
         elif self._bad_reload is not None:
             told, self._bad_reload = self._bad_reload, None

@@ -116,6 +116,8 @@ def step(draft: Draft, host: HostRecord) -> None:
         return
     if not fencing.operator and not fencing.test and not _still_silent(draft, host):
         return
+    if fencing.operator and not _read_lately(draft, host):
+        return
     levels = draft.policy(host.name).fencing
     if not levels:
         _abandon(draft, host, "it has no fencing configured")
@@ -168,6 +170,16 @@ def _still_silent(draft: Draft, host: HostRecord) -> bool:
     return False
 
 
+def _read_lately(draft: Draft, host: HostRecord) -> bool:
+    """A person's fence asks for no evidence, but its devices are read first: whose machine would they switch now?"""
+    if draft.now - draft.view(host.name).round_at > EVIDENCE_S:
+        looks.begin_round(draft, host, LAST_LOOK_S)
+    return not any(
+        pending.kind == "power" and pending.detail == host.name and draft.now < pending.deadline
+        for _, pending in draft.pendings()
+    )
+
+
 def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: int) -> list[str]:
     """Why this level would switch another machine, or nothing that counts. Asked before it switches anything.
 
@@ -176,7 +188,10 @@ def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: in
     """
     if fencing.test:
         return []
-    seen = {reading.device: reading for report in draft.view(host.name).power for reading in report.readings}
+    view = draft.view(host.name)
+    # Older readings say nothing of what is there now.
+    now_read = view.power if view.power_at >= view.round_at else ()
+    seen = {reading.device: reading for report in now_read for reading in report.readings}
     why: list[str] = []
     for device in draft.policy(host.name).fencing[level].devices:
         identity, reading = draft.identity(host.name, device.name), seen.get(device.name)

@@ -59,9 +59,8 @@ def one_run(site: Site) -> dict[str, float]:
     lines = site.timeline()[mark:]
 
     def first(topic: str) -> float:
-        return next(
-            line["wall"] - cut_wall for line in lines if line["topic"] == topic and line["host"] == victim
-        )
+        found = (line for line in lines if line["topic"] == topic and line["host"] == victim)
+        return float(next(found)["wall"]) - cut_wall
 
     running = [line["wall"] - cut_wall for line in lines if line["topic"] == "guest.running"]
     assert len(running) == len(GUESTS), running

@@ -31,6 +31,7 @@ from dr.model.events import OperatorAsk
 from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Level, Reading
 from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Settings
 from dr.model.records import (
+    Alert,
     Cluster,
     Condition,
     DeviceIdentity,
@@ -211,6 +212,7 @@ class Service:
         self.certificates = {"coordinator": 900.0}
         self.sinks: list[tuple[str, str]] = []
         self.backup = b"no tar"
+        self.alerts: tuple[Alert, ...] = ()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -243,6 +245,7 @@ class Service:
             sinks=lambda: len(self.sinks),
             notify_test=notify_test,
             certificates=lambda: self.certificates,
+            alerts=lambda: self.alerts,
             backup=backup,
         )
 

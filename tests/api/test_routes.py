@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dr.adapters.libvirt.facts import NO_HIBERNATION
 from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import Role
 from dr.api import app, doctor, metrics, schema, views
@@ -17,7 +18,8 @@ from dr.core.state import State, View
 from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskConfirmDown, AskLabel, AskProtect, AskStop
-from dr.model.facts import DomainState, GuestFacts
+from dr.model.evidence import DeviceReading, Power, PowerReport
+from dr.model.facts import DomainState, GuestFacts, HookState
 from dr.model.records import Alert, HostPhase, Pause, Place
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
@@ -337,3 +339,29 @@ def test_a_backup_is_for_administrators_and_leaves_nothing_behind(
     context = client_context(service.credentials(Role.AGENT, "h1"))
     with httpx.Client(base_url=service.url, verify=context, trust_env=False) as agent:
         assert agent.get("/v1/backup").status_code == 403
+
+
+def test_power_that_was_read_before_the_host_was_last_heard_is_not_shown() -> None:
+    state = well()
+    off = PowerReport(level=0, readings=(DeviceReading(device="bmc", power=Power.OFF),))
+    for read, shown in ((NOW - 60.0, []), (NOW - 0.1, ["off"])):
+        state.views["h1"] = changed(state.views["h1"], power=(off,), power_at=read)
+        found = views.host(snap(state), "h1")
+        assert found is not None
+        assert [device.power for device in found.item.power] == shown
+        assert (found.item.power_age_s is None) == (not shown)
+
+
+def test_the_doctor_masks_what_the_agent_wants_masked() -> None:
+    state = well()
+    facts = changed(
+        state.hosts["h1"].facts, hibernation_masked=False, hook=HookState(proven=False, reason="gone")
+    )
+    state.hosts["h1"] = changed(state.hosts["h1"], facts=facts)
+    fixes = [finding.fix for finding in doctor.hook(snap(state), doctor.Site())]
+    (masks,) = [fix for fix in fixes if "mask" in fix]
+    assert set(NO_HIBERNATION) <= set(masks.split())
+    (hook,) = [fix for fix in fixes if "libvirtd" in fix]
+    assert hook.index("dr-agent") < hook.index("libvirtd"), (
+        "the agent writes the file that libvirtd looks for"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,11 +16,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from dr.adapters.pki.credentials import identity_in, read_credentials
+from dr.adapters.pki.credentials import client_context, identity_in, read_credentials
 from dr.adapters.pki.identity import Role
-from dr.cli import agent_config, coordinator_process, restore
+from dr.cli import agent_config, coordinator_process, credentials, restore
 from dr.cli.failure import Exit
 from tests.api.service import Service
 from tests.cli.conftest import Dr, Ended
@@ -172,6 +174,11 @@ def process(dr: Dr, tmp_path: Path) -> Iterator[Process]:
     running.notes.close()
 
 
+def _http() -> httpx.Client:
+    client = credentials.load()
+    return httpx.Client(base_url=client.urls[0], verify=client_context(client.credentials), trust_env=False)
+
+
 def test_a_coordinator_from_start_to_stop(
     process: Process, dr: Dr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +192,15 @@ def test_a_coordinator_from_start_to_stop(
     process.config.write_text(good + "nonsense: 1\n")
     process.popen.send_signal(signal.SIGHUP)
     process.logged("reload refused")
-    assert dr("status").code == 0, "a bad file never stops a running coordinator"
+    shown = dr("status")
+    assert shown.code == 0, "a bad file never stops a running coordinator"
+    assert "configuration on disk is bad" in shown.out
+    assert "nonsense" in shown.out
+    assert dr("status", "--check").code == Exit.DEGRADED
+    with _http() as http:
+        standing = re.search(r'dr_alerts{severity="warning"} (\d+)', http.get("/metrics").text)
+        assert standing is not None
+        assert int(standing[1]) == 2, "this, and that it is paused"
     hosts = good.replace("hosts: {}", "hosts: {h9: {fencing: [{agent: fence_dummy}]}}")
     process.config.write_text(hosts)
     process.popen.send_signal(signal.SIGHUP)
@@ -193,6 +208,7 @@ def test_a_coordinator_from_start_to_stop(
     deadline = time.monotonic() + 5
     while "h9" not in dr("fence", "list").out:
         assert time.monotonic() < deadline
+    assert "is bad" not in dr("status").out
 
     second = subprocess.run(process.popen.args, capture_output=True, text=True, check=False)
     assert second.returncode == Exit.BAD_DATA

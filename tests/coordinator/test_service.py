@@ -138,10 +138,11 @@ class Crowded:
 
     def __init__(self, hello: Hello) -> None:
         self.hello: Hello | None = hello
-        self.posted: list[FromCoordinator] = []
+        self.taken = asyncio.Event()
 
     async def receive(self) -> FromAgent:
         if self.hello is None:
+            self.taken.set()
             await asyncio.Event().wait()
         assert self.hello is not None
         hello, self.hello = self.hello, None
@@ -150,7 +151,6 @@ class Crowded:
     def post(self, message: FromCoordinator) -> None:
         if isinstance(message, Command):
             raise ValueError("a Command of 9000000 bytes is larger than a link message may be (8388608)")
-        self.posted.append(message)
 
     async def close(self, reason: str) -> None: ...
 
@@ -168,21 +168,22 @@ async def test_a_command_that_is_too_large_is_answered_at_once() -> None:
             memory=Memory(),
             facts=HostFacts(boot_id="b1"),
         )
-        serving = asyncio.create_task(leader.serve_session(Crowded(hello)))
-        while not leader._sessions._sessions:
-            await asyncio.sleep(0.01)
+        link = Crowded(hello)
+        serving = asyncio.create_task(leader.serve_session(link))
+        await link.taken.wait()
         ((_, nonce),) = leader._sessions._sessions
         seen: list[Event] = []
+        told = asyncio.Event()
         put = leader._queue.put
 
         async def spy(item: Event) -> None:
             seen.append(item)
+            told.set()
             await put(item)
 
         leader._queue.put = spy  # type: ignore[method-assign]
         leader._run_effect(Send(id="e1", host="h1", session=nonce, body=Describe(guest="g")))
-        while not seen:
-            await asyncio.sleep(0.01)
+        await told.wait()
         (answered,) = [event for event in seen if isinstance(event, Answered)]
         assert (answered.effect, answered.answer.outcome) == ("e1", Outcome.REFUSED)
         assert "larger than a link message" in answered.answer.reason

@@ -6,7 +6,7 @@ import pytest
 
 from dr.core.state import LookSeen, Pending
 from dr.model.base import changed
-from dr.model.effects import DropSession, Fence, Reply, Send
+from dr.model.effects import DropSession, Fence, ReadPower, Reply, Send
 from dr.model.events import (
     Admitted,
     AskClearQuarantine,
@@ -22,6 +22,7 @@ from dr.model.events import (
     AskStop,
     AskUnprotect,
     OperatorAsk,
+    PowerSeen,
     Tick,
 )
 from dr.model.evidence import Power
@@ -137,9 +138,26 @@ def test_fence_by_a_person_needs_no_evidence_and_no_guest() -> None:
     bench = Bench()
     reply = ask(bench, base(AskFence, host="h1", reason="it smokes"))
     assert reply.operations
+    (read,) = (effect for effect in bench.effects if isinstance(effect, ReadPower))
+    bench.send(
+        PowerSeen(effect=read.id, host="h1", reports=(report(reading("bmc-h1", Power.ON)),)), after=0.1
+    )
     assert any(isinstance(effect, Fence) for effect in bench.effects)
     refused(bench, base(AskFence, host="h1"), "is fencing already")
     refused(bench, base(AskFence, host="h9"), "no such host", missing=True)
+
+
+def test_fence_by_a_person_rests_on_what_its_devices_say_now() -> None:
+    """A BMC at a recycled address is found out before it switches anything; what it said earlier does not count."""
+    swapped, proven = reading("bmc-h1", Power.ON, guid="other"), reading("bmc-h1", Power.ON)
+    for earlier, now, fenced in ((swapped, proven, True), (proven, swapped, False)):
+        bench = Bench()
+        bench.look("h1", power=(report(earlier),), power_at=bench.now - 60, round_at=bench.now - 61)
+        assert ask(bench, base(AskFence, host="h1")).accepted
+        (read,) = (effect for effect in bench.effects if isinstance(effect, ReadPower))
+        assert not any(isinstance(effect, Fence) for effect in bench.effects)
+        bench.send(PowerSeen(effect=read.id, host="h1", reports=(report(now),)), after=0.1)
+        assert any(isinstance(effect, Fence) for effect in bench.effects) is fenced
 
 
 def test_fence_refusals_come_together() -> None:

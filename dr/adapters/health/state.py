@@ -13,22 +13,24 @@ SLOW_S = 1.0
 
 
 def state(folder: Path) -> tuple[Reading, ...]:
-    """Raises OSError when the folder is not there."""
-    room = os.statvfs(folder)
-    free_mib = room.f_bavail * room.f_frsize // 2**20
+    """A durable write, tried."""
     began = time.monotonic()
     file = folder / f".dr-health-{os.getpid()}"
     try:
+        room = os.statvfs(folder)
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(handle, b"dr tests that its state can be written; safe to delete\n")
             os.fsync(handle)
         finally:
             os.close(handle)
-        file.unlink()
+        file.unlink(missing_ok=True)
+    except FileNotFoundError:  # as a host boots; the agent makes it when it writes, and tells if it cannot
+        return (Reading(part="state", level=Level.WARN, reason=f"{folder} is not there (yet)."),)
     except OSError as error:
         reason = f"{folder} cannot be written ({error.strerror}), so this host can take no orders."
         return (Reading(part="state", level=Level.CRITICAL, reason=reason),)
+    free_mib = room.f_bavail * room.f_frsize // 2**20
     took_s = time.monotonic() - began
     if free_mib < FREE_MIB_MIN:
         return (Reading(part="state", level=Level.WARN, reason=f"only {free_mib} MiB are free in {folder}."),)

@@ -130,7 +130,7 @@ def _read(path: Path, *, secret: bool = False) -> str:
             return file.read(FILE_BYTES_MAX).decode("ascii")
     except FileNotFoundError as error:
         raise PkiError(
-            f"{path} is missing. Create it with `dr cluster init`, `dr agent join` or `dr cert issue`."
+            f"{path} is missing. It is written by `dr cluster init` on the coordinator, by `dr agent join` on a host."
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise PkiError(f"{path} cannot be read: {error}") from error

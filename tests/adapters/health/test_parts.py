@@ -141,3 +141,18 @@ def test_state_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest
     (reading,) = state(tmp_path)
     assert reading.level is CRITICAL
     assert "can take no orders" in reading.reason
+
+
+def test_a_state_folder_that_is_not_there_yet_is_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a host boots: the agent makes it, and what it cannot write it tells itself."""
+    assert levels(state(tmp_path / "agent")) == {"state": WARN}
+    unlink = Path.unlink
+
+    def twice(path: Path, *, missing_ok: bool = False) -> None:
+        unlink(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", twice)  # two looks at once
+    assert levels(state(tmp_path)) == {"state": OK}

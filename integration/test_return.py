@@ -64,7 +64,7 @@ def back(site: Site) -> Iterator[Back]:
     host.wait_ready()
     yield Back(host, Places(site, (*GUESTS, GUEST)), log)
     site.lab.faults.heal()
-    unprotect = ("guest", "unprotect", GUEST, "--reason", "end of the test")
+    unprotect = ("guest", "unprotect", GUEST, "--yes", "--reason", "end of the test")
     site.wait(lambda: watch.run(site, *unprotect).returncode == 0, 30, "the end of protection")
     guest.remove()
     host.exec(["rm", "-f", SAVED])

@@ -172,7 +172,8 @@ def _still_silent(draft: Draft, host: HostRecord) -> bool:
 
 def _read_lately(draft: Draft, host: HostRecord) -> bool:
     """A person's fence asks for no evidence, but its devices are read first: whose machine would they switch now?"""
-    if draft.now - draft.view(host.name).round_at > EVIDENCE_S:
+    round_at = draft.view(host.name).round_at
+    if round_at < host.since or draft.now - round_at > EVIDENCE_S:
         looks.begin_round(draft, host, LAST_LOOK_S)
     return not any(
         pending.kind == "power" and pending.detail == host.name and draft.now < pending.deadline

@@ -29,6 +29,7 @@ OWNER_ENDED = {
     "destroyed": "was stopped by hand on its host",
     "saved": "was saved by hand on its host",
 }
+WAITS_FOR_BOTH = "waits for its definition and for the protected list there"
 AFTER_START_S = 1.0  # an inventory that comes this soon after a change may have been taken before it
 
 
@@ -239,6 +240,10 @@ def _want_definition(draft: Draft, guest: GuestRecord, host: HostRecord, facts: 
         return
     if not facts.digest or not view.session or draft.find_pending("describe", guest=guest.id):
         return
+    digest, asked, _ = view.described.get(guest.id, ("", 0.0, ""))
+    if digest == facts.digest and draft.now - asked < draft.config.timers.recovery_retry_s:
+        return  # it could not be told just now
+    draft.put_view(host.name, described=view.described | {guest.id: (facts.digest, draft.now, "")})
     key = draft.next_id("describe")
     draft.wait_for(
         key,
@@ -256,7 +261,12 @@ def _want_definition(draft: Draft, guest: GuestRecord, host: HostRecord, facts: 
 def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
     """The newest definition from its holder: kept as a new version; may end a protection that cannot hold."""
     definition = answer.definition
-    if definition is None or definition.digest == guest.digest:
+    if definition is None:
+        told = draft.view(host.name).described
+        digest, asked, _ = told.get(guest.id, ("", draft.now, ""))
+        draft.put_view(host.name, described=told | {guest.id: (digest, asked, answer.reason)})
+        return
+    if definition.digest == guest.digest:
         return
     if host.name not in {place.host for place in guest.may_run_on}:
         return
@@ -466,7 +476,9 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
             f"waits for {names} to say that it does not run there (or: dr host confirm-down)",
         )
     elif holder:
-        say(draft, guest, f"runs on {holder}; waits for its definition and for the protected list there")
+        _, _, failed = draft.view(holder).described.get(guest.id, ("", 0.0, ""))
+        text = f"its definition could not be read: {failed}" if failed else WAITS_FOR_BOTH
+        say(draft, guest, f"runs on {holder}; {text}")
     elif ill := [
         f"{name}: {'; '.join(why)}" for name in unacknowledged if (why := placement.unfit(draft, name))
     ]:

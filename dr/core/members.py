@@ -84,6 +84,7 @@ def connected(draft: Draft, event: Connected) -> None:
         looks={},
         round_at=0.0,
         asked={},
+        described={},
         pushed=(0, 0.0),
         told_moves=draft.moves,
         guests={guest.id: guest for guest in hello.guests or ()},

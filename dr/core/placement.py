@@ -13,7 +13,7 @@ from dr.model.records import Condition, GuestRecord, HostPhase, HostRecord
 UNFIT = {
     "libvirt": "its libvirt does not answer",
     "state": "its agent can take no ticket",
-    "hook": "its permit hook cannot be written",
+    "hook": "its permit hook is not in force",
 }
 
 

@@ -79,6 +79,9 @@ class View(Record):
     inventory: bool = False  # whether `guests` is a full inventory of this session
     verdict: str = ""
     power_on_at: float = 0.0
+    described: dict[
+        GuestId, tuple[str, float, str]
+    ] = {}  # definitions asked for: digest, when, why it failed
     told_moves: int = 0  # State.moves when the list was sent last
     pushed: tuple[int, float] = (0, 0.0)  # the protected list sent last: its version, and when
     asked: dict[GuestId, tuple[int, float]] = {}  # testimonies asked for: generation, and when

@@ -152,7 +152,7 @@ def test_fence_by_a_person_rests_on_what_its_devices_say_now() -> None:
     swapped, proven = reading("bmc-h1", Power.ON, guid="other"), reading("bmc-h1", Power.ON)
     for earlier, now, fenced in ((swapped, proven, True), (proven, swapped, False)):
         bench = Bench()
-        bench.look("h1", power=(report(earlier),), power_at=bench.now - 60, round_at=bench.now - 61)
+        bench.look("h1", power=(report(earlier),), power_at=bench.now - 1, round_at=bench.now - 2)
         assert ask(bench, base(AskFence, host="h1")).accepted
         (read,) = (effect for effect in bench.effects if isinstance(effect, ReadPower))
         assert not any(isinstance(effect, Fence) for effect in bench.effects)

@@ -2,6 +2,9 @@
 
 from dr.core import guests
 from dr.model.base import changed
+from dr.model.commands import Answer, Describe, Outcome
+from dr.model.effects import Send
+from dr.model.events import Answered, Tick
 from dr.model.facts import Level, Reading
 from dr.model.records import GuestPhase, Place
 from tests.core.build import Bench, guest, host
@@ -19,3 +22,21 @@ def test_a_host_that_cannot_take_the_list_is_named_with_its_reason() -> None:
     assert after is not None
     assert "h2: its agent can take no ticket (disk full)" in after.reason
     assert "h3" not in after.reason
+
+
+def test_a_definition_that_cannot_be_read_is_not_asked_for_in_a_loop_and_its_reason_is_said() -> None:
+    """Its host fails to describe it at once, each time: it is asked again later, and whoever waits reads why."""
+    bench = Bench()
+    bench.put(guest("g1", "h1"))
+    bench.put(changed(bench.guest("g1"), phase=GuestPhase.PROTECTING, definition=0, digest=""))
+    asked = 0
+    effects = bench.send(Tick())
+    for _ in range(20):
+        describes = [e for e in effects if isinstance(e, Send) and isinstance(e.body, Describe)]
+        asked += len(describes)
+        effects = bench.send(Tick())
+        for send in describes:
+            answer = Answer(outcome=Outcome.FAILED, reason="its NVRAM is too large")
+            effects += bench.send(Answered(host="h1", session="s-h1", effect=send.id, answer=answer))
+    assert asked == 1
+    assert bench.guest("g1").reason == "runs on h1; its definition could not be read: its NVRAM is too large"

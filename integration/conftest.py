@@ -40,8 +40,9 @@ class Sites:
             self.down()
             lab = Lab(wanted.lab)
             lab.down()
-            self._site, self._made_for = Site(lab), wanted
+            self._site = Site(lab)
             self._site.up(wanted.hosts, settings=wanted.settings, fence_test=wanted.fence_test)
+            self._made_for = wanted  # only now: one that did not come up is made anew
         return self._site
 
     def down(self) -> None:

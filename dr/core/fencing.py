@@ -116,7 +116,7 @@ def step(draft: Draft, host: HostRecord) -> None:
         return
     if not fencing.operator and not fencing.test and not _still_silent(draft, host):
         return
-    if fencing.operator and not _read_lately(draft, host):
+    if (fencing.operator or fencing.test) and not _read_lately(draft, host):
         return
     levels = draft.policy(host.name).fencing
     if not levels:
@@ -171,7 +171,7 @@ def _still_silent(draft: Draft, host: HostRecord) -> bool:
 
 
 def _read_lately(draft: Draft, host: HostRecord) -> bool:
-    """A person's fence asks for no evidence, but its devices are read first: whose machine would they switch now?"""
+    """What a person asked for needs no evidence, but devices are read first: whose machine would they switch now?"""
     round_at = draft.view(host.name).round_at
     if round_at < host.since or draft.now - round_at > EVIDENCE_S:
         looks.begin_round(draft, host, LAST_LOOK_S)
@@ -185,10 +185,8 @@ def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: in
     """Why this level would switch another machine, or nothing that counts. Asked before it switches anything.
 
     A device at a recycled address is found out by its last reading; one that was never proven is only switched
-    for a test, or for a person.
+    for a test, or for a person, and never when it is known as another host's.
     """
-    if fencing.test:
-        return []
     view = draft.view(host.name)
     # Older readings say nothing of what is there now.
     now_read = view.power if view.power_at >= view.round_at else ()
@@ -196,13 +194,20 @@ def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: in
     why: list[str] = []
     for device in draft.policy(host.name).fencing[level].devices:
         identity, reading = draft.identity(host.name, device.name), seen.get(device.name)
-        if identity is None:
-            why += (
-                [] if fencing.operator else [f"{device.name} was never proven: run dr fence test {host.name}"]
-            )
-        elif reading is not None and reading.power is not Power.UNKNOWN:
-            why += why_not_identical(identity, reading)
+        owner = _proven_owner(draft, reading.guid) if reading is not None else ""
+        if identity is not None and not fencing.test:
+            if reading is not None and reading.power is not Power.UNKNOWN:
+                why += why_not_identical(identity, reading)
+        elif owner not in ("", host.name):
+            why.append(f"{device.name} shows the GUID that was proven to be of {owner}")
+        elif not fencing.operator and not fencing.test:
+            why.append(f"{device.name} was never proven: run dr fence test {host.name}")
     return why
+
+
+def _proven_owner(draft: Draft, guid: str) -> HostName:
+    """The host that a device with this GUID was proven to switch; "" when none is known."""
+    return next((item.host for item in draft.state.identities.values() if guid and item.guid == guid), "")
 
 
 def _abandon(draft: Draft, host: HostRecord, why: str) -> None:

@@ -8,7 +8,17 @@ from dr.core import fencing
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome, Probe
 from dr.model.effects import Effect, Fence, Look, PowerOn, ReadPower, Send
-from dr.model.events import Answered, Connected, FenceEnded, Heard, LookEnded, PowerOnEnded, PowerSeen, Tick
+from dr.model.events import (
+    Answered,
+    AskFenceTest,
+    Connected,
+    FenceEnded,
+    Heard,
+    LookEnded,
+    PowerOnEnded,
+    PowerSeen,
+    Tick,
+)
 from dr.model.evidence import Power, PowerReport
 from dr.model.policy import FenceLevel, HostPolicy, Limits, Settings
 from dr.model.records import Condition, GuestPhase, HostPhase, Pause
@@ -357,3 +367,15 @@ def test_proven_dead_and_alive_is_contradicted() -> None:
     assert bench.host("h1").phase is HostPhase.RETURNING
     assert "h1" in {place.host for place in bench.guest("g1").may_run_on}
     assert "host/h1/proof-void" in bench.state.alerts
+
+
+def test_a_test_through_another_hosts_device_switches_nothing() -> None:
+    """The cable of h1's BMC now leads to the BMC that was proven to be h2's: h2 is not the one to be power-cycled."""
+    bench = Bench()
+    bench.send(AskFenceTest(id="a", by="ops", host="h1"))
+    (read,) = [effect for effect in bench.effects if isinstance(effect, ReadPower)]
+    swapped = report(reading("bmc-h1", Power.ON, guid="guid-bmc-h2"))
+    bench.send(PowerSeen(effect=read.id, host="h1", reports=(swapped,)))
+    bench.send(Tick())
+    assert not [effect for effect in bench.effects if isinstance(effect, Fence)]
+    assert "proven to be of h2" in bench.host("h1").reason

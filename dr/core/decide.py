@@ -7,7 +7,7 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 
 from __future__ import annotations
 
-from dr.core import fencing, guests, looks, members, onecopy, operator, starts
+from dr.core import fencing, guests, looks, members, onecopy, operations, operator, starts
 from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
 from dr.core.state import Draft, Pending, State
 from dr.core.tables import HostEvent, move_host
@@ -20,6 +20,7 @@ from dr.model.events import (
     Event,
     FenceEnded,
     Heard,
+    Leaving,
     LookEnded,
     PowerOnEnded,
     PowerSeen,
@@ -57,6 +58,8 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
             members.connected(draft, event)
         case Disconnected():
             members.disconnected(draft, event)
+        case Leaving():
+            pass
         case Reported():
             members.reported(draft, event)
             _observe(draft, event.host)
@@ -394,4 +397,4 @@ def _settle(draft: Draft) -> None:
         if current is not None:
             guests.step(draft, current)
     starts.place_waiting(draft)
-    operator.close_finished(draft)
+    operations.close_finished(draft)

@@ -418,7 +418,7 @@ def step(draft: Draft, guest: GuestRecord) -> None:
         case GuestPhase.STOPPING:
             if not draft.find_pending("stop", guest=guest.id):
                 _step_places(draft, guest)
-        case GuestPhase.RUNNING | GuestPhase.STOPPED | GuestPhase.ERROR:
+        case GuestPhase.RUNNING | GuestPhase.STOPPED | GuestPhase.ERROR | GuestPhase.MIGRATING:
             pass
 
 

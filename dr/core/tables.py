@@ -63,6 +63,8 @@ HOST_TABLE: dict[HostPhase, dict[HostEvent, HostPhase]] = {
         HostEvent.CONTRADICTED: HostPhase.RETURNING,
         HostEvent.DEAD: HostPhase.FENCED,  # proven again, under a later leader
     },
+    HostPhase.DRAINING: {},
+    HostPhase.MAINTENANCE: {},
     HostPhase.RETURNING: {
         HostEvent.CLEANED: HostPhase.ONLINE,
         HostEvent.LATE: HostPhase.SUSPECT,
@@ -136,6 +138,7 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
         GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
         GuestEvent.ENDED: GuestPhase.STOPPED,
     },
+    GuestPhase.MIGRATING: _ALWAYS,
     GuestPhase.ERROR: _ALWAYS
     | {
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,

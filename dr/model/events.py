@@ -6,7 +6,8 @@ from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Answer
 from dr.model.evidence import PowerReport
 from dr.model.facts import GuestFacts, HostFacts, Reading
-from dr.model.policy import Settings, StopMode
+from dr.model.policy import GuestPolicy, Settings, StopMode
+from dr.model.records import Desired
 from dr.model.wire import Hello
 
 
@@ -39,6 +40,14 @@ class Disconnected(Record, tag="disconnected"):
     host: HostName
     session: str
     goodbye: str = ""
+
+
+class Leaving(Record, tag="leaving"):
+    """An agent announces that its host goes down; `kind` is "shutdown" or "reboot"."""
+
+    host: HostName
+    session: str
+    kind: str
 
 
 class Heard(Record, tag="heard"):
@@ -169,6 +178,57 @@ class AskClearQuarantine(Ask, tag="ask_clear_quarantine"):
     host: HostName
 
 
+class AskMigrate(Ask, tag="ask_migrate"):
+    """Move running guests, live."""
+
+    guests: tuple[str, ...]
+    to: HostName = ""  # empty: wherever they fit best
+
+
+class AskRelocate(Ask, tag="ask_relocate"):
+    """Stop guests where they run and start them elsewhere."""
+
+    guests: tuple[str, ...]
+    to: HostName = ""
+    mode: StopMode = "shutdown"
+
+
+class AskDesired(Ask, tag="ask_desired"):
+    """What their owner wants: running, stopped, or to be left alone."""
+
+    guests: tuple[str, ...]
+    desired: Desired
+
+
+class AskPolicy(Ask, tag="ask_policy"):
+    """Another policy for guests."""
+
+    guests: tuple[str, ...]
+    policy: GuestPolicy
+
+
+class AskCordon(Ask, tag="ask_cordon"):
+    """Takes no more guests."""
+
+    host: HostName
+
+
+class AskUncordon(Ask, tag="ask_uncordon"):
+    host: HostName
+
+
+class AskDrain(Ask, tag="ask_drain"):
+    """Move everything away, then set it aside for maintenance."""
+
+    host: HostName
+
+
+class AskUndrain(Ask, tag="ask_undrain"):
+    """Back in use."""
+
+    host: HostName
+
+
 class Admitted(Ask, tag="admitted"):
     """A host may join: its token was made. The record exists from here on."""
 
@@ -188,6 +248,14 @@ OperatorAsk = (
     | AskPause
     | AskResume
     | AskClearQuarantine
+    | AskMigrate
+    | AskRelocate
+    | AskDesired
+    | AskPolicy
+    | AskCordon
+    | AskUncordon
+    | AskDrain
+    | AskUndrain
     | Admitted
 )
 
@@ -196,6 +264,7 @@ Event = (
     | Tick
     | Connected
     | Disconnected
+    | Leaving
     | Heard
     | Reported
     | Answered

@@ -5,6 +5,7 @@ Defaults live here and nowhere else; the configuration file (dr.cli) only overri
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 
 from dr.model.base import HostName, Record
@@ -74,8 +75,32 @@ class HostPolicy(Record):
     fencing: tuple[FenceLevel, ...] = ()
     power_on_after_fence: bool = True
     memory_reserve_mib: int | None = None
+    on_leave: OnLeave | None = None  # None: as `Settings.on_leave` says
     coordinator_here: bool = False  # the coordinator runs on this host: it is never fenced from here
     labels: dict[str, str] = {}
+
+
+class Isolation(StrEnum):
+    """What becomes of a guest whose host nobody hears although its power is on. One `leave` on a host rules it."""
+
+    LEAVE = "leave"  # it keeps running where it is; its host is not fenced for it
+    SHUT_DOWN = "shut_down"  # its own agent shuts it down first, then the host is fenced
+    FENCE = "fence"  # the host is fenced, and the guest started elsewhere
+
+
+class Check(Record):
+    """How to tell that a guest does its work, beyond that its domain runs. Made by the coordinator."""
+
+    kind: Literal["ping", "tcp"]
+    address: str
+    port: int = 0  # tcp only
+
+
+class After(Record):
+    """A guest that must be up before another one starts."""
+
+    guest: str  # its name
+    until: Literal["running", "check"] = "running"  # "check": its policy's check passes
 
 
 class GuestPolicy(Record):
@@ -85,6 +110,40 @@ class GuestPolicy(Record):
     max_restarts: int = 2
     restart_window_s: float = 3600.0
     max_relocations: int = 2
+    relocation_window_s: float = 3600.0
+    failback: bool = False  # goes back to the host that its rules like best when that host is online again
+    boot_after: tuple[After, ...] = ()
+    isolation: Isolation = Isolation.FENCE
+    check: Check | None = None
+
+
+class HostRule(Record, tag="host"):
+    """Which hosts guests should (or must) run on."""
+
+    name: str
+    guests: tuple[str, ...]  # names, or "label:key=value"
+    hosts: dict[HostName, int]  # priority: a higher one is liked better
+    strict: bool = False  # strict: nowhere else, even if that means not at all
+
+
+class GuestRule(Record, tag="guest"):
+    """Guests that should (or must) share a host, or keep apart."""
+
+    name: str
+    guests: tuple[str, ...]  # names, or "label:key=value"
+    kind: Literal["together", "apart"]
+    strict: bool = False
+
+
+Rule = HostRule | GuestRule
+
+
+class OnLeave(StrEnum):
+    """What becomes of the guests of a host that announces its shutdown or reboot."""
+
+    MIGRATE = "migrate"  # it is drained first, within a limit
+    HOLD = "hold"  # they stop with it and start there again when it is back
+    FAILOVER = "failover"  # they are started elsewhere as soon as it is proven off
 
 
 class Settings(Record):
@@ -93,7 +152,9 @@ class Settings(Record):
     timers: Timers = Timers()
     limits: Limits = Limits()
     hosts: dict[HostName, HostPolicy] = {}
-    guests: GuestPolicy = GuestPolicy()
+    guests: GuestPolicy = GuestPolicy()  # of guests from the moment when they are protected
+    rules: tuple[Rule, ...] = ()
+    on_leave: OnLeave = OnLeave.MIGRATE
     auto_fence: bool = True
 
 

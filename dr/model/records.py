@@ -23,6 +23,8 @@ class HostPhase(StrEnum):
     FENCING = "fencing"
     FENCED = "fenced"
     RETURNING = "returning"
+    DRAINING = "draining"  # its guests are being moved away; takes none
+    MAINTENANCE = "maintenance"  # empty and set aside by a person; neither fenced nor used
 
 
 class Condition(StrEnum):
@@ -31,6 +33,7 @@ class Condition(StrEnum):
     AGENT_LOST = "agent_lost"
     DEGRADED = "degraded"
     UNPROTECTED = "unprotected"  # fencing not configured, not proven, or the hook is not proven
+    CORDONED = "cordoned"  # takes no guests; those on it stay
     QUARANTINED = "quarantined"  # fenced too often: takes no guests until a person says otherwise
 
 
@@ -68,6 +71,8 @@ class HostRecord(Record):
     dead_boot: BootId = ""  # the boot that was last proven dead
     dead_at: float = 0.0
     power_on: bool = False  # to be switched on again by policy
+    leaving: str = ""  # "shutdown" or "reboot": what this boot has announced
+    leaving_at: float = 0.0
 
 
 class DeviceIdentity(Record):
@@ -90,6 +95,7 @@ class GuestPhase(StrEnum):
     RECOVERING = "recovering"  # should run and does not: waits for a proof, a host, or its turn
     STARTING = "starting"  # a start ticket is out
     UNKNOWN = "unknown"  # a ticket's outcome was not seen; its place is being asked
+    MIGRATING = "migrating"  # between two hosts, both of which are in its set
     ERROR = "error"  # gave up, or found running twice: a person decides
 
 
@@ -98,6 +104,7 @@ class Desired(StrEnum):
 
     RUNNING = "running"
     STOPPED = "stopped"
+    IGNORED = "ignored"  # runs or not as its owner does it; one copy is kept, nothing else is done
 
 
 class Place(Record):

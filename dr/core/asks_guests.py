@@ -1,0 +1,155 @@
+"""What operators ask of guests: protect, start, stop, and the like. All of the named guests, or none."""
+
+from __future__ import annotations
+
+from dr.core import onecopy
+from dr.core.asks import no, no_such, protected, yes
+from dr.core.members import list_changed
+from dr.core.state import Draft
+from dr.core.tables import GuestEvent, move_guest
+from dr.model.base import GuestId, changed
+from dr.model.effects import Reply
+from dr.model.events import AskProtect, AskStart, AskStop, AskUnprotect
+from dr.model.facts import GuestFacts
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord
+
+
+def _seen(draft: Draft, name: str) -> dict[GuestId, list[tuple[HostRecord, GuestFacts]]]:
+    """Domains of that name or UUID in the inventories, by UUID."""
+    found: dict[GuestId, list[tuple[HostRecord, GuestFacts]]] = {}
+    for host in draft.hosts():
+        for facts in draft.view(host.name).guests.values():
+            if name in (facts.id, facts.name):
+                found.setdefault(facts.id, []).append((host, facts))
+    return found
+
+
+def protect(draft: Draft, ask: AskProtect) -> Reply:
+    have, unknown = protected(draft, ask.guests)
+    if have:
+        return no(ask, *(f"{guest.name} is protected already" for guest in have))
+    wanted: dict[GuestId, GuestFacts] = {}
+    missing, why = [], []
+    for name in unknown:
+        found = _seen(draft, name)
+        if not found:
+            missing.append(name)
+        elif len(found) > 1:
+            why.append(
+                f"{name} is the name of {len(found)} different guests: say which by UUID: {', '.join(found)}"
+            )
+        else:
+            ((guest_id, places),) = found.items()
+            running = [host.name for host, facts in places if facts.active]
+            if len(running) > 1:
+                why.append(f"{name} runs on {' and '.join(running)} at once: stop the wrong one first")
+            wanted[guest_id] = next((facts for _, facts in places if facts.active), places[0][1])
+            if not running:
+                why.append(
+                    f"{name} does not run anywhere: start it first, so that its definition is surely right"
+                )
+    if missing:
+        return no_such(ask, "guest", missing)
+    if why:
+        return no(ask, *why)
+    operation = draft.open_operation(
+        "protect", ", ".join(facts.name for facts in wanted.values()), ask.reason, ask.by, wanted
+    )
+    for guest_id, facts in wanted.items():
+        policy = draft.config.guests
+        if ask.priority is not None:
+            policy = changed(policy, priority=ask.priority)
+        guest = GuestRecord(
+            id=guest_id,
+            name=facts.name,
+            policy=policy,
+            since=draft.now,
+            reason="every host is asked whether it runs there",
+        )
+        onecopy.begin_protection(draft, guest)
+    list_changed(draft)
+    return yes(ask, "protection begins when every host has answered", operation)
+
+
+def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
+    have, missing = protected(draft, ask.guests)
+    if missing:
+        return no_such(ask, "protected guest", missing)
+    busy = [
+        f"a {pending.kind} of {guest.name} has not ended"
+        for guest in have
+        for _, pending in draft.pendings()
+        if pending.guest == guest.id and pending.kind in ("start", "stop", "clean")
+    ]
+    if busy:
+        return no(ask, *busy)
+    for guest in have:
+        onecopy.forget(draft, guest)
+        for key in ("doubled", "waiting", "error", "blocked", "io-error"):
+            draft.clear_alert(f"guest/{guest.id}/{key}")
+    list_changed(draft)
+    return yes(ask, "no longer protected")
+
+
+def start(draft: Draft, ask: AskStart) -> Reply:
+    have, missing = protected(draft, ask.guests)
+    if missing:
+        return no_such(ask, "protected guest", missing)
+    why = [
+        f"{guest.name} is {guest.phase}: {guest.reason}"
+        for guest in have
+        if guest.phase not in (GuestPhase.STOPPED, GuestPhase.ERROR, GuestPhase.RECOVERING)
+    ]
+    if why:
+        return no(ask, *why)
+    operation = draft.open_operation(
+        "guest-start", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
+    )
+    for guest in have:
+        fresh = changed(
+            guest, desired=Desired.RUNNING, restarts=(), relocations=(), avoid=(), retry_at=draft.now
+        )
+        draft.clear_alert(f"guest/{guest.id}/error")
+        draft.clear_alert(f"guest/{guest.id}/doubled")
+        if guest.phase is GuestPhase.RECOVERING:
+            draft.put_guest(fresh)
+        else:
+            move_guest(draft, fresh, GuestEvent.START, f"{ask.by} asked to start it", operation=operation.id)
+    return yes(ask, "", operation)
+
+
+def stop(draft: Draft, ask: AskStop) -> Reply:
+    have, missing = protected(draft, ask.guests)
+    if missing:
+        return no_such(ask, "protected guest", missing)
+    why = [
+        f"{guest.name} is {guest.phase}: {guest.reason}"
+        for guest in have
+        if guest.phase not in (GuestPhase.RUNNING, GuestPhase.RECOVERING, GuestPhase.ERROR)
+    ]
+    if why:
+        return no(ask, *why)
+    holders = {
+        guest.id: onecopy.sole_holder(draft, guest) for guest in have if guest.phase is GuestPhase.RUNNING
+    }
+    for guest in have:  # all or none: a refusal leaves nothing half done
+        if guest.id in holders and not holders[guest.id]:
+            why.append(f"{guest.name} is not seen on {guest.holder} now: {guest.reason}")
+        elif guest.id in holders:
+            why += onecopy.why_not_stop(draft, guest, draft.require_host(holders[guest.id]))
+    if why:
+        return no(ask, *why)
+    operation = draft.open_operation(
+        "guest-stop", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
+    )
+    for guest in have:
+        wanted_off = changed(guest, desired=Desired.STOPPED)
+        if guest.id in holders:
+            holder = draft.require_host(holders[guest.id])
+            objections = onecopy.issue_stop(draft, wanted_off, holder, ask.mode, operation=operation.id)
+            assert not objections
+        else:
+            move_guest(
+                draft, wanted_off, GuestEvent.ENDED, f"{ask.by} asked to stop it", operation=operation.id
+            )
+    return yes(ask, "", operation)

@@ -1,0 +1,159 @@
+"""What operators ask of hosts: fence, test, confirm down, remove, and the like."""
+
+from __future__ import annotations
+
+from dr.core import fencing, looks
+from dr.core.asks import no, no_such, yes
+from dr.core.detector import Peers, is_late, peers_say, power_says
+from dr.core.state import Draft
+from dr.model.base import changed
+from dr.model.effects import Reply
+from dr.model.events import (
+    Admitted,
+    AskClearQuarantine,
+    AskConfirmDown,
+    AskFence,
+    AskFenceTest,
+    AskRemoveHost,
+)
+from dr.model.evidence import Power, Proof, ProofKind
+from dr.model.records import Condition, HostPhase, HostRecord
+
+
+def fence(draft: Draft, ask: AskFence) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    why = _why_not_switch(draft, host)
+    if why:
+        return no(ask, *why)
+    text = f"{ask.by} asked{f': {ask.reason}' if ask.reason else ''}"
+    operation = draft.open_operation("fence", host.name, text, ask.by)
+    fencing.condemn(draft, host, text, operator=True)
+    return yes(ask, "", operation)
+
+
+def _why_not_switch(draft: Draft, host: HostRecord) -> list[str]:
+    why = []
+    if draft.policy(host.name).coordinator_here or host.boot_id == draft.state.own_boot:
+        why.append(f"the coordinator runs on {host.name}, and never fences its own host")
+    if not draft.policy(host.name).fencing:
+        why.append(f"{host.name} has no fencing configured")
+    if host.phase in (HostPhase.FENCING, HostPhase.FENCED):
+        why.append(f"{host.name} is {host.phase} already: {host.reason}")
+    if not host.boot_id:
+        why.append(f"{host.name} never said hello, so no boot of it is known")
+    return why
+
+
+def fence_test(draft: Draft, ask: AskFenceTest) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    why = _why_not_switch(draft, host)
+    active = sorted(facts.name for facts in draft.view(host.name).guests.values() if facts.active)
+    if host.phase is not HostPhase.ONLINE or not draft.view(host.name).session:
+        why.append(f"{host.name} is not online, so its return could not be seen: {host.phase}")
+    if active:
+        why.append(f"guests run on it, and the test cuts its power: {', '.join(active)}")
+    if claimed := draft.guests_at(host.name):
+        why.append(f"{len(claimed)} protected guests may run on it")
+    if testing := [h.name for h in draft.hosts() if h.fencing and h.fencing.test]:
+        why.append(f"{testing[0]} is being tested; one at a time")
+    if why:
+        return no(ask, *dict.fromkeys(why))
+    operation = draft.open_operation("fence-test", host.name, ask.reason or f"{ask.by} asked", ask.by)
+    fencing.condemn(draft, host, "fence test of an empty host", test=operation.id)
+    return yes(ask, "", operation)
+
+
+def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
+    """A person's word that a host is off, bound to a boot. Refused while there is any sign of life."""
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    view = draft.view(host.name)
+    why = []
+    if not ask.reason:
+        why.append("a reason is needed: how do you know that it is off?")
+    if ask.boot_id and ask.boot_id != host.boot_id:
+        why.append(f"{host.name} has another boot on record now ({host.boot_id}): look again")
+    if view.session and not is_late(draft, host):
+        why.append(f"its agent answers (last heard {draft.now - view.heard:.1f} s ago)")
+    proven = host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at
+    if proven and not draft.guests_at(host.name):
+        why.append(f"it is proven dead already: {host.reason}")
+    if draft.now < draft.quiet_until:
+        why.append(
+            "the coordinator has just started and has not looked for itself yet: try again in a moment"
+        )
+    elif peers_say(view) is Peers.ANSWERS:
+        why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")
+    elif not view.looks and looks.witnesses(draft, host):
+        why.append("no witness has looked for it yet: try again in a moment")
+    if power_says(draft, host) is Power.ON:
+        why.append(f"its fence device says that it is on: dr host fence {host.name}")
+    if draft.find_pending("fence", host=host.name):
+        why.append("a fencing of it is under way")
+    if why:
+        return no(ask, *why)
+    operation = draft.open_operation("confirm-down", host.name, ask.reason, ask.by)
+    proof = Proof(
+        kind=ProofKind.OPERATOR,
+        host=host.name,
+        boot_id=host.boot_id,
+        text=f"{ask.by} confirmed that it is off: {ask.reason}",
+    )
+    fencing.dead(draft, host, proof, fenced=False)
+    draft.close_operation(operation, "done", f"{host.name}: {proof.text}")
+    return yes(ask, f"{host.name} counts as down", operation)
+
+
+def remove(draft: Draft, ask: AskRemoveHost) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    why = []
+    names = [guest.name for g in draft.guests_at(host.name) if (guest := draft.guest(g)) is not None]
+    if names:  # rule 6
+        why.append(f"protected guests may run on it: {', '.join(sorted(names))}")
+    if host.phase is HostPhase.FENCING:
+        why.append("it is being fenced")
+    if why:
+        return no(ask, *why)
+    if session := draft.view(host.name).session:
+        draft.drop_session(host.name, session, f"{host.name} was removed from the cluster")
+    for kind in (
+        "held",
+        "fence-failed",
+        "agent-lost",
+        "fence-lies",
+        "degraded",
+        "quarantined",
+        "proof-void",
+        "unprotected",
+    ):
+        draft.clear_alert(f"host/{host.name}/{kind}")
+    draft.remove_host(host.name)
+    return yes(ask, f"{host.name} is no longer a member; stop its agent and remove the hook there")
+
+
+def admit(draft: Draft, ask: Admitted) -> Reply:
+    if draft.host(ask.host) is None:
+        draft.put_host(
+            HostRecord(
+                name=ask.host, since=draft.now, reason="a token was made; its agent has not said hello"
+            )
+        )
+    return yes(ask)
+
+
+def clear_quarantine(draft: Draft, ask: AskClearQuarantine) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    if Condition.QUARANTINED not in host.conditions:
+        return no(ask, f"{host.name} is not quarantined")
+    draft.put_host(changed(host, conditions=host.conditions - {Condition.QUARANTINED}, fenced_at=()))
+    draft.clear_alert(f"host/{host.name}/quarantined")
+    return yes(ask, f"{host.name} takes guests again")

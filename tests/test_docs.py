@@ -398,6 +398,10 @@ def test_every_kind_of_record_is_explained() -> None:
 
 
 def shown(value: object) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

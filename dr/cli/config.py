@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -30,7 +31,16 @@ from dr.cli.config_schema import (
     split_endpoint,
 )
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem, read
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
+from dr.model.policy import (
+    FenceDevice,
+    FenceLevel,
+    GuestPolicy,
+    HostPolicy,
+    Limits,
+    Settings,
+    Timers,
+)
+from dr.model.spelling import after_of, check_of
 
 __all__ = [
     "CoordinatorConfig",
@@ -146,16 +156,27 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
             fencing=tuple(levels),
             power_on_after_fence=host.power_on_after_fence,
             memory_reserve_mib=host.memory_reserve_mib,
+            on_leave=host.on_leave,
             coordinator_here=host.coordinator_here,
             labels=host.labels,
         )
     return Settings(
         timers=Timers(**parsed.timers.model_dump()),  # type: ignore[attr-defined]
         limits=Limits(**parsed.limits.model_dump()),  # type: ignore[attr-defined]
-        guests=GuestPolicy(**parsed.guests.model_dump()),  # type: ignore[attr-defined]
+        guests=_guest_policy(parsed),
         hosts=hosts,
         auto_fence=parsed.auto_fence,
+        on_leave=parsed.on_leave,
     )
+
+
+def _guest_policy(parsed: FileSection) -> GuestPolicy:
+    given: dict[str, Any] = parsed.guests.model_dump()  # type: ignore[attr-defined]
+    written = {
+        "boot_after": tuple(after_of(each) for each in given["boot_after"]),
+        "check": check_of(given["check"]),
+    }
+    return GuestPolicy(**given | written)
 
 
 def _with_secrets(

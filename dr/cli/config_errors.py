@@ -63,7 +63,7 @@ def explain(document: Document, error: Any) -> Problem:
             return at(document, path, message if nearest else message.replace(" Allowed", "; allowed", 1))
         case "missing":
             return at(document, path, "is required")
-        case "literal_error":
+        case "literal_error" | "enum":
             return at(
                 document,
                 path,

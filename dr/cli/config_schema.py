@@ -17,7 +17,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dr.adapters.notify.sinks import Severity
 from dr.model.base import Record
-from dr.model.policy import HEARTBEAT_S_MAX, GuestPolicy, HostPolicy, Limits, Settings, Timers
+from dr.model.policy import (
+    HEARTBEAT_S_MAX,
+    GuestPolicy,
+    HostPolicy,
+    Isolation,
+    Limits,
+    OnLeave,
+    Settings,
+    Timers,
+)
+from dr.model.spelling import NONE, after_of, check_of
 
 DEFAULT_FILE = Path("/etc/dr/coordinator.yaml")
 DEFAULT_STATE_DIR = Path("/var/lib/dr/coordinator")
@@ -46,12 +56,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
-def _section(record: type[Record], name: str) -> type[Section]:
-    """A section with exactly the fields and defaults of a policy record."""
-    fields: dict[str, Any] = {}
+def _section(record: type[Record], name: str, **written: Any) -> type[Section]:
+    """A section with exactly the fields and defaults of a policy record.
+
+    `written`: fields that people write in other words than the record does.
+    """
+    fields: dict[str, Any] = dict(written)
     for known in msgspec.structs.fields(typing.cast(Any, record)):
-        if known.type not in (int, float):
+        if known.name in written:
             continue
+        if known.type is bool:
+            fields[known.name] = (bool, known.default)
+            continue
+        assert known.type in (int, float), f"{name}: how is {known.name} written?"
         bounds = BOUNDS.get(known.name) or ({"gt": 0, "le": 864_000} if known.type is float else {"ge": 1})
         fields[known.name] = (known.type, Field(default=known.default, **bounds))  # type: ignore[call-overload]
     return create_model(name, __base__=Section, **fields)
@@ -120,6 +137,19 @@ def _level(value: Any) -> Any:
     return {"devices": value} if isinstance(value, list) else value
 
 
+def _check(text: str) -> str:
+    check_of(text)
+    return text
+
+
+def _after(text: str) -> str:
+    after_of(text)
+    return text
+
+
+Word = Field(strict=False)  # a choice: strictly taken, a file's text would never be a member of an enum
+Check = Annotated[str, AfterValidator(_check)]
+After = Annotated[str, AfterValidator(_after)]
 Address = Annotated[str, AfterValidator(_address)]
 IpAddress = Annotated[str, AfterValidator(_ip_address)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
@@ -149,6 +179,7 @@ class HostSection(Section):
     fencing: list[Annotated[LevelSection, BeforeValidator(_level)]] = []
     power_on_after_fence: bool = HostPolicy(name="").power_on_after_fence
     memory_reserve_mib: Annotated[int, Field(ge=0)] | None = None
+    on_leave: Annotated[OnLeave, Word] | None = None
     coordinator_here: bool = False
     labels: dict[str, str] = {}
 
@@ -177,7 +208,13 @@ class LogSection(Section):
 
 TimersSection = _section(Timers, "TimersSection")
 LimitsSection = _section(Limits, "LimitsSection")
-GuestsSection = _section(GuestPolicy, "GuestsSection")
+GuestsSection = _section(
+    GuestPolicy,
+    "GuestsSection",
+    boot_after=(Annotated[list[After], BeforeValidator(_one_or_many)], []),
+    isolation=(Annotated[Isolation, Word], GuestPolicy().isolation),
+    check=(Check, NONE),
+)
 
 
 class FileSection(Section):
@@ -189,6 +226,7 @@ class FileSection(Section):
     listen: ListenSection = ListenSection()
     log: LogSection = LogSection()
     auto_fence: bool = Settings().auto_fence
+    on_leave: Annotated[OnLeave, Word] = Settings().on_leave
     timers: TimersSection = TimersSection()  # type: ignore[valid-type]  # made from dr.model.policy
     limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]
     guests: GuestsSection = GuestsSection()  # type: ignore[valid-type]

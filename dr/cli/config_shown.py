@@ -11,7 +11,8 @@ import msgspec
 from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.notify.sinks import CommandSink, Sink
 from dr.cli.config import CoordinatorConfig, bracketed
-from dr.model.policy import HostPolicy
+from dr.model.policy import GuestPolicy, HostPolicy
+from dr.model.spelling import after_text, check_text
 
 MASK = "********"
 
@@ -29,11 +30,22 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         },
         "log": {"level": config.log_level, "format": config.log_format},
         "auto_fence": settings.auto_fence,
+        "on_leave": settings.on_leave.value,
         "timers": msgspec.structs.asdict(typing.cast(Any, settings.timers)),
         "limits": msgspec.structs.asdict(typing.cast(Any, settings.limits)),
-        "guests": msgspec.structs.asdict(typing.cast(Any, settings.guests)),
+        "guests": shown_policy(settings.guests),
         "hosts": {name: _effective_host(host) for name, host in settings.hosts.items()},
         "notify": [_effective_sink(sink) for sink in config.sinks],
+    }
+
+
+def shown_policy(policy: GuestPolicy) -> dict[str, Any]:
+    """As the file writes it."""
+    values: dict[str, Any] = msgspec.structs.asdict(typing.cast(Any, policy))
+    return values | {
+        "boot_after": [after_text(each) for each in policy.boot_after],
+        "isolation": policy.isolation.value,
+        "check": check_text(policy.check),
     }
 
 
@@ -61,6 +73,8 @@ def _effective_host(host: HostPolicy) -> dict[str, Any]:
     }
     if host.memory_reserve_mib is not None:
         shown["memory_reserve_mib"] = host.memory_reserve_mib
+    if host.on_leave is not None:
+        shown["on_leave"] = host.on_leave.value
     return shown
 
 

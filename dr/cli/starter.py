@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from dr.model.base import Record
+from dr.cli.config_shown import shown_policy
 from dr.model.policy import GuestPolicy, Limits, Timers
 
 NOTES = {
@@ -33,7 +33,11 @@ NOTES = {
     "definitions_kept": "versions of each guest's definition",
     "priority": "higher starts first",
     "max_restarts": "in place, within restart_window_s; then it is moved",
-    "max_relocations": "within restart_window_s; then a person decides",
+    "max_relocations": "within relocation_window_s; then a person decides",
+    "failback": "true: goes back to the host that its rules like best when that is well again",
+    "boot_after": "names of guests that must run first; NAME:check waits for its check",
+    "isolation": "of a host that nobody hears although it is on: leave, shut_down or fence",
+    "check": "how to tell that it works: ping:ADDRESS or tcp:ADDRESS:PORT",
 }
 
 TEMPLATE = """\
@@ -58,6 +62,10 @@ listen:
 # false: nothing is fenced by itself; a failed host's guests then wait for a person.
 # auto_fence: true
 
+# What becomes of the guests of a host that announces its shutdown or reboot: migrate (it is drained first),
+# hold (they start there again when it is back) or failover.
+# on_leave: migrate
+
 # The KVM hosts: how each is switched off for sure, when its guests must move. A host joins with
 # `dr cluster token HOST` here and `dr agent join` there; it need not be listed to join, but without
 # fencing its guests stay down until `dr host confirm-down`.
@@ -67,6 +75,7 @@ hosts: {{}}
 #     coordinator_here: false             # true: the coordinator runs on it, and never fences it
 #     power_on_after_fence: true
 #     memory_reserve_mib: 2048            # instead of limits.memory_reserve_mib
+#     on_leave: hold                      # instead of the general one
 #     labels: {{rack: a}}
 #     fencing:                            # levels, tried in order
 #       - agent: fence_ipmilan            # a level with one device
@@ -111,16 +120,15 @@ def starter(*, cluster: str, state_dir: str, addresses: tuple[str, ...], agents:
         addresses=", ".join(f'"{each}"' if ":" in each else each for each in addresses),
         agents=agents,
         api=api,
-        guests=_lines(GuestPolicy()),
-        timers=_lines(Timers()),
-        limits=_lines(Limits()),
+        guests=_lines(shown_policy(GuestPolicy())),
+        timers=_lines(msgspec.structs.asdict(typing.cast(Any, Timers()))),
+        limits=_lines(msgspec.structs.asdict(typing.cast(Any, Limits()))),
     )
 
 
-def _lines(record: Record) -> str:
-    values: dict[str, Any] = msgspec.structs.asdict(typing.cast(Any, record))
+def _lines(values: dict[str, Any]) -> str:
     lines = []
     for name, value in values.items():
-        setting = f"#   {name}: {value}"
+        setting = f"#   {name}: {str(value).lower() if isinstance(value, bool) else value}"
         lines.append(f"{setting:<38}# {NOTES[name]}" if name in NOTES else setting)
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dr.cli.config import CoordinatorConfig, load, translate
 from dr.cli.config_shown import effective
 from dr.cli.starter import NOTES, starter
 from dr.cli.yamlfile import BadFile, parse
-from dr.model.policy import GuestPolicy, Limits, Settings, Timers
+from dr.model.policy import After, Check, GuestPolicy, Isolation, Limits, OnLeave, Settings, Timers
 from tests.cli.conftest import Dr
 
 HEAD = "cluster: lab\naddresses: [10.0.0.1]\n"  # two lines
@@ -108,6 +109,43 @@ BAD = {
         "f.yaml:3: timers.probe_s: probe_s (3 s) must not exceed probe_every_s",
     ),
     "bound": ("limits: {starts_per_host: 0}", "f.yaml:3: limits.starts_per_host: must be at least 1, not 0"),
+    "no such policy": (
+        "guests: {isolation: shutdown}",
+        "f.yaml:3: guests.isolation: must be one of 'leave', 'shut_down' or 'fence', not \"shutdown\"; did you mean",
+    ),
+    "no such choice of a host": (
+        "hosts:\n  h1: {on_leave: stay}",
+        "f.yaml:4: hosts.h1.on_leave: must be one of 'migrate', 'hold' or 'failover', not \"stay\"",
+    ),
+    "no such choice": (
+        "on_leave: 1",
+        "f.yaml:3: on_leave: must be one of 'migrate', 'hold' or 'failover', not 1",
+    ),
+    "no such check": (
+        "guests: {check: http://10.0.0.5}",
+        "f.yaml:3: guests.check: must be ping:ADDRESS, tcp:ADDRESS:PORT (IPv6 in brackets) or none, not",
+    ),
+    "a check by name": (
+        "guests: {check: 'tcp:db1:5432'}",
+        "f.yaml:3: guests.check: must be ping:ADDRESS, tcp:ADDRESS:PORT (IPv6 in brackets) or none; an address",
+    ),
+    "a check of no port": (
+        "guests: {check: 'tcp:10.0.0.5:0'}",
+        "f.yaml:3: guests.check: must be ping:ADDRESS, tcp:ADDRESS:PORT (IPv6 in brackets) or none; a port is 1 to",
+    ),
+    "nobody to wait for": (
+        "guests: {boot_after: [dns, ':check']}",
+        "f.yaml:3: guests.boot_after[1]: must be the name of a guest, or NAME:check",
+    ),
+    "not a list": ("guests: {boot_after: 7}", "f.yaml:3: guests.boot_after: must be a list, not 7"),
+    "no window": (
+        "guests: {relocation_window_s: 0}",
+        "f.yaml:3: guests.relocation_window_s: must be more than 0, not 0",
+    ),
+    "neither yes nor no": (
+        "guests: {failback: yes}",
+        "f.yaml:3: guests.failback: must be true or false, not",
+    ),
     "tab": ("timers:\n\tstart_s: 1", "f.yaml:4: found character '\\t' that cannot start any token (a tab"),
     "tag": ("log: !!python/object:os.system {}", "f.yaml:3: log: "),
 }
@@ -199,6 +237,39 @@ notify:
     shown = str(effective(config))
     assert "hunter2" not in shown
     assert "s3cret" not in shown
+
+
+def test_the_policy_of_guests_is_written_in_words() -> None:
+    config = good(
+        """\
+on_leave: hold
+guests:
+  failback: true
+  relocation_window_s: 60
+  boot_after: [dns, "db:check", "odd:check:running"]
+  isolation: shut_down
+  check: "tcp:[fd00::5]:5432"
+hosts:
+  h1: {on_leave: failover}
+  h2: {}
+"""
+    )
+    assert config.settings.guests == GuestPolicy(
+        failback=True,
+        relocation_window_s=60,
+        boot_after=(After(guest="dns"), After(guest="db", until="check"), After(guest="odd:check")),
+        isolation=Isolation.SHUT_DOWN,
+        check=Check(kind="tcp", address="fd00::5", port=5432),
+    )
+    assert config.settings.on_leave is OnLeave.HOLD
+    assert [config.settings.hosts[name].on_leave for name in ("h1", "h2")] == [OnLeave.FAILOVER, None]
+    assert good("guests: {check: 'ping:10.0.0.5', boot_after: dns}").settings.guests == GuestPolicy(
+        check=Check(kind="ping", address="10.0.0.5"), boot_after=(After(guest="dns"),)
+    )
+    again = effective(config)
+    assert translate(parse(json.dumps(again), "f.yaml")).settings == config.settings, (
+        "what is shown can be used"
+    )
 
 
 def test_without_a_word_the_defaults_of_the_policy_hold() -> None:

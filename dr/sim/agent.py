@@ -244,7 +244,12 @@ class SimAgent:
             return
         memory, verdict = warden.adopt(self.memory, welcome)
         if isinstance(verdict, warden.Refuse):
-            self.host.world.say(f"{self.host.name} refuses a coordinator: {verdict.reason}")
+            self.host.world.say(
+                f"{self.host.name} refuses a coordinator: {verdict.reason}",
+                "coordinator.refused",
+                host=self.host.name,
+                reason=verdict.reason,
+            )
             link.close_by_agent()
             self.link_lost(link)
             return
@@ -333,7 +338,12 @@ class SimAgent:
         self.memory = memory
         self._save()
         self.host.world.say(
-            f"{self.host.name} takes {command}: {ticket.kind} {ticket.name} {ticket.generation}"
+            f"{self.host.name} takes {command}: {ticket.kind} {ticket.name} {ticket.generation}",
+            "ticket",
+            host=self.host.name,
+            guest=ticket.guest,
+            order=str(ticket.kind),
+            generation=ticket.generation,
         )
 
         def ended(answer: Answer) -> None:

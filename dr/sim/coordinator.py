@@ -100,7 +100,7 @@ class SimCoordinator:
         world.store.load_into(self.state)
         self._base, self._begun = world.store.leader_time, world.clock.now
         leader = f"L{self.term}"
-        world.say(f"coordinator {leader} starts at revision {world.store.revision}")
+        world.say(f"coordinator {leader} starts at revision {world.store.revision}", "coordinator.started")
         self.handle(Started(leader_id=leader, machine="m1", cluster="c1", boot_id=self.own_boot))
         self._tick_later()
         self.later(1.0, self._keep_alive)
@@ -108,7 +108,7 @@ class SimCoordinator:
     def kill(self) -> None:
         """SIGKILL. Its fence agents die with it."""
         if self.alive:
-            self.world.say("coordinator is killed")
+            self.world.say("coordinator is killed", "coordinator.killed")
             self.alive = False
             links, self.links = self.links, {}
             for link in links.values():
@@ -117,7 +117,7 @@ class SimCoordinator:
     def freeze(self, seconds: float) -> None:
         """SIGSTOP, or its whole machine stands still: messages wait, time goes on."""
         if self.alive and self._frozen_since is None:
-            self.world.say(f"coordinator stands still for {seconds:.2f} s")
+            self.world.say(f"coordinator stands still for {seconds:.2f} s", "coordinator.frozen")
             self._frozen_since = self.world.clock.now
             self.later(seconds, self._thaw, even_frozen=True)
 
@@ -186,7 +186,10 @@ class SimCoordinator:
             self.world.truth.before_commit(draft)
             revision = self.world.store.commit(changes, draft.now)
             for note in changes.notes:
-                self.world.say(f"[{note.kind}] {note.text}")
+                named = {"host": note.host, "guest": note.guest, "operation": note.operation}
+                self.world.say(
+                    f"[{note.kind}] {note.text}", note.kind, **{k: v for k, v in named.items() if v}
+                )
             self.world.truth.committed(changes)
             if self.commits == self.die_after_commit:
                 raise Killed
@@ -229,7 +232,12 @@ class SimCoordinator:
                 )
             case Fence():
                 world.truth.fence_sent(effect, draft)
-                world.say(f"fence {effect.host} ({effect.boot_id}) level {effect.level}")
+                world.say(
+                    f"fence {effect.host} ({effect.boot_id}) level {effect.level}",
+                    "fence",
+                    host=effect.host,
+                    level=effect.level,
+                )
                 world.fencer.off(
                     effect.level,
                     effect.devices,
@@ -246,8 +254,8 @@ class SimCoordinator:
                     ),
                 )
             case Notify():
-                what = "cleared" if effect.cleared else "alert"
-                world.say(f"{what} {effect.alert.key}: {effect.alert.what}: {effect.alert.why}")
+                what, alert = "alert.cleared" if effect.cleared else "alert", effect.alert
+                world.say(f"{what} {alert.key}: {alert.what}: {alert.why}", what, key=alert.key)
 
     def _alive(self) -> _StillRuns:
         return _StillRuns(self, self.term)

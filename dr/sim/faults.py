@@ -94,7 +94,7 @@ class Faults:
     def _one(self) -> None:
         names = list(self.kinds)
         name = self.rng.choices(names, [self.kinds[name][0] for name in names])[0]
-        self.world.say(f"--- {name}")
+        self.world.say(f"--- {name}", "fault")
         self.kinds[name][1]()
 
     def _host(self) -> HostName:

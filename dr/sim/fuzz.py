@@ -80,7 +80,7 @@ def main() -> int:
             failed += 1
             world = getattr(error, "world", None)
             if asked.trace and world is not None:
-                print("\n".join(world.trace))
+                print("\n".join(world.lines()))
             if isinstance(error, Violation):
                 print(f"seed {seed}: {error}")
             else:

@@ -76,7 +76,7 @@ class SimHost:
         if self.up and not self.powered:
             self._die(why)
         elif self.powered and not self.up:
-            self.world.say(f"{self.name} boots: {why}")
+            self.world.say(f"{self.name} boots: {why}", "host.boots", host=self.name, reason=why)
             boots = self.boots
             self.world.clock.after(
                 self.world.rng.uniform(2.0, 6.0), lambda: self._booted() if self.boots == boots else None
@@ -84,7 +84,7 @@ class SimHost:
 
     def _die(self, why: str) -> None:
         """The kernel is gone, without a word to anybody."""
-        self.world.say(f"{self.name} is dead: {why}")
+        self.world.say(f"{self.name} is dead: {why}", "host.dead", host=self.name, reason=why)
         self.up = False
         self.frozen = False
         self.boots += 1
@@ -102,7 +102,7 @@ class SimHost:
         self.up = True
         self.libvirtd = "up"
         self.boot_id = f"{self.name}-b{self.boots}"
-        self.world.say(f"{self.name} is up: boot {self.boot_id}")
+        self.world.say(f"{self.name} is up: boot {self.boot_id}", "host.up", host=self.name)
         self.later(self.world.rng.uniform(0.1, 0.5), self._autostart)
         if self.agent.enabled:
             self.later(self.world.rng.uniform(0.1, 1.0), self.agent.start)
@@ -129,7 +129,7 @@ class SimHost:
     def _thaw(self) -> None:
         if not self.frozen:
             return
-        self.world.say(f"{self.name} thaws")
+        self.world.say(f"{self.name} thaws", "host.thaws", host=self.name)
         self.frozen = False
         waiting, self.parked = self.parked, deque()
         for action in waiting:
@@ -295,7 +295,9 @@ class SimHost:
         if domain is None or domain.active or not self.up or self.libvirtd != "up":
             return False
         if guest in self.guarded and self.permits.pop(guest, None) is None:
-            self.world.say(f"{self.name}: the hook refuses {guest}")
+            self.world.say(
+                f"{self.name}: the hook refuses {guest}", "hook.refused", host=self.name, guest=guest
+            )
             return False
         self._began(guest, domain, "booted")
         return True

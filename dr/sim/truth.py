@@ -45,13 +45,13 @@ class Truth:
         return sorted(host for host, _ in self.active.get(guest, ()))
 
     def _broken(self, text: str) -> None:
-        self._world.say(f"VIOLATION {text}")
+        self._world.say(f"VIOLATION {text}", "violation")
         raise Violation(f"seed {self._world.seed}, at {self._world.clock.now:.3f} s: {text}")
 
     # ---- promise 1 and 2
 
     def began(self, guest: GuestId, host: SimHost) -> None:
-        self._world.say(f"{guest} runs on {host.name}")
+        self._world.say(f"{guest} runs on {host.name}", "guest.began", guest=guest, host=host.name)
         places = self.active.setdefault(guest, set())
         places.add((host.name, host.boot_id))
         self.starts[guest] += 1
@@ -60,7 +60,13 @@ class Truth:
         self._covered(guest)
 
     def ended(self, guest: GuestId, host: SimHost, reason: str) -> None:
-        self._world.say(f"{guest} ends on {host.name}: {reason}")
+        self._world.say(
+            f"{guest} ends on {host.name}: {reason}",
+            "guest.ended",
+            guest=guest,
+            host=host.name,
+            reason=reason,
+        )
         self.active[guest].discard((host.name, host.boot_id))
 
     def _covered(self, guest: GuestId) -> None:

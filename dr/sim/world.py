@@ -23,6 +23,7 @@ from dr.sim.host import STORAGE, SimHost
 from dr.sim.link import Link
 from dr.sim.network import Network
 from dr.sim.store import SimStore
+from dr.sim.trace import Said
 from dr.sim.truth import Truth
 
 XML = (
@@ -52,7 +53,7 @@ class World:
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = Clock()
-        self.trace: list[str] = []
+        self.trace: list[Said] = []
         self.store = SimStore()
         self.truth = Truth(self)
         self.network = Network(self)
@@ -100,8 +101,13 @@ class World:
 
     # ---- plumbing
 
-    def say(self, text: str) -> None:
-        self.trace.append(f"{self.clock.now:10.4f} {text}")
+    def say(self, text: str, kind: str = "world", **fields: str | int | float) -> None:
+        """Something happened; `fields` name what takes part."""
+        self.trace.append(Said(self.clock.now, kind, text, fields))
+
+    def lines(self) -> list[str]:
+        """The trace for people."""
+        return [said.line() for said in self.trace]
 
     def latency_s(self) -> float:
         return self.rng.uniform(0.0005, 0.004) * self.slowness
@@ -195,7 +201,7 @@ class World:
         return self.truth.where(guest)
 
     def said(self, text: str) -> list[str]:
-        return [line for line in self.trace if text in line]
+        return [said.text for said in self.trace if text in said.text]
 
     # ---- faults
 
@@ -214,12 +220,13 @@ class World:
         host.power_changed("power back")
 
     def freeze(self, name: HostName, seconds: float) -> None:
-        self.say(f"{name} stands still for {seconds:.2f} s")
+        self.say(f"{name} stands still for {seconds:.2f} s", "host.frozen", host=name)
         self.hosts[name].freeze(seconds)
 
     def cut(self, name: HostName, *, management: bool = True, storage: bool = False) -> None:
         """Pull cables of a host."""
-        self.say(f"{name} is cut off: management={management} storage={storage}")
+        networks = [word for word, cut in (("management", management), ("storage", storage)) if cut]
+        self.say(f"{name} is cut off from {' and '.join(networks)}", "network.cut", host=name)
         if management:
             self.network.management_down.add(name)
         if storage:
@@ -227,19 +234,19 @@ class World:
             self.hosts[name].agent.look_again()
 
     def mend(self, name: HostName) -> None:
-        self.say(f"{name} has its cables again")
+        self.say(f"{name} has its cables again", "network.mended", host=name)
         self.network.management_down.discard(name)
         self.network.storage_down.discard(name)
         self.hosts[name].agent.look_again()
         self.network.changed()
 
     def cut_coordinator(self, *, bmcs: bool = True) -> None:
-        self.say("the coordinator is cut off")
+        self.say("the coordinator is cut off", "network.cut")
         self.network.coordinator_up = False
         self.fencer.reachable = not bmcs
 
     def mend_coordinator(self) -> None:
-        self.say("the coordinator has its cable again")
+        self.say("the coordinator has its cable again", "network.mended")
         self.network.coordinator_up = True
         self.fencer.reachable = True
         self.network.changed()
@@ -254,7 +261,11 @@ class World:
 
     def restore_store(self, backup: SimStore, down_s: float = 1.0) -> None:
         """The coordinator is stopped, its store replaced by an older copy, and started again."""
-        self.say(f"the store is put back to revision {backup.revision} from {self.store.revision}")
+        self.say(
+            f"the store is put back to revision {backup.revision} from {self.store.revision}",
+            "store.restored",
+            revision=backup.revision,
+        )
         self.coordinator.kill()
         self.store = backup.copy()
         self.truth.doubtful = True
@@ -262,7 +273,7 @@ class World:
 
     def heal(self) -> None:
         """Everything that can be repaired is repaired; what was lost stays lost."""
-        self.say("everything is repaired")
+        self.say("everything is repaired", "healed")
         coordinator = self.coordinator
         coordinator.die_after_commit = coordinator.die_before_effect = coordinator.die_after_effect = 0
         for device in self.fencer.devices.values():

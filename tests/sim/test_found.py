@@ -34,7 +34,7 @@ def test_same_seed_same_trace_whatever_the_hash_seed() -> None:
         "from dr.sim.world import World\n"
         "w = World(7, guests={'h1': tuple(f'g{n}' for n in range(9))}).begin()\n"
         "w.power_off('h1'); w.run(20)\n"
-        "print('\\n'.join(w.trace))"
+        "print('\\n'.join(w.lines()))"
     )
     digests = set()
     for seed in ("1", "2", "3"):

@@ -245,6 +245,18 @@ def _timeline(desk: Desk) -> APIRouter:
                 lines, cursor = await _following(desk.coordinator, wanted, cursor, limit)
         return await _built(desk, lambda snap: views.notes(snap, lines, cursor))
 
+    @api.get("/v1/decisions/{name}", response_class=Response)
+    async def decision(name: str) -> Response:
+        """What a decision was made from, as a file for `dr sim replay`. Only those that matter, and not for ever."""
+        try:
+            saved = await desk.coordinator.decision(name)
+        except OSError as error:
+            raise Problem(503, "try-again", "The decision could not be read.", str(error)) from None
+        if saved is None:
+            why = "it was not one that is saved, or it was removed by now to make room"
+            raise Problem(404, "missing", f"There is no saved decision {name}.", why, todo="dr events -o wide")
+        return Response(saved, media_type="application/gzip")
+
     return api
 
 

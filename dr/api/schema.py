@@ -294,6 +294,7 @@ class NoteSeen(Part):
     operation: str = ""
     by: str = ""
     proof: str = ""
+    decision: str = Field(default="", description="the saved decision that explains it: /v1/decisions/ID")
 
 
 class NoteList(Document):

@@ -485,6 +485,7 @@ def note(line: Line, names: dict[str, str]) -> schema.NoteSeen:
         operation=found.operation,
         by=found.by,
         proof=found.proof.kind.value if found.proof else "",
+        decision=line.decision,
     )
 
 

@@ -20,6 +20,7 @@ from dr.cli import (
     job,
     notify,
     output,
+    sim,
     status,
 )
 from dr.cli.failure import Exit
@@ -47,6 +48,7 @@ app.add_typer(notify.app, name="notify")
 app.add_typer(config_commands.app, name="config")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(agent.app, name="agent")
+app.add_typer(sim.app, name="sim")
 
 
 def _print_version(wanted: bool) -> None:

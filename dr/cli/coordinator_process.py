@@ -29,6 +29,7 @@ from dr.adapters.pki.authority import Authority
 from dr.adapters.pki.credentials import Credentials, days_left, load, read_credentials, server_context
 from dr.adapters.pki.identity import Identity, PkiError, Role, identity_of
 from dr.adapters.probe.prober import HostProber
+from dr.adapters.store.decisions import DecisionFiles
 from dr.adapters.store.sqlite import SqliteStore
 from dr.api.access import Peer
 from dr.api.app import Desk, make_app
@@ -156,6 +157,7 @@ class _Process:
             fencer=self.fencer,
             prober=HostProber(),
             notifier=self.notifiers,
+            decisions=DecisionFiles(self.config.state_dir / "decisions"),
             settings=self.config.settings,
             machine=machine(),
             boot_id=_boot_id(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,9 +30,20 @@ def events(
     host: Annotated[str, typer.Option("--host", help="Only of this host.")] = "",
     guest: Annotated[str, typer.Option("--guest", help="Only of this guest.")] = "",
     job: Annotated[str, typer.Option("--job", help="Only of this job.")] = "",
+    save: Annotated[
+        str,
+        typer.Option(
+            "--save",
+            metavar="ID",
+            help="Save the decision of that id (last column of -o wide) to a file for dr sim replay.",
+        ),
+    ] = "",
     form: Output = Form.TABLE,
 ) -> None:
     """What was seen and decided, and why."""
+    if save:
+        _save(save)
+        return
     show(form, lines=lines, follow=follow, topic=topic, host=host, guest=guest, operation=job)
 
 
@@ -103,4 +115,27 @@ def _print(note: NoteSeen, form: Form) -> None:
 def _text(note: NoteSeen, *, wide: bool) -> str:
     by = f" (by {note.by})" if note.by else ""
     job = f"  [{note.operation}]" if wide and note.operation else ""
-    return f"{clock(note.wall)}  {note.topic:<18} {note.text}{by}{job}"
+    decision = f"  [{note.decision}]" if wide and note.decision else ""
+    return f"{clock(note.wall)}  {note.topic:<18} {note.text}{by}{job}{decision}"
+
+
+def _save(decision: str) -> None:
+    """Fetch a saved decision into this folder. Raises Failure."""
+    from urllib.parse import quote
+
+    from dr.cli.client import connect
+
+    file = Path(f"dr-decision-{decision}.gz")
+    if "/" in decision or file.exists():
+        why = "it is no id of a decision" if "/" in decision else f"{file} is here already"
+        raise Failure(f"The decision {decision} was not saved.", why=why, code=Exit.REFUSED)
+    half = file.with_name(f".{file.name}.new")
+    try:
+        connect().download(f"/v1/decisions/{quote(decision, safe='')}", half)
+        half.replace(file)
+    except OSError as error:
+        raise Failure(f"{file} cannot be written.", why=str(error)) from None
+    finally:
+        half.unlink(missing_ok=True)
+    print(file)
+    tell(f"then: dr sim replay {file}")

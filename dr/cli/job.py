@@ -48,17 +48,21 @@ def list_(
 @app.command()
 def show(job: Id, form: Output = Form.TABLE) -> None:
     """One job with all its steps."""
-    from dr.api.schema import OperationDocument
+    from dr.api.schema import NoteList, OperationDocument
     from dr.cli.client import connect
 
-    answer = connect().get(f"/v1/operations/{quote(job, safe='')}", OperationDocument)
+    api = connect()
+    answer = api.get(f"/v1/operations/{quote(job, safe='')}", OperationDocument)
     match form:
         case Form.JSON | Form.YAML:
             document(answer, form)
         case Form.NAME:
             print(answer.item.id)
         case Form.TABLE | Form.WIDE:
-            facts(_facts(answer.item))
+            told = api.get("/v1/notes", NoteList, operation=answer.item.id, limit=200)
+            decisions = dict.fromkeys(note.decision for note in told.items if note.decision)
+            why = f"{', '.join(decisions)} (dr events --save ID)" if decisions else ""
+            facts([*_facts(answer.item), ("explained by", why)])
 
 
 def _facts(job: Operation) -> list[tuple[str, str]]:

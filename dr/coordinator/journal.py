@@ -37,6 +37,7 @@ class StoredNote(Record):
     key: str
     wall: float
     note: Note
+    decision: str = ""  # what was saved to explain it: an id of `coordinator.recorder`
 
 
 class Term(Record):
@@ -69,7 +70,7 @@ def decode(value: bytes, kind: type[T]) -> T:
 
 
 def writes(
-    changes: Changes, *, now: float, wall: float, next_note: int, definitions_kept: int
+    changes: Changes, *, now: float, wall: float, next_note: int, definitions_kept: int, decision: str = ""
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """(puts, deletes) of one decision. `next_note`: number of its first line in the timeline."""
     puts: dict[str, bytes] = {CLOCK: _encode(Clock(now=now))}
@@ -100,7 +101,7 @@ def writes(
             puts[f"alert/{key}"] = _encode(alert)
     for offset, note in enumerate(changes.notes):
         key = f"{NOTES}{next_note + offset:012d}"
-        puts[key] = _encode(StoredNote(key=key, wall=wall, note=note))
+        puts[key] = _encode(StoredNote(key=key, wall=wall, note=note, decision=decision))
     return puts, tuple(deletes)
 
 

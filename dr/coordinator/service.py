@@ -15,6 +15,7 @@ import structlog
 
 from dr.coordinator import journal
 from dr.coordinator.journal import StoredNote, Term
+from dr.coordinator.recorder import Recorder
 from dr.coordinator.sessions import Sessions
 from dr.core.decide import decide
 from dr.core.state import Draft, State
@@ -48,6 +49,7 @@ from dr.model.events import (
 from dr.model.facts import Definition
 from dr.model.policy import Settings
 from dr.model.records import Operation, StoredDefinition
+from dr.ports.decisions import Decisions
 from dr.ports.link import HostSession
 from dr.ports.store import Store, StoreError
 from dr.ports.world import Fencer, Notifier, Prober
@@ -71,6 +73,7 @@ class Coordinator:
         fencer: Fencer,
         prober: Prober,
         notifier: Notifier,
+        decisions: Decisions,
         settings: Settings,
         machine: str,
         boot_id: str = "",
@@ -84,6 +87,7 @@ class Coordinator:
         self._fencer = fencer
         self._prober = prober
         self._notifier = notifier
+        self._recorder = Recorder(decisions)
         self._machine = machine
         self._boot_id = boot_id
         self._leader_id = leader_id
@@ -149,6 +153,7 @@ class Coordinator:
         Raises StoreConflict when somebody else wrote to the store, StoreError when it stays unwritable.
         """
         ticker = asyncio.create_task(self._tick())
+        recording = asyncio.create_task(self._recorder.run())
         stop = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
@@ -162,9 +167,10 @@ class Coordinator:
                 while not self._queue.empty() and not self._stopping.is_set():
                     await self._handle(self._queue.get_nowait())
         finally:
-            for task in (ticker, stop, *self._tasks):
+            beside = (ticker, stop, recording, *self._tasks)
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(ticker, stop, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _tick(self) -> None:
         """Time goes by. One tick at a time is in the queue; it knows when it should have run."""
@@ -185,13 +191,16 @@ class Coordinator:
     async def _handle(self, event: Event) -> None:
         if isinstance(event, Tick):
             event = await self._tick_now()
+        name = ""  # of what is kept to explain this decision
         while True:
             now = self.now()
             draft = decide(self.state, event, now)
-            if not draft.changes():
+            decision = draft.decision()
+            if not decision.changes:
                 break
+            name = self._recorder.name(self.state, decision)
             try:
-                await self._commit(draft, {})
+                await self._commit(draft, {}, name)
             except StoreError as error:
                 # Nothing was written, so nothing was decided: no effect runs. The event is decided anew.
                 log.error("the store cannot be written, nothing is done until it can", error=str(error))
@@ -202,8 +211,8 @@ class Coordinator:
             else:
                 self._store_failed_at = 0.0
                 break
+        self._recorder.keep(name, self.state, event, now)
         self.state.apply(draft)
-        decision = draft.decision()
         for note in decision.changes.notes:
             log.info(note.text, kind=note.kind, host=note.host or None, operation=note.operation or None)
         for effect in decision.effects:
@@ -220,7 +229,7 @@ class Coordinator:
         self._tick_due = 0.0
         return Tick(lag_s=lag_s)
 
-    async def _commit(self, draft: Draft, more: dict[str, bytes]) -> None:
+    async def _commit(self, draft: Draft, more: dict[str, bytes], decision: str = "") -> None:
         changes = draft.changes()
         puts, deletes = journal.writes(
             changes,
@@ -228,6 +237,7 @@ class Coordinator:
             wall=time.time(),
             next_note=self._next_note,
             definitions_kept=self.state.settings.limits.definitions_kept,
+            decision=decision,
         )
         guard = {journal.CLUSTER: self._cluster_revision} if self._cluster_revision is not None else None
         revision = await self._store.commit(puts | more, deletes, guard)
@@ -352,6 +362,10 @@ class Coordinator:
         """The newest operations, open or closed, newest last. Raises StoreError."""
         entries = await self._store.last(journal.OPERATIONS, limit)
         return [journal.decode(entry.value, Operation) for entry in entries]
+
+    async def decision(self, name: str) -> bytes | None:
+        """A saved decision (see `core.saved`); None when there is none of that id, or no longer. Raises OSError."""
+        return await self._recorder.read(name)
 
     async def definition(self, guest: GuestId) -> StoredDefinition | None:
         """The newest stored definition of a protected guest. Raises StoreError."""

@@ -165,6 +165,7 @@ class FakeCoordinator:
     asked: list[OperatorAsk] = field(default_factory=list)
     reply: Callable[[OperatorAsk], Reply] = lambda ask: Reply(id=ask.id, accepted=True, message="Done.")
     lines: list[StoredNote] = field(default_factory=list)
+    decisions: dict[str, bytes] = field(default_factory=dict)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def now(self) -> float:
@@ -192,14 +193,18 @@ class FakeCoordinator:
     async def operations(self, limit: int) -> list[Operation]:
         return sorted(self.state.operations.values(), key=lambda each: each.opened)[-limit:]
 
+    async def decision(self, name: str) -> bytes | None:
+        return self.decisions.get(name)
+
     async def definition(self, guest: str) -> StoredDefinition | None:
         return StoredDefinition(guest=guest, version=1, xml="<domain/>", digest="d", reported_by="h1")
 
-    def write(self, kind: str, text: str, **fields: Any) -> None:
+    def write(self, kind: str, text: str, *, decision: str = "", **fields: Any) -> None:
         """Add a line to the timeline."""
         number = len(self.lines) + 1
         note = Note(now=NOW + number, kind=kind, text=text, **fields)
-        self.lines.append(StoredNote(key=f"note/{number:012d}", wall=WALL + NOW + number, note=note))
+        key = f"note/{number:012d}"
+        self.lines.append(StoredNote(key=key, wall=WALL + NOW + number, note=note, decision=decision))
 
 
 class Service:

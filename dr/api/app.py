@@ -254,7 +254,9 @@ def _timeline(desk: Desk) -> APIRouter:
             raise Problem(503, "try-again", "The decision could not be read.", str(error)) from None
         if saved is None:
             why = "it was not one that is saved, or it was removed by now to make room"
-            raise Problem(404, "missing", f"There is no saved decision {name}.", why, todo="dr events -o wide")
+            raise Problem(
+                404, "missing", f"There is no saved decision {name}.", why, todo="dr events -o wide"
+            )
         return Response(saved, media_type="application/gzip")
 
     return api

@@ -24,7 +24,7 @@ def group() -> None:
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="A saved decision: dr events --save ID, or of dr sim run.")],
+    file: Annotated[Path, typer.Argument(help="A saved decision: see dr events --save.")],
     form: Output = Form.TABLE,
 ) -> None:
     """Make a saved decision again, and say why it fell so: evidence, verdicts, sets, placement.
@@ -38,7 +38,9 @@ def replay(
     try:
         saved = decode(file.read_bytes())
     except OSError as error:
-        raise Failure(f"{file} cannot be read.", why=error.strerror or str(error), code=Exit.BAD_DATA) from None
+        raise Failure(
+            f"{file} cannot be read.", why=error.strerror or str(error), code=Exit.BAD_DATA
+        ) from None
     except BadDecision as error:
         raise Failure(f"{file} cannot be replayed: {error}.", code=Exit.BAD_DATA) from None
     try:
@@ -58,7 +60,9 @@ def replay(
             print(found.id)
         case Form.TABLE | Form.WIDE:
             if saved.version and saved.version != __version__:
-                print(f"note: saved by dr {saved.version}; this is dr {__version__}, which may decide otherwise\n")
+                print(
+                    f"note: saved by dr {saved.version}; this is dr {__version__}, which may decide otherwise\n"
+                )
             print("\n".join(_lines(found, wide=form is Form.WIDE)))
 
 

@@ -1,4 +1,4 @@
-"""Why a decision fell as it did, in words: it is made again, by the same `decide`, and every figure that it read is said.
+"""Why a decision fell as it did: it is made again, by the same `decide`, and what that read is said in words.
 
 Here: evidence, verdicts, reasons against fencing, sets, placement. Not here: how they are shown (`dr.cli.sim`), how a
 decision is kept (`core.saved`).
@@ -7,13 +7,15 @@ decision is kept (`core.saved`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 from dr.core import fencing, looks, placement
 from dr.core.decide import decide
 from dr.core.detector import VERDICTS, Verdict, is_late, late_after_s, peers_say, power_says
 from dr.core.saved import Saved, copied
 from dr.core.state import Draft, State
-from dr.model.base import GuestId, HostName, Record, changed
+from dr.model.base import GuestId, HostName, Record
+from dr.model.commands import Ticket
 from dr.model.effects import Effect, Notify, Reply, Send, SendStart
 from dr.model.events import Answered, Ask, Event
 from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Place
@@ -63,7 +65,7 @@ class Explanation(Record):
 
     id: str
     wall: float
-    version: str
+    made_by: str  # the version of dr
     now: float
     epoch: int
     event: str  # its kind
@@ -82,7 +84,7 @@ def explain(saved: Saved) -> Explanation:
     return Explanation(
         id=saved.id,
         wall=saved.wall,
-        version=saved.version,
+        made_by=saved.version,
         now=saved.now,
         epoch=draft.cluster.epoch,
         event=_tag(saved.event),
@@ -99,13 +101,13 @@ def explain(saved: Saved) -> Explanation:
 
 
 def _tag(record: Record) -> str:
-    return str(record.__struct_config__.tag)
+    return str(cast(Any, record).__struct_config__.tag)
 
 
 def _fields(record: Record, *without: str) -> str:
     """`name value` of every field that says something; large ones are left out."""
     shown = []
-    for name in record.__struct_fields__:
+    for name in cast(Any, record).__struct_fields__:
         value = getattr(record, name)
         if name in without or value in ("", None, (), {}):
             continue
@@ -136,8 +138,10 @@ def effect_in_words(effect: Effect) -> str:
                 f"definition version {effect.version}"
             )
         case Send():
-            ticket = getattr(effect.body, "ticket", None)
-            what = f"{ticket.name}, generation {ticket.generation}" if ticket else _fields(effect.body)
+            given: Ticket | None = getattr(effect.body, "ticket", None)
+            what = (
+                f"{given.name}, generation {given.generation}" if given is not None else _fields(effect.body)
+            )
             return f"{_tag(effect.body)} to {effect.host}: {what}".rstrip(": ")
         case Notify():
             word = "clear the alert" if effect.cleared else "alert people"
@@ -154,7 +158,7 @@ def _changes(draft: Draft) -> Iterable[str]:
     if changes.cluster is not None:
         names = [
             f"{name} {getattr(state.cluster, name)!r} → {getattr(changes.cluster, name)!r}"
-            for name in changes.cluster.__struct_fields__
+            for name in cast(Any, changes.cluster).__struct_fields__
             if getattr(state.cluster, name) != getattr(changes.cluster, name)
         ]
         yield f"cluster: {', '.join(names)}"
@@ -201,7 +205,9 @@ def _places(places: tuple[Place, ...]) -> tuple[str, ...]:
 
 def _hosts(draft: Draft, event: Event) -> Iterable[HostWhy]:
     changes, state = draft.changes(), draft.state
-    meant = {getattr(event, "host", "")} | {getattr(effect, "host", "") for effect in draft.decision().effects}
+    meant = {getattr(event, "host", "")} | {
+        getattr(effect, "host", "") for effect in draft.decision().effects
+    }
     for name in sorted(set(state.hosts) | set(changes.hosts)):
         before, host = state.hosts.get(name), draft.host(name)
         if host is None:
@@ -259,7 +265,9 @@ def _guests(draft: Draft, event: Event) -> Iterable[GuestWhy]:
     for host in draft.hosts():
         if host.phase in (HostPhase.SUSPECT, HostPhase.FENCING):
             about |= set(draft.guests_at(host.name))
-    starts = {effect.ticket.guest: effect for effect in draft.decision().effects if isinstance(effect, SendStart)}
+    starts = {
+        effect.ticket.guest: effect for effect in draft.decision().effects if isinstance(effect, SendStart)
+    }
     after = copied(state)
     after.apply(draft)
     for guest_id in sorted(about):
@@ -268,6 +276,11 @@ def _guests(draft: Draft, event: Event) -> Iterable[GuestWhy]:
         if shown is None:
             continue
         start = starts.get(guest_id)
+        options: Iterable[Option] = ()
+        if guest is not None:
+            later = list(starts)[list(starts).index(guest_id) :] if start else []
+            held = set() if start else {place.host for place in guest.may_run_on}
+            options = _options(_unplaced(after, state, draft.now, later), guest, held)
         yield GuestWhy(
             id=guest_id,
             name=shown.name,
@@ -279,7 +292,7 @@ def _guests(draft: Draft, event: Event) -> Iterable[GuestWhy]:
             set_after=_places(guest.may_run_on) if guest else (),
             waits=_waits(draft, guest) if guest else "",
             starts_on=start.host if start else "",
-            options=tuple(_options(_unplaced(after, draft.now, guest_id, list(starts)), guest)) if guest else (),
+            options=tuple(options),
         )
 
 
@@ -297,28 +310,23 @@ def _waits(draft: Draft, guest: GuestRecord) -> str:
     return guest.reason
 
 
-def _unplaced(after: State, now: float, guest_id: GuestId, placed: list[GuestId]) -> Draft:
-    """The decision as it stood when this guest's turn came: what it placed later, it had not placed yet."""
+def _unplaced(after: State, before: State, now: float, later: list[GuestId]) -> Draft:
+    """The decision as it stood when the first of these got its turn: they had no place yet."""
     draft = Draft(after, now)
-    later = placed[placed.index(guest_id) :] if guest_id in placed else []
     for each in later:
-        guest = draft.guest(each)
-        assert guest is not None
-        draft.put_guest(changed(guest, may_run_on=()))
+        draft.put_guest(before.guests[each])
         if found := draft.find_pending("start", guest=each):
             draft.forget(found[0])
     return draft
 
 
-def _options(draft: Draft, guest: GuestRecord) -> Iterable[Option]:
+def _options(draft: Draft, guest: GuestRecord, held: set[HostName]) -> Iterable[Option]:
     """Every host for it, those that could take it first, the best of them at the top."""
-    guest = draft.guest(guest.id) or guest
     busy: dict[HostName, int] = {}
     for _, pending in draft.pendings():
         if pending.kind == "start":
             busy[pending.host] = busy.get(pending.host, 0) + 1
     limit = draft.config.limits.starts_per_host
-    held = {place.host for place in guest.may_run_on}
     found = []
     for host in draft.hosts():
         why = placement.why_not(draft, guest, host)

@@ -103,14 +103,11 @@ def _matters(effect: Effect) -> bool:
 
 def frozen(state: State) -> State:
     """The state as it is now, to be encoded. Records never change, so only the dictionaries are copied."""
-    return replace(
-        state,
-        **{
-            name: type(value)() if name in DERIVED else dict(value)
-            for name, value in vars(state).items()
-            if isinstance(value, dict | set)
-        },
-    )
+    mutable = {name: value for name, value in vars(state).items() if isinstance(value, dict | set)}
+    copies: dict[str, Any] = {
+        name: type(value)() if name in DERIVED else value.copy() for name, value in mutable.items()
+    }
+    return replace(state, **copies)
 
 
 def copied(state: State) -> State:

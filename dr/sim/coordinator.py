@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from dr.core.decide import decide
+from dr.core.saved import Saved, encode, worth_saving
 from dr.core.state import Draft, State
 from dr.model.commands import Body, Start
 from dr.model.effects import (
@@ -193,6 +194,9 @@ class SimCoordinator:
             self.world.truth.committed(changes)
             if self.commits == self.die_after_commit:
                 raise Killed
+            if self.world.save is not None and worth_saving(draft.decision()):
+                name = f"{draft.cluster.epoch}-{revision}"
+                self.world.save(name, encode(Saved(state=self.state, event=event, now=draft.now, id=name)))
             self.state.revision = revision
         effects = draft.decision().effects
         self.state.apply(draft)

@@ -62,6 +62,8 @@ class World:
         self._made_links = 0
         self.scrapped: set[HostName] = set()  # machines that were removed and never come back
         self.slowness = 1.0  # of the management network
+        # Where decisions of this run are kept, if at all: the id and the pieces of its file (`core.saved`).
+        self.save: Callable[[str, Iterable[bytes]], None] | None = None
         self._asks = 0
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}

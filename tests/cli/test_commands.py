@@ -315,7 +315,8 @@ def test_the_doctor_exits_with_3_and_says_the_fix(service: Service, dr: Dr) -> N
 
 def test_help_mentions_everything(dr: Dr) -> None:
     tree = {
-        "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent",
+        "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent "
+        "sim",
         "host": "list show fence confirm-down remove label clear-quarantine",
         "guest": "list show protect unprotect start stop label history",
         "fence": "list test history",
@@ -324,6 +325,7 @@ def test_help_mentions_everything(dr: Dr) -> None:
         "cluster": "init token",
         "agent": "join run",
         "notify": "test",
+        "sim": "replay",
     }
     for group, commands in tree.items():
         text = dr(*([group] if group else []), "--help").out

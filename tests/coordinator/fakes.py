@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterable
 
 from dr.model.evidence import PowerReport
 from dr.model.policy import FenceLevel
@@ -70,3 +72,21 @@ class NoWorld:
         return {}
 
     async def send(self, alert: Alert, cleared: bool) -> None: ...
+
+
+class MemoryDecisions:
+    """`ports.decisions.Decisions` in a dict; writing can be slow, or fail."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.delay_s = 0.0
+        self.full = False
+
+    def put(self, decision: str, pieces: Iterable[bytes]) -> None:
+        time.sleep(self.delay_s)
+        if self.full:
+            raise OSError("no space left")
+        self.files[decision] = b"".join(pieces)
+
+    def read(self, decision: str) -> bytes | None:
+        return self.files.get(decision)

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from dr import __version__
+from dr.coordinator.recorder import WAITING_MAX
 from dr.coordinator.service import Coordinator
-from dr.core.decide import StoreElsewhere
+from dr.core.decide import StoreElsewhere, decide
+from dr.core.saved import decode
 from dr.model.base import changed
 from dr.model.commands import Describe, Outcome
 from dr.model.effects import Send
-from dr.model.events import Admitted, Answered, AskPause, Connected, Event, Heard
+from dr.model.events import Admitted, Answered, AskPause, AskRemoveHost, Connected, Event, Heard
 from dr.model.facts import HookState, HostFacts
 from dr.model.policy import Settings, Timers
 from dr.model.records import HostPhase
 from dr.model.wire import PROTOCOL, Command, FromAgent, FromCoordinator, Hello, Memory
 from dr.ports.store import StoreConflict
-from tests.coordinator.fakes import MemoryStore, NoWorld
+from tests.coordinator.fakes import MemoryDecisions, MemoryStore, NoWorld
 
 SETTINGS = Settings(timers=Timers(settle_s=0.1, gap_s=60.0))
 
 
-def coordinator(store: MemoryStore, machine: str = "m1") -> Coordinator:
+def coordinator(
+    store: MemoryStore, machine: str = "m1", decisions: MemoryDecisions | None = None
+) -> Coordinator:
     world = NoWorld()
     return Coordinator(
         store=store,
         fencer=world,
         prober=world,
         notifier=world,
+        decisions=decisions or MemoryDecisions(),
         settings=SETTINGS,
         machine=machine,
         leader_id="leader",
@@ -40,8 +47,8 @@ def coordinator(store: MemoryStore, machine: str = "m1") -> Coordinator:
 
 
 @asynccontextmanager
-async def running(store: MemoryStore) -> AsyncIterator[Coordinator]:
-    leader = coordinator(store)
+async def running(store: MemoryStore, decisions: MemoryDecisions | None = None) -> AsyncIterator[Coordinator]:
+    leader = coordinator(store, decisions=decisions)
     await leader.start()
     task = asyncio.create_task(leader.run())
     try:
@@ -189,3 +196,55 @@ async def test_a_command_that_is_too_large_is_answered_at_once() -> None:
         assert "larger than a link message" in answered.answer.reason
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+# ---- saved decisions
+
+
+async def test_a_line_of_the_timeline_names_the_file_that_explains_it() -> None:
+    """A refusal is saved: its audit line names it, and the file gives the same refusal again."""
+    files = MemoryDecisions()
+    async with running(MemoryStore(), files) as leader:
+        reply = await leader.ask(AskRemoveHost(id="r", by="ops", host="nobody"))
+        (line,) = await leader.notes(last=True, limit=1)
+        assert line.note.kind == "audit"
+        await eventually(lambda: line.decision in files.files)
+        data = await leader.decision(line.decision)
+        assert data is not None
+        saved = decode(data)
+        assert (saved.id, saved.version) == (line.decision, __version__)
+        assert abs(saved.wall - time.time()) < 60
+        assert reply in decide(saved.state, saved.event, saved.now).decision().effects
+        assert leader.state.cluster.epoch == 1
+        assert line.decision == f"1-{leader.state.revision}"
+        await leader.ask(Admitted(id="a", by="ops", host="h1"))
+        assert [each.decision for each in await leader.notes(last=True, limit=1)] == [""], (
+            "nothing to ask about"
+        )
+        assert await leader.decision("9-9") is None
+
+
+async def test_slow_or_full_disks_of_decisions_delay_nothing() -> None:
+    """What cannot be kept is not named; no ask waits for it."""
+    files = MemoryDecisions()
+    async with running(MemoryStore(), files) as leader:
+        files.delay_s = 1.0
+        began = time.monotonic()
+        for number in range(WAITING_MAX + 10):
+            await leader.ask(AskRemoveHost(id=f"r{number}", by="ops", host="nobody"))
+        assert time.monotonic() - began < 1.0
+        named = [line.decision for line in await leader.notes(last=True, limit=WAITING_MAX + 10)]
+        assert sum(1 for name in named if name) in (WAITING_MAX, WAITING_MAX + 1)
+        files.delay_s = 0.0
+        files.full = True
+        await eventually(leader._recorder._waiting.empty, 5.0)
+        files.full = False
+        await leader.ask(AskRemoveHost(id="again", by="ops", host="nobody"))
+        (line,) = await leader.notes(last=True, limit=1)
+        await eventually(lambda: line.decision in files.files)
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 2.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110  # another thread makes it so
+            await asyncio.sleep(0.01)

@@ -390,6 +390,14 @@ def _asking_hosts(desk: Desk) -> APIRouter:
     async def confirm_down(request: Request, name: str, body: schema.ConfirmDownBody) -> Response:
         return await _ask(desk, events.AskConfirmDown(**_who(request, body), host=name, boot_id=body.boot_id))
 
+    @api.post(f"{host}/cordon", response_model=schema.Accepted)
+    async def cordon(request: Request, name: str, body: schema.Body) -> Response:
+        return await _ask(desk, events.AskCordon(**_who(request, body), host=name))
+
+    @api.post(f"{host}/uncordon", response_model=schema.Accepted)
+    async def uncordon(request: Request, name: str, body: schema.Body) -> Response:
+        return await _ask(desk, events.AskUncordon(**_who(request, body), host=name))
+
     @api.post(f"{host}/clear-quarantine", response_model=schema.Accepted)
     async def clear_quarantine(request: Request, name: str, body: schema.Body) -> Response:
         return await _ask(desk, events.AskClearQuarantine(**_who(request, body), host=name))

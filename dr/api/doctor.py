@@ -15,6 +15,7 @@ from dr.api.schema import Finding, Findings
 from dr.api.snapshot import Snapshot
 from dr.core import placement
 from dr.core.state import Draft
+from dr.core.wishes import why_not_placed
 from dr.model.base import changed
 from dr.model.facts import Level
 from dr.model.records import Condition, Desired, GuestRecord, HostPhase, Place
@@ -102,7 +103,9 @@ def hosts(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 why=host.reason,
                 fix=f"dr cluster token {name}, then on {name}: dr agent join, systemctl start dr-agent",
             )
-        elif host.phase is not HostPhase.ONLINE or not snap.view(name).session:
+        elif host.phase is HostPhase.MAINTENANCE:
+            continue
+        elif host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING) or not snap.view(name).session:
             yield Finding(
                 level="critical",
                 check="hosts",
@@ -110,6 +113,14 @@ def hosts(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 what=f"{name} is {host.phase.value}{alone}.",
                 why=host.reason,
                 fix=f"dr host show {name}; on {name}: systemctl status dr-agent",
+            )
+        if host.cordon is not None:
+            yield Finding(
+                level="info",
+                check="hosts",
+                subject=name,
+                what=f"{name} takes no guests: it {'; '.join(why_not_placed(host))}.",
+                fix=f"when that is over: dr host uncordon {name}",
             )
         if Condition.QUARANTINED in host.conditions:
             yield Finding(

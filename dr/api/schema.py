@@ -66,6 +66,7 @@ class HostRow(Part):
     phase: str
     conditions: list[str] = []
     reason: str = ""
+    cordon: str = Field(default="", description="who set it aside and why; empty: nobody did")
     since_s: float = 0.0
     connected: bool = False
     heard_s: float | None = Field(

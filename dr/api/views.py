@@ -11,6 +11,7 @@ from typing import Literal
 from dr import __version__
 from dr.api import schema
 from dr.api.snapshot import Line, Snapshot
+from dr.core.wishes import why_not_placed
 from dr.model.evidence import PowerReport
 from dr.model.facts import ACTIVE_STATES, GuestFacts, Level, Reading
 from dr.model.policy import FenceDevice
@@ -47,6 +48,7 @@ def host_row(snap: Snapshot, host: HostRecord) -> schema.HostRow:
         phase=host.phase.value,
         conditions=sorted(condition.value for condition in host.conditions),
         reason=host.reason,
+        cordon="; ".join(why_not_placed(host)),
         since_s=snap.age(host.since),
         connected=bool(view.session),
         heard_s=snap.heard(host.name),
@@ -366,7 +368,9 @@ def _problems(snap: Snapshot) -> list[str]:
     if state.cluster.pause is not None:
         found.append(f"Automation is paused by {state.cluster.pause.by}: {state.cluster.pause.reason}")
     for name, host in sorted(state.hosts.items()):
-        if host.phase is not HostPhase.ONLINE:
+        if host.phase is HostPhase.MAINTENANCE:
+            continue  # a person wants it so, and nothing runs there
+        if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):
             found.append(f"{name} is {host.phase.value}{_because(host.reason)}")
         elif not snap.view(name).session:
             found.append(f"{name} is not connected{_because(host.reason)}")

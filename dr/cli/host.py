@@ -48,7 +48,7 @@ COLUMNS: tuple[Column[HostRow], ...] = (
         lambda row: ",".join(f"{key}={value}" for key, value in sorted(row.labels.items())),
         wide=True,
     ),
-    Column("REASON", lambda row: row.reason),
+    Column("REASON", lambda row: row.reason if row.phase != "online" else row.cordon or row.reason),
 )
 
 
@@ -95,6 +95,7 @@ def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
         ("host", host.name),
         ("state", f"{_state(host)} for {age(host.since_s)}"),
         ("reason", host.reason),
+        ("cordon", host.cordon),
         ("last heard", heard(host.heard_s, host.connected)),
         ("fencing", host.fencing),
         ("fencing now", _fencing_now(host)),
@@ -223,6 +224,19 @@ def label(
 ) -> None:
     """Set or remove labels."""
     send(_at(name, "labels"), {"labels": labels(changes), "reason": reason}, form=form)
+
+
+@app.command()
+def cordon(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None:
+    """Give a host no more guests. Those on it stay, and one that crashes there is restarted there."""
+    send(_at(name, "cordon"), {"reason": reason}, form=form)
+    tell(f"End it with: dr host uncordon {name}")
+
+
+@app.command()
+def uncordon(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None:
+    """Let a cordoned host take guests again."""
+    send(_at(name, "uncordon"), {"reason": reason}, form=form)
 
 
 @app.command("clear-quarantine")

@@ -72,9 +72,10 @@ def _show(now: Status, form: Form, *, one_line: bool = False) -> None:
 def _board(now: Status, *, wide: bool) -> None:
     """Worst things first: what kills protection, then hosts, guests, jobs, alerts."""
     online = sum(host.phase == "online" and host.connected for host in now.hosts)
+    aside = sum(host.phase in ("draining", "maintenance") for host in now.hosts)
     line(
         f"Cluster {now.cluster}: {'healthy' if now.healthy else 'needs attention'}. "
-        f"{online} of {len(now.hosts)} hosts online, "
+        f"{online} of {len(now.hosts)} hosts online{f' ({aside} set aside)' if aside else ''}, "
         f"{now.guests_running} of {now.guests_protected} protected guests running"
         f" ({now.guests_total - now.guests_protected} unprotected). Epoch {now.epoch}, revision {now.revision}.",
         GOOD if now.healthy else BAD,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import fencing, looks
+from dr.core import fencing, looks, onecopy
 from dr.core.asks import no, no_such, yes
 from dr.core.detector import Peers, is_late, peers_say, power_says
 from dr.core.state import Draft
@@ -52,7 +52,8 @@ def fence_test(draft: Draft, ask: AskFenceTest) -> Reply:
         return no_such(ask, "host", [ask.host])
     why = _why_not_switch(draft, host)
     active = sorted(facts.name for facts in draft.view(host.name).guests.values() if facts.active)
-    if host.phase is not HostPhase.ONLINE or not draft.view(host.name).session:
+    usable = host.phase in (HostPhase.ONLINE, HostPhase.MAINTENANCE)
+    if not usable or not draft.view(host.name).session:
         why.append(f"{host.name} is not online, so its return could not be seen: {host.phase}")
     if active:
         why.append(f"guests run on it, and the test cuts its power: {', '.join(active)}")
@@ -80,8 +81,7 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append(f"{host.name} has another boot on record now ({host.boot_id}): look again")
     if view.session and not is_late(draft, host):
         why.append(f"its agent answers (last heard {draft.now - view.heard:.1f} s ago)")
-    proven = host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at
-    if proven and not draft.guests_at(host.name):
+    if onecopy.proven_over(draft, host) and not draft.guests_at(host.name):
         why.append(f"it is proven dead already: {host.reason}")
     if draft.now < draft.quiet_until:
         why.append(
@@ -89,6 +89,11 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         )
     elif peers_say(view) is Peers.ANSWERS:
         why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")
+    elif host.phase is HostPhase.MAINTENANCE and draft.now - view.round_at > fencing.EVIDENCE_S:
+        looks.begin_round(
+            draft, host, fencing.LAST_LOOK_S
+        )  # nobody looks for a host in maintenance by himself
+        why.append("it is being looked for now: try again in a moment")
     elif not view.looks and looks.witnesses(draft, host):
         why.append("no witness has looked for it yet: try again in a moment")
     if power_says(draft, host) is Power.ON:

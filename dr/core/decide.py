@@ -7,7 +7,7 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 
 from __future__ import annotations
 
-from dr.core import fencing, guests, looks, members, onecopy, operations, operator, starts
+from dr.core import fencing, guests, looks, members, onecopy, operations, operator, starts, upkeep
 from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
 from dr.core.state import Draft, Pending, State
 from dr.core.tables import HostEvent, move_host
@@ -35,6 +35,11 @@ from dr.model.records import Cluster, Condition, HostPhase, HostRecord
 LOOK_S = 0.5  # window of a look: three echoes in it, the last late enough to catch a host that was frozen for a second
 OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often
 LAG_FADES = 0.9  # per tick: our own lateness counts for some ticks more, since what it delayed may still be on its way
+IN_USE = (HostPhase.ONLINE, HostPhase.DRAINING)  # guests run there, so silence is a matter
+SET_ASIDE = (
+    HostPhase.FENCED,
+    HostPhase.MAINTENANCE,
+)  # nothing runs there; only death may have to be proven anew
 GOODBYE_GRACE_S = 30.0  # an agent that said goodbye (upgrade, restart) is not reported as lost for this long
 
 
@@ -170,11 +175,11 @@ def _watch(draft: Draft, host: HostRecord) -> None:
     """Silence of one host: suspect, look, judge."""
     timers = draft.config.timers
     view = draft.view(host.name)
-    if host.phase in (HostPhase.ONLINE, HostPhase.RETURNING):
+    if host.phase in (*IN_USE, HostPhase.RETURNING):
         if not is_late(draft, host):
             return
         excused = bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S
-        if host.phase is HostPhase.ONLINE and (excused or Condition.AGENT_LOST in host.conditions):
+        if host.phase in IN_USE and (excused or Condition.AGENT_LOST in host.conditions):
             _look_again(draft, host, timers.probe_every_s)
             return
         silent = (
@@ -188,12 +193,12 @@ def _watch(draft: Draft, host: HostRecord) -> None:
 
 
 def _unproven_in_term(draft: Draft, host: HostRecord) -> bool:
-    """Proven dead once, and guests wait for that to be shown again.
+    """Proven dead once (or in maintenance and silent), and guests wait for that to be shown (again).
 
     Either an earlier leader proved it (see `onecopy.hold`), or the store turned out to be an older copy and the
     host went back into every set.
     """
-    if host.phase is not HostPhase.FENCED or not draft.state.unsettled:
+    if host.phase not in SET_ASIDE or draft.view(host.name).session or not draft.state.unsettled:
         return False
     old = host.dead_at < draft.state.started_at
     return bool(draft.guests_at(host.name)) or (old and bool(onecopy.hold(draft)))
@@ -211,8 +216,7 @@ def _judge_if_complete(draft: Draft, name: HostName) -> None:
     host, view = draft.host(name), draft.view(name)
     if host is None or draft.now < draft.quiet_until or view.round_at <= view.judged_at:
         return
-    judged = (HostPhase.ONLINE, HostPhase.SUSPECT, HostPhase.FENCED)
-    if host.phase in judged and looks.complete(draft, name):
+    if host.phase in (*IN_USE, *SET_ASIDE, HostPhase.SUSPECT) and looks.complete(draft, name):
         draft.put_view(name, judged_at=view.round_at)
         if is_late(draft, host):
             _judge(draft, host)
@@ -223,7 +227,7 @@ def _judge(draft: Draft, host: HostRecord) -> None:
     verdict, meaning = VERDICTS[False, peers_say(draft.view(host.name)), power_says(draft, host)]
     evidence = looks.in_words(draft, host.name)
     draft.put_view(host.name, verdict=f"{verdict}: {meaning} ({evidence})")
-    if host.phase is HostPhase.FENCED:
+    if host.phase in SET_ASIDE:
         if verdict is Verdict.DEAD:
             _dead_already(draft, host, f"still {meaning} ({evidence})")
         return
@@ -231,7 +235,7 @@ def _judge(draft: Draft, host: HostRecord) -> None:
         _agent_lost(draft, host, f"{meaning} ({evidence})")
         return
     draft.clear_alert(f"host/{host.name}/agent-lost")
-    if host.phase is HostPhase.ONLINE:
+    if host.phase in IN_USE:
         conditions = host.conditions - {Condition.AGENT_LOST}
         host = move_host(draft, host, HostEvent.LATE, f"{meaning} ({evidence})", conditions=conditions)
     if verdict is Verdict.DEAD:
@@ -257,10 +261,10 @@ def _agent_lost(draft: Draft, host: HostRecord, text: str) -> None:
         return
     for kind in ("held", "fence-failed"):
         draft.clear_alert(f"host/{host.name}/{kind}")
-    if Condition.AGENT_LOST in host.conditions and host.phase is HostPhase.ONLINE:
+    if Condition.AGENT_LOST in host.conditions and host.phase in IN_USE:
         return
     conditions = host.conditions | {Condition.AGENT_LOST}
-    if host.phase is HostPhase.ONLINE:
+    if host.phase in IN_USE:
         draft.put_host(changed(host, conditions=conditions))
         draft.note("host.agent_lost", f"{host.name}: {text}", host=host.name)
     else:
@@ -391,6 +395,7 @@ def _settle(draft: Draft) -> None:
         host = draft.require_host(name)
         fencing.step(draft, host)
         members.step(draft, draft.require_host(name))
+        upkeep.step(draft, draft.require_host(name))
         fencing.maybe_power_on(draft, draft.require_host(name))
     for guest in draft.unsettled():
         current = draft.guest(guest.id)

@@ -167,12 +167,13 @@ def why_not_identical(identity: DeviceIdentity | None, reading: DeviceReading) -
 def brake(draft: Draft) -> str:
     """Why nothing may be fenced now, or "". More than half of the hosts in trouble: the likeliest fault is here."""
     limits = draft.config.limits
-    members = [host for host in draft.hosts() if host.phase is not HostPhase.JOINING]
+    apart = (HostPhase.JOINING, HostPhase.MAINTENANCE)
+    members = [host for host in draft.hosts() if host.phase not in apart]
     troubled = []
     for host in members:
         fenced_lately = any(draft.now - at < limits.brake_window_s for at in host.fenced_at)
         down = host.phase in (HostPhase.SUSPECT, HostPhase.FENCING) or (
-            host.phase in (HostPhase.ONLINE, HostPhase.RETURNING) and is_late(draft, host)
+            host.phase in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.RETURNING) and is_late(draft, host)
         )
         if fenced_lately or (down and power_says(draft, host) is not Power.OFF):
             troubled.append(host.name)

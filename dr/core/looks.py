@@ -24,13 +24,16 @@ def addresses_of(draft: Draft, host: HostRecord) -> tuple[str, ...]:
 
 
 def witnesses(draft: Draft, host: HostRecord) -> list[HostRecord]:
-    """Peers that may testify about this host: online and heard lately themselves; the freshest first."""
+    """Peers that may testify about this host: in use and heard lately themselves; the freshest first.
+
+    Not those in maintenance: somebody may have pulled their other cables.
+    """
     fresh_s = 3 * draft.config.timers.heartbeat_s
     live = [
         peer
         for peer in draft.hosts()
         if peer.name != host.name
-        and peer.phase in (HostPhase.ONLINE, HostPhase.RETURNING)
+        and peer.phase in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.RETURNING)
         and draft.view(peer.name).session
         and draft.view(peer.name).acked_epoch == draft.cluster.epoch
         and draft.now - draft.view(peer.name).heard <= fresh_s

@@ -168,7 +168,11 @@ def heard(draft: Draft, event: Heard) -> None:
             text = "its agent answers again; it has not acknowledged the protected list"
             move_host(draft, host, HostEvent.HEARD_OLD, text)
         _calm(draft, host.name)
-    elif host.phase is HostPhase.FENCED and host.boot_id == host.dead_boot and event.fresh > host.dead_at:
+    elif (
+        host.phase in (HostPhase.FENCED, HostPhase.MAINTENANCE)
+        and host.boot_id == host.dead_boot
+        and event.fresh > host.dead_at
+    ):
         _contradicted(draft, host)
     elif Condition.AGENT_LOST in host.conditions:
         conditions = host.conditions - {Condition.AGENT_LOST}
@@ -192,7 +196,7 @@ def _contradicted(draft: Draft, host: HostRecord) -> None:
         "look at dr guest list for guests in error, and at what its fence devices really switch",
         severity="critical",
     )
-    host = move_host(draft, host, HostEvent.CONTRADICTED, text, power_on=False)
+    host = move_host(draft, host, HostEvent.CONTRADICTED, text, power_on=False, dead_boot="")
     for guest_id, facts in draft.view(host.name).guests.items():
         guest = draft.guest(guest_id)
         if guest is not None and facts.active:
@@ -422,7 +426,9 @@ def _conditions(draft: Draft, host: HostRecord) -> None:
     if unprotected(draft, host):
         conditions.add(Condition.UNPROTECTED)
     bad = [reading for reading in host.health if reading.level is Level.CRITICAL]
-    if bad:
+    if bad and host.phase is HostPhase.MAINTENANCE:
+        conditions.add(Condition.DEGRADED)  # seen, and nobody is alarmed
+    elif bad:
         conditions.add(Condition.DEGRADED)
         draft.alert(
             f"host/{host.name}/degraded",

@@ -159,14 +159,23 @@ def hold(draft: Draft) -> str:
     known = [
         host
         for host in members
-        if draft.view(host.name).acked_epoch == draft.cluster.epoch
-        or (host.phase is HostPhase.FENCED and host.dead_at >= draft.state.started_at)
+        if draft.view(host.name).acked_epoch == draft.cluster.epoch or proven_over(draft, host)
     ]
     if 2 * len(known) <= len(members) and len(known) < len(members):
-        return (
+        text = (
             f"only {len(known)} of {len(members)} hosts have acknowledged this coordinator since it started"
         )
+        away = [h.name for h in members if h.phase is HostPhase.MAINTENANCE and h not in known]
+        return f"{text}; if {', '.join(away)} is off for sure: dr host confirm-down" if away else text
     return ""
+
+
+def proven_over(draft: Draft, host: HostRecord) -> bool:
+    """Whether this leader knows by proof that the boot on record is over."""
+    off = host.phase is HostPhase.FENCED or (
+        host.phase is HostPhase.MAINTENANCE and host.boot_id == host.dead_boot
+    )
+    return off and host.dead_at >= draft.state.started_at
 
 
 def _refuse_ticket(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import fencing
+from dr.core import fencing, upkeep
 from dr.core.state import Draft
 from dr.model.base import GuestId, changed
 from dr.model.records import Alert, GuestPhase, HostPhase, Operation
@@ -11,7 +11,9 @@ from dr.model.records import Alert, GuestPhase, HostPhase, Operation
 def close_finished(draft: Draft) -> None:
     """Operations whose every guest has an outcome, or whose host reached its end."""
     for operation in draft.open_operations():
-        if operation.guests:
+        if operation.kind == "drain":
+            upkeep.close_if_over(draft, operation)
+        elif operation.guests:
             _close_over_guests(draft, operation)
         elif operation.kind == "fence":
             host = draft.host(operation.subject)
@@ -75,7 +77,7 @@ def _carry_test_on(draft: Draft, operation: Operation) -> None:
             draft.put_host(changed(host, fencing=None))
             fencing.fail_test(draft, host, operation.id, "it did not come back after it was switched on")
         return
-    if host.phase is not HostPhase.ONLINE:
+    if host.phase not in (HostPhase.ONLINE, HostPhase.MAINTENANCE):
         if host.phase is HostPhase.SUSPECT:
             fencing.fail_test(draft, host, operation.id, host.reason)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import asks_cluster, asks_guests, asks_hosts
+from dr.core import asks_cluster, asks_guests, asks_hosts, asks_upkeep
 from dr.core.asks import no
 from dr.core.state import Draft
 from dr.model.effects import Reply
@@ -67,7 +67,7 @@ def asked(draft: Draft, ask: OperatorAsk) -> None:
     draft.effect(reply)
 
 
-def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911  # one line for each ask
+def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912  # one line for each ask
     match ask:
         case AskProtect():
             return asks_guests.protect(draft, ask)
@@ -95,5 +95,11 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911  # one li
             return asks_hosts.admit(draft, ask)
         case AskMigrate() | AskRelocate() | AskDesired() | AskPolicy():
             return no(ask, "not built yet")
-        case AskCordon() | AskUncordon() | AskDrain() | AskUndrain():
-            return no(ask, "not built yet")
+        case AskCordon():
+            return asks_upkeep.cordon(draft, ask)
+        case AskUncordon():
+            return asks_upkeep.uncordon(draft, ask)
+        case AskDrain():
+            return asks_upkeep.drain(draft, ask)
+        case AskUndrain():
+            return asks_upkeep.undrain(draft, ask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dr.core.state import Draft
+from dr.core.wishes import why_not_placed
 from dr.model.base import HostName, Record
 from dr.model.facts import HostFacts, Level, Needs
 from dr.model.records import Condition, GuestRecord, HostPhase, HostRecord
@@ -67,14 +68,16 @@ def unfit(draft: Draft, name: HostName) -> list[str]:
     ]
 
 
-def why_not(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
-    """Every reason against that host; empty = eligible."""
+def why_not(draft: Draft, guest: GuestRecord, host: HostRecord, *, in_place: bool = False) -> list[str]:
+    """Every reason against that host; empty = eligible. `in_place`: it crashed there, and is restarted."""
     why: list[str] = []
     view = draft.view(host.name)
     if host.phase is not HostPhase.ONLINE:
         why.append(f"is {host.phase}")
     elif not view.session:
         why.append("its agent is not connected")
+    if not in_place or host.drain is not None:
+        why += why_not_placed(host)
     if Condition.QUARANTINED in host.conditions:
         why.append("is quarantined (fenced too often)")
     why += unfit(draft, host.name)
@@ -111,7 +114,7 @@ def choose(
     for host in draft.hosts():
         if host.name in excluded:
             continue
-        if why := why_not(draft, guest, host):
+        if why := why_not(draft, guest, host, in_place=host.name == prefer):
             reasons[host.name] = tuple(why)
         else:
             scores[host.name] = score(draft, guest, host)

@@ -28,6 +28,10 @@ class HostEvent(StrEnum):
     CLEANED = "cleaned"  # acknowledged the protected list, testified, holds nothing that runs elsewhere
     DOUBTED = "doubted"  # a fencing was cut short by our own restart: judge the host anew
     CONTRADICTED = "contradicted"  # proven dead, and yet the same boot answers a nonce issued afterwards
+    DRAIN = "drain"  # a person wants it empty (or still does, now that it counts again)
+    EMPTY = "empty"  # nothing that is protected may run there
+    OCCUPIED = "occupied"  # in maintenance, and yet a protected guest runs there
+    UNDRAIN = "undrain"  # its person wants it back in use
 
 
 HOST_TABLE: dict[HostPhase, dict[HostEvent, HostPhase]] = {
@@ -42,6 +46,7 @@ HOST_TABLE: dict[HostPhase, dict[HostEvent, HostPhase]] = {
         HostEvent.CONDEMN: HostPhase.FENCING,
         HostEvent.DEAD: HostPhase.FENCED,
         HostEvent.BOOTED: HostPhase.RETURNING,
+        HostEvent.DRAIN: HostPhase.DRAINING,
     },
     HostPhase.SUSPECT: {
         HostEvent.HEARD: HostPhase.ONLINE,
@@ -63,8 +68,24 @@ HOST_TABLE: dict[HostPhase, dict[HostEvent, HostPhase]] = {
         HostEvent.CONTRADICTED: HostPhase.RETURNING,
         HostEvent.DEAD: HostPhase.FENCED,  # proven again, under a later leader
     },
-    HostPhase.DRAINING: {},
-    HostPhase.MAINTENANCE: {},
+    # The wish to drain stands in the record: a host that was suspect or fenced meanwhile drains on once it is online.
+    HostPhase.DRAINING: {
+        HostEvent.LATE: HostPhase.SUSPECT,
+        HostEvent.CONDEMN: HostPhase.FENCING,
+        HostEvent.DEAD: HostPhase.FENCED,
+        HostEvent.BOOTED: HostPhase.RETURNING,
+        HostEvent.EMPTY: HostPhase.MAINTENANCE,
+        HostEvent.UNDRAIN: HostPhase.ONLINE,
+    },
+    # Silence, power-off and new boots are what maintenance is for. Before it counts again it is cleaned.
+    HostPhase.MAINTENANCE: {
+        HostEvent.CONDEMN: HostPhase.FENCING,  # a person's fence, or a fence test
+        HostEvent.DEAD: HostPhase.MAINTENANCE,
+        HostEvent.BOOTED: HostPhase.MAINTENANCE,
+        HostEvent.CONTRADICTED: HostPhase.RETURNING,
+        HostEvent.OCCUPIED: HostPhase.DRAINING,
+        HostEvent.UNDRAIN: HostPhase.RETURNING,
+    },
     HostPhase.RETURNING: {
         HostEvent.CLEANED: HostPhase.ONLINE,
         HostEvent.LATE: HostPhase.SUSPECT,

@@ -221,6 +221,7 @@ class AskDrain(Ask, tag="ask_drain"):
     """Move everything away, then set it aside for maintenance."""
 
     host: HostName
+    leave_unprotected: bool = False  # see `Wish`
 
 
 class AskUndrain(Ask, tag="ask_undrain"):

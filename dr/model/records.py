@@ -37,6 +37,17 @@ class Condition(StrEnum):
     QUARANTINED = "quarantined"  # fenced too often: takes no guests until a person says otherwise
 
 
+class Wish(Record):
+    """What a person asked of a host. It stands until it is taken back: reboots and fencings change nothing."""
+
+    by: str
+    reason: str = ""
+    at: float = 0.0
+    leave_unprotected: bool = (
+        False  # of a drain: guests that nobody protects do not keep the host from maintenance
+    )
+
+
 class Fencing(Record):
     """The progress of one fencing of one boot. Judged anew after a crash, never replayed."""
 
@@ -71,6 +82,8 @@ class HostRecord(Record):
     dead_boot: BootId = ""  # the boot that was last proven dead
     dead_at: float = 0.0
     power_on: bool = False  # to be switched on again by policy
+    cordon: Wish | None = None
+    drain: Wish | None = None  # emptied and kept in maintenance for as long as this stands
     leaving: str = ""  # "shutdown" or "reboot": what this boot has announced
     leaving_at: float = 0.0
 

@@ -317,7 +317,7 @@ def test_help_mentions_everything(dr: Dr) -> None:
     tree = {
         "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent "
         "sim",
-        "host": "list show fence confirm-down remove label clear-quarantine",
+        "host": "list show fence confirm-down remove label cordon uncordon clear-quarantine",
         "guest": "list show protect unprotect start stop label history",
         "fence": "list test history",
         "job": "list show watch",

@@ -1,0 +1,73 @@
+"""What operators ask of hosts that they set aside: cordon, drain, and back."""
+
+from __future__ import annotations
+
+from dr.core import upkeep
+from dr.core.asks import no, no_such, yes
+from dr.core.state import Draft
+from dr.core.wishes import with_wishes
+from dr.model.effects import Reply
+from dr.model.events import AskCordon, AskDrain, AskUncordon, AskUndrain
+from dr.model.records import HostPhase, Wish
+
+
+def cordon(draft: Draft, ask: AskCordon) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    wish = Wish(by=ask.by, reason=ask.reason, at=draft.now)
+    draft.put_host(with_wishes(host, cordon=wish, drain=host.drain))
+    return yes(
+        ask, f"{host.name} takes no more guests; those on it stay, and one that crashes restarts there"
+    )
+
+
+def uncordon(draft: Draft, ask: AskUncordon) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    if host.drain is not None:
+        return no(ask, f"{host.name} is {host.phase}, drained by {host.drain.by}: end that first")
+    if host.cordon is None:
+        return no(ask, f"{host.name} is not cordoned")
+    draft.put_host(with_wishes(host, cordon=None, drain=None))
+    return yes(ask, f"{host.name} takes guests again")
+
+
+def drain(draft: Draft, ask: AskDrain) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    if host.phase is HostPhase.JOINING:
+        return no(ask, f"{host.name} has not joined yet: {host.reason}")
+    before, operation = host.drain, upkeep.operation_of(draft, host)
+    if before is not None and before.leave_unprotected == ask.leave_unprotected:
+        where = "in maintenance" if host.phase is HostPhase.MAINTENANCE else f"being drained ({host.phase})"
+        return yes(
+            ask, f"{host.name} is {where} already: {before.by} asked", *([operation] if operation else [])
+        )
+    wish = Wish(by=ask.by, reason=ask.reason, at=draft.now, leave_unprotected=ask.leave_unprotected)
+    host = with_wishes(host, cordon=host.cordon, drain=wish)
+    draft.put_host(host)
+    if operation is None:
+        here = [guest.id for guest in upkeep.guests_on(draft, host)]
+        operation = draft.open_operation("drain", host.name, ask.reason or f"{ask.by} asked", ask.by, here)
+    others = [other.name for other in draft.hosts() if other.phase is HostPhase.ONLINE and other != host]
+    text = "" if others else "no other host is online: its guests have nowhere to go"
+    if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.MAINTENANCE):
+        text = f"it is {host.phase} now, and is drained when it is online again"
+    return yes(ask, text, operation)
+
+
+def undrain(draft: Draft, ask: AskUndrain) -> Reply:
+    host = draft.host(ask.host)
+    if host is None:
+        return no_such(ask, "host", [ask.host])
+    if host.drain is None:
+        return no(ask, f"{host.name} is not drained")
+    draft.put_host(with_wishes(host, cordon=host.cordon, drain=None))
+    if host.cordon is not None:
+        return yes(
+            ask, f"{host.name} is not drained any more; it is still cordoned: dr host uncordon {host.name}"
+        )
+    return yes(ask, f"{host.name} takes guests again as soon as it counts")

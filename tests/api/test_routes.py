@@ -15,12 +15,13 @@ from dr.adapters.pki.identity import Role
 from dr.api import app, doctor, metrics, schema, views
 from dr.api.snapshot import Snapshot
 from dr.core.state import State, View
+from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
-from dr.model.events import AskConfirmDown, AskLabel, AskProtect, AskStop
+from dr.model.events import AskConfirmDown, AskCordon, AskLabel, AskProtect, AskStop, AskUncordon
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState
-from dr.model.records import Alert, HostPhase, Pause, Place
+from dr.model.records import Alert, HostPhase, Pause, Place, Wish
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
 
@@ -365,3 +366,25 @@ def test_the_doctor_masks_what_the_agent_wants_masked() -> None:
     assert hook.index("dr-agent") < hook.index("libvirtd"), (
         "the agent writes the file that libvirtd looks for"
     )
+
+
+def test_a_host_that_is_set_aside_is_shown_with_who_wants_it(http: httpx.Client, service: Service) -> None:
+    for path, kind in (("cordon", AskCordon), ("uncordon", AskUncordon)):
+        assert http.post(f"/v1/hosts/h1/{path}", json={"reason": "new DIMM"}).status_code == 200
+        asked = service.coordinator.asked[-1]
+        assert isinstance(asked, kind)
+        assert (asked.host, asked.reason, asked.by) == ("h1", "new DIMM", "alice")
+    hosts = service.coordinator.state.hosts
+    wish = Wish(by="alice", reason="new DIMM")
+    hosts["h1"] = with_wishes(hosts["h1"], cordon=wish, drain=None)
+    hosts["h2"] = changed(
+        with_wishes(hosts["h2"], cordon=None, drain=wish), phase=HostPhase.MAINTENANCE, conditions=frozenset()
+    )
+    h1, h2, _ = http.get("/v1/hosts").json()["items"]
+    assert (h1["conditions"], h1["cordon"]) == (["cordoned"], "is cordoned by alice: new DIMM")
+    assert (h2["phase"], h2["cordon"]) == ("maintenance", "is being drained by alice: new DIMM")
+    status = http.get("/v1/status").json()
+    assert not [problem for problem in status["problems"] if problem.startswith(("h1", "h2"))]
+    found = http.get("/v1/doctor").json()
+    assert [each["level"] for each in found["items"] if "dr host uncordon h1" in each["fix"]] == ["info"]
+    assert not [each for each in found["items"] if each["check"] == "hosts" and each["subject"] == "h2"]

@@ -15,10 +15,11 @@ from ruamel.yaml import YAML
 from dr.adapters.pki.identity import Role
 from dr.cli import credentials, main
 from dr.cli.failure import Exit
+from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskConfirmDown, AskFence, AskLabel, AskPause, AskProtect, AskStop, OperatorAsk
-from dr.model.records import OperationState, Pause, Step
+from dr.model.records import HostPhase, OperationState, Pause, Step, Wish
 from tests.api.service import DB, LOOSE, WEB, Service
 from tests.cli.conftest import Dr
 
@@ -384,3 +385,17 @@ print(*loaded)
 )
 def test_the_agent_takes_the_light_path(line: str, light: bool) -> None:
     assert main._is_agent(line.split()) is light
+
+
+def test_a_cordoned_host_is_shown_with_its_reason(service: Service, dr: Dr) -> None:
+    ended = dr("host", "cordon", "h1", "--reason", "new DIMM")
+    assert ended.code == 0
+    assert "dr host uncordon h1" in ended.err
+    hosts = service.coordinator.state.hosts
+    hosts["h1"] = with_wishes(hosts["h1"], cordon=Wish(by="alice", reason="new DIMM"), drain=None)
+    for words in (("host", "list"), ("host", "show", "h1"), ("status",)):
+        shown = dr(*words).out
+        assert "online, cordoned" in shown
+        assert "is cordoned by alice: new DIMM" in shown
+    hosts["h1"] = changed(hosts["h1"], phase=HostPhase.MAINTENANCE)
+    assert "0 of 3 hosts online (1 set aside)" in dr("status").out

@@ -1,0 +1,74 @@
+"""Hosts that people set aside, in the simulated world."""
+
+from dr.model.events import AskCordon, AskDrain, AskProtect, AskStop, AskUndrain
+from dr.model.records import GuestPhase, HostPhase, OperationState
+from dr.sim.world import World
+from tests.sim.test_must_hold import each_runs_once, lively
+
+
+def drained(world: World, name: str) -> World:
+    """An empty host, in maintenance."""
+    assert world.ask(AskDrain(id="drain", by="ops", host=name)).accepted
+    assert world.run(5.0, lambda: world.host(name).phase is HostPhase.MAINTENANCE)
+    return world
+
+
+def test_guests_of_a_dead_host_do_not_go_to_a_cordoned_one() -> None:
+    world = lively(1)
+    world.ask(AskCordon(id="c", by="ops", host="h3"))
+    world.power_off("h1")
+    world.run(10.0)
+    each_runs_once(world)
+    assert {world.running(g)[0] for g in world.definitions} == {"h2"}
+
+
+def test_power_off_and_reboots_in_maintenance_are_nobodys_alarm() -> None:
+    world = drained(lively(2), "h3")
+    world.power_off("h3")
+    world.run(60.0)
+    assert world.host("h3").phase is HostPhase.MAINTENANCE
+    world.power_on("h3")
+    world.run(20.0)
+    world.hosts["h3"].reboot()
+    world.run(20.0)
+    assert world.host("h3").phase is HostPhase.MAINTENANCE
+    assert not world.said("alert host/h3")
+    assert not world.truth.fenced
+    assert world.ask(AskUndrain(id="u", by="ops", host="h3")).accepted
+    assert world.run(5.0, lambda: world.host("h3").phase is HostPhase.ONLINE)
+    assert world.truth.unfinished() == []
+
+
+def test_a_guest_is_protected_while_a_host_is_off_for_maintenance() -> None:
+    """Rule 4 asks every host; the one that is off is proven off, and does not hold it up."""
+    world = drained(lively(3, guests={"h1": ("g1",)}), "h3")
+    world.power_off("h3")
+    world.run(5.0)
+    world.add_guest("h2", "g2", 1024)
+    world.run(2.0)
+    assert world.ask(AskProtect(id="p", by="ops", guests=("g2",))).accepted
+    assert world.run(20.0, lambda: world.guest("g2").phase is GuestPhase.RUNNING), world.guest("g2").reason
+    assert world.host("h3").phase is HostPhase.MAINTENANCE
+
+
+def test_a_drain_waits_for_its_guest_across_crash_and_reboot() -> None:
+    world = lively(4)
+    (operation,) = world.ask(AskDrain(id="d", by="ops", host="h2")).operations
+    world.run(1.0)
+    assert world.host("h2").phase is HostPhase.DRAINING
+    world.crash_coordinator()
+    world.run(10.0)
+    assert world.host("h2").phase is HostPhase.DRAINING
+    world.hosts["h2"].reboot()
+    assert world.run(40.0, lambda: world.host("h2").phase is HostPhase.MAINTENANCE)
+    each_runs_once(world)
+    assert world.running("g4") != ["h2"]
+    assert world.store.operations[operation].state is not OperationState.OPEN
+
+
+def test_a_guest_that_is_stopped_lets_its_host_go() -> None:
+    world = lively(5)
+    (operation,) = world.ask(AskDrain(id="d", by="ops", host="h2")).operations
+    world.ask(AskStop(id="s", by="ops", guests=("g4",)))
+    assert world.run(10.0, lambda: world.host("h2").phase is HostPhase.MAINTENANCE)
+    assert world.store.operations[operation].state is OperationState.DONE

@@ -61,7 +61,7 @@ def test_replay_as_json(dr: Dr, tmp_path: Path) -> None:
         (None, "cannot be read"),
         (b"text", "cannot be replayed: it is not a saved decision (not gzip)."),
         (
-            gzip.compress(b'{"dr_decision": 2, "event": {}, "now": 1, "version": "9.1"}\n'),
+            gzip.compress(b'{"dr_decision": 2, "event": {}, "now": 1, "version": "9.1"}\n', mtime=0),
             "format 2 by dr 9.1; this",
         ),
     ],

@@ -9,7 +9,18 @@ from importlib.util import find_spec
 import dr.agent
 
 # Each costs the agent megabytes on every host: 56 MiB instead of 32 (STYLE.md, "the agent's memory").
-HEAVY = {"asyncssh", "cryptography", "fastapi", "httpx", "paramiko", "pydantic", "rich", "typer", "uvicorn"}
+HEAVY = {
+    "asyncssh",
+    "cryptography",
+    "fastapi",
+    "httpx",
+    "numpy",
+    "paramiko",
+    "pydantic",
+    "rich",
+    "typer",
+    "uvicorn",
+}
 
 # What the agent process is made of besides dr.agent: its adapters, and the part of the command that wires them.
 AGENT_SIDE = [

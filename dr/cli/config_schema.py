@@ -44,6 +44,9 @@ BOUNDS: dict[str, dict[str, float]] = {
     "jitter_factor": {"ge": 0, "le": 100},
     "fence_s": {"ge": 1, "le": 3600},
     "memory_reserve_mib": {"ge": 0},
+    "memory_overcommit": {"ge": 0.1, "le": 10},
+    "cpu_overcommit": {"ge": 0.1, "le": 100},
+    "guests_per_host": {"ge": 0},
     "max_restarts": {"ge": 0},
     "max_relocations": {"ge": 0},
     "priority": {"ge": -1_000_000, "le": 1_000_000},
@@ -179,6 +182,9 @@ class HostSection(Section):
     fencing: list[Annotated[LevelSection, BeforeValidator(_level)]] = []
     power_on_after_fence: bool = HostPolicy(name="").power_on_after_fence
     memory_reserve_mib: Annotated[int, Field(ge=0)] | None = None
+    memory_overcommit: Annotated[float, Field(**BOUNDS["memory_overcommit"])] | None = None
+    cpu_overcommit: Annotated[float, Field(**BOUNDS["cpu_overcommit"])] | None = None
+    guests_max: Annotated[int, Field(ge=1)] | None = None
     on_leave: Annotated[OnLeave, Word] | None = None
     coordinator_here: bool = False
     labels: dict[str, str] = {}

@@ -71,8 +71,9 @@ def _effective_host(host: HostPolicy) -> dict[str, Any]:
         "coordinator_here": host.coordinator_here,
         "labels": dict(host.labels),
     }
-    if host.memory_reserve_mib is not None:
-        shown["memory_reserve_mib"] = host.memory_reserve_mib
+    for key in ("memory_reserve_mib", "memory_overcommit", "cpu_overcommit", "guests_max"):
+        if getattr(host, key) is not None:
+            shown[key] = getattr(host, key)
     if host.on_leave is not None:
         shown["on_leave"] = host.on_leave.value
     return shown

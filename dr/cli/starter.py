@@ -30,6 +30,9 @@ NOTES = {
     "fences_per_window": "a host fenced more often within fence_window_s is quarantined",
     "brake_window_s": "hosts lost within this count together: more than half = hold, ask a person",
     "memory_reserve_mib": "kept free on every host",
+    "memory_overcommit": "memory of guests over that of the host; huge pages are never over-committed",
+    "cpu_overcommit": "virtual CPUs of guests over CPUs of the host",
+    "guests_per_host": "at most; 0 = no limit",
     "definitions_kept": "versions of each guest's definition",
     "priority": "higher starts first",
     "max_restarts": "in place, within restart_window_s; then it is moved",
@@ -74,7 +77,8 @@ hosts: {{}}
 #     addresses: [10.0.0.1, 10.1.0.1]     # where others look for it; default: what its agent reports
 #     coordinator_here: false             # true: the coordinator runs on it, and never fences it
 #     power_on_after_fence: true
-#     memory_reserve_mib: 2048            # instead of limits.memory_reserve_mib
+#     memory_reserve_mib: 2048            # instead of limits.memory_reserve_mib; so do memory_overcommit,
+#                                         # cpu_overcommit and guests_max
 #     on_leave: hold                      # instead of the general one
 #     labels: {{rack: a}}
 #     fencing:                            # levels, tried in order

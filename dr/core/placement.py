@@ -1,124 +1,328 @@
-"""Where a guest could run: for each host why not, or its score. Pure and complete: every reason, not the first."""
+"""Where a guest could run: one pure function over the fleet, with every host's reasons when somebody asks for them.
+
+Strict rules, room and what a host must have decide where a guest may run. Among those hosts the ones that its host
+rules like best win, then those that preferred guest rules ask for, then the host that stays emptiest in its
+scarcest resource. Here: one guest, or some that must share a host. Not here: many at once (`plan`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
+import numpy as np
+
+from dr.core.fleet import COUNT, CPU, MEMORY, Fleet, Floats, Mask, Resource, Row, fleet_of, unfit, unmet
+from dr.core.onecopy import sole_holder
 from dr.core.state import Draft
-from dr.core.wishes import why_not_placed
-from dr.model.base import HostName, Record
-from dr.model.facts import HostFacts, Level, Needs
-from dr.model.records import Condition, GuestRecord, HostPhase, HostRecord
+from dr.model.base import GuestId, HostName
+from dr.model.policy import GuestRule, HostRule
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord
 
-# Critical readings with which a host could neither start a guest nor testify afterwards that it did not.
-UNFIT = {
-    "libvirt": "its libvirt does not answer",
-    "state": "its agent can take no ticket",
-    "hook": "its permit hook is not in force",
-}
+__all__ = ["Case", "Placement", "better_host", "choose", "score", "unfit", "unmet", "waiting_mates", "why_not"]
+
+NAMED_MAX = 6  # hosts that a sentence names; the others are counted
 
 
-class Placement(Record):
-    """The outcome: a host, or every host's reasons."""
+class Case:
+    """Guests that go to one host together: what is true of them on every host, whatever else is placed meanwhile."""
 
-    host: HostName = ""
-    reasons: dict[HostName, tuple[str, ...]] = {}
-    scores: dict[HostName, float] = {}
+    def __init__(self, fleet: Fleet, guests: tuple[GuestRecord, ...], in_place: HostName = "") -> None:
+        """`in_place`: where they crashed and are restarted; a host that takes no more guests keeps those it has."""
+        self.guests = guests
+        self.in_place = in_place
+        ids = {guest.id for guest in guests}
+        members = fleet.members
+        self.host_rules: list[HostRule] = []
+        self.apart: dict[str, GuestRule] = {}
+        self.wishes: list[tuple[int, GuestRule]] = []
+        self.mates: dict[GuestId, str] = {}  # who else must share that host, and by which rule
+        mask: Mask = fleet.able & fleet.welcome
+        if (at := fleet.index.get(in_place)) is not None and not self._unwelcome(fleet.rows[at]):
+            mask[at] = fleet.able[at]
+        for guest in guests:
+            mask = mask & fleet.can_run(guest.needs)
+            for name in guest.avoid:
+                mask[[fleet.index[name]] if name in fleet.index else []] = False
+            if not members.about(guest.id):
+                continue
+            self.host_rules += members.host_rules(guest.id)
+            self.apart |= {rule.name: rule for rule in members.guest_rules(guest.id, "apart", strict=True)}
+            self.wishes += ((-1, rule) for rule in members.guest_rules(guest.id, "apart", strict=False))
+            self.wishes += ((1, rule) for rule in members.guest_rules(guest.id, "together", strict=False))
+            self.mates |= {key: rule for key, rule in members.group(guest.id).items() if key not in ids}
+        # Rules that keep apart who must be together: nothing fits both.
+        self.torn = [rule.name for rule in self.apart.values() if len(members.of(rule) & ids) > 1]
+        self.liking: Floats | None = None
+        for rule in self.host_rules:
+            if rule.strict:
+                mask = mask & fleet.allowed(rule)
+            given = fleet.of_hosts(rule)
+            self.liking = given if self.liking is None else self.liking + given
+        self.may: Mask = mask & (not self.torn)  # where they could run, but for room and other guests
+        self.taken = self._taken(fleet)
+
+    def _unwelcome(self, row: Row) -> tuple[str, ...]:
+        """Why a person's wish keeps them away. A drained host is to be left: it keeps nothing."""
+        in_place = row.host.name == self.in_place and row.host.drain is None
+        return () if in_place else row.wishes
+
+    def _taken(self, fleet: Fleet) -> dict[Resource, Floats | float]:
+        taken: dict[Resource, Floats | float] = {CPU: 0.0, COUNT: float(len(self.guests)), MEMORY: 0.0}
+        for guest in self.guests:
+            needs = guest.needs
+            taken[CPU] += needs.vcpus
+            if needs.page_kib is None:
+                taken[MEMORY] += needs.memory_mib
+            elif needs.page_kib:
+                taken[needs.page_kib] = taken.get(needs.page_kib, 0.0) + needs.memory_mib
+            else:
+                for size in {int(size) for size in fleet.pages_default} - {0}:
+                    mine = np.where(fleet.pages_default == size, float(needs.memory_mib), 0.0)
+                    taken[size] = taken.get(size, 0.0) + mine
+        return {resource: amount for resource, amount in taken.items() if resource in fleet.used}
+
+    # ---- now, with what is placed by now
+
+    def has_room(self, fleet: Fleet) -> Mask:
+        mask: Mask = np.ones(len(fleet), dtype=np.bool_)
+        for resource, amount in self.taken.items():
+            mask &= (fleet.used[resource] + amount <= fleet.capacity[resource]) | (np.equal(amount, 0.0))
+        return mask
+
+    def suits(self, fleet: Fleet) -> Mask:
+        """Where strict guest rules allow them."""
+        mask: Mask = np.ones(len(fleet), dtype=np.bool_)
+        for rule in self.apart.values():
+            mask &= fleet.count(rule) == 0
+        at = self.bound(fleet)
+        if at:
+            mask &= np.arange(len(fleet)) == (at.pop() if len(at) == 1 else -1)
+        return mask
+
+    def bound(self, fleet: Fleet) -> set[int]:
+        """Where those are with whom they must share a host: none, one, or more than can be."""
+        return set().union(*(fleet.anchors(mate) for mate in self.mates)) if self.mates else set()
+
+    def eligible(self, fleet: Fleet) -> Mask:
+        mask = self.may & self.has_room(fleet)
+        return mask & self.suits(fleet) if self.apart or self.mates else mask
+
+    def load(self, fleet: Fleet) -> Floats:
+        """How full each host would be with them in its scarcest resource; 1 is full."""
+        load: Floats = np.zeros(len(fleet))
+        for resource, amount in self.taken.items():
+            full = (fleet.used[resource] + amount) / np.maximum(fleet.capacity[resource], 1e-9)
+            load = np.maximum(load, full)
+        return load
+
+    def wished(self, fleet: Fleet) -> Floats | None:
+        """What preferred guest rules say of each host: more is better."""
+        if not self.wishes:
+            return None
+        return np.asarray(sum(sign * fleet.count(rule) for sign, rule in self.wishes))
+
+    def best(self, fleet: Fleet, mask: Mask) -> int:
+        """The host among these that wins; the first by name of equals. -1 when there is none."""
+        hosts = np.flatnonzero(mask)
+        for liked in (self.liking, self.wished(fleet)):
+            if liked is not None and len(hosts) > 1:
+                hosts = hosts[liked[hosts] == liked[hosts].max()]
+        if not len(hosts):
+            return -1
+        return int(hosts[0] if len(hosts) == 1 else hosts[np.argmin(self.load(fleet)[hosts])])
+
+    # ---- why not
+
+    def why_not(self, fleet: Fleet, at: int) -> list[str]:
+        """Every reason against that host; empty = eligible."""
+        row = fleet.rows[at]
+        name = row.host.name
+        why = [*row.blockers, *self._unwelcome(row)]
+        if row.host.protected_version != fleet.version:
+            why.append("has not yet acknowledged the protected list")
+        why += ["is lost"] * (at in fleet.lost)
+        why += ["starting it there just failed"] * any(name in guest.avoid for guest in self.guests)
+        for guest in self.guests:
+            why += (text for text in unmet(guest.needs, row.host.facts) if text not in why)
+        why += self._against_rules(fleet, at)
+        return why + self._no_room(fleet, at)
+
+    def _against_rules(self, fleet: Fleet, at: int) -> list[str]:
+        name = fleet.names[at]
+        why = [
+            f"is not among the hosts of rule {rule.name}"
+            for rule in {rule.name: rule for rule in self.host_rules}.values()
+            if rule.strict and name not in rule.hosts
+        ]
+        for rule in self.apart.values():
+            there = [
+                fleet.name(other) for other in sorted(fleet.members.of(rule)) if at in fleet.places(other)
+            ]
+            if there:
+                why.append(f"rule {rule.name} keeps it away from {_some(there)}, which may run there")
+        why += [f"rule {rule} keeps apart guests that must share a host" for rule in self.torn]
+        for mate, rule_name in sorted(self.mates.items()):
+            anchors = fleet.anchors(mate)
+            if anchors - {at}:
+                where = " and ".join(fleet.names[each] for each in sorted(anchors))
+                why.append(f"rule {rule_name} wants it beside {fleet.name(mate)}, which may run on {where}")
+        return why
+
+    def _no_room(self, fleet: Fleet, at: int) -> list[str]:
+        why = []
+        row = fleet.rows[at]
+        for resource, amounts in self.taken.items():
+            amount = float(amounts if isinstance(amounts, float) else amounts[at])
+            capacity, used = fleet.capacity[resource][at], fleet.used[resource][at]
+            if not amount or used + amount <= capacity:
+                continue
+            free, need = max(int(capacity - used), 0), f"{self._they()} {amount:.0f}"
+            if resource == MEMORY:
+                why.append(f"has {free} MiB free above the reserve of {row.reserve_mib}, {need}")
+            elif resource == CPU:
+                why.append(f"has {free} of {capacity:.0f} virtual CPUs free, {need}")
+            elif resource == COUNT:
+                why.append(f"takes {capacity:.0f} guests at most and has {used:.0f}")
+            elif resource in row.rooms:
+                why.append(f"has {free} MiB free in huge pages of {resource} KiB, {need}")
+        return why
+
+    def _they(self) -> str:
+        others = [guest.name for guest in self.guests[1:]]
+        return f"it and {_some(others)} need" if others else "it needs"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+class Placement:
+    """The outcome: a host, or "" and for every host why not. Reasons are found when they are asked for."""
+
+    def __init__(self, host: HostName, case: Case, fleet: Fleet, excluded: frozenset[HostName]) -> None:
+        self.host = host
+        self._case = case
+        self._fleet = fleet
+        self._excluded = excluded
+
+    @cached_property
+    def _asked(self) -> list[tuple[int, HostName]]:
+        return [(at, name) for at, name in enumerate(self._fleet.names) if name not in self._excluded]
+
+    @cached_property
+    def reasons(self) -> dict[HostName, tuple[str, ...]]:
+        """For each host that is not eligible, all that stands against it."""
+        found = ((name, tuple(self._case.why_not(self._fleet, at))) for at, name in self._asked)
+        return {name: why for name, why in found if why}
+
+    @cached_property
+    def scores(self) -> dict[HostName, float]:
+        """For each eligible host, how full it would be; lower is better among hosts that rules like equally."""
+        mask, load = self._case.eligible(self._fleet), self._case.load(self._fleet)
+        return {name: float(load[at]) for at, name in self._asked if mask[at]}
 
     def sentence(self) -> str:
-        """Why nothing fits, in one sentence."""
-        if not self.reasons:
+        """Why nothing fits, in one sentence: the hosts that came nearest first."""
+        if not self._asked:
             return "there is no other host"
-        return "; ".join(f"{host}: {', '.join(why)}" for host, why in sorted(self.reasons.items()))
+        near = sorted(self.reasons.items(), key=lambda item: (len(item[1]), item[0]))
+        text = "; ".join(f"{host}: {', '.join(why)}" for host, why in near[:NAMED_MAX])
+        return text + (f"; and {len(near) - NAMED_MAX} more hosts" if len(near) > NAMED_MAX else "")
 
 
-def used_mib(draft: Draft, host: HostName) -> int:
-    """Memory that guests take there: active domains, and protected guests that may be about to run there, in MiB."""
-    view = draft.view(host)
-    seen = {facts.id: facts.memory_mib for facts in view.guests.values() if facts.active}
-    for guest_id in draft.guests_at(host):
-        guest = draft.guest(guest_id)
-        if guest is not None and guest_id not in seen:
-            seen[guest_id] = guest.needs.memory_mib
-    return sum(seen.values())
+def waiting_mates(draft: Draft, guest: GuestRecord) -> tuple[GuestRecord, ...]:
+    """Guests that must share its host, wait for one too, and may run nowhere: they are placed together."""
+    if guest.may_run_on or not draft.members.about(guest.id):
+        return ()
+    mates = (draft.guest(mate) for mate in sorted(draft.members.group(guest.id)))
+    return tuple(
+        mate
+        for mate in mates
+        if mate is not None
+        and mate.phase is GuestPhase.RECOVERING
+        and mate.desired is Desired.RUNNING
+        and not mate.may_run_on
+    )
 
 
-def unmet(needs: Needs, facts: HostFacts) -> list[str]:
-    """What a host does not have that the guest needs; memory apart."""
-    why: list[str] = []
-    if needs.arch != facts.arch:
-        why.append(f"is {facts.arch or 'unknown'}, not {needs.arch}")
-    if needs.domain_type not in facts.domain_types:
-        why.append(f"cannot run {needs.domain_type} guests")
-    if needs.machine and needs.machine not in facts.machines:
-        why.append(f"has no machine type {needs.machine}")
-    if needs.cpu_model and needs.cpu_model not in facts.cpu_models:
-        why.append(f"its CPU cannot be a {needs.cpu_model}")
-    why += [f"has no network {network}" for network in needs.networks if network not in facts.networks]
-    why += [f"does not see storage {storage}" for storage in needs.storage if storage not in facts.storage]
-    return why
+def _case(
+    draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = (), in_place: HostName = ""
+) -> tuple[Fleet, Case]:
+    fleet = fleet_of(draft)
+    guests = (guest, *along, *waiting_mates(draft, guest))
+    if any(each.may_run_on for each in guests):
+        # Who is asked about does not stand in its own way.
+        fleet = fleet.copy()
+        for each in guests:
+            fleet.lift(each)
+    return fleet, Case(fleet, guests, in_place)
 
 
-def unfit(draft: Draft, name: HostName) -> list[str]:
-    """What its agent says of itself that keeps it from taking any ticket or list."""
-    return [
-        f"{UNFIT[reading.part]} ({reading.reason})"
-        for reading in draft.require_host(name).health
-        if reading.part in UNFIT and reading.level is Level.CRITICAL
-    ]
+def why_not(
+    draft: Draft,
+    guest: GuestRecord,
+    host: HostRecord,
+    *,
+    in_place: bool = False,
+    along: tuple[GuestRecord, ...] = (),
+) -> list[str]:
+    """Every reason against that host; empty = eligible.
 
-
-def why_not(draft: Draft, guest: GuestRecord, host: HostRecord, *, in_place: bool = False) -> list[str]:
-    """Every reason against that host; empty = eligible. `in_place`: it crashed there, and is restarted."""
-    why: list[str] = []
-    view = draft.view(host.name)
-    if host.phase is not HostPhase.ONLINE:
-        why.append(f"is {host.phase}")
-    elif not view.session:
-        why.append("its agent is not connected")
-    if not in_place or host.drain is not None:
-        why += why_not_placed(host)
-    if Condition.QUARANTINED in host.conditions:
-        why.append("is quarantined (fenced too often)")
-    why += unfit(draft, host.name)
-    if not host.facts.hook.proven:
-        why.append(f"its permit hook is not proven ({host.facts.hook.reason})")
-    if host.protected_version != draft.cluster.protected_version:
-        why.append("has not yet acknowledged the protected list")
-    if host.name in guest.avoid:
-        why.append("starting it there just failed")
-    why += unmet(guest.needs, host.facts)
-    reserve = draft.policy(host.name).memory_reserve_mib
-    if reserve is None:
-        reserve = draft.config.limits.memory_reserve_mib
-    free = host.facts.memory_mib - reserve - used_mib(draft, host.name)
-    if guest.needs.memory_mib > free:
-        why.append(
-            f"has {max(free, 0)} MiB free above the reserve of {reserve}, it needs {guest.needs.memory_mib}"
-        )
-    return why
+    `in_place`: it crashed there, and is restarted. `along`: guests that move there with it.
+    """
+    fleet, case = _case(draft, guest, along, host.name if in_place else "")
+    return case.why_not(fleet, fleet.index[host.name])
 
 
 def score(draft: Draft, guest: GuestRecord, host: HostRecord) -> float:
-    """How full the host would be with this guest, 0 to 1; lower is better."""
-    return (used_mib(draft, host.name) + guest.needs.memory_mib) / max(host.facts.memory_mib, 1)
+    """How full the host would be with this guest in its scarcest resource; 1 is full, lower is better."""
+    fleet, case = _case(draft, guest)
+    return float(case.load(fleet)[fleet.index[host.name]])
 
 
 def choose(
-    draft: Draft, guest: GuestRecord, *, prefer: HostName = "", without: Iterable[HostName] = ()
+    draft: Draft,
+    guest: GuestRecord,
+    *,
+    prefer: HostName = "",
+    without: Iterable[HostName] = (),
+    along: tuple[GuestRecord, ...] = (),
 ) -> Placement:
-    """The eligible host that stays emptiest; `prefer` wins if it is eligible (restart in place)."""
-    excluded = set(without)
-    reasons: dict[HostName, tuple[str, ...]] = {}
-    scores: dict[HostName, float] = {}
-    for host in draft.hosts():
-        if host.name in excluded:
-            continue
-        if why := why_not(draft, guest, host, in_place=host.name == prefer):
-            reasons[host.name] = tuple(why)
-        else:
-            scores[host.name] = score(draft, guest, host)
-    if not scores:
-        return Placement(reasons=reasons)
-    best = prefer if prefer in scores else min(scores, key=lambda name: (scores[name], name))
-    return Placement(host=best, reasons=reasons, scores=scores)
+    """The eligible host that wins; `prefer` wins if it is eligible (restart in place).
+
+    `along`: guests that move there with it, as strict rules may demand. Guests that wait and must share its host
+    count too: a host must have room for all of them.
+    """
+    fleet, case = _case(draft, guest, along, prefer)
+    excluded = frozenset(without)
+    mask = case.eligible(fleet)
+    mask[[fleet.index[name] for name in excluded if name in fleet.index]] = False
+    if prefer in fleet.index and mask[fleet.index[prefer]]:
+        best = fleet.index[prefer]
+    else:
+        best = case.best(fleet, mask)
+    return Placement(fleet.names[best] if best >= 0 else "", case, fleet, excluded)
+
+
+def better_host(draft: Draft, guest: GuestRecord) -> HostName:
+    """An eligible host that its host rules like strictly better than where it runs; "" = none.
+
+    A host that a strict rule forbids is liked less than any other.
+    """
+    rules = list(draft.members.host_rules(guest.id))
+    holder = sole_holder(draft, guest)
+    if not rules or not holder:
+        return ""
+    forbidden = any(rule.strict and holder not in rule.hosts for rule in rules)
+    fleet, case = _case(draft, guest)
+    assert case.liking is not None
+    mask = case.may.copy()
+    mask[fleet.index[holder]] = False
+    if not forbidden:
+        mask &= case.liking > case.liking[fleet.index[holder]]
+    if not mask.any():
+        return ""
+    best = case.best(fleet, mask & case.eligible(fleet))
+    return fleet.names[best] if best >= 0 else ""

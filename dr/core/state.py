@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from dr.core.rules import Members
 from dr.model.base import GuestId, HostName, Record, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.effects import DropSession, Effect, Notify
@@ -127,13 +128,32 @@ class State:
     unsettled: set[GuestId] = field(default_factory=set)
     open_operations: set[str] = field(default_factory=set)
     at_host: dict[HostName, set[GuestId]] = field(default_factory=dict)  # who may run there
+    touched: dict[HostName, int] = field(
+        default_factory=dict
+    )  # goes up when a guest that may run there changes
+    # Derived from all the above by rooms that keep it between decisions; dropping it costs time, nothing else.
+    memo: dict[str, Any] = field(default_factory=dict)
 
-    def _index_places(self, guest_id: GuestId, guest: GuestRecord | None) -> None:
+    @property
+    def members(self) -> Members:
+        """The guests that each rule is about."""
+        kept: Members | None = self.memo.get("members")
+        if kept is None or kept.rules is not self.settings.rules:
+            kept = self.memo["members"] = Members(self.settings.rules, self.guests.values())
+        return kept
+
+    def _index_guest(self, guest_id: GuestId, guest: GuestRecord | None) -> None:
         before = self.guests.get(guest_id)
         for place in before.may_run_on if before else ():
             self.at_host.get(place.host, set()).discard(guest_id)
+            self.touched[place.host] = self.touched.get(place.host, 0) + 1
         for place in guest.may_run_on if guest else ():
             self.at_host.setdefault(place.host, set()).add(guest_id)
+            self.touched[place.host] = self.touched.get(place.host, 0) + 1
+        if guest is None:
+            self.members.drop(guest_id)
+        else:
+            self.members.put(guest)
 
     def apply(self, draft: Draft) -> None:
         """Take over what a draft decided. Called after its changes are durable."""
@@ -160,7 +180,7 @@ class State:
         for name in changes.hosts_removed:
             self.hosts.pop(name, None)
         for guest_id, guest in changes.guests.items():
-            self._index_places(guest_id, guest)
+            self._index_guest(guest_id, guest)
             settled = guest is None or guest.phase in SETTLED
             (self.unsettled.discard if settled else self.unsettled.add)(guest_id)
         _overlay(self.guests, changes.guests)
@@ -190,6 +210,7 @@ class State:
         self.operations = {operation.id: operation for operation in operations}
         self.alerts = {alert.key: alert for alert in alerts}
         self.at_host = {}
+        self.memo = {}
         for guest in self.guests.values():
             for place in guest.may_run_on:
                 self.at_host.setdefault(place.host, set()).add(guest.id)
@@ -219,6 +240,9 @@ class Draft:
         self._hosts: dict[HostName, HostRecord] = {}
         self._hosts_removed: list[HostName] = []
         self._guests: dict[GuestId, GuestRecord | None] = {}
+        self._moved: dict[HostName, set[GuestId]] = {}  # decided guests, at each host where one was or is
+        self.writes = 0  # goes up with whatever placement depends on
+        self.memo: dict[str, Any] = {}  # as of `State`, for this decision
         self._definitions: list[StoredDefinition] = []
         self._identities: list[DeviceIdentity] = []
         self._operations: dict[str, Operation] = {}
@@ -266,11 +290,23 @@ class Draft:
 
     def guests_at(self, host: HostName) -> list[GuestId]:
         """Protected guests that may be running there."""
-        ids = self.state.at_host.get(host, set()) | set(self._guests)
+        ids = self.state.at_host.get(host, set()) | self._moved.get(host, set())
         found = ((guest_id, self.guest(guest_id)) for guest_id in sorted(ids))
         return [
             guest_id for guest_id, guest in found if guest and any(p.host == host for p in guest.may_run_on)
         ]
+
+    @property
+    def members(self) -> Members:
+        """The guests that each rule is about, as decided so far."""
+        kept: Members = self.memo.get("members", self.state.members)
+        if kept.rules is not self.config.rules:
+            kept = self.memo["members"] = Members(self.config.rules, self.guests())
+        return kept
+
+    def touched_hosts(self) -> set[HostName]:
+        """Hosts of which something was decided: their record, what is seen of them, or who may run there."""
+        return self._hosts.keys() | self.views.keys() | self._moved.keys()
 
     def unsettled(self) -> list[GuestRecord]:
         ids = self.state.unsettled | set(self._guests)
@@ -324,9 +360,11 @@ class Draft:
         return f"{prefix}-{self.cluster.epoch}-{self.sequence}"
 
     def put_host(self, host: HostRecord) -> None:
+        self.writes += 1
         self._hosts[host.name] = host
 
     def remove_host(self, name: HostName) -> None:
+        self.writes += 1
         self._hosts.pop(name, None)
         self._hosts_removed.append(name)
 
@@ -346,13 +384,34 @@ class Draft:
                 self.forget(key)
 
     def put_guest(self, guest: GuestRecord) -> None:
-        self._guests[guest.id] = guest
+        before = self._decide_guest(guest.id, guest)
+        if before is None or (before.name, before.labels) != (guest.name, guest.labels):
+            self._own_members().put(guest)
 
     def drop_guest(self, guest_id: GuestId) -> None:
-        self._guests[guest_id] = None
+        self._decide_guest(guest_id, None)
+        self._own_members().drop(guest_id)
+
+    def _decide_guest(self, guest_id: GuestId, guest: GuestRecord | None) -> GuestRecord | None:
+        """Returns what it was before."""
+        before = self.guest(guest_id)
+        seen = guest_id in self._guests  # then what it was is noted already
+        for record in (None if seen else before, guest):
+            for place in record.may_run_on if record else ():
+                self._moved.setdefault(place.host, set()).add(guest_id)
+        self.writes += 1
+        self._guests[guest_id] = guest
+        return before
+
+    def _own_members(self) -> Members:
+        if "members" not in self.memo:
+            self.memo["members"] = self.members.copy()
+        own: Members = self.memo["members"]
+        return own
 
     def put_view(self, name: HostName, **fields: object) -> View:
         view = changed(self.view(name), **fields)
+        self.writes += 1
         self.views[name] = view
         return view
 

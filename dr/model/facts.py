@@ -62,6 +62,7 @@ class GuestFacts(Record):
     managed_save: bool = False
     memory_mib: int = 0  # maximum memory of the definition
     vcpus: int = 0
+    page_kib: int | None = None  # huge pages under its memory, as in `Needs`
     digest: str = ""  # of the definition with its NVRAM; changes when the definition does
 
     @property
@@ -77,6 +78,15 @@ class HookState(Record):
     reason: str = ""
 
 
+class PagePool(Record):
+    """Huge pages of one size on a host."""
+
+    size_kib: int
+    total: int
+    free: int
+    default: bool = False  # what a guest gets that asks for huge pages and names no size
+
+
 class HostFacts(Record):
     """What a host is and has. Storage is named by identity, never by path alone."""
 
@@ -90,6 +100,7 @@ class HostFacts(Record):
     cpu_models: tuple[str, ...] = ()  # models that a guest may ask for here
     cpus: int = 0
     memory_mib: int = 0
+    huge_pages: tuple[PagePool, ...] = ()
     addresses: dict[str, str] = {}  # interface or bridge -> IPv4/IPv6 address
     networks: tuple[str, ...] = ()  # "bridge:br0", "network:default"
     storage: tuple[
@@ -107,6 +118,9 @@ class Needs(Record):
     machine: str = ""
     memory_mib: int = 0
     vcpus: int = 1
+    page_kib: int | None = (
+        None  # size of huge pages under its memory; None: ordinary memory, 0: the host's default
+    )
     cpu_model: str = ""  # only for <cpu mode='custom'>
     networks: tuple[str, ...] = ()
     storage: tuple[str, ...] = ()

@@ -45,6 +45,9 @@ class Limits(Record):
     fence_window_s: float = 3600.0
     brake_window_s: float = 600.0  # hosts late, suspect or fenced within this count for the brake
     memory_reserve_mib: int = 512  # kept free on every host
+    memory_overcommit: float = 1.0  # memory of guests over that of the host, above the reserve
+    cpu_overcommit: float = 8.0  # virtual CPUs over CPUs of the host
+    guests_per_host: int = 0  # 0 = no limit
     definitions_kept: int = 10
 
 
@@ -74,7 +77,10 @@ class HostPolicy(Record):
     addresses: tuple[str, ...] = ()  # where witnesses look for it; empty: what its agent reports
     fencing: tuple[FenceLevel, ...] = ()
     power_on_after_fence: bool = True
-    memory_reserve_mib: int | None = None
+    memory_reserve_mib: int | None = None  # None, here and below: as `Limits` says
+    memory_overcommit: float | None = None
+    cpu_overcommit: float | None = None
+    guests_max: int | None = None
     on_leave: OnLeave | None = None  # None: as `Settings.on_leave` says
     coordinator_here: bool = False  # the coordinator runs on this host: it is never fenced from here
     labels: dict[str, str] = {}
@@ -122,7 +128,7 @@ class HostRule(Record, tag="host"):
 
     name: str
     guests: tuple[str, ...]  # names, or "label:key=value"
-    hosts: dict[HostName, int]  # priority: a higher one is liked better
+    hosts: dict[HostName, int]  # priority: a higher one is liked better; hosts that are not named have 0
     strict: bool = False  # strict: nowhere else, even if that means not at all
 
 

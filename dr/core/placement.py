@@ -19,7 +19,17 @@ from dr.model.base import GuestId, HostName
 from dr.model.policy import GuestRule, HostRule
 from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord
 
-__all__ = ["Case", "Placement", "better_host", "choose", "score", "unfit", "unmet", "waiting_mates", "why_not"]
+__all__ = [
+    "Case",
+    "Placement",
+    "better_host",
+    "choose",
+    "score",
+    "unfit",
+    "unmet",
+    "waiting_mates",
+    "why_not",
+]
 
 NAMED_MAX = 6  # hosts that a sentence names; the others are counted
 

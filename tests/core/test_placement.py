@@ -94,7 +94,7 @@ def test_against_a_dumb_twin(hosts: list[int], loads: list[tuple[int, int]], siz
             bench.see(name, domain(f"p{number}", memory_mib=memory))
         bench.see(name, domain(f"off{number}", DomainState.SHUTOFF, memory_mib=memory))
     fits = {
-        name: (used[name] + size) / memory
+        name: (used[name] + size) / (memory - RESERVE)
         for name, memory in zip(names, hosts, strict=True)
         if used[name] + size <= memory - RESERVE
     }

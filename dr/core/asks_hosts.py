@@ -77,6 +77,8 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
     why = []
     if not ask.reason:
         why.append("a reason is needed: how do you know that it is off?")
+    if not host.boot_id:
+        why.append(f"{host.name} never said hello, so no boot of it is known: dr host remove {host.name}")
     if ask.boot_id and ask.boot_id != host.boot_id:
         why.append(f"{host.name} has another boot on record now ({host.boot_id}): look again")
     if view.session and not is_late(draft, host):
@@ -96,6 +98,8 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append("it is being looked for now: try again in a moment")
     elif not view.looks and looks.witnesses(draft, host):
         why.append("no witness has looked for it yet: try again in a moment")
+        if not view.round_at:  # nobody looks at a host that never came online, unless somebody asks
+            looks.begin_round(draft, host, looks.LOOK_S)
     if power_says(draft, host) is Power.ON:
         why.append(f"its fence device says that it is on: dr host fence {host.name}")
     if draft.find_pending("fence", host=host.name):

@@ -32,7 +32,6 @@ from dr.model.events import (
 from dr.model.evidence import Proof, ProofKind
 from dr.model.records import Cluster, Condition, HostPhase, HostRecord
 
-LOOK_S = 0.5  # window of a look: three echoes in it, the last late enough to catch a host that was frozen for a second
 OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often
 LAG_FADES = 0.9  # per tick: our own lateness counts for some ticks more, since what it delayed may still be on its way
 IN_USE = (HostPhase.ONLINE, HostPhase.DRAINING)  # guests run there, so silence is a matter
@@ -186,7 +185,7 @@ def _watch(draft: Draft, host: HostRecord) -> None:
             f"not heard for {draft.now - view.heard:.2f} s" if view.heard else "not heard since the start"
         )
         move_host(draft, host, HostEvent.LATE, silent)
-        looks.begin_round(draft, host, LOOK_S)
+        looks.begin_round(draft, host, looks.LOOK_S)
         return
     if draft.now >= draft.quiet_until and (host.phase is HostPhase.SUSPECT or _unproven_in_term(draft, host)):
         _look_again(draft, host, timers.probe_every_s)
@@ -209,7 +208,7 @@ def _look_again(draft: Draft, host: HostRecord, every_s: float) -> None:
     if view.round_at > view.judged_at:
         _judge_if_complete(draft, host.name)
     elif draft.now - view.round_at >= every_s:
-        looks.begin_round(draft, host, LOOK_S)
+        looks.begin_round(draft, host, looks.LOOK_S)
 
 
 def _judge_if_complete(draft: Draft, name: HostName) -> None:

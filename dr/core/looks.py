@@ -14,6 +14,7 @@ from dr.model.effects import Look, ReadPower, Send
 from dr.model.evidence import PowerReport
 from dr.model.records import HostPhase, HostRecord
 
+LOOK_S = 0.5  # window of a look: three echoes in it, the last late enough to catch a host that was frozen for a second
 WITNESSES_MAX = 3
 
 

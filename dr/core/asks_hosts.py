@@ -19,6 +19,9 @@ from dr.model.events import (
 from dr.model.evidence import Power, Proof, ProofKind
 from dr.model.records import Condition, HostPhase, HostRecord
 
+# Nobody looks for a host in these phases when it falls silent, unless somebody asks.
+UNWATCHED = frozenset({HostPhase.JOINING, HostPhase.MAINTENANCE})
+
 
 def fence(draft: Draft, ask: AskFence) -> Reply:
     host = draft.host(ask.host)
@@ -91,15 +94,10 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         )
     elif peers_say(view) is Peers.ANSWERS:
         why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")
-    elif host.phase is HostPhase.MAINTENANCE and draft.now - view.round_at > fencing.EVIDENCE_S:
-        looks.begin_round(
-            draft, host, fencing.LAST_LOOK_S
-        )  # nobody looks for a host in maintenance by himself
+    elif host.phase in UNWATCHED and _look_for(draft, host):
         why.append("it is being looked for now: try again in a moment")
     elif not view.looks and looks.witnesses(draft, host):
         why.append("no witness has looked for it yet: try again in a moment")
-        if not view.round_at:  # nobody looks at a host that never came online, unless somebody asks
-            looks.begin_round(draft, host, looks.LOOK_S)
     if power_says(draft, host) is Power.ON:
         why.append(f"its fence device says that it is on: dr host fence {host.name}")
     if draft.find_pending("fence", host=host.name):
@@ -116,6 +114,13 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
     fencing.dead(draft, host, proof, fenced=False)
     draft.close_operation(operation, "done", f"{host.name}: {proof.text}")
     return yes(ask, f"{host.name} counts as down", operation)
+
+
+def _look_for(draft: Draft, host: HostRecord) -> bool:
+    """Whether it is being looked for: a round is under way, or begins now because the last one is old."""
+    if draft.now - draft.view(host.name).round_at > fencing.EVIDENCE_S:
+        looks.begin_round(draft, host, looks.LOOK_S)
+    return looks.in_round(draft, host.name)
 
 
 def remove(draft: Draft, ask: AskRemoveHost) -> Reply:

@@ -210,10 +210,12 @@ def move_guest(
 def mermaid(
     table: dict[HostPhase, dict[HostEvent, HostPhase]] | dict[GuestPhase, dict[GuestEvent, GuestPhase]],
 ) -> str:
-    """A table as a Mermaid state diagram, for the docs."""
+    """A table as a Mermaid state diagram, for the docs: one arrow between two phases, with all that leads there."""
     lines = ["stateDiagram-v2"]
     for phase, row in table.items():
-        lines += [f"    {phase} --> {after}: {event}" for event, after in row.items()]
+        for after in dict.fromkeys(row.values()):
+            events = ", ".join(event for event, to in row.items() if to is after)
+            lines.append(f"    {phase} --> {after}: {events}")
     return "\n".join(lines)
 
 

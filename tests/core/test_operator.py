@@ -6,9 +6,11 @@ import pytest
 
 from dr.core.state import LookSeen, Pending
 from dr.model.base import changed
+from dr.model.commands import Answer, Outcome
 from dr.model.effects import DropSession, Fence, ReadPower, Reply, Send
 from dr.model.events import (
     Admitted,
+    Answered,
     AskClearQuarantine,
     AskConfirmDown,
     AskFence,
@@ -21,6 +23,7 @@ from dr.model.events import (
     AskStart,
     AskStop,
     AskUnprotect,
+    LookEnded,
     OperatorAsk,
     PowerSeen,
     Tick,
@@ -215,6 +218,28 @@ def test_confirm_down_is_refused_at_any_sign_of_life() -> None:
     bench = dark()
     bench.state.quiet_until = bench.now + 3
     refused(bench, base(AskConfirmDown, host="h1", reason="r"), "has just started")
+
+
+def test_confirm_down_of_a_host_that_never_came_online() -> None:
+    """Before its first hello there is no boot to confirm; after it, witnesses are asked by the ask itself."""
+    never = Bench().put(host("h1", HostPhase.JOINING, boot_id=""))
+    never.silence("h1")
+    refused(never, base(AskConfirmDown, host="h1", reason="r"), "never said hello")
+    bench = Bench().put(host("h1", HostPhase.JOINING))
+    bench.silence("h1")
+    wish = base(AskConfirmDown, host="h1", reason="r")
+    refused(bench, wish, "being looked for now")
+    for key, pending in list(bench.state.pending.items()):
+        if pending.kind == "probe":
+            refused(bench, wish, "being looked for now")
+            answer = Answer(outcome=Outcome.DONE, answered={"10.0.0.1": False})
+            bench.send(Answered(host=pending.host, session=f"s-{pending.host}", effect=key, answer=answer))
+        elif pending.kind == "power":
+            bench.send(PowerSeen(effect=key, host="h1", reports=()))
+        else:
+            bench.send(LookEnded(effect=key, host="h1", answered={"10.0.0.1": False}))
+    assert ask(bench, wish).accepted
+    assert bench.host("h1").phase is HostPhase.FENCED
 
 
 def test_rule_6_no_removal_while_it_stands_in_any_set() -> None:

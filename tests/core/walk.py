@@ -90,7 +90,11 @@ class Walk:
             self.send(Admitted(id="a", by="ops", host=name))
             for device in (f"bmc-{name}", f"pdu-{name}"):
                 proven = DeviceIdentity(
-                    host=name, device=device, guid=f"guid-{device}", fingerprint=f"fp-{device}", proven_at=self.now
+                    host=name,
+                    device=device,
+                    guid=f"guid-{device}",
+                    fingerprint=f"fp-{device}",
+                    proven_at=self.now,
                 )
                 self.state.identities[name, device] = proven
             if number < len(GUESTS):
@@ -136,7 +140,12 @@ class Walk:
         """Decide, check, take over."""
         self.last = f"{self.now:.2f} {event}"
         self._count(event)
-        before = dict(self.state.guests), dict(self.state.hosts), dict(self.state.views), dict(self.state.pending)
+        before = (
+            dict(self.state.guests),
+            dict(self.state.hosts),
+            dict(self.state.views),
+            dict(self.state.pending),
+        )
         draft = decide(self.state, event, self.now)
         after = self.state.guests, self.state.hosts, self.state.views, self.state.pending
         if before != after:
@@ -167,7 +176,9 @@ class Walk:
             named |= {pending.guest, *pending.detail.split()}
         hosts = [f"host {host.phase}" for host in state.hosts.values() if everybody or host.name in named]
         guests = [
-            f"guest {guest.phase}" for guest in state.guests.values() if everybody or {guest.id, guest.name} & named
+            f"guest {guest.phase}"
+            for guest in state.guests.values()
+            if everybody or {guest.id, guest.name} & named
         ]
         return [(phase, kind) for phase in dict.fromkeys(hosts + guests)]
 
@@ -193,9 +204,17 @@ class Walk:
             yield Disconnected(host=name, session=session, goodbye="agent stops: asked to")
             yield Leaving(host=name, session=session, kind="reboot")
             yield Reported(
-                host=name, session=session, facts=self._facts(name), guests=self.inventory(name), health=self._health()
+                host=name,
+                session=session,
+                facts=self._facts(name),
+                guests=self.inventory(name),
+                health=self._health(),
             )
             yield Reported(host=name, session=session, guests=())
+            everybody = (
+                GuestFacts(id=guest, name=guest, state=DomainState.RUNNING) for guest in state.guests
+            )
+            yield Reported(host=name, session=session, guests=tuple(everybody))
             for boot in (0, 1):
                 self.boots[name] += boot
                 yield self.hello(name)
@@ -206,7 +225,7 @@ class Walk:
             yield self.end_of("nothing-1-1", Pending(kind="on", host=name))
             yield self.end_of("nothing-1-1", Pending(kind="start", host=name))
         for kind in ASKS:
-            fields = {field.name for field in msgspec.structs.fields(cast(Any, kind))}
+            fields = fields_of(kind)
             ask = self.make(kind)
             if "host" in fields:
                 yield from (changed(cast(Any, ask), host=name) for name in state.hosts)
@@ -404,7 +423,9 @@ class Walk:
     def _stray(self) -> None:
         """Answers to what nobody asked, or in a session that is gone."""
         name = self._host()
-        pending = Pending(kind=self.rng.choice(["start", "power", "fence", "look", "on"]), host=name, detail=name)
+        pending = Pending(
+            kind=self.rng.choice(["start", "power", "fence", "look", "on"]), host=name, detail=name
+        )
         self.send(self.end_of("nothing-1-1", pending))
         for key, each in list(self.state.pending.items())[:1]:
             if each.host:
@@ -420,9 +441,13 @@ class Walk:
             case "power":
                 return PowerSeen(effect=key, host=pending.host, reports=(self._power(pending.host, kind),))
             case "fence":
-                return FenceEnded(effect=key, host=pending.host, report=self._power(pending.host, kind, off=True))
+                return FenceEnded(
+                    effect=key, host=pending.host, report=self._power(pending.host, kind, off=True)
+                )
             case "on":
-                return PowerOnEnded(effect=key, host=pending.host, ok=kind, reason="" if kind else "BMC is dead")
+                return PowerOnEnded(
+                    effect=key, host=pending.host, ok=kind, reason="" if kind else "BMC is dead"
+                )
             case _:
                 session = (self.state.views.get(pending.host) or View()).session or "none"
                 answer = self._agent_says(pending, kind)
@@ -480,7 +505,9 @@ class Walk:
         sealed = self.state.guests[guest].generation + self.rng.choice([0, 0, 0, -1])
         known = self.memory[host] if host in self.memory else Memory()
         if host in self.memory:
-            self.memory[host] = changed(known, sealed=known.sealed | {guest: max(sealed, known.sealed.get(guest, 0))})
+            self.memory[host] = changed(
+                known, sealed=known.sealed | {guest: max(sealed, known.sealed.get(guest, 0))}
+            )
         return Testimony(guest=guest, sighting=sighting, sealed=sealed, reason="")
 
     # ---- people
@@ -495,14 +522,16 @@ class Walk:
         rng = self.rng
         self.asks += 1
         found: dict[str, Any] = {"id": f"ask{self.asks}", "by": "ops", "reason": rng.choice(["", "to see"])}
-        for field in msgspec.structs.fields(cast(Any, kind)):
-            match field.name:
+        for name in fields_of(kind):
+            match name:
                 case "host" | "to":
-                    found[field.name] = rng.choice([*HOSTS, *HOSTS, *HOSTS, STRANGER, ""])
-                    if field.name == "host":
+                    found[name] = rng.choice([*HOSTS, *HOSTS, *HOSTS, STRANGER, ""])
+                    if name == "host":
                         found["host"] = found["host"] or "h1"
                 case "guests":
-                    found["guests"] = tuple(rng.choices([*GUESTS, *GUESTS, *GUESTS, "g9"], k=rng.choice([1, 1, 2])))
+                    found["guests"] = tuple(
+                        rng.choices([*GUESTS, *GUESTS, *GUESTS, "g9"], k=rng.choice([1, 1, 2]))
+                    )
                 case "name":
                     found["name"] = rng.choice([*HOSTS, *GUESTS])
                 case "kind":
@@ -516,13 +545,13 @@ class Walk:
                 case "policy":
                     found["policy"] = self._policy()
                 case "boot_id":
-                    name = found.get("host", "h1")
-                    record = self.state.hosts.get(name)
+                    record = self.state.hosts.get(found.get("host", "h1"))
                     found["boot_id"] = rng.choice(["", record.boot_id if record else "", "other"])
                 case "priority":
                     found["priority"] = rng.choice([None, 1, 200])
-        ask: Any = kind(**found)
-        return ask
+                case _:
+                    pass  # its default will do
+        return cast(OperatorAsk, kind(**found))
 
     def _policy(self) -> GuestPolicy:
         rng = self.rng
@@ -575,6 +604,10 @@ WEIGHT = {
 }
 
 
+def fields_of(kind: type[Ask]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(cast(Any, kind))]
+
+
 # ---- what must hold of every decision
 
 
@@ -593,7 +626,9 @@ def check(draft: Draft, event: Event) -> None:
     if isinstance(event, Ask):
         _sound_ask(draft, event)
     pendings = Counter(
-        (pending.kind, pending.guest) for _, pending in draft.pendings() if pending.guest and pending.kind != "describe"
+        (pending.kind, pending.guest)
+        for _, pending in draft.pendings()
+        if pending.guest and pending.kind != "describe"
     )
     _hold(all(count == 1 for count in pendings.values()), f"two of a kind are out at once: {pendings}")
 
@@ -608,7 +643,10 @@ def _sound_guest(draft: Draft, before: GuestRecord | None, guest: GuestRecord | 
     if before is None:
         return
     if guest is None:
-        _hold(draft.cluster.generation_floor >= before.generation, "a forgotten guest's generation is below the floor")
+        _hold(
+            draft.cluster.generation_floor >= before.generation,
+            "a forgotten guest's generation is below the floor",
+        )
         return
     _hold(guest.generation >= before.generation, f"the generation of {guest.name} fell")
     proofs = [note for note in draft.changes().notes if note.kind == "proof" and note.guest == guest.id]
@@ -617,10 +655,16 @@ def _sound_guest(draft: Draft, before: GuestRecord | None, guest: GuestRecord | 
     for place in before.may_run_on:
         kept = after.get((place.host, place.boot_id))
         if kept is None:
-            _hold(any(_proves(note.proof, place) for note in proofs), f"{place} left {guest.name} without a proof")
+            _hold(
+                any(_proves(note.proof, place) for note in proofs),
+                f"{place} left {guest.name} without a proof",
+            )
         else:
             _hold(kept.generation >= place.generation, f"the generation of {place} of {guest.name} fell")
-    _hold(all(p.generation <= guest.generation for p in guest.may_run_on), f"a place of {guest.name} is ahead of it")
+    _hold(
+        all(p.generation <= guest.generation for p in guest.may_run_on),
+        f"a place of {guest.name} is ahead of it",
+    )
 
 
 def _proves(proof: Any, place: Place) -> bool:
@@ -648,12 +692,18 @@ def _sound_effect(draft: Draft, effect: Effect) -> None:
         _sound_start(draft, effect)
     if isinstance(effect, Send | SendStart):
         view = draft.view(effect.host)
-        _hold(bool(view.session) and view.session == effect.session, f"sent into a session that is gone: {effect}")
+        _hold(
+            bool(view.session) and view.session == effect.session,
+            f"sent into a session that is gone: {effect}",
+        )
         ticket = getattr(effect, "ticket", None) or getattr(getattr(effect, "body", None), "ticket", None)
         if ticket is not None:
             host = draft.require_host(effect.host)
             _hold(ticket.boot_id == host.boot_id, f"a ticket for another boot: {ticket}")
-            _hold(ticket.epoch == draft.cluster.epoch == view.acked_epoch, f"a ticket of another epoch: {ticket}")
+            _hold(
+                ticket.epoch == draft.cluster.epoch == view.acked_epoch,
+                f"a ticket of another epoch: {ticket}",
+            )
             before = draft.state.guests[ticket.guest]
             _hold(ticket.generation > before.generation, f"a ticket that is not new: {ticket}")
     if isinstance(effect, Fence):
@@ -663,14 +713,20 @@ def _sound_effect(draft: Draft, effect: Effect) -> None:
         _hold(fencing.boot_id == effect.boot_id, f"a fence for another boot: {effect}")
         _hold(host.boot_id != draft.own_boot, "the coordinator fences its own machine")
         held = draft.cluster.pause is not None or draft.cluster.restored or not draft.config.auto_fence
-        _hold(not held or fencing.operator or bool(fencing.test), f"fenced by itself while that is off: {effect}")
+        _hold(
+            not held or fencing.operator or bool(fencing.test),
+            f"fenced by itself while that is off: {effect}",
+        )
 
 
 def _sound_start(draft: Draft, effect: SendStart) -> None:
     ticket, guest = effect.ticket, draft.guest(effect.ticket.guest)
     assert guest is not None
     here = Place(host=ticket.host, boot_id=ticket.boot_id, generation=ticket.generation)
-    _hold(guest.may_run_on == (here,), f"{guest.name} starts on {ticket.host} while it may run on {guest.may_run_on}")
+    _hold(
+        guest.may_run_on == (here,),
+        f"{guest.name} starts on {ticket.host} while it may run on {guest.may_run_on}",
+    )
     _hold(not draft.cluster.restored, "a start from a restored store")
     _hold(guest.desired is Desired.RUNNING, f"{guest.name} is started and wanted {guest.desired}")
 

@@ -128,7 +128,7 @@ def hosts(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 check="hosts",
                 subject=name,
                 what=f"{name} is quarantined and takes no guests.",
-                why="it was fenced too often",
+                why="it was fenced, or came back with a new boot, too often",
                 fix=f"repair it, then: dr host clear-quarantine {name}",
             )
 

@@ -241,6 +241,6 @@ def uncordon(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None
 
 @app.command("clear-quarantine")
 def clear_quarantine(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None:
-    """Let a host that was fenced too often take guests again."""
+    """Let a host that was fenced or rebooted too often take guests again."""
     send(_at(name, "clear-quarantine"), {"reason": reason}, form=form)
     tell(f"See: dr host show {name}")

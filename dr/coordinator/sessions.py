@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from dr import __version__
+from dr.model import events
 from dr.model.base import HostName
 from dr.model.commands import Body
 from dr.model.events import Answered, Connected, Disconnected, Event, Heard, Reported
@@ -20,6 +21,7 @@ from dr.model.wire import (
     FromAgent,
     Goodbye,
     Hello,
+    Leaving,
     Refused,
     Report,
     Result,
@@ -119,6 +121,8 @@ class Sessions:
                 return Answered(
                     host=session.host, session=session.nonce, effect=message.command, answer=message.answer
                 )
+            case Leaving():
+                return events.Leaving(host=session.host, session=session.nonce, kind=message.kind)
             case Hello() | Goodbye():
                 return None
 

@@ -107,7 +107,13 @@ def start(draft: Draft, ask: AskStart) -> Reply:
     )
     for guest in have:
         fresh = changed(
-            guest, desired=Desired.RUNNING, restarts=(), relocations=(), avoid=(), retry_at=draft.now
+            guest,
+            held_at="",
+            desired=Desired.RUNNING,
+            restarts=(),
+            relocations=(),
+            avoid=(),
+            retry_at=draft.now,
         )
         draft.clear_alert(f"guest/{guest.id}/error")
         draft.clear_alert(f"guest/{guest.id}/doubled")

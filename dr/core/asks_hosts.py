@@ -168,6 +168,8 @@ def clear_quarantine(draft: Draft, ask: AskClearQuarantine) -> Reply:
         return no_such(ask, "host", [ask.host])
     if Condition.QUARANTINED not in host.conditions:
         return no(ask, f"{host.name} is not quarantined")
-    draft.put_host(changed(host, conditions=host.conditions - {Condition.QUARANTINED}, fenced_at=()))
+    draft.put_host(
+        changed(host, conditions=host.conditions - {Condition.QUARANTINED}, fenced_at=(), returned_at=())
+    )
     draft.clear_alert(f"host/{host.name}/quarantined")
     return yes(ask, f"{host.name} takes guests again")

@@ -7,7 +7,7 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 
 from __future__ import annotations
 
-from dr.core import fencing, guests, looks, members, onecopy, operations, operator, starts, upkeep
+from dr.core import fencing, guests, leaving, looks, members, onecopy, operations, operator, starts, upkeep
 from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
 from dr.core.state import Draft, Pending, State
 from dr.core.tables import HostEvent, move_host
@@ -63,7 +63,7 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
         case Disconnected():
             members.disconnected(draft, event)
         case Leaving():
-            pass
+            members.leaving_announced(draft, event)
         case Reported():
             members.reported(draft, event)
             _observe(draft, event.host)
@@ -239,6 +239,8 @@ def _judge(draft: Draft, host: HostRecord) -> None:
         host = move_host(draft, host, HostEvent.LATE, f"{meaning} ({evidence})", conditions=conditions)
     if verdict is Verdict.DEAD:
         _dead_already(draft, host, f"{meaning} ({evidence})")
+    elif wait := leaving.patience(draft, host):
+        _be_patient(draft, host, wait)
     elif verdict is Verdict.HOLD:
         _hold(draft, host, [meaning], evidence)
     elif why := fencing.why_not_fence(draft, host):
@@ -258,6 +260,9 @@ def _agent_lost(draft: Draft, host: HostRecord, text: str) -> None:
     view = draft.view(host.name)
     if bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S:
         return
+    if wait := leaving.patience(draft, host):
+        _be_patient(draft, host, wait)
+        return
     for kind in ("held", "fence-failed"):
         draft.clear_alert(f"host/{host.name}/{kind}")
     if Condition.AGENT_LOST in host.conditions and host.phase in IN_USE:
@@ -274,6 +279,13 @@ def _agent_lost(draft: Draft, host: HostRecord, text: str) -> None:
         text,
         f"on {host.name}: systemctl status dr-agent, and check its management network",
     )
+
+
+def _be_patient(draft: Draft, host: HostRecord, why: str) -> None:
+    """Its silence has an explanation, for a time: nobody is alarmed, nothing is fenced."""
+    if host.reason != why:
+        draft.put_host(changed(host, reason=why))
+        draft.note("host.waits", f"{host.name}: {why}", host=host.name)
 
 
 def _hold(draft: Draft, host: HostRecord, why: list[str], evidence: str) -> None:
@@ -395,6 +407,7 @@ def _settle(draft: Draft) -> None:
         fencing.step(draft, host)
         members.step(draft, draft.require_host(name))
         upkeep.step(draft, draft.require_host(name))
+        leaving.step(draft, draft.require_host(name))
         fencing.maybe_power_on(draft, draft.require_host(name))
     for guest in draft.unsettled():
         current = draft.guest(guest.id)

@@ -175,7 +175,7 @@ def brake(draft: Draft) -> str:
         down = host.phase in (HostPhase.SUSPECT, HostPhase.FENCING) or (
             host.phase in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.RETURNING) and is_late(draft, host)
         )
-        if fenced_lately or (down and power_says(draft, host) is not Power.OFF):
+        if fenced_lately or (down and not host.leaving and power_says(draft, host) is not Power.OFF):
             troubled.append(host.name)
     if 2 * len(troubled) > len(members):
         return (

@@ -6,7 +6,7 @@ devices of the level must read off, be proven to be this host's, and after that 
 
 from __future__ import annotations
 
-from dr.core import guests, looks, onecopy, placement
+from dr.core import flaps, guests, looks, onecopy, placement
 from dr.core.detector import Peers, brake, is_late, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft, Pending
 from dr.core.tables import HostEvent, move_host
@@ -320,19 +320,8 @@ def dead(draft: Draft, host: HostRecord, proof: Proof, *, fenced: bool) -> None:
         ProofKind.POWER: "proven dead",
         ProofKind.OPERATOR: "confirmed down by a person",
     }[proof.kind]
-    fenced_at = (*host.fenced_at[-19:], draft.now) if fenced else host.fenced_at
-    # A test leaves fenced_at alone, so `fenced` counts real fencings only.
-    conditions = host.conditions - {Condition.AGENT_LOST}
-    limits = draft.config.limits
-    recent = [at for at in fenced_at if draft.now - at < limits.fence_window_s]
-    if len(recent) >= limits.fences_per_window:
-        conditions |= {Condition.QUARANTINED}
-        draft.alert(
-            f"host/{host.name}/quarantined",
-            f"{host.name} was fenced {len(recent)} times within {limits.fence_window_s / 60:.0f} minutes",
-            "a host that keeps failing takes no guests and is not powered on until a person has looked",
-            f"repair it, then: dr host clear-quarantine {host.name}",
-        )
+    if fenced:  # a test does not come here
+        host = flaps.fenced(draft, host)
     session = draft.view(host.name).session
     draft.put_view(host.name, session="", goodbye="", inventory=False, guests={})
     host = move_host(
@@ -341,8 +330,7 @@ def dead(draft: Draft, host: HostRecord, proof: Proof, *, fenced: bool) -> None:
         HostEvent.DEAD,
         f"{why}: {proof.text}",
         fencing=None,
-        fenced_at=fenced_at,
-        conditions=conditions,
+        conditions=host.conditions - {Condition.AGENT_LOST},
         dead_boot=proof.boot_id,
         dead_at=draft.now,
         power_on=fenced and draft.policy(host.name).power_on_after_fence,

@@ -73,8 +73,10 @@ def _blockers(draft: Draft, host: HostRecord) -> list[str]:
         why.append(f"is {host.phase}")
     elif not draft.view(host.name).session:
         why.append("its agent is not connected")
+    if host.leaving:
+        why.append(f"announced its {host.leaving}")
     if Condition.QUARANTINED in host.conditions:
-        why.append("is quarantined (fenced too often)")
+        why.append("is quarantined (fenced or rebooted too often)")
     why += unfit(draft, host.name)
     if not host.facts.hook.proven:
         why.append(f"its permit hook is not proven ({host.facts.hook.reason})")

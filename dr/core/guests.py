@@ -6,7 +6,7 @@ look at records and evidence as they are now, so a lost event or a restart chang
 
 from __future__ import annotations
 
-from dr.core import onecopy, placement
+from dr.core import leaving, onecopy, placement
 from dr.core.definition import needs_of
 from dr.core.onecopy import ask_testimony, seen_active, sole_holder
 from dr.core.state import Draft, Pending
@@ -118,6 +118,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
         operation=operation_of(draft, guest),
         holder=host,
         desired=Desired.RUNNING,
+        held_at="",
         avoid=(),
         retry_at=0.0,
     )
@@ -150,6 +151,9 @@ def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
 def _gone(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts | None) -> None:
     """It ran there and does not any more: who ended it?"""
     reason = facts.reason if facts is not None else ""
+    if guest.desired is Desired.RUNNING and leaving.ended_by_host(host, facts):
+        ask_testimony(draft, host, [leaving.lose(draft, guest, host)])
+        return
     if facts is None:
         text = f"its domain vanished from {host.name}: taken as stopped by hand"
     elif reason in OWNER_ENDED:
@@ -208,7 +212,8 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
     if not wanted:
         return
     operation = next(
-        (op for op in draft.open_operations() if op.kind == "failover" and op.subject == host), None
+        (op for op in draft.open_operations() if op.kind in ("failover", "leave") and op.subject == host),
+        None,
     ) or draft.open_operation("failover", host, why)
     outcomes = dict.fromkeys((guest.id for guest in wanted), "") | operation.guests
     draft.put_operation(changed(operation, guests=outcomes))

@@ -27,13 +27,14 @@ def addresses_of(draft: Draft, host: HostRecord) -> tuple[str, ...]:
 def witnesses(draft: Draft, host: HostRecord) -> list[HostRecord]:
     """Peers that may testify about this host: in use and heard lately themselves; the freshest first.
 
-    Not those in maintenance: somebody may have pulled their other cables.
+    Not those in maintenance or going down: their other links may be down already.
     """
     fresh_s = 3 * draft.config.timers.heartbeat_s
     live = [
         peer
         for peer in draft.hosts()
         if peer.name != host.name
+        and not peer.leaving
         and peer.phase in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.RETURNING)
         and draft.view(peer.name).session
         and draft.view(peer.name).acked_epoch == draft.cluster.epoch

@@ -6,7 +6,7 @@ testified for every guest that might run there, and holds nothing that runs else
 
 from __future__ import annotations
 
-from dr.core import fencing, guests, onecopy
+from dr.core import fencing, flaps, guests, leaving, onecopy
 from dr.core.detector import observe_beat
 from dr.core.onecopy import ask_testimony, issue_clean, seen_active, sole_holder
 from dr.core.state import Draft, Pending, View
@@ -14,7 +14,7 @@ from dr.core.tables import HostEvent, move_host
 from dr.model.base import HostName, changed
 from dr.model.commands import Answer, Protect, ProtectedEntry
 from dr.model.effects import Accept, Send
-from dr.model.events import Connected, Disconnected, Heard, Reported
+from dr.model.events import Connected, Disconnected, Heard, Leaving, Reported
 from dr.model.evidence import Proof, ProofKind
 from dr.model.facts import Level
 from dr.model.records import (
@@ -99,6 +99,7 @@ def connected(draft: Draft, event: Connected) -> None:
     if rebooted:
         host = _booted(draft, host, old_boot)
     draft.put_host(host)
+    leaving.announced(draft, host, hello.leaving)
     if first:
         draft.note("host.joining", f"{name}: first hello, dr {hello.version}", host=name)
         for guest in list(draft.guests()):  # rule 4: it stands in every set until it has testified
@@ -107,6 +108,7 @@ def connected(draft: Draft, event: Connected) -> None:
 
 
 def _booted(draft: Draft, host: HostRecord, old_boot: str) -> HostRecord:
+    host = flaps.returned(draft, host)
     test = host.fencing if host.fencing and host.fencing.test else None
     if test is not None and host.phase is HostPhase.FENCED:
         fencing.test_booted(draft, host, test, host.boot_id)
@@ -132,7 +134,7 @@ def _booted(draft: Draft, host: HostRecord, old_boot: str) -> HostRecord:
     )
     left = onecopy.prove_boot_over(draft, proof, now=host)
     guests.lost_host(draft, host.name, left, f"{host.name} rebooted")
-    return host
+    return leaving.back_in_use(draft, host, "it is back") if host.leaving else host
 
 
 def disconnected(draft: Draft, event: Disconnected) -> None:
@@ -144,6 +146,13 @@ def disconnected(draft: Draft, event: Disconnected) -> None:
     draft.forget_session(event.host)
     if event.goodbye:
         draft.note("host.goodbye", f"{event.host}: {event.goodbye}", host=event.host)
+
+
+def leaving_announced(draft: Draft, event: Leaving) -> None:
+    """Said in the live session, by the boot on record."""
+    host = draft.host(event.host)
+    if host is not None and draft.view(event.host).session == event.session:
+        leaving.announced(draft, host, event.kind)
 
 
 def heard(draft: Draft, event: Heard) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import fencing, upkeep
+from dr.core import fencing, leaving, upkeep
 from dr.core.state import Draft
 from dr.model.base import GuestId, changed
 from dr.model.records import Alert, GuestPhase, HostPhase, Operation
@@ -13,6 +13,8 @@ def close_finished(draft: Draft) -> None:
     for operation in draft.open_operations():
         if operation.kind == "drain":
             upkeep.close_if_over(draft, operation)
+        elif operation.kind == "leave":
+            leaving.close_if_over(draft, operation)
         elif operation.guests:
             _close_over_guests(draft, operation)
         elif operation.kind == "fence":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import onecopy, placement
+from dr.core import leaving, onecopy, placement
 from dr.core.guests import give_up, operation_of, say
 from dr.core.state import Draft
 from dr.model.base import HostName, changed
@@ -37,7 +37,13 @@ def place_waiting(draft: Draft) -> None:
             say(draft, guest, f"waits: automation is paused ({draft.cluster.pause.reason})")
             continue
         full = {name for name, count in busy.items() if count >= limit}
-        prefer = guest.holder if guest.restarts and not guest.avoid else ""
+        home = leaving.home_of(draft, guest)
+        if home and placement.why_not(draft, guest, draft.require_host(home)):
+            say(draft, guest, leaving.in_words(guest))
+            continue
+        if home in full:
+            continue
+        prefer = home or (guest.holder if guest.restarts and not guest.avoid else "")
         found = placement.choose(draft, guest, prefer=prefer, without=full)
         if not found.host:
             if not full:

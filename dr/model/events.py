@@ -8,7 +8,7 @@ from dr.model.evidence import PowerReport
 from dr.model.facts import GuestFacts, HostFacts, Reading
 from dr.model.policy import GuestPolicy, Settings, StopMode
 from dr.model.records import Desired
-from dr.model.wire import Hello
+from dr.model.wire import Hello, LeaveKind
 
 
 class Started(Record, tag="started"):
@@ -43,11 +43,11 @@ class Disconnected(Record, tag="disconnected"):
 
 
 class Leaving(Record, tag="leaving"):
-    """An agent announces that its host goes down; `kind` is "shutdown" or "reboot"."""
+    """An agent announces that its host goes down, or (with no kind) that it stays after all."""
 
     host: HostName
     session: str
-    kind: str
+    kind: LeaveKind
 
 
 class Heard(Record, tag="heard"):

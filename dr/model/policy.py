@@ -33,6 +33,9 @@ class Timers(Record):
     stop_s: float = 120.0  # a clean shutdown may take this long
     testify_s: float = 10.0
     restart_backoff_s: float = 5.0  # doubles with each restart in the window
+    leave_s: float = 300.0  # a host that announced its shutdown may take this long to go down
+    leave_drain_s: float = 600.0  # its guests are moved away first for at most this long (on_leave: migrate)
+    hold_s: float = 1800.0  # its guests wait this long for it to come back (on_leave: hold)
     recovery_retry_s: float = 5.0  # a guest that fitted nowhere is tried again at least this often
 
 
@@ -42,6 +45,7 @@ class Limits(Record):
     starts_per_host: int = 4
     fence_attempts_per_level: int = 2
     fences_per_window: int = 3  # a host fenced more often than this is quarantined
+    returns_per_window: int = 6  # so is one that came back with a new boot more often, unless most hosts did
     fence_window_s: float = 3600.0
     brake_window_s: float = 600.0  # hosts late, suspect or fenced within this count for the brake
     memory_reserve_mib: int = 512  # kept free on every host

@@ -34,7 +34,7 @@ class Condition(StrEnum):
     DEGRADED = "degraded"
     UNPROTECTED = "unprotected"  # fencing not configured, not proven, or the hook is not proven
     CORDONED = "cordoned"  # takes no guests; those on it stay
-    QUARANTINED = "quarantined"  # fenced too often: takes no guests until a person says otherwise
+    QUARANTINED = "quarantined"  # fenced or rebooted too often: takes no guests until a person says otherwise
 
 
 class Wish(Record):
@@ -77,7 +77,8 @@ class HostRecord(Record):
     since: float = 0.0
     labels: dict[str, str] = {}
     fencing: Fencing | None = None
-    fenced_at: tuple[float, ...] = ()  # for the flap limit
+    fenced_at: tuple[float, ...] = ()  # for the flap limits
+    returned_at: tuple[float, ...] = ()  # with a new boot
     protected_version: int = 0  # the protected list that it has acknowledged
     dead_boot: BootId = ""  # the boot that was last proven dead
     dead_at: float = 0.0
@@ -148,6 +149,7 @@ class GuestRecord(Record):
     blockers: tuple[str, ...] = ()  # why it is not (any longer) recoverable elsewhere
     restarts: tuple[float, ...] = ()
     relocations: tuple[float, ...] = ()
+    held_at: HostName = ""  # a host that announced that it goes down: it starts there again, within limits
     avoid: tuple[HostName, ...] = ()  # hosts where starting it just failed
     retry_at: float = 0.0
 

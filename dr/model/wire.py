@@ -7,6 +7,8 @@ Beat/Ack and Command/Result as they come.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from dr.model.base import BootId, GuestId, Record
@@ -20,6 +22,9 @@ MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 def speaks(protocol: int) -> bool:
     """Whether a peer of that protocol version can be understood: the same, one older or one newer."""
     return abs(protocol - PROTOCOL) <= 1
+
+
+LeaveKind = Literal["", "shutdown", "reboot"]
 
 
 class Memory(Record):
@@ -45,6 +50,7 @@ class Hello(Record, tag="hello"):
     facts: HostFacts
     guests: tuple[GuestFacts, ...] | None = None  # None: libvirt does not tell; never taken for an empty host
     health: tuple[Reading, ...] = ()
+    leaving: LeaveKind = ""  # what this boot has begun
 
 
 class Beat(Record, tag="beat"):
@@ -67,6 +73,12 @@ class Result(Record, tag="result"):
 
     command: str
     answer: Answer
+
+
+class Leaving(Record, tag="leaving"):
+    """The host goes down, or (with no kind) stays after all. Guests that end from here on are ended by it."""
+
+    kind: LeaveKind
 
 
 class Goodbye(Record, tag="goodbye"):
@@ -113,7 +125,7 @@ class Refused(Record, tag="refused"):
     reason: str
 
 
-FromAgent = Hello | Beat | Report | Result | Goodbye
+FromAgent = Hello | Beat | Report | Result | Leaving | Goodbye
 FromCoordinator = Welcome | Ack | Command | Refused
 
 encode = msgspec.json.Encoder().encode

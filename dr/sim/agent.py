@@ -26,7 +26,7 @@ from dr.model.commands import (
     Testify,
     Testimony,
 )
-from dr.model.events import Answered, Connected, Heard, Reported
+from dr.model.events import Answered, Connected, Heard, Leaving, Reported
 from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Reading, Sighting
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
@@ -115,6 +115,13 @@ class SimAgent:
         self.gone()
         if link is not None:
             link.close_by_agent("agent stops: asked to")
+
+    def announce(self) -> None:
+        """Its host goes down."""
+        link, world = self.link, self.host.world
+        if self.alive and link is not None:
+            event = Leaving(host=self.host.name, session=link.nonce, kind=self.host.leaving)
+            link.send_up(lambda: world.coordinator.submit(event))
 
     def lose_state(self) -> None:
         """Its state directory is lost while it is down; the hook's list, elsewhere, stays."""
@@ -227,6 +234,7 @@ class SimAgent:
             facts=facts,
             guests=guests if self._read and self.host.libvirtd == "up" else None,
             health=health,
+            leaving=self.host.leaving,
         )
         if hello.guests is None:
             self._told = (facts, NOTHING_TOLD, health)

@@ -14,6 +14,7 @@ from dr.model.base import GuestId
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, HostFacts, Sighting
 from dr.model.memory import AgentMemory
 from dr.model.policy import StopMode
+from dr.model.wire import LeaveKind
 from dr.sim.agent import SimAgent
 from dr.sim.clock import Action
 
@@ -63,6 +64,7 @@ class SimHost:
         self.parked: deque[Action] = deque()
         self.start_faults: deque[str] = deque()  # for the next starts: "fail", "die", "slow", "hang", "lost"
         self.stop_faults: deque[str] = deque()  # for the next stops: "deaf", "hang"
+        self.leaving: LeaveKind = ""  # what its init has begun, as an agent can see it
         self.agent = SimAgent(self)
 
     # ---- power and boots
@@ -90,6 +92,7 @@ class SimHost:
         self.boots += 1
         self.parked.clear()
         self.permits.clear()
+        self.leaving = ""
         self.agent.gone()
         for guest, domain in self.domains.items():
             if domain.active:

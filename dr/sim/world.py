@@ -22,6 +22,7 @@ from dr.sim.coordinator import SimCoordinator
 from dr.sim.host import STORAGE, SimHost
 from dr.sim.link import Link
 from dr.sim.network import Network
+from dr.sim.shutdown import go_down
 from dr.sim.store import SimStore
 from dr.sim.trace import Said
 from dr.sim.truth import Truth
@@ -220,6 +221,14 @@ class World:
         host.chassis_on = True
         host.outlets_on = [True, True]
         host.power_changed("power back")
+
+    def shutdown(self, name: HostName, *, announced: bool = True) -> None:
+        """Somebody types `poweroff` on it."""
+        go_down(self.hosts[name], "shutdown", announced=announced)
+
+    def reboot_cleanly(self, name: HostName, *, announced: bool = True) -> None:
+        """Somebody types `reboot` on it."""
+        go_down(self.hosts[name], "reboot", announced=announced)
 
     def freeze(self, name: HostName, seconds: float) -> None:
         self.say(f"{name} stands still for {seconds:.2f} s", "host.frozen", host=name)

@@ -45,6 +45,7 @@ from dr.model.wire import (
     FromCoordinator,
     Goodbye,
     Hello,
+    Leaving,
     Report,
     Result,
     Welcome,
@@ -324,6 +325,7 @@ class Session:
         self.beats: list[tuple[float, Beat]] = []
         self.reports: list[Report] = []
         self.goodbye = ""
+        self.leaving: list[str] = []
         self.answers: dict[str, Answer] = {}
         self.arrived = asyncio.Event()
         self.revision = welcome.revision
@@ -345,6 +347,8 @@ class Session:
                 case Result():
                     assert message.command not in self.answers, "answered twice"
                     self.answers[message.command] = message.answer
+                case Leaving():
+                    self.leaving.append(message.kind)
                 case Goodbye():
                     self.goodbye = message.reason
                 case Hello():

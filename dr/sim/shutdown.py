@@ -1,0 +1,44 @@
+"""A host's own clean shutdown or reboot, simulated: announcement, libvirt-guests, the agent's end, then power.
+
+Here: the order in which systemd ends things. Not here: what an agent or a coordinator makes of it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dr.model.base import GuestId
+from dr.model.wire import LeaveKind
+
+if TYPE_CHECKING:
+    from dr.sim.host import SimHost
+
+
+def go_down(host: SimHost, kind: LeaveKind, *, announced: bool = True) -> None:
+    """`systemctl poweroff` or `reboot`. Not `announced`: its agent does not notice, as without systemd."""
+    if not host.up or host.frozen or host.leaving:
+        return
+    rng = host.world.rng
+    host.world.say(f"{host.name} begins its {kind}", "host.leaving", host=host.name)
+    if announced:
+        host.leaving = kind
+        host.agent.announce()
+    for guest in sorted(host.domains):
+        host.later(rng.uniform(0.3, 2.0), partial(_stop, host, guest))
+    host.later(rng.uniform(2.5, 3.0), host.agent.stop)
+    host.later(rng.uniform(3.5, 6.0), lambda: _end(host, kind))
+
+
+def _stop(host: SimHost, guest: GuestId) -> None:
+    """libvirt-guests, with ON_SHUTDOWN=shutdown."""
+    host.end(guest, "shutdown")
+
+
+def _end(host: SimHost, kind: LeaveKind) -> None:
+    """The last guests end with it; a shutdown switches the machine off, a reboot starts it anew."""
+    if kind == "reboot":
+        host.reboot("clean reboot")
+    else:
+        host.chassis_on = False
+        host.power_changed("clean shutdown")

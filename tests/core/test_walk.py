@@ -16,11 +16,12 @@ from dr.core.tables import GUEST_TABLE, HOST_TABLE, GuestEvent, HostEvent
 from dr.model.base import changed
 from dr.model.commands import Outcome, Ticket, TicketKind
 from dr.model.effects import Look, SendStart
-from dr.model.events import AskConfirmDown, AskStart, Event, Heard, LookEnded, Reported, Tick
+from dr.model.events import AskConfirmDown, AskStart, Connected, Event, Heard, LookEnded, Reported, Tick
 from dr.model.evidence import Proof, ProofKind
 from dr.model.policy import GuestPolicy
 from dr.model.records import GuestPhase, HostPhase, Place, Wish
-from tests.core.build import NOW, Bench, domain, guest, host
+from dr.model.wire import PROTOCOL, Hello, Memory
+from tests.core.build import EPOCH, NOW, Bench, domain, facts, guest, host
 from tests.core.walk import ASKS, STEPS, Unsound, Walk, check, fields_of
 
 SEEDS = 60
@@ -150,6 +151,29 @@ def maintained_and_alive() -> tuple[Bench, Event]:
     return bench, Heard(host="h1", session="s", fresh=NOW - 1)
 
 
+def maintained_and_off() -> tuple[Bench, Event]:
+    """It was looked for just now, and nobody heard it."""
+    bench = alone(HostPhase.MAINTENANCE, drain=Wish(by="ops"))
+    bench.look("h1", round_at=NOW)
+    return bench, AskConfirmDown(id="1", by="ops", host="h1", reason="I see its plug")
+
+
+def older_copy(phase: GuestPhase) -> tuple[Bench, Event]:
+    """An agent knows a later revision of the store than ours."""
+    bench = Bench().put(guest("g1", phase=phase))
+    told = Hello(
+        protocol=PROTOCOL,
+        version="0",
+        cluster="c",
+        boot_id="h1-b1",
+        nonce="n",
+        memory=Memory(epoch=EPOCH, leader_id="L", revision=10_000),
+        facts=facts("h1"),
+        guests=(),
+    )
+    return bench, Connected(host="h1", session="new", hello=told)
+
+
 def asked_twice() -> tuple[Bench, Event]:
     """Nobody looked for it until the first ask."""
     bench, ask = confirmed(HostPhase.JOINING)
@@ -181,8 +205,11 @@ DRIVEN: dict[Row, Callable[[], tuple[Bench, Event]]] = {
     (HostPhase.JOINING, HostEvent.DEAD): asked_twice,
     (HostPhase.RETURNING, HostEvent.DEAD): lambda: confirmed(HostPhase.RETURNING),
     (HostPhase.DRAINING, HostEvent.DEAD): lambda: confirmed(HostPhase.DRAINING),
+    (HostPhase.MAINTENANCE, HostEvent.DEAD): maintained_and_off,
     (HostPhase.MAINTENANCE, HostEvent.CONTRADICTED): maintained_and_alive,
     (GuestPhase.RECOVERING, GuestEvent.GAVE_UP): tried_everywhere,
+    (GuestPhase.STOPPED, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.STOPPED),
+    (GuestPhase.UNKNOWN, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.UNKNOWN),
     (GuestPhase.STARTING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STARTING),
     (GuestPhase.STOPPING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STOPPING),
 }

@@ -34,6 +34,7 @@ from dr.model.base import Record
 from dr.model.evidence import ProofKind
 from dr.model.policy import GuestPolicy, Limits, Timers
 from dr.model.records import Condition, GuestPhase, HostPhase
+from dr.sim.scenario import reference
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -61,26 +62,31 @@ def fenced(diagram: str) -> str:
     return f"```mermaid\n{diagram}\n```"
 
 
-RENDERED: dict[str, Callable[[], str]] = {
-    "host": lambda: fenced(mermaid(HOST_TABLE)),
-    "guest": lambda: fenced(mermaid(GUEST_TABLE)),
-    "verdicts": verdicts,
-}
 PAGE = DOCS / "architecture.md"
+RENDERED: dict[Path, dict[str, Callable[[], str]]] = {
+    PAGE: {
+        "host": lambda: fenced(mermaid(HOST_TABLE)),
+        "guest": lambda: fenced(mermaid(GUEST_TABLE)),
+        "verdicts": verdicts,
+    },
+    DOCS / "simulator.md": dict(reference.RENDERED),
+}
 MARKED = re.compile(r"(<!-- tables:(\w+) -->\n)(.*?)(<!-- /tables:\2 -->)", re.DOTALL)
 
 
-def test_rendered_parts_are_what_the_tables_say() -> None:
-    found = {name: body for _, name, body, _ in MARKED.findall(PAGE.read_text())}
-    assert found.keys() == RENDERED.keys()
-    for name, render in RENDERED.items():
-        assert found[name] == render() + "\n", f"{PAGE.name}, {name}: {UPDATE}"
+@pytest.mark.parametrize("page", RENDERED, ids=lambda page: page.name)
+def test_rendered_parts_are_what_the_code_says(page: Path) -> None:
+    found = {name: body for _, name, body, _ in MARKED.findall(page.read_text())}
+    assert found.keys() == RENDERED[page].keys()
+    for name, render in RENDERED[page].items():
+        assert found[name] == render() + "\n", f"{page.name}, {name}: {UPDATE}"
 
 
 def write_rendered() -> None:
     """Bring the rendered parts up to date."""
-    text = PAGE.read_text()
-    PAGE.write_text(MARKED.sub(lambda m: m[1] + RENDERED[m[2]]() + "\n" + m[4], text))
+    for page, parts in RENDERED.items():
+        text = page.read_text()
+        page.write_text(MARKED.sub(lambda m, parts=parts: m[1] + parts[m[2]]() + "\n" + m[4], text))  # type: ignore[misc]
 
 
 # ---- commands
@@ -481,4 +487,4 @@ def slug(heading: str) -> str:
 
 if __name__ == "__main__":
     write_rendered()
-    print(f"{PAGE} is up to date", file=sys.stderr)
+    print(f"{', '.join(page.name for page in RENDERED)}: up to date", file=sys.stderr)

@@ -49,6 +49,7 @@ class SimHost:
         self.world = world
         self.name = name
         self.memory_mib = memory_mib
+        self.cpus = 16
         self.chassis_on = True  # what the BMC switches
         self.outlets_on = [True, True]  # what the two outlets of its PDU switch; either is enough
         self.up = True  # an operating system runs
@@ -169,7 +170,7 @@ class SimHost:
             arch="x86_64",
             domain_types=("kvm",),
             machines=("q35",),
-            cpus=16,
+            cpus=self.cpus,
             memory_mib=self.memory_mib,
             addresses={"mgmt0": f"mgmt:{self.name}", "storage0": f"storage:{self.name}"},
             networks=NETWORKS,
@@ -204,7 +205,7 @@ class SimHost:
 
     def start_domain(self, definition: Definition, ticket: str, ended: Ended) -> None:
         """Define and start from cold. `ended` may come late or never; the start itself may go on regardless."""
-        fault = self.start_faults.popleft() if self.start_faults else ""
+        fault = self._trouble("start", definition.id, self.start_faults)
         if self.libvirtd == "down":
             ended("", "libvirt is gone")
             return
@@ -234,6 +235,10 @@ class SimHost:
 
         self.later(queue_s, hook)
 
+    def _trouble(self, call: str, guest: GuestId, own: deque[str]) -> str:
+        """What goes wrong with this call: a fault of this host, or one that waits for this guest."""
+        return own.popleft() if own else self.world.troubles.meet(call, guest, self.name)
+
     def _take_permit(self, guest: GuestId, ticket: str) -> bool:
         return self.permits.pop(guest, None) is not None
 
@@ -244,7 +249,7 @@ class SimHost:
         ended("qemu ended unexpectedly", "")
 
     def stop_domain(self, guest: GuestId, mode: StopMode, timeout_s: float, ended: Ended) -> None:
-        fault = self.stop_faults.popleft() if self.stop_faults else ""
+        fault = self._trouble("stop", guest, self.stop_faults)
         if self.libvirtd == "down":
             ended("", "libvirt is gone")
             return

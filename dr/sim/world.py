@@ -25,10 +25,11 @@ from dr.sim.network import Network
 from dr.sim.shutdown import go_down
 from dr.sim.store import SimStore
 from dr.sim.trace import Said
+from dr.sim.troubles import Troubles
 from dr.sim.truth import Truth
 
 XML = (
-    "<domain type='kvm'><name>{name}</name><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>"
+    "<domain type='kvm'><name>{name}</name><memory unit='MiB'>{memory}</memory><vcpu>{vcpus}</vcpu>"
     "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
     "<devices><interface type='bridge'><source bridge='br0'/></interface></devices></domain>"
 )
@@ -60,6 +61,7 @@ class World:
         self.network = Network(self)
         self.fencer = Fencer(self)
         self.links: list[Link] = []
+        self.troubles = Troubles()
         self._made_links = 0
         self.scrapped: set[HostName] = set()  # machines that were removed and never come back
         self.slowness = 1.0  # of the management network
@@ -69,7 +71,7 @@ class World:
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}
         names = tuple(hosts)
-        policies = {name: self._policy(name, name in tuple(pdu), power_on) for name in names}
+        policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}
         self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies)
         self.coordinator = SimCoordinator(self)
         self.hosts = {name: SimHost(self, name, memory_mib) for name in names}
@@ -79,7 +81,8 @@ class World:
             for guest in ids:
                 self.add_guest(name, guest, guest_mib)
 
-    def _policy(self, name: HostName, pdu: bool, power_on: bool) -> HostPolicy:
+    def policy(self, name: HostName, pdu: bool, power_on: bool) -> HostPolicy:
+        """What the configuration says of a host whose fence devices were all shown to work; makes these devices."""
         levels = [[f"bmc-{name}"]] + ([[f"pdu-a-{name}", f"pdu-b-{name}"]] if pdu else [])
         self.fencer.add(f"bmc-{name}", name)
         if pdu:
@@ -127,12 +130,12 @@ class World:
 
     # ---- the beginning
 
-    def add_guest(self, host: HostName, guest: GuestId, memory_mib: int = 1024) -> None:
+    def add_guest(self, host: HostName, guest: GuestId, memory_mib: int = 1024, vcpus: int = 1) -> None:
         """A guest that runs there, not protected yet."""
         definition = Definition(
             id=guest,
             name=guest,
-            xml=XML.format(name=guest, memory=memory_mib),
+            xml=XML.format(name=guest, memory=memory_mib, vcpus=vcpus),
             digest=f"d1-{guest}",
             storage=STORAGE,
         )
@@ -144,7 +147,7 @@ class World:
 
     def add_host(self, name: HostName, memory_mib: int = 8192) -> None:
         """A new machine joins: its token is made, its agent starts."""
-        policy = self._policy(name, False, True)
+        policy = self.policy(name, False, True)
         self.settings = changed(self.settings, hosts=self.settings.hosts | {name: policy})
         self.hosts[name] = SimHost(self, name, memory_mib)
         self.coordinator.submit(Admitted(id=self.next_ask(), by="ops", host=name))
@@ -290,6 +293,7 @@ class World:
         for device in self.fencer.devices.values():
             device.fault, device.acts_on, device.switched_off = "", "", False
         self.network.blocked.clear()
+        self.troubles.clear()
         self.slowness = 1.0
         self.mend_coordinator()
         for name, host in self.hosts.items():

@@ -1,0 +1,95 @@
+"""What the verbs of a scenario act on: the world, backups by name, and people who ask until somebody answers.
+
+Here: what a verb needs beside the world. Not here: the verbs (`verbs_*`), when they happen (`dr.sim.run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dr.model.base import GuestId, HostName, changed
+from dr.model.effects import Reply
+from dr.model.events import OperatorAsk, Reconfigured
+from dr.model.policy import Settings
+from dr.sim.scenario.words import ALL
+from dr.sim.store import SimStore
+from dr.sim.world import World
+
+ASK_AGAIN_S = 0.5
+
+Make = Callable[[str], OperatorAsk]
+
+
+class Stage:
+    """One scenario under way."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.backups: dict[str, SimStore] = {}
+        self.violations: list[str] = []
+        self.unanswered: dict[str, str] = {}  # asks that nobody has answered yet, in words
+
+    def hosts(self, names: Iterable[HostName]) -> list[HostName]:
+        names = list(names)
+        return sorted(self.world.hosts) if names == [ALL] else names
+
+    def guests(self, names: Iterable[GuestId]) -> list[GuestId]:
+        names = list(names)
+        return sorted(self.world.definitions) if names == [ALL] else names
+
+    # ---- people
+
+    def ask(self, make: Make, answer: str, because: str) -> None:
+        """Somebody asks, and again as long as nobody answers; then the answer is compared with what is expected.
+
+        An answer that was lost because the coordinator died over the question is as good as any: what became of it
+        shows in what happens next, and a second asking may be refused for that very reason.
+        """
+        words = _in_words(make(""))
+        self.unanswered[words] = words
+        self._ask(make, words, answer, because, lost=False)
+
+    def _ask(self, make: Make, words: str, answer: str, because: str, *, lost: bool) -> None:
+        world, coordinator = self.world, self.world.coordinator
+        reply: Reply | None = None
+        if coordinator.alive and not coordinator.frozen:
+            key = world.next_ask()
+            coordinator.submit(make(key))
+            reply = coordinator.replies.pop(key, None)
+            lost = lost or reply is None
+        if reply is None:
+            world.clock.after(ASK_AGAIN_S, lambda: self._ask(make, words, answer, because, lost=lost))
+            return
+        self.unanswered.pop(words, None)
+        found = "accepted" if reply.accepted else "refused"
+        text = "; ".join(reply.blockers) or reply.message
+        world.say(f"{words}: {found}{f': {text}' if text else ''}", "answer", answer=found)
+        if lost or answer == "any":
+            return
+        if found != answer:
+            self.violate(f"{words}: {found}, not {answer}{f': {text}' if text else ''}")
+        elif because.lower() not in text.lower():
+            self.violate(f'{words}: {found}, but not because of "{because}": {text}')
+
+    def violate(self, text: str) -> None:
+        self.world.say(f"NOT AS EXPECTED {text}", "violation")
+        self.violations.append(f"at {self.world.clock.now:.1f} s: {text}")
+
+    # ---- configuration
+
+    def reconfigure(self, change: Callable[[Settings], Settings]) -> None:
+        """A new configuration is read; a coordinator that is down meets it when it starts."""
+        world = self.world
+        world.settings = change(world.settings)
+        world.coordinator.receive(lambda: world.coordinator.submit(Reconfigured(settings=world.settings)))
+
+    def set_host_policy(self, name: HostName, **fields: object) -> None:
+        self.reconfigure(
+            lambda old: changed(old, hosts=old.hosts | {name: changed(old.hosts[name], **fields)})
+        )
+
+
+def _in_words(ask: OperatorAsk) -> str:
+    subject = getattr(ask, "host", "") or ", ".join(getattr(ask, "guests", ())) or getattr(ask, "name", "")
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(ask).__name__.removeprefix("Ask"))
+    return f"{words.strip()} {subject}".strip()

@@ -1,0 +1,145 @@
+"""Verbs: what guests do by themselves, what people do on hosts by hand, starts and stops that fail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from dr.sim.scenario.stage import Stage
+from dr.sim.scenario.verb import Verb
+from dr.sim.scenario.words import ALL, Count, Guests, HostRef, Hosts, NewGuest
+
+How = Literal["fail", "die", "slow", "hang", "lost"]
+
+
+def _end(stage: Stage, names: tuple[str, ...], reason: str) -> None:
+    for guest in stage.guests(names):
+        for host in stage.world.running(guest):
+            stage.world.hosts[host].end(guest, reason)
+
+
+class CrashGuest(Verb):
+    """Its QEMU dies."""
+
+    crash_guest: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        _end(stage, self.crash_guest, "crashed")
+
+
+class OwnerShutsDown(Verb):
+    """Its owner shuts it down from inside."""
+
+    owner_shuts_down: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        _end(stage, self.owner_shuts_down, "shutdown")
+
+
+class VirshDestroy(Verb):
+    """`virsh destroy` on the host where it runs."""
+
+    virsh_destroy: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        _end(stage, self.virsh_destroy, "destroyed")
+
+
+class VirshStart(Verb):
+    """`virsh start` on a host where it is defined."""
+
+    virsh_start: Annotated[Guests, "guests"]
+    on: Annotated[HostRef, "the host"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.virsh_start):
+            stage.world.hosts[self.on].hand_start(guest)
+
+
+class VirshEdit(Verb):
+    """Its definition is edited on the host where it runs."""
+
+    virsh_edit: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.virsh_edit):
+            stage.world.redefine(guest, f"d{stage.world.clock.steps}-{guest}")
+
+
+class Autostart(Verb):
+    """`virsh autostart` of every domain on a host: libvirt tries to start them after each boot."""
+
+    autostart: Annotated[Hosts, "hosts"]
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.autostart):
+            for domain in stage.world.hosts[name].domains.values():
+                domain.autostart = True
+
+
+class AddGuest(Verb):
+    """A guest is defined and started by hand. Nobody protects it yet."""
+
+    add_guest: Annotated[NewGuest, "its name"]
+    on: Annotated[HostRef, "the host"]
+    memory_mib: Annotated[Count, "its memory"] = 1024
+
+    def do(self, stage: Stage) -> None:
+        stage.world.add_guest(self.on, self.add_guest, self.memory_mib)
+
+
+class StartsFail(Verb):
+    """Starts go wrong: `fail` (libvirt says no), `die` (QEMU ends right away), `slow` (it takes a while), `hang`
+    (longer than anybody waits), `lost` (it runs, and libvirt never says so)."""
+
+    starts_fail: Annotated[Guests, "guests"]
+    on: Annotated[Hosts, "only on these hosts"] = (ALL,)
+    how: Annotated[How, "how"] = "fail"
+    times: Annotated[Count | None, "only the next n starts; not named: until `starts_work`"] = None
+
+    def do(self, stage: Stage) -> None:
+        stage.world.troubles.add("start", self.how, self.starts_fail, self.on, self.times)
+
+
+class StartsWork(Verb):
+    """Starts work again."""
+
+    starts_work: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        stage.world.troubles.end("start", self.starts_work)
+
+
+class StopsFail(Verb):
+    """Stops go wrong: `deaf` (the guest does not heed a clean shutdown), `hang` (libvirt never answers)."""
+
+    stops_fail: Annotated[Guests, "guests"]
+    on: Annotated[Hosts, "only on these hosts"] = (ALL,)
+    how: Annotated[Literal["deaf", "hang"], "how"] = "deaf"
+    times: Annotated[Count | None, "only the next n stops; not named: until `stops_work`"] = None
+
+    def do(self, stage: Stage) -> None:
+        stage.world.troubles.add("stop", self.how, self.stops_fail, self.on, self.times)
+
+
+class StopsWork(Verb):
+    """Stops work again."""
+
+    stops_work: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        stage.world.troubles.end("stop", self.stops_work)
+
+
+VERBS: tuple[type[Verb], ...] = (
+    CrashGuest,
+    OwnerShutsDown,
+    VirshDestroy,
+    VirshStart,
+    VirshEdit,
+    Autostart,
+    AddGuest,
+    StartsFail,
+    StartsWork,
+    StopsFail,
+    StopsWork,
+)

@@ -1,0 +1,198 @@
+"""Verbs: what operators ask of the coordinator, and what its configuration says.
+
+An ask is made again until somebody answers. It must be accepted, unless the scenario says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from dr.model.base import changed
+from dr.model.events import (
+    AskClearQuarantine,
+    AskConfirmDown,
+    AskFence,
+    AskFenceTest,
+    AskLabel,
+    AskPause,
+    AskProtect,
+    AskRemoveHost,
+    AskResume,
+    AskStart,
+    AskStop,
+    AskUnprotect,
+)
+from dr.model.policy import StopMode
+from dr.sim.scenario.stage import Make, Stage
+from dr.sim.scenario.verb import Verb
+from dr.sim.scenario.words import Guests, HostRef
+
+BY = "ops"
+WHY = "to see"
+Reason = Annotated[str, "the reason that is given"]
+
+
+class AskVerb(Verb):
+    """Something that a person asks."""
+
+    answer: Annotated[Literal["accepted", "refused", "any"], "what the coordinator must say to it"] = (
+        "accepted"
+    )
+    because: Annotated[str, "a part of its words"] = ""
+
+    def asks(self, stage: Stage) -> list[Make]:
+        raise NotImplementedError
+
+    def do(self, stage: Stage) -> None:
+        for make in self.asks(stage):
+            stage.ask(make, self.answer, self.because)
+
+
+class Protect(AskVerb):
+    """`dr guest protect`: all that are named, in one command."""
+
+    protect: Annotated[Guests, "guests"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskProtect(id=key, by=BY, guests=tuple(stage.guests(self.protect)))]
+
+
+class Unprotect(AskVerb):
+    """`dr guest unprotect`."""
+
+    unprotect: Annotated[Guests, "guests"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskUnprotect(id=key, by=BY, guests=tuple(stage.guests(self.unprotect)))]
+
+
+class Start(AskVerb):
+    """`dr guest start`."""
+
+    start: Annotated[Guests, "guests"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskStart(id=key, by=BY, guests=tuple(stage.guests(self.start)))]
+
+
+class Stop(AskVerb):
+    """`dr guest stop`."""
+
+    stop: Annotated[Guests, "guests"]
+    mode: Annotated[StopMode, "a clean shutdown, or a pulled plug"] = "shutdown"
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskStop(id=key, by=BY, guests=tuple(stage.guests(self.stop)), mode=self.mode)]
+
+
+class FenceHost(AskVerb):
+    """`dr host fence`."""
+
+    fence_host: Annotated[HostRef, "the host"]
+    reason: Reason = WHY
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskFence(id=key, by=BY, reason=self.reason, host=self.fence_host)]
+
+
+class FenceTest(AskVerb):
+    """`dr fence test`."""
+
+    fence_test: Annotated[HostRef, "the host"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskFenceTest(id=key, by=BY, reason=WHY, host=self.fence_test)]
+
+
+class ConfirmDown(AskVerb):
+    """`dr host confirm-down`: a person's word that it is off."""
+
+    confirm_down: Annotated[HostRef, "the host"]
+    reason: Reason = "I stand beside it"
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskConfirmDown(id=key, by=BY, reason=self.reason, host=self.confirm_down)]
+
+
+class RemoveHost(AskVerb):
+    """`dr host remove`."""
+
+    remove_host: Annotated[HostRef, "the host"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskRemoveHost(id=key, by=BY, host=self.remove_host)]
+
+
+class ClearQuarantine(AskVerb):
+    """`dr host clear-quarantine`: a host that was fenced too often takes guests again."""
+
+    clear_quarantine: Annotated[HostRef, "the host"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskClearQuarantine(id=key, by=BY, host=self.clear_quarantine)]
+
+
+class LabelHost(AskVerb):
+    """`dr host label`."""
+
+    label_host: Annotated[HostRef, "the host"]
+    labels: Annotated[dict[str, str], "keys and values"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [
+            lambda key: AskLabel(id=key, by=BY, kind="host", name=self.label_host, labels=dict(self.labels))
+        ]
+
+
+class Pause(AskVerb):
+    """`dr pause`: automation off."""
+
+    pause: Annotated[str, "the reason"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskPause(id=key, by=BY, reason=self.pause)]
+
+
+class Resume(AskVerb):
+    """`dr resume`: automation on; also a person's word that a restored store was looked over."""
+
+    resume: Annotated[str, "the reason"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskResume(id=key, by=BY, reason=self.resume)]
+
+
+class AutoFence(Verb):
+    """The configuration is read anew with `auto_fence` on or off."""
+
+    auto_fence: Annotated[bool, "whether hosts are fenced without a person"]
+
+    def do(self, stage: Stage) -> None:
+        stage.reconfigure(lambda old: changed(old, auto_fence=self.auto_fence))
+
+
+class Heal(Verb):
+    """Everything that can be repaired is repaired: power, cables, devices, processes."""
+
+    heal: Annotated[Literal["everything"], "always `everything`"]
+
+    def do(self, stage: Stage) -> None:
+        stage.world.heal()
+
+
+VERBS: tuple[type[Verb], ...] = (
+    Protect,
+    Unprotect,
+    Start,
+    Stop,
+    FenceHost,
+    FenceTest,
+    ConfirmDown,
+    RemoveHost,
+    ClearQuarantine,
+    LabelHost,
+    Pause,
+    Resume,
+    AutoFence,
+    Heal,
+)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dr.cli import sim_run
 from dr.cli.failure import Exit, Failure
 from dr.cli.output import Form, Output, clock, plain
 
@@ -20,6 +21,9 @@ app = typer.Typer(help="Decisions without a fleet: simulated, or made again.", n
 @app.callback()
 def group() -> None:
     """Decisions without a fleet: simulated, or made again."""
+
+
+app.command("run")(sim_run.run_)
 
 
 @app.command()

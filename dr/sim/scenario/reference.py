@@ -6,13 +6,14 @@ Here: tables made from the records. Not here: prose.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dr.model.base import Record
 from dr.sim.scenario.facts import FACTS
 from dr.sim.scenario.language import GuestSpec, HostSpec, Scenario
 from dr.sim.scenario.verbs import GROUPS
-from dr.sim.scenario.words import Field, fields_of, written
+from dr.sim.scenario.verbs_people import AskVerb
+from dr.sim.scenario.words import Field, Flag, Many, Name, Whole, Word, fields_of, written
 
 
 def _row(*cells: str) -> str:
@@ -48,30 +49,44 @@ def doc(record: type[Record]) -> str:
     return " ".join(inspect.cleandoc(record.__doc__ or "").split())
 
 
-def _with_options(kind: type[Record]) -> str:
-    first, *options = fields_of(kind)
-    words = [f"{first.says} ({first.kind.means})" if first.kind.means.startswith("one of") else ""]
-    words += [
-        f"`{field.key}`: {_says(field)}{f', {default}' if (default := _default(field)) else ''}"
-        for field in options
-    ]
-    return "; ".join(word for word in words if word)
+def _call(field: Field) -> str:
+    """The key with what stands behind it: `power_off: HOSTS`, `libvirtd: down | hung | up`."""
+    many = isinstance(field.kind, Many)
+    kind = field.kind.each if isinstance(field.kind, Many) else field.kind
+    if isinstance(kind, Word):
+        value = " | ".join(kind.words)
+    elif isinstance(kind, Name):
+        value = "NAME" if kind.new else kind.of.upper() + ("S" if many else "")
+    else:
+        value = "true | false" if isinstance(kind, Flag) else "N" if isinstance(kind, Whole) else "TEXT"
+    return f"`{field.key}: {value}`"
+
+
+def _table(title: str, kinds: Iterable[type[Record]], inherited: frozenset[str] = frozenset()) -> str:
+    rows = [_row(title, "what it is", "with"), "|---|---|---|"]
+    for kind in kinds:
+        first, *options = fields_of(kind)
+        told = [
+            f"`{each.key}`: {_says(each)}{_if_any(each)}" for each in options if each.name not in inherited
+        ]
+        rows.append(_row(_call(first), doc(kind), "<br>".join(told)))
+    return "\n".join(rows)
+
+
+def _if_any(field: Field) -> str:
+    default = _default(field)
+    return f"; {default if field.required else f'else {default}'}" if default else ""
 
 
 def verbs(group: str) -> str:
     """Every verb of a group."""
-    rows = [_row("verb", "what happens", "with"), "|---|---|---|"]
-    for kind in GROUPS[group]:
-        first = fields_of(kind)[0]
-        rows.append(_row(f"`{first.key}`", doc(kind), _with_options(kind)))
-    return "\n".join(rows)
+    inherited = frozenset(field.name for field in fields_of(AskVerb))
+    return _table("verb", GROUPS[group], inherited)
 
 
 def facts() -> str:
     """Every fact."""
-    rows = [_row("fact", "what it says", "with"), "|---|---|---|"]
-    rows += [_row(f"`{key}`", doc(kind), _with_options(kind)) for key, kind in FACTS.items()]
-    return "\n".join(rows)
+    return _table("fact", FACTS.values())
 
 
 def slug(group: str) -> str:
@@ -83,4 +98,4 @@ RENDERED: dict[str, Callable[[], str]] = {
     "hosts": lambda: keys(HostSpec),
     "guests": lambda: keys(GuestSpec),
     "facts": facts,
-} | {f"verbs_{slug(group)}": (lambda group=group: verbs(group)) for group in GROUPS}  # type: ignore[misc]
+} | {f"verbs_{slug(group)}": (lambda group=group: verbs(group)) for group in GROUPS}

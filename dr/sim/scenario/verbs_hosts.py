@@ -152,13 +152,13 @@ class RestartAgent(Verb):
     """`systemctl restart`, as an upgrade does it."""
 
     restart_agent: Annotated[Hosts, "hosts"]
-    after_down: Annotated[Seconds, "how long it is down"] = 1.0
+    down_for: Annotated[Seconds, "how long it is down"] = 1.0
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.restart_agent):
             agent = stage.world.hosts[name].agent
             agent.stop()
-            stage.world.hosts[name].later(self.after_down, agent.start)
+            stage.world.hosts[name].later(self.down_for, agent.start)
 
 
 class DisableAgent(Verb):
@@ -187,13 +187,13 @@ class LoseAgentState(Verb):
     """The agent is killed and its state directory lost; it starts again with none."""
 
     lose_agent_state: Annotated[Hosts, "hosts"]
-    after_down: Annotated[Seconds, "how long it is down"] = 1.0
+    down_for: Annotated[Seconds, "how long it is down"] = 1.0
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.lose_agent_state):
             agent = stage.world.hosts[name].agent
             agent.lose_state()
-            stage.world.hosts[name].later(self.after_down, agent.start)
+            stage.world.hosts[name].later(self.down_for, agent.start)
 
 
 class LoseAnswers(Verb):

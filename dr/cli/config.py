@@ -18,6 +18,7 @@ from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.fencing.parameters import problem as parameter_problem
 from dr.adapters.notify.sinks import CommandSink, Sink, WebhookSink
 from dr.cli.config_errors import at, explain
+from dr.cli.config_rules import rule_warnings, rules_of
 from dr.cli.config_schema import (
     AGENT_PORT,
     API_PORT,
@@ -168,6 +169,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
         limits=Limits(**parsed.limits.model_dump()),  # type: ignore[attr-defined]
         guests=_guest_policy(parsed),
         hosts=hosts,
+        rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
         on_leave=parsed.on_leave,
     )
@@ -236,6 +238,7 @@ def _sinks(parsed: FileSection, document: Document, problems: list[Problem]) -> 
 
 
 def _warnings(parsed: FileSection, document: Document) -> list[Problem]:
+    found = rule_warnings(parsed, document)
     secrets = any(
         is_secret(key) and key != "password_file"
         for host in parsed.hosts.values()
@@ -245,8 +248,8 @@ def _warnings(parsed: FileSection, document: Document) -> list[Problem]:
     ) or any(sink.headers for sink in parsed.notify)
     if document.world_readable and secrets:
         text = f"holds secrets and every user can read it; chmod 600 {document.file}, or use password_file"
-        return [Problem(0, "", text)]
-    return []
+        found.append(Problem(0, "", text))
+    return found
 
 
 def _raw_checks(document: Document) -> list[Problem]:

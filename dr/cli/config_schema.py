@@ -16,6 +16,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from dr.adapters.notify.sinks import Severity
+from dr.core.rules import LABEL
 from dr.model.base import Record
 from dr.model.policy import (
     HEARTBEAT_S_MAX,
@@ -190,6 +191,39 @@ class HostSection(Section):
     labels: dict[str, str] = {}
 
 
+def _selector(text: str) -> str:
+    if text.startswith(LABEL):
+        key, equals, value = text.removeprefix(LABEL).partition("=")
+        if not (key and equals and value):
+            raise ValueError("a label is chosen with label:KEY=VALUE")
+    elif not text or any(mark in text for mark in "\n\t/"):
+        raise ValueError("must be the name of a guest, or label:KEY=VALUE")
+    return text
+
+
+def _priorities(value: Any) -> Any:
+    """A list of hosts likes them all the same."""
+    return (
+        dict.fromkeys(value, 1)
+        if isinstance(value, list) and all(isinstance(n, str) for n in value)
+        else value
+    )
+
+
+Selector = Annotated[str, AfterValidator(_selector)]
+Priority = Annotated[int, Field(ge=-1000, le=1000)]
+
+
+class RuleSection(Section):
+    """Where guests run (`hosts`), or who shares a host (`keep`)."""
+
+    name: Name
+    guests: Annotated[list[Selector], BeforeValidator(_one_or_many), Field(min_length=1)]
+    hosts: Annotated[dict[Name, Priority], BeforeValidator(_priorities), Field(min_length=1)] | None = None
+    keep: Literal["together", "apart"] | None = None
+    strict: bool = False
+
+
 class SinkSection(Section):
     """Where alerts go: a command (the alert as JSON on stdin) or a webhook (POST of the same JSON)."""
 
@@ -237,4 +271,5 @@ class FileSection(Section):
     limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]
     guests: GuestsSection = GuestsSection()  # type: ignore[valid-type]
     hosts: dict[Name, HostSection] = {}
+    rules: list[RuleSection] = []
     notify: list[SinkSection] = []

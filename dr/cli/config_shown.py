@@ -11,6 +11,7 @@ import msgspec
 from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.notify.sinks import CommandSink, Sink
 from dr.cli.config import CoordinatorConfig, bracketed
+from dr.cli.config_rules import shown_rule
 from dr.model.policy import GuestPolicy, HostPolicy
 from dr.model.spelling import after_text, check_text
 
@@ -35,6 +36,7 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         "limits": msgspec.structs.asdict(typing.cast(Any, settings.limits)),
         "guests": shown_policy(settings.guests),
         "hosts": {name: _effective_host(host) for name, host in settings.hosts.items()},
+        "rules": [shown_rule(rule) for rule in settings.rules],
         "notify": [_effective_sink(sink) for sink in config.sinks],
     }
 

@@ -100,6 +100,16 @@ hosts: {{}}
 #             agent: fence_apc_snmp
 #             parameters: {{ip: 10.9.0.102, plug: "7"}}
 
+# Where guests run, and who shares a host. Guests by name or label. `strict: true` holds even if a guest must wait.
+rules: []
+#   - name: fast-hosts
+#     guests: [label:tier=gold]
+#     hosts: {{kvm1: 10, kvm2: 5}}          # the higher the better; with `failback` it returns to the best
+#   - name: db-apart
+#     guests: [db1, db2]
+#     keep: apart                         # or together
+#     strict: true
+
 # Whom to tell. A command gets the alert as JSON on stdin, a webhook as a POST. Try it: dr notify test
 notify: []
 #   - name: mail

@@ -7,7 +7,19 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 
 from __future__ import annotations
 
-from dr.core import fencing, guests, leaving, looks, members, onecopy, operations, operator, starts, upkeep
+from dr.core import (
+    contradictions,
+    fencing,
+    guests,
+    leaving,
+    looks,
+    members,
+    onecopy,
+    operations,
+    operator,
+    starts,
+    upkeep,
+)
 from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
 from dr.core.state import Draft, Pending, State
 from dr.core.tables import HostEvent, move_host
@@ -84,7 +96,7 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
         case PowerOnEnded():
             _power_on_ended(draft, event)
         case Reconfigured():
-            draft.settings = event.settings
+            draft.settings = contradictions.in_force(draft, event.settings)
             draft.note("config", "a new configuration is in force")
         case _:
             operator.asked(draft, event)
@@ -153,6 +165,7 @@ def _tick(draft: Draft, event: Tick) -> None:
             f"the coordinator itself stood still for {event.lag_s:.1f} s: unheard is not late for {timers.settle_s} s",
         )
     _expire(draft)
+    contradictions.review(draft)
     for host in draft.hosts():
         _watch(draft, host)
         view = draft.view(host.name)

@@ -16,7 +16,18 @@ from dr.cli.config import CoordinatorConfig, load, translate
 from dr.cli.config_shown import effective
 from dr.cli.starter import NOTES, starter
 from dr.cli.yamlfile import BadFile, parse
-from dr.model.policy import After, Check, GuestPolicy, Isolation, Limits, OnLeave, Settings, Timers
+from dr.model.policy import (
+    After,
+    Check,
+    GuestPolicy,
+    GuestRule,
+    HostRule,
+    Isolation,
+    Limits,
+    OnLeave,
+    Settings,
+    Timers,
+)
 from tests.cli.conftest import Dr
 
 HEAD = "cluster: lab\naddresses: [10.0.0.1]\n"  # two lines
@@ -360,3 +371,69 @@ def test_a_bad_agents_file(text: str, expected: str) -> None:
     found = agent_problems(text)
     assert len(found) == 1
     assert found[0].startswith(expected)
+
+
+RULED = """\
+cluster: site1
+addresses: [10.0.0.1]
+hosts:
+  kvm1: {{}}
+  kvm2: {{}}
+rules:
+{rules}
+"""
+
+
+def ruled(*lines: str) -> str:
+    return RULED.format(rules="\n".join(f"  - {line}" for line in lines))
+
+
+def test_rules_become_settings_and_are_shown_as_written() -> None:
+    text = ruled(
+        "{name: fast, guests: label:tier=gold, hosts: {kvm1: 10, kvm2: 5}}",
+        "{name: only, guests: [db1], hosts: [kvm1], strict: true}",
+        "{name: apart, guests: [db1, db2], keep: apart, strict: true}",
+    )
+    config = translate(parse(text, "f.yaml"))
+    assert config.settings.rules == (
+        HostRule(name="fast", guests=("label:tier=gold",), hosts={"kvm1": 10, "kvm2": 5}),
+        HostRule(name="only", guests=("db1",), hosts={"kvm1": 1}, strict=True),
+        GuestRule(name="apart", guests=("db1", "db2"), kind="apart", strict=True),
+    )
+    assert not config.warnings
+    assert effective(config)["rules"][0] == {
+        "name": "fast",
+        "guests": ["label:tier=gold"],
+        "hosts": {"kvm1": 10, "kvm2": 5},
+        "strict": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["{name: a, guests: [x]}"], "f.yaml:7: rules[0]: needs `hosts` or `keep`, and not both"),
+        (["{name: a, guests: [x], keep: near}"], "must be one of 'together' or 'apart'"),
+        (["{name: a, guests: [x], keep: apart}"], "must name at least two guests to keep apart"),
+        (["{name: a, guests: ['label:x'], keep: apart}"], "a label is chosen with label:KEY=VALUE"),
+        (["{name: a, guests: [], keep: apart}"], "must not be empty"),
+        (["{name: a, guests: [x], hosts: {kvm1: 5000}}"], "must be at most 1000"),
+        (["{name: a, guests: [x], hosts: [kvm1]}"] * 2, "f.yaml:8: rules[1].name: a second rule named a"),
+        (
+            [
+                "{name: t, guests: [x, y], keep: together, strict: true}",
+                "{name: a, guests: [y, x], keep: apart, strict: true}",
+            ],
+            "f.yaml:8: rules[1]: these rules cannot all hold: rule a keeps x and y apart, rule t keeps them together",
+        ),
+    ],
+)
+def test_rules_that_cannot_be_are_refused_with_their_line(lines: list[str], expected: str) -> None:
+    found = problems(ruled(*lines))
+    assert any(expected in text for text in found), found
+
+
+def test_a_host_that_only_a_rule_names_is_a_warning() -> None:
+    config = translate(parse(ruled("{name: a, guests: [x], hosts: [kvm1, kvm02]}"), "f.yaml"))
+    (warning,) = config.warnings
+    assert "rule a names kvm02, which is not among `hosts`; did you mean kvm2?" in warning.text("f.yaml")

@@ -126,6 +126,28 @@ class Executor:
         if left:
             await asyncio.wait(left, timeout=patience_s)
 
+    # ---- what nobody's ticket asks for
+
+    def busy(self, guest: GuestId) -> bool:
+        """Whether anything of that guest is under way here."""
+        return guest in self._turns
+
+    def locally(self, guest: GuestId, work: Coroutine[None, None, None]) -> None:
+        """The host's own work on a guest, in its turn; dropped while anything of it is under way, or if we stop."""
+        if self.busy(guest) or self._closing() or self._full():
+            work.close()
+            return
+        self._turns[guest] = self._act(self._own_turn(guest, work))
+
+    async def _own_turn(self, guest: GuestId, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("own work on %s failed", guest)
+        if self._turns.get(guest) is asyncio.current_task():
+            del self._turns[guest]
+        self._refresh()
+
     # ---- the lane
 
     async def _take(self, session: Session, command: Command) -> None:

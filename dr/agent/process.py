@@ -24,6 +24,7 @@ from pathlib import Path
 from dr import __version__
 from dr.agent.executor import Executor
 from dr.agent.hook import Hook
+from dr.agent.isolation import Isolation
 from dr.agent.journal import Journal, StateTrouble, Worker
 from dr.agent.reporter import Reporter, Rhythm
 from dr.agent.session import Session
@@ -73,6 +74,7 @@ class Timing(Record):
     flush_s: float = 1.0  # revisions become durable at most this late, when no ticket needs them earlier
     drain_s: float = 3.0
     goodbye_s: float = 1.0
+    isolation_look_s: float = 1.0  # how often a host without a session looks for the others
     watchdog_s: float = 5.0  # a third of the unit's WatchdogSec
 
 
@@ -121,6 +123,7 @@ class Agent:
             host_health=host_health,
             hook=self._hook,
             own=self._own_readings,
+            tell=lambda guests: warden.told(self._journal.memory, guests),
             rhythm=rhythm or Rhythm(),
         )
         self._executor = Executor(
@@ -133,6 +136,17 @@ class Agent:
             prober=prober,
             patience=patience,
             refresh=self._reporter.refresh,
+        )
+        self._isolation = Isolation(
+            journal=self._journal,
+            reporter=self._reporter,
+            executor=self._executor,
+            hypervisor=hypervisor,
+            prober=prober,
+            session=lambda: self._session,
+            look_s=timing.isolation_look_s,
+            window_s=timing.isolation_look_s,
+            clock=clock,
         )
 
     # ---- start and end
@@ -147,6 +161,7 @@ class Agent:
             for work in (
                 self._executor.run(),
                 self._reporter.run(),
+                self._isolation.run(),
                 self._flush(),
                 self._feed_watchdog(),
                 self._keep_linked(),

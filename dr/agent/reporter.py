@@ -47,6 +47,7 @@ class Reporter:
         host_health: HostHealth,
         hook: Hook,
         own: Callable[[], tuple[Reading, ...]],
+        tell: Callable[[tuple[GuestFacts, ...]], tuple[GuestFacts, ...]],  # adds what only the agent knows
         rhythm: Rhythm,
     ) -> None:
         self._hypervisor = hypervisor
@@ -54,9 +55,10 @@ class Reporter:
         self._hook = hook
         self._boot_id = boot_id
         self._own = own
+        self._tell = tell
         self._rhythm = rhythm
         self._facts = HostFacts(boot_id=boot_id)
-        self._guests: tuple[GuestFacts, ...] = ()  # as last told
+        self._guests: tuple[GuestFacts, ...] = ()  # as libvirt last told them
         self._readings: dict[str, tuple[Reading, ...]] = {}
         self._silent: dict[str, str] = {
             "guests": "libvirt has not told its guests yet"
@@ -77,7 +79,7 @@ class Reporter:
     @property
     def guests(self) -> tuple[GuestFacts, ...] | None:
         """None while libvirt does not tell: never to be taken for an empty host."""
-        return None if "guests" in self._silent else self._guests
+        return None if "guests" in self._silent else self._tell(self._guests)
 
     @property
     def health(self) -> tuple[Reading, ...]:

@@ -24,6 +24,7 @@ NOTES = {
     "start_s": "a start without an answer after this is `unknown`, and is asked about",
     "stop_s": "a clean shutdown may take this long",
     "restart_backoff_s": "doubles with each restart of a guest in place",
+    "isolation_s": "a host that hears nobody for this long shuts down guests with isolation: shut_down",
     "leave_s": "a host that announced its shutdown may be silent this long",
     "leave_drain_s": "its guests are moved away first for at most this long (on_leave: migrate)",
     "hold_s": "its guests wait this long for it to come back (on_leave: hold)",

@@ -11,6 +11,7 @@ from dr.core import (
     contradictions,
     fencing,
     guests,
+    isolation,
     leaving,
     looks,
     members,
@@ -256,6 +257,8 @@ def _judge(draft: Draft, host: HostRecord) -> None:
         _be_patient(draft, host, wait)
     elif verdict is Verdict.HOLD:
         _hold(draft, host, [meaning], evidence)
+    elif wait := isolation.patience(draft, host):
+        _be_patient(draft, host, wait)
     elif why := fencing.why_not_fence(draft, host):
         _hold(draft, host, why, f"{meaning} ({evidence})")
     else:

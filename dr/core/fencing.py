@@ -6,7 +6,7 @@ devices of the level must read off, be proven to be this host's, and after that 
 
 from __future__ import annotations
 
-from dr.core import flaps, guests, looks, onecopy, placement
+from dr.core import flaps, guests, isolation, looks, onecopy, placement
 from dr.core.detector import Peers, brake, is_late, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft, Pending
 from dr.core.tables import HostEvent, move_host
@@ -55,6 +55,8 @@ def why_not_fence(draft: Draft, host: HostRecord) -> list[str]:
         why.append("it has no fencing configured")
     elif not provable(draft, host):
         why.append(f"switching it off would prove nothing: run dr fence test {host.name}")
+    if reason := isolation.left_alone(draft, host):
+        why.append(reason)
     if reason := brake(draft):
         why.append(reason)
     if not why and not recoverable(draft, host):

@@ -151,8 +151,8 @@ def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
 def _gone(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts | None) -> None:
     """It ran there and does not any more: who ended it?"""
     reason = facts.reason if facts is not None else ""
-    if guest.desired is Desired.RUNNING and leaving.ended_by_host(host, facts):
-        ask_testimony(draft, host, [leaving.lose(draft, guest, host)])
+    if guest.desired is Desired.RUNNING and (text := leaving.ended_by_host(host, facts)):
+        ask_testimony(draft, host, [leaving.lose(draft, guest, host, text)])
         return
     if facts is None:
         text = f"its domain vanished from {host.name}: taken as stopped by hand"

@@ -12,7 +12,7 @@ from dr.core import placement
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import HostName, changed
-from dr.model.facts import GuestFacts
+from dr.model.facts import ISOLATED, GuestFacts
 from dr.model.policy import OnLeave
 from dr.model.records import (
     Condition,
@@ -88,19 +88,23 @@ def patience(draft: Draft, host: HostRecord) -> str:
     return f"silent since it announced its {host.leaving}" + ("; its guests are held for it" if hold else "")
 
 
-def ended_by_host(host: HostRecord, facts: GuestFacts | None) -> bool:
-    """Whether a guest that ended there was ended by its host that goes down, and not by its owner."""
-    return bool(host.leaving) and (facts is None or facts.reason in ENDED_BY_HOST)
+def ended_by_host(host: HostRecord, facts: GuestFacts | None) -> str:
+    """How a guest that ended there was ended by its host, not by its owner; "" = it was not."""
+    if facts is not None and facts.reason == ISOLATED:
+        return f"was shut down by {host.name} while that was isolated, as its policy says"
+    if host.leaving and (facts is None or facts.reason in ENDED_BY_HOST):
+        return f"ended with {host.name}, which announced its {host.leaving}"
+    return ""
 
 
-def lose(draft: Draft, guest: GuestRecord, host: HostRecord) -> GuestRecord:
+def lose(draft: Draft, guest: GuestRecord, host: HostRecord, text: str) -> GuestRecord:
     """It ended with its host: to be recovered, here or elsewhere, and no restart of its own is counted."""
     operation = operation_of(draft, host.name)
     return move_guest(
         draft,
         guest,
         GuestEvent.CRASHED,
-        f"ended with {host.name}, which announced its {host.leaving}",
+        text,
         operation=operation.id if operation else "",
         avoid=(),
         retry_at=draft.now,

@@ -6,7 +6,7 @@ testified for every guest that might run there, and holds nothing that runs else
 
 from __future__ import annotations
 
-from dr.core import fencing, flaps, guests, leaving, onecopy
+from dr.core import fencing, flaps, guests, isolation, leaving, onecopy
 from dr.core.detector import observe_beat
 from dr.core.onecopy import ask_testimony, issue_clean, seen_active, sole_holder
 from dr.core.state import Draft, Pending, View
@@ -93,6 +93,7 @@ def connected(draft: Draft, event: Connected) -> None:
     )
     draft.forget_session(name)
     first = not host.boot_id
+    draft.moves += host.facts.addresses != hello.facts.addresses  # the others' peers
     rebooted = bool(host.boot_id) and host.boot_id != hello.boot_id
     old_boot = host.boot_id
     host = changed(host, boot_id=hello.boot_id, facts=hello.facts, health=hello.health, protected_version=0)
@@ -312,7 +313,9 @@ def push_list(draft: Draft, host: HostRecord) -> None:
         return
     draft.put_view(host.name, pushed=(draft.cluster.protected_version, draft.now), told_moves=draft.moves)
     entries = tuple(
-        ProtectedEntry(guest=g.id, name=g.name, generation=g.generation, holder=g.holder)
+        ProtectedEntry(
+            guest=g.id, name=g.name, generation=g.generation, holder=g.holder, isolation=g.policy.isolation
+        )
         for g in sorted(draft.guests(), key=lambda g: g.id)
     )
     storage = sorted({identity for g in draft.guests() for identity in g.needs.storage})
@@ -327,7 +330,15 @@ def push_list(draft: Draft, host: HostRecord) -> None:
             generation=draft.cluster.protected_version,
         ),
     )
-    body = Protect(version=draft.cluster.protected_version, entries=entries, watch_storage=tuple(storage))
+    timers = draft.config.timers
+    body = Protect(
+        version=draft.cluster.protected_version,
+        entries=entries,
+        watch_storage=tuple(storage),
+        peers=isolation.peers(draft, host.name),
+        isolation_s=timers.isolation_s,
+        stop_s=timers.stop_s,
+    )
     draft.effect(Send(id=key, host=host.name, session=view.session, body=body))
 
 
@@ -346,6 +357,7 @@ def reported(draft: Draft, event: Reported) -> None:
     if view.session != event.session or host is None:
         return
     if event.facts is not None:
+        draft.moves += host.facts.addresses != event.facts.addresses
         host = changed(host, facts=event.facts)
     if event.health is not None:
         host = changed(host, health=event.health)

@@ -23,11 +23,23 @@ Three ideas carry it:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dr.model.base import BootId, GuestId, HostName, Record, changed
-from dr.model.commands import Answer, Clean, Outcome, Protect, Start, Stop, Ticket, TicketKind
+from dr.model.commands import (
+    Answer,
+    Clean,
+    Outcome,
+    Protect,
+    ProtectedEntry,
+    Start,
+    Stop,
+    Ticket,
+    TicketKind,
+)
+from dr.model.facts import ISOLATED, GuestFacts
 from dr.model.memory import AgentMemory, Remembered
+from dr.model.policy import Isolation
 from dr.model.wire import Command, Welcome, speaks
 
 REMEMBERED_MAX = 512  # finished tickets kept; the seal refuses a ticket whose id was forgotten
@@ -231,7 +243,55 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
             protected_version=order.version,
             entries=tuple(entries.values()),
             watch_storage=order.watch_storage,
+            peers=order.peers,
+            isolation_s=order.isolation_s,
+            stop_s=order.stop_s,
             sealed=sealed,
         ),
         ACCEPT,
+    )
+
+
+# ---- isolation
+
+
+def alone_since(before: float | None, now: float, *, linked: bool, heard: bool | None) -> float | None:
+    """Since when this host hears neither its coordinator nor any other host; None = it is not alone.
+
+    `heard`: whether any peer answered just now; None = nobody could be asked, which says nothing about them. A
+    coordinator that is merely down isolates nobody: the peers answer.
+    """
+    if linked or heard is not False:
+        return None
+    return now if before is None else before
+
+
+def to_shut_down(memory: AgentMemory, since: float | None, now: float) -> tuple[ProtectedEntry, ...]:
+    """Guests that this host, alone since then, is to shut down by their policy."""
+    if since is None or not memory.peers or now - since < memory.isolation_s:
+        return ()
+    return tuple(entry for entry in memory.entries if entry.isolation is Isolation.SHUT_DOWN)
+
+
+def isolate(memory: AgentMemory, guest: GuestId) -> AgentMemory:
+    """Remember whose end that is going to be: not its owner's will."""
+    if guest in memory.isolated:
+        return memory
+    return changed(memory, isolated=(*memory.isolated, guest))
+
+
+def relieve(memory: AgentMemory, active: Collection[GuestId], busy: Collection[GuestId] = ()) -> AgentMemory:
+    """Guests that run (and are not being shut down), or are not protected any more, count as isolated no longer."""
+    kept = listed(memory).difference(active) | set(busy)
+    left = tuple(guest for guest in memory.isolated if guest in kept)
+    return changed(memory, isolated=left) if left != memory.isolated else memory
+
+
+def told(memory: AgentMemory, guests: tuple[GuestFacts, ...]) -> tuple[GuestFacts, ...]:
+    """The inventory with the reasons that only this agent knows."""
+    if not memory.isolated:
+        return guests
+    return tuple(
+        changed(facts, reason=ISOLATED) if facts.id in memory.isolated and not facts.active else facts
+        for facts in guests
     )

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.facts import Definition, HookState, Sighting
-from dr.model.policy import StopMode
+from dr.model.policy import Isolation, StopMode
 
 
 class TicketKind(StrEnum):
@@ -79,6 +79,7 @@ class ProtectedEntry(Record):
     name: str
     generation: int
     holder: HostName = ""  # the coordinator's last recorded place
+    isolation: Isolation = Isolation.FENCE
 
 
 class Protect(Record, tag="protect"):
@@ -87,6 +88,11 @@ class Protect(Record, tag="protect"):
     version: int
     entries: tuple[ProtectedEntry, ...]
     watch_storage: tuple[str, ...] = ()
+    peers: tuple[
+        str, ...
+    ] = ()  # addresses of other hosts: who hears none of them, nor the coordinator, is isolated
+    isolation_s: float = 15.0
+    stop_s: float = 120.0  # a guest that an isolated host shuts down has this long, then it is destroyed
 
 
 class Probe(Record, tag="probe"):

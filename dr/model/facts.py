@@ -48,6 +48,9 @@ ACTIVE_STATES = frozenset(
 )
 
 
+ISOLATED = "isolated"  # the reason of a guest that its own isolated host shut down, in place of libvirt's
+
+
 class GuestFacts(Record):
     """One libvirt domain as its host sees it now, protected or not."""
 

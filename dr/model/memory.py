@@ -23,5 +23,9 @@ class AgentMemory(Record):
     protected_version: int = 0
     entries: tuple[ProtectedEntry, ...] = ()
     watch_storage: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    isolation_s: float = 15.0
+    stop_s: float = 120.0
+    isolated: tuple[GuestId, ...] = ()  # guests that this host shut down because it was isolated
     sealed: dict[GuestId, int] = {}
     tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded

@@ -33,6 +33,7 @@ class Timers(Record):
     stop_s: float = 120.0  # a clean shutdown may take this long
     testify_s: float = 10.0
     restart_backoff_s: float = 5.0  # doubles with each restart in the window
+    isolation_s: float = 15.0  # a host that hears nobody for this long shuts down guests whose policy says so
     leave_s: float = 300.0  # a host that announced its shutdown may take this long to go down
     leave_drain_s: float = 600.0  # its guests are moved away first for at most this long (on_leave: migrate)
     hold_s: float = 1800.0  # its guests wait this long for it to come back (on_leave: hold)

@@ -41,6 +41,7 @@ FLUSH_S = 1.0
 SILENCE_S = 10.0
 PATIENCE_S = 15.0  # for one call to libvirt
 REREAD_S = 5.0
+LINKED_S = 5.0  # a session in which nothing came for so long is no sign of a coordinator
 
 NOTHING_TOLD = (GuestFacts(id="", name="", state=DomainState.NOSTATE),)  # differs from every inventory
 
@@ -94,6 +95,8 @@ class SimAgent:
         self.later(FLUSH_S, self._flush)
         self.later(REREAD_S, self._reread_again)
         self.later(1.0, self._mind_silence)
+        self._alone: float | None = None
+        self.later(1.0, self._mind_isolation)
 
     def gone(self) -> None:
         """Killed, or its host died; nothing is said here."""
@@ -202,7 +205,7 @@ class SimAgent:
         health: tuple[Reading, ...] = ()
         if self.host.libvirtd != "up" or not self._read:
             health = (Reading(part="libvirt", level=Level.CRITICAL, reason="libvirt does not answer"),)
-        return self.host.facts(), self._guests, health
+        return self.host.facts(), warden.told(self.memory, self._guests), health
 
     # ---- sessions
 
@@ -282,6 +285,42 @@ class SimAgent:
             link.close_by_agent()
             self.link_lost(link)
         self.later(1.0, self._mind_silence)
+
+    def _mind_isolation(self) -> None:
+        """Alone for too long: guests whose policy says so are shut down."""
+        world, now, link = self.host.world, self.host.world.clock.now, self.link
+        linked = link is not None and now - link.agent_heard < LINKED_S
+        heard = None
+        if not linked and self.memory.peers:
+            targets = ((world.hosts[address.split(":")[1]], address) for address in self.memory.peers)
+            heard = any(world.network.hears(self.host.name, target, address) for target, address in targets)
+        self._alone = warden.alone_since(self._alone, now, linked=linked, heard=heard)
+        active = {facts.id for facts in self._guests if facts.active}
+        self.memory = warden.relieve(self.memory, active, self._turns)
+        for entry in warden.to_shut_down(self.memory, self._alone, now):
+            if entry.guest in active and entry.guest not in self._turns:
+                self._turns[entry.guest] = deque()
+                self._shut_down(entry.guest)
+        self.later(1.0, self._mind_isolation)
+
+    def _shut_down(self, guest: GuestId) -> None:
+        """Cleanly; then, if the host is alone still, not so."""
+        host = self.host
+        host.world.say(f"{host.name} is isolated and shuts {guest} down", "agent.isolated", host=host.name)
+        self.memory = warden.isolate(self.memory, guest)
+        self._save()
+
+        def over(failed: str, unseen: str) -> None:
+            self._next_turn(guest)
+            self.look_again()
+
+        def then(failed: str, unseen: str) -> None:
+            if (failed or unseen) and self._alone is not None:
+                self._call(over, lambda once: host.stop_domain(guest, "destroy", 0.0, once))
+            else:
+                over(failed, unseen)
+
+        self._call(then, lambda once: host.stop_domain(guest, "shutdown", self.memory.stop_s, once))
 
     def _beat(self, link: Link) -> None:
         if link is not self.link:

@@ -68,6 +68,7 @@ TIMING = Timing(
     drain_s=0.1,
     goodbye_s=0.1,
     silence_s=1.0,
+    isolation_look_s=0.02,
     watchdog_s=0.05,
 )
 RHYTHM = Rhythm(guests_s=0.1, facts_s=0.2, health_s=0.05, gap_s=0.005, call_s=0.1)

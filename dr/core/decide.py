@@ -136,9 +136,10 @@ def _started(draft: Draft, event: Started) -> None:
     for host in draft.hosts():
         if host.phase is HostPhase.FENCING:
             test = host.fencing.test if host.fencing else ""
-            move_host(
-                draft, host, HostEvent.DOUBTED, "the coordinator restarted during its fencing", fencing=None
-            )
+            # It may be off already, by our own doing: then it is switched on again as if we had seen the end.
+            again = bool(test) or draft.policy(host.name).power_on_after_fence
+            why = "the coordinator restarted during its fencing"
+            move_host(draft, host, HostEvent.DOUBTED, why, fencing=None, power_on=again)
             if test:
                 fencing.fail_test(draft, host, test, "the coordinator restarted in the middle of it")
         elif host.fencing is not None and host.fencing.test:

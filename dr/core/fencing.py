@@ -335,7 +335,8 @@ def dead(draft: Draft, host: HostRecord, proof: Proof, *, fenced: bool) -> None:
         conditions=host.conditions - {Condition.AGENT_LOST},
         dead_boot=proof.boot_id,
         dead_at=draft.now,
-        power_on=fenced and draft.policy(host.name).power_on_after_fence,
+        power_on=(fenced and draft.policy(host.name).power_on_after_fence)
+        or (host.power_on and proof.kind is ProofKind.POWER),  # whom a person calls off, a person switches on
     )
     draft.forget_session(host.name)
     if session:

@@ -169,6 +169,10 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
 }
 
 
+# What only a host that lives brings about.
+ALIVE = frozenset({HostEvent.HEARD, HostEvent.HEARD_OLD, HostEvent.ANSWERS})
+
+
 def host_after(phase: HostPhase, event: HostEvent) -> HostPhase:
     """The phase that follows. Raises IllegalTransition."""
     try:
@@ -188,6 +192,8 @@ def guest_after(phase: GuestPhase, event: GuestEvent) -> GuestPhase:
 def move_host(draft: Draft, host: HostRecord, event: HostEvent, reason: str, **fields: object) -> HostRecord:
     """Move a host along its table, with the sentence that says why; it becomes a line of the timeline."""
     phase = host_after(host.phase, event)
+    if event in ALIVE:
+        fields.setdefault("power_on", False)
     since = draft.now if phase is not host.phase else host.since
     moved = changed(host, phase=phase, reason=reason, since=since, **fields)
     draft.put_host(moved)

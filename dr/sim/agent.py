@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 from dr.core import warden
 from dr.model.base import GuestId, changed
@@ -47,6 +48,28 @@ NOTHING_TOLD = (GuestFacts(id="", name="", state=DomainState.NOSTATE),)  # diffe
 
 Order = Start | Stop | Clean
 Done = Callable[[Answer], None]
+P = ParamSpec("P")
+
+
+class Killed(Exception):
+    """The process dies at this very point; raised by `SimAgent.at_point`."""
+
+    def __init__(self, agent: SimAgent) -> None:
+        super().__init__(agent.host.name)
+        self.agent = agent
+
+
+def _mortal(entry: Callable[P, None]) -> Callable[P, None]:
+    """Where something reaches the process: it may die over it."""
+
+    @wraps(entry)
+    def until_killed(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            entry(*args, **kwargs)
+        except Killed as killed:
+            killed.agent.kill()
+
+    return until_killed
 
 
 class SimAgent:
@@ -58,6 +81,8 @@ class SimAgent:
         self.alive = False
         self.frozen = False
         self.incarnation = 0
+        # Told of each durable write and each answer, right after it; may raise Killed: the process dies there.
+        self.at_point: Callable[[str], None] = lambda _: None
         self.answers_to_lose = 0  # a stuck link takes no answer for a while; the session itself lives on
         self.memory = AgentMemory()
         self.link: Link | None = None
@@ -72,6 +97,7 @@ class SimAgent:
 
     # ---- the process
 
+    @_mortal
     def start(self) -> None:
         if self.alive or not self.host.up:
             return
@@ -143,6 +169,7 @@ class SimAgent:
         for action in waiting:
             action()
 
+    @_mortal
     def run(self, action: Action) -> None:
         """Now, if this process runs; when frozen, later; when gone, never."""
         if not self.alive or not self.host.up:
@@ -161,7 +188,9 @@ class SimAgent:
         )
 
     def _save(self) -> None:
-        self.host.disk = self.memory
+        if self.host.disk != self.memory:
+            self.host.disk = self.memory
+            self.at_point("write")
 
     def _flush(self) -> None:
         self._save()
@@ -250,6 +279,7 @@ class SimAgent:
             link.close_by_agent()
             self.link_lost(link)
 
+    @_mortal
     def welcomed(self, link: Link, welcome: Welcome, issued: float) -> None:
         if link is not self._dialled or self.link is not None:
             return
@@ -337,6 +367,7 @@ class SimAgent:
 
     # ---- the lane
 
+    @_mortal
     def command(self, link: Link, command: Command) -> None:
         if link is not self.link:
             return
@@ -367,6 +398,7 @@ class SimAgent:
         world = self.host.world
         event = Answered(host=self.host.name, session=link.nonce, effect=command, answer=answer)
         link.send_up(lambda: world.coordinator.submit(event))
+        self.at_point("answer")
 
     def _admit(self, link: Link, command: str, order: Order) -> None:
         ticket = order.ticket

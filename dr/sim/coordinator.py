@@ -71,6 +71,7 @@ class SimCoordinator:
         self.die_after_commit = 0  # the number of the commit (effect) that is the last thing it does
         self.die_before_effect = 0
         self.die_after_effect = 0
+        self.when_killed: Action = lambda: None  # at that point
         self.links: dict[str, Link] = {}
         self.replies: dict[str, Reply] = {}
         self._frozen_since: float | None = None
@@ -178,6 +179,7 @@ class SimCoordinator:
             self._handle(event)
         except Killed:
             self.kill()
+            self.when_killed()
 
     def _handle(self, event: Event) -> None:
         draft = decide(self.state, event, self.now)

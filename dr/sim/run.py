@@ -83,10 +83,11 @@ class Result:
 class _Play:
     """One scenario under way."""
 
-    def __init__(self, scenario: Scenario, world: World) -> None:
+    def __init__(self, scenario: Scenario, world: World, patience_s: float) -> None:
         self.scenario = scenario
         self.world = world
         self.stage = Stage(world)
+        self.stage.patience_s = patience_s
         self.seen = Observer(world)
         self.result = Result(scenario, world, world.clock.now)
         self._waiting: list[tuple[list[Fact], int]] = []  # conditions and the entries that wait for them
@@ -193,12 +194,12 @@ class _Play:
                 return
 
 
-def run(scenario: Scenario, *, prepare: Prepare | None = None) -> Result:
-    """Run it. `prepare` may touch the world at the moment when the scenario begins.
+def run(scenario: Scenario, *, prepare: Prepare | None = None, patience_s: float = 0.0) -> Result:
+    """Run it. `prepare` may touch the world at the moment when the scenario begins; `patience_s` is that of people.
 
     Raises CannotBegin where the world cannot come to stand as the scenario says.
     """
     world = begin(scenario)
     if prepare is not None:
         prepare(world)
-    return _Play(scenario, world).run()
+    return _Play(scenario, world, patience_s).run()

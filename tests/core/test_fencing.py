@@ -10,6 +10,7 @@ from dr.model.commands import Answer, Outcome, Probe
 from dr.model.effects import Effect, Fence, Look, PowerOn, ReadPower, Send
 from dr.model.events import (
     Answered,
+    AskConfirmDown,
     AskFenceTest,
     Connected,
     FenceEnded,
@@ -17,6 +18,7 @@ from dr.model.events import (
     LookEnded,
     PowerOnEnded,
     PowerSeen,
+    Started,
     Tick,
 )
 from dr.model.evidence import Power, PowerReport
@@ -379,3 +381,42 @@ def test_a_test_through_another_hosts_device_switches_nothing() -> None:
     bench.send(Tick())
     assert not [effect for effect in bench.effects if isinstance(effect, Fence)]
     assert "proven to be of h2" in bench.host("h1").reason
+
+
+def cut_short(**fields: Any) -> Bench:
+    """The coordinator dies while h1 is being switched off, and starts again."""
+    bench, _ = silent()
+    bench.put(changed(bench.host("h1"), **fields))
+    bench.state.pending.clear()  # it was in its memory
+    bench.send(Started(leader_id="L2", machine="m", cluster="c"))
+    for name in ("h2", "h3"):
+        bench.look(name, acked_epoch=bench.state.cluster.epoch)
+    assert bench.host("h1").phase is HostPhase.SUSPECT
+    bench.now += 6.0
+    bench.hear("h2", "h3")
+    return bench
+
+
+def test_a_host_that_a_fencing_cut_short_left_off_is_switched_on_again() -> None:
+    """Found off by the next leader: that was our doing, so policy switches it on as if its end had been seen."""
+    bench = cut_short()
+    effects = answer_round(bench, bench.send(Tick()), power=Power.OFF)
+    assert bench.host("h1").phase is HostPhase.FENCED
+    assert bench.host("h1").power_on
+    assert not of(PowerOn, effects), "its guests come first"
+
+
+def test_whom_a_person_calls_off_nobody_switches_on() -> None:
+    bench = cut_short()
+    answer_round(bench, [e for e in bench.send(Tick()) if not isinstance(e, ReadPower)])
+    reply = bench.send(AskConfirmDown(id="1", by="ops", host="h1", reason="I am inside of it"))
+    assert bench.host("h1").phase is HostPhase.FENCED, reply
+    assert not bench.host("h1").power_on
+
+
+def test_a_host_that_lives_is_forgotten_to_be_switched_on() -> None:
+    bench = cut_short()
+    bench.look("h1", session="s-h1", acked_epoch=bench.state.cluster.epoch)
+    bench.send(Heard(host="h1", session="s-h1", fresh=bench.now))
+    assert bench.host("h1").phase is HostPhase.ONLINE
+    assert not bench.host("h1").power_on

@@ -1,57 +1,99 @@
-"""kill -9 of the coordinator at every point of a failover: it changes nothing but the time it takes."""
+"""A process killed at any point of a scenario changes nothing but the time it takes: a sample of points."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
-from dr.sim.coordinator import SimCoordinator
+from dr.cli.scenario_file import load
+from dr.sim.interrupt import BadPoint, End, Point, calm, interrupted, killed
 from dr.sim.world import World
 
-
-def failover(plan: Callable[[SimCoordinator], None], how: str) -> World:
-    world = World(5, guests={"h1": ("g1", "g2"), "h2": ("g3",)}).begin()
-    world.run(6.0)
-    if how == "power cut":
-        world.power_off("h1")
-    else:
-        world.freeze("h1", 300.0)
-    plan(world.coordinator)
-    world.run(8.0)
-    coordinator = world.coordinator
-    coordinator.die_after_commit = coordinator.die_before_effect = coordinator.die_after_effect = 0
-    world.restart_coordinator()
-    world.run(40.0)
-    return world
+FOLDER = Path(__file__).parent.parent / "scenarios"
+FILES = sorted(FOLDER.glob("*/*.yaml"))
+ID = [f"{file.parent.name}/{file.stem}" for file in FILES]
+IN_ALL = 160  # points that are tried here, spread over the scenarios; `make soak` tries all
 
 
-def end(world: World) -> tuple[object, ...]:
-    return (
-        world.truth.unfinished(),
-        {guest: len(world.running(guest)) for guest in world.definitions},
-        {guest: world.truth.starts[guest] for guest in world.definitions},
-    )
+@pytest.mark.parametrize("file", FILES, ids=ID)
+def test_some_points_of_each_scenario(file: Path) -> None:
+    plain = calm(load(file))
+    for point in plain.sample(max(2, IN_ALL // len(FILES))):
+        assert interrupted(plain, point) == [], f"dr sim run {file} --crash-at {point}"
 
 
-@pytest.mark.parametrize("how", ["power cut", "fenced"])
-def test_every_commit_and_every_effect(how: str) -> None:
-    """Killed after each commit, before and after each effect: the same guests run, each started once again."""
-    counts: list[int] = []
+@pytest.mark.parametrize("name", ["failover/power-cut"])
+def test_every_point_of_a_failover(name: str) -> None:
+    """Killed after each commit, before and after each effect: and it really died there."""
+    plain = calm(load(FOLDER / f"{name}.yaml"))
+    points = [point for point in plain.points() if not point.host]
+    assert len(points) > 20
+    for point in points:
+        assert interrupted(plain, point) == [], point
+        assert killed(plain.scenario, point)[0].coordinator.term > 1, point
 
-    def count(coordinator: SimCoordinator) -> None:
-        counts.extend((coordinator.commits, coordinator.effects))
 
-    calm = failover(count, how)
-    commits, effects = calm.coordinator.commits - counts[0], calm.coordinator.effects - counts[1]
-    assert commits > 5
-    assert effects > 5
-    expected = end(calm)
-    assert expected[0] == []
-    points = [("die_after_commit", counts[0] + n) for n in range(1, min(commits, 40) + 1)]
-    for n in range(1, min(effects, 60) + 1):
-        points += [("die_before_effect", counts[1] + n), ("die_after_effect", counts[1] + n)]
-    died = 0
-    for name, number in points:
-        world = failover(lambda coordinator, n=name, at=number: setattr(coordinator, n, at), how)  # type: ignore[misc]
-        died += world.coordinator.term > 1
-        assert end(world) == expected, (name, number)
-    assert died > len(points) // 2
+def test_agents_really_die() -> None:
+    plain = calm(load(FOLDER / "failover/power-cut.yaml"))
+    points = [point for point in plain.points() if point.kind == "after-answer"]
+    assert points
+    for point in points:
+        (before, _), (after, _) = (
+            killed(plain.scenario, Point("after-commit", 10_000)),
+            killed(plain.scenario, point),
+        )
+        agent = after.hosts[point.host].agent
+        assert agent.alive == before.hosts[point.host].agent.alive
+        assert agent.incarnation > before.hosts[point.host].agent.incarnation
+
+
+# ---- the comparison can fail
+
+
+def test_points_are_spread_and_the_same_each_time() -> None:
+    plain = calm(load(FOLDER / "failover/power-cut.yaml"))
+    points = list(plain.points())
+    assert len(set(points)) == len(points)
+    assert plain.sample(7) == plain.sample(7)
+    assert {point.kind for point in plain.sample(len(points))} == {
+        "after-commit",
+        "before-effect",
+        "after-effect",
+        "after-write",
+        "after-answer",
+    }
+    assert [Point.parse(str(point)) for point in points] == points
+
+
+@pytest.mark.parametrize(
+    "text", ["", "after-commit", "after-commit:0", "x:1", "after-write:1", "after-commit:h1:1"]
+)
+def test_what_is_no_point(text: str) -> None:
+    with pytest.raises(BadPoint, match="is no point: after-commit:N"):
+        Point.parse(text)
+
+
+def test_a_coordinator_that_stays_dead_comes_to_another_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = calm(load(FOLDER / "failover/power-cut.yaml"))
+    monkeypatch.setattr(World, "restart_coordinator", lambda world: None)
+    unlike = interrupted(plain, Point("after-commit", 1))
+    assert any("guest g1" in text for text in unlike), unlike
+
+
+def test_each_part_of_an_end_is_compared() -> None:
+    end = calm(load(FOLDER / "failover/power-cut.yaml")).end
+    phase, wanted, places = end.guests["g1"]
+    others = {
+        "guest g1": End(**{**vars(end), "guests": end.guests | {"g1": (phase, wanted, places + 1)}}),
+        "host h2": End(**{**vars(end), "hosts": end.hosts | {"h2": ("suspect", (), True)}}),
+        "open_operations": End(**{**vars(end), "open_operations": frozenset({("failover", "h1")})}),
+        "alerts": End(**{**vars(end), "alerts": frozenset({"host/h1/held"})}),
+        "automation": End(**{**vars(end), "automation": (True, False)}),
+    }
+    assert set(vars(end)) == {"guests", "hosts", "open_operations", "alerts", "automation"}
+    for what, other in others.items():
+        (unlike,) = other.unlike(end)
+        assert unlike.startswith(what)
+        assert other.at_rest().unlike(end.at_rest())
+    assert end.unlike(end) == []

@@ -28,6 +28,9 @@ class Stage:
         self.backups: dict[str, SimStore] = {}
         self.violations: list[str] = []
         self.unanswered: dict[str, str] = {}  # asks that nobody has answered yet, in words
+        # For so long after its first asking, somebody who got another answer than wanted asks again: a coordinator
+        # that has just started says "try again in a moment".
+        self.patience_s = 0.0
 
     def hosts(self, names: Iterable[HostName]) -> list[HostName]:
         names = list(names)
@@ -47,9 +50,10 @@ class Stage:
         """
         words = _in_words(make(""))
         self.unanswered[words] = words
-        self._ask(make, words, answer, because, lost=False)
+        until = self.world.clock.now + self.patience_s
+        self._ask(make, words, answer, because, lost=False, until=until)
 
-    def _ask(self, make: Make, words: str, answer: str, because: str, *, lost: bool) -> None:
+    def _ask(self, make: Make, words: str, answer: str, because: str, *, lost: bool, until: float) -> None:
         world, coordinator = self.world, self.world.coordinator
         reply: Reply | None = None
         if coordinator.alive and not coordinator.frozen:
@@ -57,11 +61,13 @@ class Stage:
             coordinator.submit(make(key))
             reply = coordinator.replies.pop(key, None)
             lost = lost or reply is None
-        if reply is None:
-            world.clock.after(ASK_AGAIN_S, lambda: self._ask(make, words, answer, because, lost=lost))
+        other = reply is not None and not lost and answer not in ("any", _word(reply))
+        if reply is None or (other and world.clock.now < until):
+            again = lambda: self._ask(make, words, answer, because, lost=lost, until=until)  # noqa: E731
+            world.clock.after(ASK_AGAIN_S, again)
             return
         self.unanswered.pop(words, None)
-        found = "accepted" if reply.accepted else "refused"
+        found = _word(reply)
         text = "; ".join(reply.blockers) or reply.message
         world.say(f"{words}: {found}{f': {text}' if text else ''}", "answer", answer=found)
         if lost or answer == "any":
@@ -87,6 +93,10 @@ class Stage:
         self.reconfigure(
             lambda old: changed(old, hosts=old.hosts | {name: changed(old.hosts[name], **fields)})
         )
+
+
+def _word(reply: Reply) -> str:
+    return "accepted" if reply.accepted else "refused"
 
 
 def _in_words(ask: OperatorAsk) -> str:

@@ -11,11 +11,14 @@ PYTHON := $(VENV)/bin/python
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --no-input
 APT_LISTS := packages/apt-dev.txt $(wildcard integration/lab/apt.txt)
 BENCHES   := failover
+SOAK_SEEDS ?= 5000
+SOAK_FROM  ?= $(shell date +%s)
+SOAK_WALKS ?= 2000
 
 say = @printf '\n== %s\n' "$(1)"
 as_root = @if [ "$$(id -u)" != 0 ]; then echo "The lab needs root (network namespaces, libvirtd). Run: sudo make $@" >&2; exit 1; fi
 
-.PHONY: help install apt check lint types contracts unit test integration demo bench clean lock
+.PHONY: help install apt check lint types contracts unit test integration soak demo bench clean lock
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +28,14 @@ install: apt $(VENV)/.requirements.stamp $(VENV)/.editable.stamp ## Install Debi
 check: lint types contracts unit ## Lint, types, import contracts and unit tests: under a minute, no root
 
 test: check integration ## All of check, then the tests in the lab (as root)
+
+soak: install ## Every interruption of every scenario, long walks through the core, 5,000 random worlds: an hour
+	$(call say,Every interruption of every scenario)
+	@$(PYTHON) -m tests.sim.soak
+	$(call say,Walks through the core)
+	@$(PYTHON) -m tests.core.walk --seeds $(SOAK_WALKS)
+	$(call say,Random worlds)
+	@$(PYTHON) -m dr.sim.fuzz --seeds $(SOAK_SEEDS) --from $(SOAK_FROM)
 
 demo: install ## Lab up, a host's power cut, the timeline of the failover (as root)
 	$(call say,Demo: a failover in the lab)

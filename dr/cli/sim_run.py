@@ -24,11 +24,27 @@ FINE = frozenset({"ticket", "alert.cleared", "coordinator.refused"})
 
 
 def run_(
+    *,
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Scenarios; docs/simulator.md explains them.")
     ],
     form: output.Output = Form.TABLE,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the scenario's own.")] = None,
+    crash_at: Annotated[
+        str,
+        typer.Option(
+            "--crash-at",
+            metavar="POINT",
+            help="Kill a process there, and compare the end: after-commit:N, before-effect:N, after-effect:N of the "
+            "coordinator; after-write:HOST:N, after-answer:HOST:N of an agent.",
+        ),
+    ] = "",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save", metavar="FOLDER", help="Save each decision that matters there, for dr sim replay."
+        ),
+    ] = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="Show every line, tickets and proofs included.")
     ] = False,
@@ -38,10 +54,11 @@ def run_(
     Exit code 0: as expected, and no promise was broken; 1: not so; 65: a file that is no scenario, or one that cannot
     mean anything. With several files and -o json, one object for each file, by its name.
     """
-    from dr.sim.run import run
-
     scenarios = _load(files, seed)
-    results = {file: run(scenario) for file, scenario in scenarios.items()}
+    results = {
+        file: _run(scenario, crash_at, save / file.stem if save is not None and len(files) > 1 else save)
+        for file, scenario in scenarios.items()
+    }
     if form in (Form.JSON, Form.YAML):
         plain = {str(file): result.plain() for file, result in results.items()}
         output.plain(next(iter(plain.values())) if len(plain) == 1 else plain, form)
@@ -57,6 +74,28 @@ def run_(
         tell(f"{len(results) - len(failed)} of {len(results)} scenarios as expected")
     if failed:
         raise typer.Exit(Exit.FAILED)
+
+
+def _run(scenario: Scenario, crash_at: str, save: Path | None) -> Result:
+    """Raises Failure."""
+    from dr.adapters.store.decisions import DecisionFiles
+    from dr.sim.interrupt import BadPoint, Point, calm, interrupted
+    from dr.sim.run import run
+    from dr.sim.world import World
+
+    def prepare(world: World) -> None:
+        if save is not None:
+            world.save = DecisionFiles(save).put
+
+    try:
+        if not crash_at:
+            return run(scenario, prepare=prepare)
+        point = Point.parse(crash_at)
+        return interrupted(calm(scenario), point, prepare)
+    except BadPoint as error:
+        raise Failure(f"{error}.", code=Exit.USAGE) from None
+    except OSError as error:
+        raise Failure(f"{save} cannot be written.", why=str(error)) from None
 
 
 def _load(files: list[Path], seed: int | None) -> dict[Path, Scenario]:

@@ -1,7 +1,7 @@
 """Interruption: a scenario with one process killed at one point must come to the same end as without.
 
 Here: the points, the killing, what an end is. Not here: the scenarios (`dr.sim.run`), which points are tried
-(tests/sim/test_interruption.py: a sample; `python -m dr.sim.soak`: all of them).
+(tests/sim/test_interruption.py: a sample; tests/sim/soak.py: all of them).
 
 What may differ between two ends, and nothing else: on which host a guest runs, how often something was tried or
 started, sentences, times, ids. So only untimed facts are compared, once both worlds have come to rest.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from dr.model.base import HostName, changed
 from dr.model.records import OperationState
 from dr.sim.agent import Killed
-from dr.sim.run import run
+from dr.sim.run import Prepare, Result, run
 from dr.sim.scenario.language import Scenario
 from dr.sim.world import World
 
@@ -172,35 +172,42 @@ def calm(scenario: Scenario) -> Calm:
     return Calm(scenario, found, End.of(world))
 
 
-def interrupted(calm: Calm, point: Point) -> list[str]:
-    """Run it again, killed there: what is broken, or not the same in the end; [] = all is well."""
-    world, violations = killed(calm.scenario, point)
-    if violations:
-        return violations
-    waited_s = 0.0
+def interrupted(calm: Calm, point: Point, prepare: Prepare | None = None) -> Result:
+    """Run it again, killed there. Its violations say what is broken, or not the same in the end."""
+    result = killed(calm.scenario, point, prepare)
+    world, waited_s = result.world, 0.0
     try:
-        while True:
+        while not result.violations:
             world.run(LOOK_S)
             waited_s += LOOK_S
             here, there = End.of(world), calm.end
             unlike = here.at_rest().unlike(there.at_rest()) if point.host else here.unlike(there)
-            rested = waited_s >= SETTLED_S and not unlike
-            if rested or waited_s >= PATIENCE_S:
-                return unlike
+            if not unlike and waited_s >= SETTLED_S:
+                break
+            if waited_s >= PATIENCE_S:
+                result.violations = [f"another end than without the crash: {text}" for text in unlike]
     except AssertionError as broken:
-        return [str(broken) or type(broken).__name__]
+        result.violations.append(str(broken) or type(broken).__name__)
+    return result
 
 
-def killed(scenario: Scenario, point: Point) -> tuple[World, list[str]]:
-    """The scenario up to its own end, with a process killed there; and what was broken by then."""
+def killed(scenario: Scenario, point: Point, prepare: Prepare | None = None) -> Result:
+    """The scenario up to its own end, with a process killed there."""
     bare = _without_times(scenario)
     if point.host:
         bare = changed(
             bare, never=()
         )  # what befalls its host while it is down is one fault more: see `End.at_rest`
-    result = run(bare, prepare=lambda world: kill_at(world, point), patience_s=PATIENCE_S)
+
+    def begin(world: World) -> None:
+        if prepare is not None:
+            prepare(world)
+        kill_at(world, point)
+
+    result = run(bare, prepare=begin, patience_s=PATIENCE_S)
     # All is well only later: it took a restart.
-    return result.world, [text for text in result.violations if not text.startswith(LATER)]
+    result.violations = [text for text in result.violations if not text.startswith(LATER)]
+    return result
 
 
 def kill_at(world: World, point: Point) -> None:

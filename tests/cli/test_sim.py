@@ -104,3 +104,25 @@ def test_from_the_timeline_to_the_file(
     assert "removed by now" in gone.err
     assert dr("events", "--save", "../3-9").code == Exit.REFUSED
     assert [path.name for path in tmp_path.iterdir()] == ["dr-decision-3-9.gz"]
+
+
+POWER_CUT = Path(__file__).parent.parent / "scenarios" / "failover" / "power-cut.yaml"
+
+
+def test_run_killed_at_a_point_and_saved(dr: Dr, tmp_path: Path) -> None:
+    """The coordinator dies between the decision to start and the starts; each decision can be replayed."""
+    ended = dr("sim", "run", str(POWER_CUT), "--crash-at", "after-commit:3", "--save", str(tmp_path))
+    assert ended.code == Exit.OK, ended
+    assert "coordinator L2 starts" in ended.out
+    files = sorted(tmp_path.iterdir())
+    assert any(file.name.startswith("2-") for file in files), "those of the second leader too"
+    for file in files:
+        assert dr("sim", "replay", str(file)).code == Exit.OK
+    assert "coordinator L2" not in dr("sim", "run", str(POWER_CUT)).out
+
+
+@pytest.mark.parametrize("point", ["nonsense", "after-commit:0", "after-write:h9:1"])
+def test_a_point_that_is_none(dr: Dr, point: str) -> None:
+    ended = dr("sim", "run", str(POWER_CUT), "--crash-at", point)
+    assert ended.code == Exit.USAGE
+    assert ("h9" if "h9" in point else "is no point") in ended.err

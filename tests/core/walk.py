@@ -7,7 +7,10 @@ the simulator's business (`dr.sim.truth`).
 
 from __future__ import annotations
 
+import argparse
 import random
+import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, cast, get_args
@@ -745,4 +748,26 @@ def _sound_ask(draft: Draft, ask: Ask) -> None:
     _hold(ours == idle.changes(), f"{ask} is refused, and yet something of it was done")
 
 
-__all__ = ["ASKS", "STEPS", "Unsound", "Walk"]
+def main() -> int:
+    """`python -m tests.core.walk --seeds N --from S`: walks of which each that fails prints its seed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.core.walk")
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--from", type=int, default=1, dest="first")
+    asked = parser.parse_args()
+    failed = 0
+    for seed in range(asked.first, asked.first + asked.seeds):
+        walk: Walk | None = None
+        try:
+            walk = Walk(seed)
+            for _ in range(STEPS):
+                walk.step()
+        except Exception:
+            failed += 1
+            traceback.print_exc()
+            print(f"seed {seed}, at {walk.last if walk is not None else 'the beginning'}")
+    print(f"{asked.seeds} walks of {STEPS} events, {failed} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

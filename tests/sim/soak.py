@@ -26,7 +26,7 @@ def soak(file: Path) -> tuple[int, list[str]]:
     wrong, tried = [], 0
     for point in plain.points():
         tried += 1
-        if unlike := interrupted(plain, point):
+        if unlike := interrupted(plain, point).violations:
             wrong.append(f"dr sim run {file} --crash-at {point}\n    " + "\n    ".join(unlike))
     return tried, wrong
 

@@ -42,6 +42,8 @@ from dr.model.wire import (
     FromCoordinator,
     Goodbye,
     Hello,
+    LeaveKind,
+    Leaving,
     Memory,
     Refused,
     Report,
@@ -50,7 +52,7 @@ from dr.model.wire import (
 from dr.ports.hypervisor import Gate, HostHealth, Hypervisor
 from dr.ports.link import AgentLink, Dialler, LinkClosed
 from dr.ports.memory import MemoryStore
-from dr.ports.world import Prober
+from dr.ports.world import Departure, Prober
 
 log = logging.getLogger("dr.agent")
 
@@ -74,6 +76,7 @@ class Timing(Record):
     flush_s: float = 1.0  # revisions become durable at most this late, when no ticket needs them earlier
     drain_s: float = 3.0
     goodbye_s: float = 1.0
+    departure_s: float = 1.0  # how often it is looked whether the host goes down
     isolation_look_s: float = 1.0  # how often a host without a session looks for the others
     watchdog_s: float = 5.0  # a third of the unit's WatchdogSec
 
@@ -92,6 +95,7 @@ class Agent:
         memory: MemoryStore,
         host_health: HostHealth,
         prober: Prober,
+        departure: Departure,
         boot_id: BootId = "",
         notify: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -111,6 +115,8 @@ class Agent:
         self._jitter = jitter
         self._timing = timing = timing or Timing()
         patience = patience or Patience()
+        self._departure = departure
+        self._leaving: LeaveKind = ""
         self._nonce = secrets.token_hex(16)
         self._session: Session | None = None
         self._refusal = ""
@@ -170,6 +176,7 @@ class Agent:
         try:
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             self._notify("STOPPING=1")
+            await self._look_whether_leaving(sure=True)
             await self._executor.drain(self._timing.drain_s)
             asked = "asked to (service stopped, restarted, or host shutting down)"
             await self._say_goodbye(f"agent stops: {asked if stopped in done else 'it failed, see its log'}")
@@ -264,6 +271,7 @@ class Agent:
         async with asyncio.timeout(self._timing.dial_s):
             link = await self._dialler.dial()
         try:
+            self._leaving = await self._departure.kind()
             told = self._reporter.snapshot()
             messages = aiter(link)
             async with asyncio.timeout(self._timing.welcome_s):
@@ -306,6 +314,7 @@ class Agent:
             facts=told.facts or self._reporter.facts,
             guests=told.guests,
             health=told.health or (),
+            leaving=self._leaving,
         )
 
     async def _adopt(self, link: AgentLink, welcome: Welcome) -> Session | None:
@@ -331,6 +340,7 @@ class Agent:
                 self._listen(session, messages),
                 self._report(session, told),
                 self._mind_silence(session),
+                self._mind_departure(),
             )
         ]
         try:
@@ -386,6 +396,8 @@ class Agent:
             now = self._reporter.snapshot()
             report = self._reporter.difference(told, now)
             if report is not None:
+                if _ended(told, now):  # by its owner, or by a host that goes down? That is told first.
+                    await self._look_whether_leaving(sure=True)
                 try:
                     await session.link.send(report)
                 except (
@@ -394,6 +406,22 @@ class Agent:
                     log.error("report not sent: %s", error)
                 told = now
             await asyncio.sleep(self._reporter.gap_s)
+
+    async def _mind_departure(self) -> None:
+        while True:
+            await self._look_whether_leaving()
+            await asyncio.sleep(self._timing.departure_s)
+
+    async def _look_whether_leaving(self, *, sure: bool = False) -> None:
+        """Announce it, once; and take it back if it was called off."""
+        kind = await self._departure.kind(sure=sure or bool(self._leaving))
+        session = self._session
+        if kind == self._leaving or session is None:
+            return
+        self._leaving = kind
+        log.warning("this host %s", f"goes down: {kind}" if kind else "stays: its shutdown was called off")
+        with suppress(LinkClosed):
+            await session.link.send(Leaving(kind=kind))
 
     async def _mind_silence(self, session: Session) -> None:
         """End a session whose other side is gone without a word. Doubts its own process first."""
@@ -421,3 +449,11 @@ class Agent:
                 await link.close()
         except (LinkClosed, TimeoutError):
             log.debug("link did not close in time")
+
+
+def _ended(told: Report, now: Report) -> bool:
+    """Whether a guest that ran when it was told last does not run now."""
+    if told.guests is None or now.guests is None:
+        return False
+    active = {facts.id for facts in now.guests if facts.active}
+    return any(facts.active and facts.id not in active for facts in told.guests)

@@ -148,6 +148,7 @@ def _only_one(state_dir: Path) -> int:
 
 async def _run(config: AgentConfig) -> int:
     from dr.adapters import systemd
+    from dr.adapters.departure import SystemdDeparture
     from dr.adapters.health.report import HostReport
     from dr.adapters.libvirt.gate import LibvirtGate
     from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
@@ -174,6 +175,7 @@ async def _run(config: AgentConfig) -> int:
         memory=FileMemory(Path(config.state_dir) / "memory.json"),
         host_health=_WithCertificate(HostReport(state_folder=Path(config.state_dir)), config),
         prober=HostProber(),
+        departure=SystemdDeparture(),
         notify=systemd.notify,
     )
     try:

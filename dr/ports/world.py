@@ -7,6 +7,7 @@ from typing import Protocol
 from dr.model.evidence import PowerReport
 from dr.model.policy import FenceLevel
 from dr.model.records import Alert
+from dr.model.wire import LeaveKind
 
 
 class Fencer(Protocol):
@@ -27,6 +28,13 @@ class Prober(Protocol):
 
     async def probe(self, addresses: tuple[str, ...], window_s: float) -> dict[str, bool]:
         """ICMP echo, several within the window, and TCP connect (a refused connection is an answer too)."""
+
+
+class Departure(Protocol):
+    """Whether the host that we run on goes down."""
+
+    async def kind(self, *, sure: bool = False) -> LeaveKind:
+        """What has begun; "" = it stays, or nobody knows. Cheap, unless it is to be `sure`. Never raises."""
 
 
 class Notifier(Protocol):

@@ -45,6 +45,7 @@ from dr.model.wire import (
     FromCoordinator,
     Goodbye,
     Hello,
+    LeaveKind,
     Leaving,
     Report,
     Result,
@@ -69,6 +70,7 @@ TIMING = Timing(
     goodbye_s=0.1,
     silence_s=1.0,
     isolation_look_s=0.02,
+    departure_s=0.02,
     watchdog_s=0.05,
 )
 RHYTHM = Rhythm(guests_s=0.1, facts_s=0.2, health_s=0.05, gap_s=0.005, call_s=0.1)
@@ -469,6 +471,8 @@ class Host:
         self.world = world or World()
         self.coordinator = Coordinator()
         self.told: list[str] = []
+        self.goes_down: LeaveKind = ""
+        self.hinted = True  # files say it; else only systemd itself, when it is asked
         self.boot()
 
     def boot(self) -> None:
@@ -486,6 +490,7 @@ class Host:
             memory=self.process,
             host_health=Health(),
             prober=Probing(),
+            departure=self,
             boot_id=BOOT,
             notify=self.told.append,
             timing=TIMING,
@@ -493,6 +498,10 @@ class Host:
             patience=PATIENCE,
         )
         self.running = asyncio.create_task(agent.run(self.stop))
+
+    async def kind(self, *, sure: bool = False) -> LeaveKind:
+        """Departure."""
+        return self.goes_down if self.hinted or sure else ""
 
     async def kill(self) -> None:
         """kill -9."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dr.model.base import HostName, changed
-from dr.model.records import OperationState
+from dr.model.records import Condition, OperationState
 from dr.sim.agent import Killed
 from dr.sim.run import Prepare, Result, run
 from dr.sim.scenario.language import Scenario
@@ -26,6 +26,7 @@ SETTLED_S = 60.0  # after the end of the scenario; the uninterrupted world rests
 PATIENCE_S = 240.0  # the interrupted one may take so much longer
 LOOK_S = 5.0
 AT_REST = ("online", "fenced", "maintenance")
+UNPROTECTED = Condition.UNPROTECTED.value
 LATER = "not all well at the end"
 
 # Raised on what a fence device said, in a fencing that died with the process: its successor may never see that.
@@ -75,6 +76,7 @@ class End:
     open_operations: frozenset[tuple[str, str]]  # kind, subject
     alerts: frozenset[str]
     automation: tuple[bool, bool]  # paused, restored
+    failed_tests: frozenset[str] = frozenset()  # hosts of which a fence test ended without a proof
 
     @classmethod
     def of(cls, world: World) -> End:
@@ -98,6 +100,11 @@ class End:
             open_operations=frozenset((op.kind, op.subject) for op in is_open),
             alerts=frozenset(key for key in store.alerts if not key.endswith(OF_ONE_FENCING)),
             automation=(store.cluster.pause is not None, bool(store.cluster.restored)),
+            failed_tests=frozenset(
+                op.subject
+                for op in store.operations.values()
+                if (op.kind, op.state) == ("fence-test", OperationState.FAILED)
+            ),
         )
 
     def at_rest(self) -> End:
@@ -111,6 +118,15 @@ class End:
             for name, (phase, conditions, up) in self.hosts.items()
         }
         return replace(self, hosts=hosts)
+
+    def untested(self, names: frozenset[str]) -> End:
+        """Whatever a fence test would have shown of these hosts: a test that the coordinator died over has failed."""
+        hosts = {
+            name: (phase, tuple(c for c in conditions if name not in names or c != UNPROTECTED), up)
+            for name, (phase, conditions, up) in self.hosts.items()
+        }
+        alerts = self.alerts - {f"host/{name}/{UNPROTECTED}" for name in names}
+        return replace(self, hosts=hosts, alerts=alerts, failed_tests=frozenset())
 
     def unlike(self, other: End) -> list[str]:
         """What is not the same, as `what: here, there`."""
@@ -181,6 +197,8 @@ def interrupted(calm: Calm, point: Point, prepare: Prepare | None = None) -> Res
             world.run(LOOK_S)
             waited_s += LOOK_S
             here, there = End.of(world), calm.end
+            cut_short = here.failed_tests - there.failed_tests
+            here, there = here.untested(cut_short), there.untested(cut_short)
             unlike = here.at_rest().unlike(there.at_rest()) if point.host else here.unlike(there)
             if not unlike and waited_s >= SETTLED_S:
                 break

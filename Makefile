@@ -10,7 +10,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --no-input
 APT_LISTS := packages/apt-dev.txt $(wildcard integration/lab/apt.txt)
-BENCHES   := failover
+BENCHES   := failover core
 SOAK_SEEDS ?= 5000
 SOAK_FROM  ?= $(shell date +%s)
 SOAK_WALKS ?= 2000
@@ -45,6 +45,10 @@ demo: install ## Lab up, a host's power cut, the timeline of the failover (as ro
 bench: $(BENCHES:%=bench-%) ## All benchmarks (as root)
 
 bench-failover: ## How fast a failover is: five runs, last line JSON (as root)
+
+bench-core: install ## How fast and how good the core decides at 1,000 hosts and 20,000 guests, last line JSON
+	$(call say,Benchmark: core)
+	@$(PYTHON) -m integration.bench.core
 
 bench-%: install
 	$(call say,Benchmark: $*)

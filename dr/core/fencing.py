@@ -6,6 +6,8 @@ devices of the level must read off, be proven to be this host's, and after that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dr.core import flaps, guests, isolation, looks, onecopy, placement
 from dr.core.detector import Peers, brake, is_late, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft, Pending
@@ -27,17 +29,15 @@ EVIDENCE_S = 5.0  # an attempt rests on looks no older than this
 LAST_LOOK_S = 0.3  # window of the look after a fence; a living host answers within milliseconds
 
 
-def recoverable(draft: Draft, host: HostRecord) -> list[str]:
+def recoverable(draft: Draft, host: HostRecord) -> Iterator[str]:
     """Names of protected guests that fencing this host would let us recover."""
-    names = []
     for guest_id in draft.guests_at(host.name):
         guest = draft.guest(guest_id)
         assert guest is not None
         wanted = guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR
         startable = wanted and guest.definition and not guest.blockers
-        if startable and placement.choose(draft, guest, without=(host.name,)).host:
-            names.append(guest.name)
-    return names
+        if startable and placement.refuge(draft, guest, host.name):
+            yield guest.name
 
 
 def why_not_fence(draft: Draft, host: HostRecord) -> list[str]:
@@ -59,7 +59,7 @@ def why_not_fence(draft: Draft, host: HostRecord) -> list[str]:
         why.append(reason)
     if reason := brake(draft):
         why.append(reason)
-    if not why and not recoverable(draft, host):
+    if not why and next(recoverable(draft, host), None) is None:
         why.append("no protected guest could be recovered by it")
     return why
 

@@ -351,6 +351,11 @@ class Fleet:
                     array[at] += 1
         return array
 
+    def load(self) -> Floats:
+        """How full each host is in its scarcest resource, huge pages apart; 1 is full."""
+        shares = (self.used[each] / np.maximum(self.capacity[each], 1e-9) for each in (MEMORY, CPU, COUNT))
+        return np.asarray(np.maximum.reduce(list(shares)))
+
     # ---- planning
 
     def place(self, guest: GuestRecord, at: int, sign: int = 1) -> None:

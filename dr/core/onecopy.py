@@ -155,6 +155,14 @@ def hold(draft: Draft) -> str:
     """
     if draft.cluster.restored:
         return f"the store is an older copy ({draft.cluster.restored}): look it over, then dr resume"
+    kept: tuple[tuple[int, int], str] | None = draft.memo.get("hold")
+    basis = (draft.host_writes, draft.cluster.epoch)
+    if kept is None or kept[0] != basis:
+        kept = draft.memo["hold"] = (basis, _too_few_know(draft))
+    return kept[1]
+
+
+def _too_few_know(draft: Draft) -> str:
     members = [host for host in draft.hosts() if host.phase is not HostPhase.JOINING]
     known = [
         host
@@ -186,7 +194,12 @@ def _refuse_ticket(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[s
     if view.acked_epoch != draft.cluster.epoch:
         why.append(f"{host.name} has not acknowledged epoch {draft.cluster.epoch}")
     busy = next(
-        (p for _, p in draft.pendings() if p.guest == guest.id and p.kind in ("start", "stop", "clean")), None
+        (
+            p
+            for _, p in draft.pendings_of(guest.id)
+            if p.guest == guest.id and p.kind in ("start", "stop", "clean")
+        ),
+        None,
     )
     if busy is not None:
         why.append(f"a {busy.kind} of {guest.name} on {busy.host} has not ended")

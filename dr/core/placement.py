@@ -199,13 +199,14 @@ class Case:
         return why
 
     def _they(self) -> str:
-        others = [guest.name for guest in self.guests[1:]]
-        return f"it and {_some(others)} need" if others else "it needs"
+        names = [guest.name for guest in self.guests]
+        return f"{_some(names)} need" if len(names) > 1 else "it needs"
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    if len(names) > 3:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join(names)
 
 
 class Placement:
@@ -314,6 +315,23 @@ def choose(
     else:
         best = case.best(fleet, mask)
     return Placement(fleet.names[best] if best >= 0 else "", case, fleet, excluded)
+
+
+def refuge(draft: Draft, guest: GuestRecord, lost: HostName) -> HostName:
+    """Where it could start if that host were dead, with those who die with it and must share its host; "" = nowhere."""
+    fleet = fleet_of(draft).copy()
+    fleet.lose(fleet.index[lost])
+    mates = (draft.guest(mate) for mate in sorted(fleet.members.group(guest.id)))
+    guests = (guest, *(mate for mate in mates if mate is not None and _only_there(mate, lost)))
+    for each in guests:
+        fleet.lift(each)
+    case = Case(fleet, guests)
+    best = case.best(fleet, case.eligible(fleet))
+    return fleet.names[best] if best >= 0 else ""
+
+
+def _only_there(guest: GuestRecord, name: HostName) -> bool:
+    return {place.host for place in guest.may_run_on} == {name}
 
 
 def better_host(draft: Draft, guest: GuestRecord) -> HostName:

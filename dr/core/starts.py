@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dr.core import leaving, onecopy, placement
+from dr.core.fleet import fleet_of
 from dr.core.guests import give_up, operation_of, say
+from dr.core.plan import Plan
 from dr.core.state import Draft
-from dr.model.base import HostName, changed
+from dr.model.base import GuestId, HostName, changed
 from dr.model.records import GuestPhase, GuestRecord, HostPhase
+
+# In one decision, so that none takes long; with the next tick the next ones come.
+PLANNED_MAX = 64  # guests that are planned together
+AT_ONCE_MAX = 128  # further ones that start if they can at once
 
 
 def start_order(guests: list[GuestRecord]) -> list[GuestRecord]:
@@ -27,34 +35,71 @@ def place_waiting(draft: Draft) -> None:
         for guest in waiting:
             say(draft, guest, f"waits: {reason}")
         return
-    busy: dict[HostName, int] = {}
-    for _, pending in draft.pendings():
-        if pending.kind == "start":
-            busy[pending.host] = busy.get(pending.host, 0) + 1
-    limit = draft.config.limits.starts_per_host
+    ready: list[GuestRecord] = []
+    prefer: dict[GuestId, HostName] = {}
     for guest in start_order(waiting):
         if draft.cluster.pause is not None and not _asked_for(draft, guest):
             say(draft, guest, f"waits: automation is paused ({draft.cluster.pause.reason})")
             continue
-        full = {name for name, count in busy.items() if count >= limit}
         home = leaving.home_of(draft, guest)
         if home and placement.why_not(draft, guest, draft.require_host(home)):
             say(draft, guest, leaving.in_words(guest))
             continue
-        if home in full:
-            continue
-        prefer = home or (guest.holder if guest.restarts and not guest.avoid else "")
-        found = placement.choose(draft, guest, prefer=prefer, without=full)
-        if not found.host:
-            if not full:
-                _fits_nowhere(draft, guest, found)
-            continue
-        host = draft.require_host(found.host)
-        why = onecopy.issue_start(draft, guest, host, operation=operation_of(draft, guest))
-        if why:
-            say(draft, guest, f"waits: {'; '.join(why)}")
+        prefer[guest.id] = home or (guest.holder if guest.restarts and not guest.avoid else "")
+        ready.append(guest)
+    _give_out(draft, ready, prefer, _turns(draft))
+
+
+def _turns(draft: Draft) -> dict[HostName, int]:
+    """How many more starts may be under way at each host."""
+    turns = dict.fromkeys(draft.host_names(), draft.config.limits.starts_per_host)
+    for _, pending in draft.pendings():
+        if pending.kind == "start" and pending.host in turns:
+            turns[pending.host] -= 1
+    return turns
+
+
+def _give_out(
+    draft: Draft, ready: list[GuestRecord], prefer: dict[GuestId, HostName], turns: dict[HostName, int]
+) -> None:
+    """The first ones get their places as a whole, so that they fit; of the others, who can start at once does."""
+    fleet = fleet_of(draft)
+    if not ready or not any(turns[fleet.names[at]] > 0 for at in fleet.able.nonzero()[0]):
+        if not fleet.able.any():
+            for guest in ready[:PLANNED_MAX]:
+                _fits_nowhere(draft, guest, placement.choose(draft, guest))
+        return
+    first = {guest.id: guest for guest in ready[:PLANNED_MAX]}
+    along = {mate.id: mate for guest in first.values() for mate in placement.waiting_mates(draft, guest)}
+    plan = Plan(fleet, (first | along).values(), prefer)
+    hosts = plan.hosts
+    for guest in first.values():
+        if guest.id in plan.nowhere:
+            _fits_nowhere(draft, guest, plan.nowhere[guest.id])
+        elif turns[hosts[guest.id]] > 0:
+            _start(draft, guest, hosts[guest.id], turns)
         else:
-            busy[found.host] = busy.get(found.host, 0) + 1
+            say(draft, guest, "waits for its turn: only so many guests start on a host at once")
+    after = plan.fleet
+    open_turns = np.array([turns[name] > 0 for name in after.names])
+    for guest in ready[PLANNED_MAX : PLANNED_MAX + AT_ONCE_MAX]:
+        if guest.id in along or placement.waiting_mates(draft, guest):
+            continue  # a group is planned as a whole, when it is among the first
+        case = placement.Case(after, (guest,), prefer[guest.id])
+        at = case.best(after, case.eligible(after) & open_turns)
+        if at >= 0:
+            after.place(guest, at)
+            _start(draft, guest, after.names[at], turns)
+            open_turns[at] = turns[after.names[at]] > 0
+
+
+def _start(draft: Draft, guest: GuestRecord, name: HostName, turns: dict[HostName, int]) -> None:
+    host = draft.require_host(name)
+    why = onecopy.issue_start(draft, guest, host, operation=operation_of(draft, guest))
+    if why:
+        say(draft, guest, f"waits: {'; '.join(why)}")
+    else:
+        turns[name] -= 1
 
 
 def _asked_for(draft: Draft, guest: GuestRecord) -> bool:

@@ -44,6 +44,11 @@ def _overlay(base: dict[K, V], decided: Mapping[K, V | None]) -> None:
             base[key] = value
 
 
+def _note_pending(index: dict[str, dict[str, Pending]], key: str, pending: Pending) -> None:
+    for name in {pending.guest, pending.host} - {""}:
+        index.setdefault(name, {})[key] = pending
+
+
 SETTLED = frozenset({GuestPhase.RUNNING, GuestPhase.STOPPED, GuestPhase.ERROR})
 OF_SESSION = frozenset(
     {"start", "stop", "clean", "testify", "protect", "describe", "probe"}
@@ -242,6 +247,7 @@ class Draft:
         self._guests: dict[GuestId, GuestRecord | None] = {}
         self._moved: dict[HostName, set[GuestId]] = {}  # decided guests, at each host where one was or is
         self.writes = 0  # goes up with whatever placement depends on
+        self.host_writes = 0  # goes up with what is decided or seen of hosts
         self.memo: dict[str, Any] = {}  # as of `State`, for this decision
         self._definitions: list[StoredDefinition] = []
         self._identities: list[DeviceIdentity] = []
@@ -329,11 +335,23 @@ class Draft:
     def pending_of(self, key: str) -> Pending | None:
         return self.pending[key] if key in self.pending else self.state.pending.get(key)
 
+    def pendings_of(self, name: GuestId | HostName) -> Iterator[tuple[str, Pending]]:
+        """Those that are about that guest or that host."""
+        index: dict[str, dict[str, Pending]] | None = self.memo.get("pendings")
+        if index is None:
+            index = self.memo["pendings"] = {}
+            for key, pending in self.pendings():
+                _note_pending(index, key, pending)
+        for key, pending in index.get(name, {}).items():
+            if self.pending_of(key) is pending:
+                yield key, pending
+
     def find_pending(
         self, kind: str, *, host: HostName = "", guest: GuestId = ""
     ) -> tuple[str, Pending] | None:
         """The pending effect of that kind for that host and guest, if any ("" = whichever)."""
-        for key, pending in self.pendings():
+        about = guest or host
+        for key, pending in self.pendings_of(about) if about else self.pendings():
             if pending.kind == kind and host in ("", pending.host) and guest in ("", pending.guest):
                 return key, pending
         return None
@@ -361,10 +379,12 @@ class Draft:
 
     def put_host(self, host: HostRecord) -> None:
         self.writes += 1
+        self.host_writes += 1
         self._hosts[host.name] = host
 
     def remove_host(self, name: HostName) -> None:
         self.writes += 1
+        self.host_writes += 1
         self._hosts.pop(name, None)
         self._hosts_removed.append(name)
 
@@ -412,6 +432,7 @@ class Draft:
     def put_view(self, name: HostName, **fields: object) -> View:
         view = changed(self.view(name), **fields)
         self.writes += 1
+        self.host_writes += 1
         self.views[name] = view
         return view
 
@@ -423,6 +444,8 @@ class Draft:
 
     def wait_for(self, key: str, pending: Pending) -> None:
         self.pending[key] = pending
+        if "pendings" in self.memo:
+            _note_pending(self.memo["pendings"], key, pending)
 
     def forget(self, key: str) -> None:
         self.pending[key] = None

@@ -149,7 +149,7 @@ def test_a_group_that_waits_needs_room_for_all_of_it() -> None:
     bench = ruled(together("r", "g1", "g2")).put(waiting("g1", needs=big), waiting("g2", needs=big))
     found = chosen(bench, "g1")
     assert found.host == ""
-    assert "it and g2 need 10000" in found.sentence()
+    assert "g1 and g2 need 10000" in found.sentence()
     assert "more hosts" not in found.sentence()
     bench.put(waiting("g2", needs=Needs(memory_mib=1000)))
     bench.see("h1", domain("x", memory_mib=3000))
@@ -263,7 +263,7 @@ def test_strict_rules_are_never_broken_and_every_reason_agrees(
     rules = [changed(rule, name=f"r{number}") for number, rule in enumerate(drawn)]
     bench = ruled(*rules).put(waiting("a"), *(guest(name, at) for name, at in where.items()))
     found = chosen(bench, "a")
-    linked = Members(tuple(rules), [guest(name) for name in GUESTS]).group("a")
+    linked = Members(tuple(rules), [guest(name) for name in ("a", *where)]).group("a")
     for name in NAMES:
         group_elsewhere = any(where.get(mate, name) != name for mate in linked)
         forbidden = broken(rules, "a", name, where) or group_elsewhere

@@ -73,6 +73,9 @@ def _seen_active(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gues
         if not begins and guest.phase not in (GuestPhase.RUNNING, GuestPhase.ERROR) and not busy:
             guest = running_on(draft, guest, host.name, f"runs on {host.name}")
         elif guest.holder != host.name:
+            draft.moves += (
+                1  # here too: its start may be seen before it is answered, and every host must learn of it
+            )
             guest = changed(guest, holder=host.name)
             draft.put_guest(guest)
         _paused_for_io(draft, guest, host, facts)

@@ -13,7 +13,7 @@ from dr.model.base import BootId, GuestId, HostName
 from dr.model.commands import Ticket
 from dr.model.decision import Changes
 from dr.model.effects import Fence, SendStart
-from dr.model.records import Desired, GuestPhase, OperationState
+from dr.model.records import Desired, GuestPhase, HostPhase, OperationState
 
 if TYPE_CHECKING:
     from dr.sim.host import SimHost
@@ -191,6 +191,7 @@ class Truth:
             if operation.state is OperationState.OPEN:
                 wrong.append(f"operation {operation.id} ({operation.kind} {operation.subject}) is open")
         for host in sorted(store.hosts.values(), key=lambda h: h.name):
-            if world.hosts[host.name].up and host.phase.value != "online":
+            aside = host.drain is not None and host.phase is HostPhase.MAINTENANCE  # as somebody wants it
+            if world.hosts[host.name].up and host.phase is not HostPhase.ONLINE and not aside:
                 wrong.append(f"host {host.name} is {host.phase}: {host.reason}")
         return wrong

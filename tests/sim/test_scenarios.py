@@ -13,6 +13,7 @@ from dr.model.base import changed
 from dr.model.records import Desired, GuestPhase, HostPhase, OperationState
 from dr.sim.run import run
 from dr.sim.scenario.facts import (
+    FACTS,
     NOT_PROTECTED,
     REMOVED,
     AlertStands,
@@ -20,6 +21,8 @@ from dr.sim.scenario.facts import (
     Fact,
     GuestIs,
     HostIs,
+    InOrder,
+    LoadIs,
     NoAlert,
     NotTold,
     Together,
@@ -27,6 +30,7 @@ from dr.sim.scenario.facts import (
     WasFenced,
 )
 from dr.sim.scenario.language import Scenario, dump
+from dr.sim.scenario.verbs import VERBS
 from dr.sim.scenario.words import ALL, fields_of
 
 FOLDER = Path(__file__).parent.parent / "scenarios"
@@ -96,6 +100,10 @@ def turned_round(scenario: Scenario, fact: Fact, name: str) -> Fact:
             return Apart(apart=value)
         case Apart():
             return Together(together=value)
+        case InOrder():
+            return changed(fact, in_order=tuple(reversed(value)))
+        case LoadIs() if name == "at_most":
+            return LoadIs(load=fact.load, at_least=value + 1)
         case WasFenced():
             return HostIs(host=value[:1], fenced=0)
         case HostIs() if name in ("has", "lacks"):
@@ -130,6 +138,37 @@ def other_than(value: Any, words: list[str], *, least: bool) -> Any:
 def test_a_scenario_is_written_as_it_was_read(file: Path) -> None:
     scenario = load(file)
     assert loads(dump(scenario), str(file)) == scenario
+
+
+def test_every_word_of_the_language_is_used() -> None:
+    """Each verb, each of its options, each fact and each of its fields stands in some scenario."""
+    used: set[str] = set()
+    for file in FILES:
+        scenario = load(file)
+        whens = [act.when for act in scenario.do if act.when is not None]
+        records = [act.verb for act in scenario.do]
+        for record in [*records, *whens, *(each.fact for each in scenario.expect), *scenario.never]:
+            fields = fields_of(type(record))
+            used |= {
+                f"{fields[0].key}.{field.key}"
+                for field in fields
+                if field.required or getattr(record, field.name) != field.default
+            }
+    every_ask = {"answer", "because"}  # the same for each
+    words = {
+        f"{key}.{field.key}"
+        for key, kind in {**VERBS, **FACTS}.items()
+        for field in fields_of(kind)
+        if field.key not in every_ask
+    }
+    assert words - used == set()
+
+
+def test_at_least_a_hundred() -> None:
+    assert len(FILES) >= 100
+    sentences = [load(file).shows for file in FILES]
+    assert len(set(sentences)) == len(sentences)
+    assert all(sentence.endswith(".") for sentence in sentences)
 
 
 def test_same_seed_same_bytes() -> None:

@@ -6,15 +6,15 @@ Here: checks between the parts of a scenario, all at once. Not here: how single 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from dr.model.base import Record
-from dr.model.policy import HostRule
+from dr.model.policy import HostRule, Rule
 from dr.sim.scenario.facts import Fact
 from dr.sim.scenario.language import GuestSpec, Scenario
 from dr.sim.scenario.verbs_coordinator import Backup, Restore
 from dr.sim.scenario.verbs_guests import AddGuest
 from dr.sim.scenario.verbs_hosts import Join
+from dr.sim.scenario.verbs_people import AddRule, RemoveRule
 from dr.sim.scenario.words import ALL, Many, Name, Problems, Where, fields_of, nearest
 
 
@@ -26,6 +26,7 @@ def problems_of(scenario: Scenario) -> list[tuple[Where, str]]:
     _times(scenario, problems)
     _facts(scenario, problems)
     _backups(scenario, problems)
+    _rules(scenario, problems)
     if not scenario.hosts:
         problems.add(("hosts",), "a world needs at least one host")
     if scenario.end == "as expected" and not scenario.expect and not scenario.never:
@@ -61,6 +62,8 @@ def _references(scenario: Scenario) -> Iterator[tuple[Where, str, str]]:
         yield from _of_rule(rule, ("rules", at))
     for at, act in enumerate(scenario.do):
         yield from _of_record(act.verb, ("do", at))
+        if isinstance(act.verb, AddRule):
+            yield from _of_rule(act.verb.add_rule, ("do", at, "add_rule"))
         if act.when is not None:
             yield from _of_record(act.when, ("do", at, "when"))
     for at, expectation in enumerate(scenario.expect):
@@ -69,7 +72,7 @@ def _references(scenario: Scenario) -> Iterator[tuple[Where, str, str]]:
         yield from _of_record(fact, ("never", at))
 
 
-def _of_rule(rule: Any, where: Where) -> Iterator[tuple[Where, str, str]]:
+def _of_rule(rule: Rule, where: Where) -> Iterator[tuple[Where, str, str]]:
     for name in rule.guests:
         if not name.startswith("label:"):
             yield (*where, "guests"), "guest", name
@@ -95,7 +98,7 @@ def _places(scenario: Scenario, problems: Problems) -> None:
     for name, host in scenario.hosts.items():
         here = {guest: spec for guest, spec in scenario.guests.items() if spec.on == name}
         running = {guest: spec for guest, spec in here.items() if spec.is_ in ("running", "unprotected")}
-        if host.is_ == "off" and running:
+        if host.is_ in ("off", "maintenance") and running:
             message = f"is {host.is_}, and {', '.join(running)} cannot run on it"
             problems.add(("hosts", name, "is"), message)
         free = host.memory_mib - scenario.limits.memory_reserve_mib
@@ -146,4 +149,21 @@ def _backups(scenario: Scenario, problems: Problems) -> None:
             have = ", ".join(sorted(taken)) or "none"
             problems.add(
                 ("do", at, "restore"), f"no backup is named {act.verb.restore} before this, only: {have}"
+            )
+
+
+def _rules(scenario: Scenario, problems: Problems) -> None:
+    """Names of rules are unlike each other, and a rule that is removed was there."""
+    names: set[str] = set()
+    for at, rule in enumerate(scenario.rules):
+        if rule.name and rule.name in names:
+            problems.add(("rules", at, "name"), f"there is a rule {rule.name} already")
+        names.add(rule.name)
+    for at, act in enumerate(scenario.do):
+        if isinstance(act.verb, AddRule):
+            names.add(act.verb.add_rule.name)
+        elif isinstance(act.verb, RemoveRule) and act.verb.remove_rule not in names:
+            have = ", ".join(sorted(names)) or "none"
+            problems.add(
+                ("do", at, "remove_rule"), f"no rule is named {act.verb.remove_rule}; there are: {have}"
             )

@@ -270,6 +270,18 @@ class Apart(Fact):
         )
 
 
+class InOrder(Fact):
+    """These guests began to run one after the other since the scenario began, the first named first."""
+
+    in_order: Annotated[SomeGuests, "two or more guests"]
+
+    def why_not(self, seen: Observer) -> str:
+        if missing := [name for name in self.in_order if name not in seen.first_start_s]:
+            return f"{' and '.join(missing)} did not begin to run"
+        order = sorted(self.in_order, key=lambda name: seen.first_start_s[name])
+        return "" if order == list(self.in_order) else f"the order was {', '.join(order)}"
+
+
 class AutomationIs(Fact):
     """Whether automation is on, paused by a person, or held because the store is an older copy."""
 
@@ -325,6 +337,7 @@ _ALL: tuple[type[Fact], ...] = (
     NotTold,
     Together,
     Apart,
+    InOrder,
     LoadIs,
     AutomationIs,
     CoordinatorIs,

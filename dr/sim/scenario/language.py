@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from dr.model.base import GuestId, HostName, Record, changed
-from dr.model.policy import GuestPolicy, GuestRule, HostRule, Limits, OnLeave, Rule, Timers
+from dr.model.policy import GuestPolicy, HostRule, Limits, OnLeave, Rule, Timers
 from dr.sim.scenario.facts import FACTS, Fact
+from dr.sim.scenario.rule import RULE
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.verbs import VERBS
 from dr.sim.scenario.words import (
@@ -36,7 +37,7 @@ from dr.sim.world import TIMERS
 AFTERWARDS_S = 30.0  # how long a scenario goes on after the last moment that it names
 
 Fencing = Literal["bmc", "bmc_and_pdu", "unproven", "none"]
-HostStart = Literal["online", "off", "quarantined"]
+HostStart = Literal["online", "off", "cordoned", "maintenance", "quarantined"]
 GuestStart = Literal["running", "stopped", "recovering", "error", "unprotected"]
 
 
@@ -130,25 +131,6 @@ class _Guests(Kind):
         return {name: each["on"] if list(each) == ["on"] else each for name, each in plain.items()}
 
 
-class _Rule(Kind):
-    """A rule with `hosts` is about hosts, one with `kind` about guests."""
-
-    means = "a mapping with name, guests, and either hosts or kind"
-
-    def read(self, value: Any, where: Where, problems: Problems) -> Rule | None:
-        if not isinstance(value, dict) or ("hosts" in value) == ("kind" in value):
-            self.wrong(value, where, problems)
-            return None
-        if isinstance(value.get("hosts"), list | str):  # all alike
-            names = [value["hosts"]] if isinstance(value["hosts"], str) else value["hosts"]
-            value = value | {"hosts": {str(name): 1 for name in names}}
-        rule: Rule | None = read_fields(HostRule if "hosts" in value else GuestRule, value, where, problems)
-        return rule
-
-    def write(self, value: Any) -> Any:
-        return write_fields(value)
-
-
 class _List(Kind):
     """A list, each entry of one kind; `blank` stands for one with problems, so that the others keep their place."""
 
@@ -168,7 +150,7 @@ class _List(Kind):
         return [self.each.write(item) for item in value]
 
 
-RULES = _List(_Rule(), "a list of rules", HostRule(name="", guests=(), hosts={}))
+RULES = _List(RULE, "a list of rules", HostRule(name="", guests=(), hosts={}))
 FACT = OneOf(FACTS, "fact")
 VERB = OneOf(VERBS, "verb")
 

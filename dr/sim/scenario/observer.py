@@ -19,6 +19,7 @@ class Observer:
         self.world = world
         self.begun_s = world.clock.now
         self.starts: Counter[GuestId] = Counter()
+        self.first_start_s: dict[GuestId, float] = {}
         self.started_on: set[tuple[GuestId, HostName]] = set()
         self.fenced: Counter[HostName] = Counter()
         self.longest_down_s: dict[GuestId, float] = {}
@@ -45,6 +46,7 @@ class Observer:
                 case "guest.began":
                     guest = str(said.fields["guest"])
                     self.starts[guest] += 1
+                    self.first_start_s.setdefault(guest, said.t_s)
                     self.started_on.add((guest, str(said.fields["host"])))
                     since = self._down_since.pop(guest, said.t_s)
                     self.longest_down_s[guest] = max(self.longest_down_s.get(guest, 0.0), said.t_s - since)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dr.model.base import GuestId, changed
-from dr.model.events import AskLabel, AskProtect, AskStop, OperatorAsk, Reconfigured
+from dr.model.events import AskCordon, AskDrain, AskLabel, AskProtect, AskStop, OperatorAsk, Reconfigured
 from dr.model.policy import GuestPolicy, Settings
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase
 from dr.sim.scenario.language import HostSpec, Scenario
@@ -109,6 +109,13 @@ def _stand(world: World, scenario: Scenario) -> None:
     if down:
         _ask(world, AskStop(id=world.next_ask(), by="ops", guests=down, mode="destroy"))
         _wait(world, lambda: all(world.guest(name).phase is GuestPhase.STOPPED for name in down), "stopped")
+    for name, host in scenario.hosts.items():
+        if host.is_ == "cordoned":
+            _ask(world, AskCordon(id=world.next_ask(), by="ops", host=name, reason=PRESET))
+        if host.is_ == "maintenance":
+            _ask(world, AskDrain(id=world.next_ask(), by="ops", host=name, reason=PRESET))
+    aside = [name for name, host in scenario.hosts.items() if host.is_ == "maintenance"]
+    _wait(world, lambda: all(world.host(n).phase is HostPhase.MAINTENANCE for n in aside), "set aside")
     _write(world, scenario)
 
 

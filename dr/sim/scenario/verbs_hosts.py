@@ -43,6 +43,28 @@ class Reset(Verb):
             stage.world.hosts[name].reboot("reset")
 
 
+class Shutdown(Verb):
+    """`systemctl poweroff`: its agent announces it, guests that are still there are shut down with it."""
+
+    shutdown: Annotated[Hosts, "hosts"]
+    announced: Annotated[bool, "false: nobody is told"] = True
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.shutdown):
+            stage.world.shutdown(name, announced=self.announced)
+
+
+class Reboot(Verb):
+    """`systemctl reboot`: as `shutdown`, and it boots again."""
+
+    reboot: Annotated[Hosts, "hosts"]
+    announced: Annotated[bool, "false: nobody is told"] = True
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.reboot):
+            stage.world.reboot_cleanly(name, announced=self.announced)
+
+
 class Freeze(Verb):
     """Everything on it stands still, and goes on later as if nothing had been."""
 
@@ -257,6 +279,8 @@ VERBS: tuple[type[Verb], ...] = (
     PowerOff,
     PowerOn,
     Reset,
+    Shutdown,
+    Reboot,
     Freeze,
     Cut,
     Mend,

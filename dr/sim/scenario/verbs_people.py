@@ -11,6 +11,8 @@ from dr.model.base import changed
 from dr.model.events import (
     AskClearQuarantine,
     AskConfirmDown,
+    AskCordon,
+    AskDrain,
     AskFence,
     AskFenceTest,
     AskLabel,
@@ -20,9 +22,12 @@ from dr.model.events import (
     AskResume,
     AskStart,
     AskStop,
+    AskUncordon,
+    AskUndrain,
     AskUnprotect,
 )
-from dr.model.policy import StopMode
+from dr.model.policy import Rule, StopMode
+from dr.sim.scenario.rule import RULE
 from dr.sim.scenario.stage import Make, Stage
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.words import Guests, HostRef
@@ -132,6 +137,42 @@ class ClearQuarantine(AskVerb):
         return [lambda key: AskClearQuarantine(id=key, by=BY, host=self.clear_quarantine)]
 
 
+class Cordon(AskVerb):
+    """`dr host cordon`: it takes no more guests, those on it stay."""
+
+    cordon: Annotated[HostRef, "the host"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskCordon(id=key, by=BY, reason=WHY, host=self.cordon)]
+
+
+class Uncordon(AskVerb):
+    """`dr host uncordon`."""
+
+    uncordon: Annotated[HostRef, "the host"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskUncordon(id=key, by=BY, host=self.uncordon)]
+
+
+class Drain(AskVerb):
+    """Its guests are moved away, then it is set aside for maintenance."""
+
+    drain: Annotated[HostRef, "the host"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskDrain(id=key, by=BY, reason=WHY, host=self.drain)]
+
+
+class Undrain(AskVerb):
+    """Back in use."""
+
+    undrain: Annotated[HostRef, "the host"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskUndrain(id=key, by=BY, host=self.undrain)]
+
+
 class LabelHost(AskVerb):
     """`dr host label`."""
 
@@ -171,6 +212,26 @@ class AutoFence(Verb):
         stage.reconfigure(lambda old: changed(old, auto_fence=self.auto_fence))
 
 
+class AddRule(Verb):
+    """The configuration is read anew with one rule more."""
+
+    add_rule: Annotated[Rule, RULE, "the rule, as in `rules`"]
+
+    def do(self, stage: Stage) -> None:
+        stage.reconfigure(lambda old: changed(old, rules=(*old.rules, self.add_rule)))
+
+
+class RemoveRule(Verb):
+    """The configuration is read anew without that rule."""
+
+    remove_rule: Annotated[str, "its name"]
+
+    def do(self, stage: Stage) -> None:
+        stage.reconfigure(
+            lambda old: changed(old, rules=tuple(rule for rule in old.rules if rule.name != self.remove_rule))
+        )
+
+
 class Heal(Verb):
     """Everything that can be repaired is repaired: power, cables, devices, processes."""
 
@@ -190,9 +251,15 @@ VERBS: tuple[type[Verb], ...] = (
     ConfirmDown,
     RemoveHost,
     ClearQuarantine,
+    Cordon,
+    Uncordon,
+    Drain,
+    Undrain,
     LabelHost,
     Pause,
     Resume,
     AutoFence,
+    AddRule,
+    RemoveRule,
     Heal,
 )

@@ -105,12 +105,15 @@ class Duration(Kind):
         return f"{value:.6f}".rstrip("0").rstrip(".") + "s"
 
 
+ANY = -1_000_000  # priorities may be below zero
+
+
 class Whole(Kind):
     """A whole number."""
 
     def __init__(self, least: int = 0) -> None:
         self.least = least
-        self.means = f"a whole number, at least {least}"
+        self.means = "a whole number" if least == ANY else f"a whole number, at least {least}"
 
     def read(self, value: Any, where: Where, problems: Problems) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < self.least:
@@ -293,7 +296,8 @@ def kind_of(hint: Any, name: str = "") -> Kind:  # one line for each way of writ
         return Nested(hint)
     if hint is float and name.endswith("_s"):
         return Duration()
-    simple: dict[Any, Kind] = {float: Number(), int: Whole(), bool: Flag(), str: Text()}
+    least = ANY if name in ("priority", "hosts") else 0
+    simple: dict[Any, Kind] = {float: Number(), int: Whole(least), bool: Flag(), str: Text()}
     return simple[hint]
 
 
@@ -350,7 +354,9 @@ def read_fields(
     values: dict[str, Any] = {}
     for field in fields:
         if field.key in data:
-            values[field.name] = field.kind.read(data[field.key], (*where, field.key), problems)
+            found = field.kind.read(data[field.key], (*where, field.key), problems)
+            if found is not None or field.required:
+                values[field.name] = found
         elif field.required:
             problems.add((*where, field.key), f"is required: {field.kind.means}")
             missing = True

@@ -78,6 +78,11 @@ def refused(text: str) -> list[str]:
             "rules: [{name: r, guests: g1, hosts: h1}, {name: r, guests: g2, hosts: h1}]",
             "rules[1].name: there is a rule r already",
         ),
+        (
+            "rules: [{name: t, guests: [g1, g2], kind: together, strict: true},"
+            " {name: a, guests: [g1, g2], kind: apart, strict: true}]",
+            "rules: rule a keeps g1 and g2 apart, rule t keeps them together",
+        ),
         ("policy: {priority: high}", 'policy.priority: must be a whole number, not "high"'),
         ("timers: {heartbeat: 1}", "timers.heartbeat: unknown key; did you mean heartbeat_s?"),
     ],

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dr.core.contradictions import contradictions
 from dr.model.base import Record
 from dr.model.policy import HostRule, Rule
+from dr.model.records import GuestRecord
 from dr.sim.scenario.facts import Fact
 from dr.sim.scenario.language import GuestSpec, Scenario
 from dr.sim.scenario.verbs_coordinator import Backup, Restore
@@ -153,7 +155,10 @@ def _backups(scenario: Scenario, problems: Problems) -> None:
 
 
 def _rules(scenario: Scenario, problems: Problems) -> None:
-    """Names of rules are unlike each other, and a rule that is removed was there."""
+    """Names of rules are unlike each other, strict ones can all hold, and a rule that is removed was there."""
+    guests = [GuestRecord(id=name, name=name, labels=spec.labels) for name, spec in scenario.guests.items()]
+    for found in contradictions(scenario.rules, guests, scenario.hosts):
+        problems.add(("rules",), found.text)
     names: set[str] = set()
     for at, rule in enumerate(scenario.rules):
         if rule.name and rule.name in names:

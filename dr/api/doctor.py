@@ -13,12 +13,11 @@ from dr import __version__
 from dr.api import views
 from dr.api.schema import Finding, Findings
 from dr.api.snapshot import Snapshot
-from dr.core import placement
+from dr.core import spare as core_spare
 from dr.core.state import Draft
 from dr.core.wishes import why_not_placed
-from dr.model.base import changed
 from dr.model.facts import Level
-from dr.model.records import Condition, Desired, GuestRecord, HostPhase, Place
+from dr.model.records import Condition, HostPhase
 
 CERTIFICATE_DAYS = 30.0
 # Of systemd: all ways to sleep. The last three are the ones from which a host wakes up with its old guests.
@@ -29,7 +28,7 @@ SLEEP = (
     "hybrid-sleep.target",
     "suspend-then-hibernate.target",
 )
-STEPS_MAX = 2_000_000  # hosts x guests of one host x hosts: beyond it, losing each host is not played through
+ASKED_NOW_MAX = 20  # hosts; for more the answer of `core.spare` is told, which is kept current
 
 
 @dataclass(frozen=True)
@@ -281,19 +280,17 @@ def spare(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 fix="dr host list",
             )
         return
+    draft = Draft(snap.state, snap.now)
     for name in sorted(online):
-        leaving = [guest for guest in _guests_of(snap, name) if guest.desired is Desired.RUNNING]
-        if len(leaving) * len(online) ** 2 > STEPS_MAX:
-            yield Finding(
-                level="info",
-                check="spare",
-                what="N+1 was not computed: the fleet is too large for this check.",
-            )
-            return
-        stranded = _stranded(snap, name, leaving)
-        if stranded:
-            guest, why = stranded[0]
-            more = f" and {len(stranded) - 1} more" if len(stranded) > 1 else ""
+        # Small sites are asked now, large ones as the coordinator saw it within the last minutes.
+        if len(online) <= ASKED_NOW_MAX:
+            found = [f"{guest}: {reason}" for guest, reason in core_spare.stranded(draft, name)]
+            count = len(found)
+        else:
+            found, count = list(snap.view(name).stranded_why), snap.view(name).stranded
+        if count:
+            guest, _colon, why = found[0].partition(": ")
+            more = f" and {count - 1} more" if count > 1 else ""
             yield Finding(
                 level="warning",
                 check="spare",
@@ -302,26 +299,6 @@ def spare(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 why=why,
                 fix="add memory or a host, or stop what is not needed",
             )
-
-
-def _guests_of(snap: Snapshot, host: str) -> list[GuestRecord]:
-    ids = snap.state.at_host.get(host, set())
-    found = [snap.state.guests[each] for each in ids if each in snap.state.guests]
-    return sorted(found, key=lambda guest: (-guest.policy.priority, -guest.needs.memory_mib, guest.name))
-
-
-def _stranded(snap: Snapshot, lost: str, leaving: list[GuestRecord]) -> list[tuple[str, str]]:
-    """Guests that found no place when `lost` is gone, each with the reason."""
-    draft = Draft(snap.state, snap.now)
-    stranded = []
-    for guest in leaving:
-        chosen = placement.choose(draft, guest, without=[lost])
-        if not chosen.host:
-            stranded.append((guest.name, chosen.sentence()))
-            continue
-        place = Place(host=chosen.host, boot_id="", generation=guest.generation)
-        draft.put_guest(changed(guest, may_run_on=(place,)))
-    return stranded
 
 
 def coordinator(snap: Snapshot, _: Site) -> Iterator[Finding]:

@@ -255,6 +255,9 @@ class Status(Document):
     unsettled: list[GuestRow] = Field(
         default=[], description="protected guests that are not where they should be"
     )
+    spare: list[str] = Field(
+        default=[], description="N+1: what would not fit if a host died now, a sentence a host"
+    )
     operations: list[OperationRow] = []
     alerts: list[AlertSeen] = []
 

@@ -11,6 +11,7 @@ from typing import Literal
 from dr import __version__
 from dr.api import schema
 from dr.api.snapshot import Line, Snapshot
+from dr.core import spare
 from dr.core.wishes import why_not_placed
 from dr.model.evidence import PowerReport
 from dr.model.facts import ACTIVE_STATES, GuestFacts, Level, Reading
@@ -348,6 +349,7 @@ def status(snap: Snapshot) -> schema.Status:
         guests_protected=len(state.guests),
         guests_running=sum(phase_of(snap, guest) is GuestPhase.RUNNING for guest in state.guests.values()),
         unsettled=sorted(unsettled, key=lambda row: (-row.priority, row.name)),
+        spare=[text for name in sorted(state.hosts) if (text := spare.in_words(name, snap.view(name)))],
         operations=[
             operation_row(snap, operation)
             for key, operation in sorted(state.operations.items())

@@ -96,11 +96,10 @@ def _board(now: Status, *, wide: bool) -> None:
     if now.hosts:
         print()
         table(now.hosts, HOST_COLUMNS, wide=wide)
-    if now.unsettled:
-        print()
-        line("Guests that are not as they should be:")
-        for guest in now.unsettled:
-            line(f"  {guest.name}: {_why(guest)}", ODD)
+    _listed(
+        "Guests that are not as they should be:", [f"{guest.name}: {_why(guest)}" for guest in now.unsettled]
+    )
+    _listed("N+1 is lost:", now.spare)
     if now.operations:
         print()
         line("Jobs under way:")
@@ -119,12 +118,15 @@ def _board(now: Status, *, wide: bool) -> None:
             for word, text in (("why", alert.why), ("next", alert.todo)):
                 if text:
                     line(f"    {word}: {text}")
-    untold = [problem for problem in now.problems if not _told(problem, now)]
-    if untold:
+    _listed("Problems:", [problem for problem in now.problems if not _told(problem, now)])
+
+
+def _listed(title: str, texts: list[str]) -> None:
+    if texts:
         print()
-        line("Problems:")
-        for problem in untold:
-            line(f"  {problem}", ODD)
+        line(title)
+    for text in texts:
+        line(f"  {text}", ODD)
 
 
 def _why(guest: GuestRow) -> str:

@@ -18,6 +18,7 @@ from dr.core import (
     onecopy,
     operations,
     operator,
+    spare,
     starts,
     upkeep,
 )
@@ -168,6 +169,7 @@ def _tick(draft: Draft, event: Tick) -> None:
         )
     _expire(draft)
     contradictions.review(draft)
+    spare.step(draft)
     for host in draft.hosts():
         _watch(draft, host)
         view = draft.view(host.name)

@@ -54,7 +54,12 @@ class Plan:
     """Where each guest goes; `nowhere`: for those that fit nowhere, what to say about it."""
 
     def __init__(
-        self, fleet: Fleet, guests: Iterable[GuestRecord], prefer: Mapping[GuestId, HostName]
+        self,
+        fleet: Fleet,
+        guests: Iterable[GuestRecord],
+        prefer: Mapping[GuestId, HostName],
+        *,
+        level: bool = True,
     ) -> None:
         self.fleet = fleet.copy()
         self.units = sorted(
@@ -71,7 +76,7 @@ class Plan:
             if not self._settle(unit) and not self._push(unit, DEPTH_MAX):
                 placement = Placement("", unit.case, self.fleet, frozenset())
                 self.nowhere |= {guest.id: placement for guest in unit.guests}
-        if len(self.units) <= LEVELLED_MAX:
+        if level and len(self.units) <= LEVELLED_MAX:
             self._level()
 
     @property

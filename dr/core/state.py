@@ -91,6 +91,10 @@ class View(Record):
     told_moves: int = 0  # State.moves when the list was sent last
     pushed: tuple[int, float] = (0, 0.0)  # the protected list sent last: its version, and when
     asked: dict[GuestId, tuple[int, float]] = {}  # testimonies asked for: generation, and when
+    spare_at: float = 0.0  # when it was last asked what would not fit if this host died (`core.spare`)
+    stranded: int = 0  # guests of it that would not
+    stranded_why: tuple[str, ...] = ()  # some of them, with their reasons
+    stranded_since: float = 0.0  # 0 = all would fit
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
 
 

@@ -46,7 +46,11 @@ from dr.model.events import (
 from dr.model.evidence import Proof, ProofKind
 from dr.model.records import Cluster, Condition, HostPhase, HostRecord
 
-OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often
+OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often; what an agent reports is at once
+OBSERVED_A_PERIOD = 200  # on larger sites less often, so that a tick stays short
+ALL_AT_ONCE = 50  # hosts; on larger sites those at rest are carried on in turn
+TURNS = 11  # a prime: ticks that come late in a regular way still reach every host
+TURN_S = 0.1
 LAG_FADES = 0.9  # per tick: our own lateness counts for some ticks more, since what it delayed may still be on its way
 IN_USE = (HostPhase.ONLINE, HostPhase.DRAINING)  # guests run there, so silence is a matter
 SET_ASIDE = (
@@ -170,11 +174,16 @@ def _tick(draft: Draft, event: Tick) -> None:
     _expire(draft)
     contradictions.review(draft)
     spare.step(draft)
-    for host in draft.hosts():
-        _watch(draft, host)
-        view = draft.view(host.name)
-        if view.session and draft.now - view.observed_at >= OBSERVE_EVERY_S:
-            _observe(draft, host.name)
+    names = draft.host_names()
+    observe_s = OBSERVE_EVERY_S * max(1.0, len(names) / OBSERVED_A_PERIOD)
+    for name in names:
+        host, view = draft.require_host(name), draft.view(name)
+        # Silence shorter than the floor is never late, whatever the rest says: most hosts need no more than this.
+        if draft.now - view.heard >= timers.late_floor_s or host.phase not in (*IN_USE, HostPhase.RETURNING):
+            _watch(draft, host)
+            view = draft.view(name)
+        if view.session and draft.now - view.observed_at >= observe_s:
+            _observe(draft, name)
 
 
 def _observe(draft: Draft, name: HostName) -> None:
@@ -419,9 +428,29 @@ def _expire(draft: Draft) -> None:
 # ---- what follows from everything
 
 
+def _in_turn(draft: Draft) -> list[HostName]:
+    """Hosts to carry on now: on a large site those that are in motion, and of those at rest some with each turn."""
+    names = draft.host_names()
+    if len(names) <= ALL_AT_ONCE:
+        return names
+    touched, turn = draft.touched_hosts(), int(draft.now / TURN_S) % TURNS
+    return [
+        name
+        for at, name in enumerate(names)
+        if at % TURNS == turn or name in touched or not _at_rest(draft, draft.require_host(name))
+    ]
+
+
+def _at_rest(draft: Draft, host: HostRecord) -> bool:
+    """Nothing is under way there; what it may still owe can wait for its turn, a second at most."""
+    if host.phase is not HostPhase.ONLINE or host.fencing is not None:
+        return False
+    return host.protected_version == draft.cluster.protected_version and not host.leaving
+
+
 def _settle(draft: Draft) -> None:
     """Carry on whatever can be carried on now: hosts, then guests, then starts, then operations."""
-    for name in draft.host_names():
+    for name in _in_turn(draft):
         host = draft.require_host(name)
         fencing.step(draft, host)
         members.step(draft, draft.require_host(name))

@@ -1,0 +1,46 @@
+"""On a large site hosts at rest are carried on in turn: none is forgotten, and what is in motion never waits."""
+
+from dr.core import decide as room
+from dr.model.base import changed
+from dr.model.events import Tick
+from dr.model.facts import Level, Reading
+from dr.model.records import Condition, HostPhase
+from tests.core.build import Bench
+
+MANY = [f"h{n}" for n in range(1, room.ALL_AT_ONCE + 12)]
+
+
+def tick(bench: Bench, count: int, step_s: float = 0.1) -> None:
+    for _ in range(count):
+        bench.now += step_s
+        for name in MANY:
+            bench.look(name, heard=bench.now, fresh=bench.now)
+        bench.send(Tick())
+
+
+def test_every_host_at_rest_has_its_turn_also_when_ticks_are_late() -> None:
+    for step_s in (0.1, 0.2, 0.31):
+        bench = Bench(*MANY)
+        ill = (Reading(part="mce", level=Level.CRITICAL, reason="bad DIMM"),)
+        for name in MANY:
+            bench.state.hosts[name] = changed(bench.state.hosts[name], health=ill)
+            bench.look(name, observed_at=bench.now)
+        tick(bench, 1, step_s)
+        known = sum(Condition.DEGRADED in bench.host(name).conditions for name in MANY)
+        assert 0 < known < len(MANY)
+        tick(bench, 3 * room.TURNS, step_s)
+        assert all(Condition.DEGRADED in bench.host(name).conditions for name in MANY)
+
+
+def test_who_is_silent_or_owes_the_list_does_not_wait() -> None:
+    bench = Bench(*MANY)
+    late = [MANY[3], MANY[4], MANY[5]]
+    for name in late:
+        bench.put(changed(bench.host(name), protected_version=1))
+    bench.now += 0.1
+    bench.hear()
+    bench.silence(MANY[20])
+    bench.send(Tick())
+    assert bench.host(MANY[20]).phase is HostPhase.SUSPECT
+    asked = {pending.host for pending in bench.state.pending.values() if pending.kind == "protect"}
+    assert asked == set(late)

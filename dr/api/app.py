@@ -24,12 +24,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from dr import __version__
-from dr.api import doctor, metrics, schema, views
+from dr.api import doctor, metrics, policies, schema, views
 from dr.api.access import PEER, Guard, Peer
 from dr.api.problem import Problem, answer, missing, refusal
 from dr.api.snapshot import Deciding, Devices, Line, Snapshot
 from dr.model import events
-from dr.model.records import Alert, Operation
+from dr.model.records import Alert, Desired, Operation
 from dr.ports.store import StoreError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -365,6 +365,14 @@ def _asking_guests(desk: Desk) -> APIRouter:
         return await _ask(
             desk, events.AskStop(**_who(request, body), guests=tuple(body.guests), mode=body.mode)
         )
+
+    @api.post(f"{guests}/set", response_model=schema.Accepted)
+    async def set_(request: Request, body: schema.SetBody) -> Response:
+        desired = None if body.desired is None else Desired(body.desired)
+        ask = events.AskSet(
+            **_who(request, body), guests=tuple(body.guests), desired=desired, policy=policies.change(body)
+        )
+        return await _ask(desk, ask)
 
     @api.post(f"{guests}/{{name}}/labels", response_model=schema.Accepted)
     async def label(request: Request, name: str, body: schema.LabelBody) -> Response:

@@ -232,7 +232,7 @@ def guests(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 level="warning",
                 check="guests",
                 subject=guest.name,
-                what=f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}.",
+                what=f"{views.not_as_wanted(guest)}.",
                 why=guest.reason,
                 fix=f"dr guest show {guest.name}",
             )

@@ -7,9 +7,11 @@ A field may be added; none is renamed or removed within version 1, so an older o
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from dr.model.spelling import after_of, check_of
 
 VERSION = 1
 
@@ -154,8 +156,27 @@ class GuestRow(Part):
     labels: dict[str, str] = {}
 
 
+class Policy(Part):
+    """How a protected guest is treated, in the words of the configuration file."""
+
+    priority: int
+    max_restarts: int
+    restart_window_s: float
+    max_relocations: int
+    relocation_window_s: float
+    failback: bool
+    boot_after: list[str]
+    isolation: str
+    check: str
+
+
 class Guest(GuestRow):
     """One guest, whole."""
+
+    policy: Policy | None = None  # null: not protected
+    check_age_s: float | None = Field(
+        default=None, description="seconds since its check last passed; null: not since it runs"
+    )
 
     generation: int = 0
     definition: int = 0
@@ -345,6 +366,35 @@ class ProtectBody(GuestsBody):
 
 class StopBody(GuestsBody):
     mode: Literal["shutdown", "destroy"] = "shutdown"
+
+
+def _good_check(text: str) -> str:
+    check_of(text)
+    return text
+
+
+def _good_after(text: str) -> str:
+    after_of(text)
+    return text
+
+
+class SetBody(GuestsBody):
+    """What is left out stays as it is."""
+
+    desired: Literal["running", "stopped", "ignored"] | None = None
+    priority: int | None = Field(default=None, ge=-1_000_000, le=1_000_000)
+    max_restarts: int | None = Field(default=None, ge=0)
+    restart_window_s: float | None = Field(default=None, gt=0, le=864_000)
+    max_relocations: int | None = Field(default=None, ge=0)
+    relocation_window_s: float | None = Field(default=None, gt=0, le=864_000)
+    failback: bool | None = None
+    boot_after: list[Annotated[str, AfterValidator(_good_after)]] | None = Field(
+        default=None, description='names, or NAME:check; ["none"]: nobody'
+    )
+    isolation: Literal["leave", "shut_down", "fence"] | None = None
+    check: Annotated[str, AfterValidator(_good_check)] | None = Field(
+        default=None, description="ping:ADDRESS, tcp:ADDRESS:PORT or none"
+    )
 
 
 class ConfirmDownBody(Body):

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Literal
 
 from dr import __version__
-from dr.api import schema
+from dr.api import policies, schema
 from dr.api.snapshot import Line, Snapshot
-from dr.core import spare
+from dr.core import checks, spare
 from dr.core.wishes import why_not_placed
 from dr.model.evidence import PowerReport
 from dr.model.facts import ACTIVE_STATES, GuestFacts, Level, Reading
@@ -249,6 +249,8 @@ def guest(snap: Snapshot, guest_id: str, definition: StoredDefinition | None) ->
             relocations=len(record.relocations),
             needs={key: value for key, value in wants.items() if value},
             avoid=list(record.avoid),
+            policy=policies.seen(record),
+            check_age_s=snap.age(record.checked_at) if checks.passed(record) else None,
         )
     )
 
@@ -321,7 +323,16 @@ def settled(snap: Snapshot, guest: GuestRecord) -> bool:
         return False
     if guest.desired is Desired.RUNNING:
         return guest.phase is GuestPhase.RUNNING and len(guest.may_run_on) == 1
+    if guest.desired is Desired.IGNORED:
+        return guest.phase in (GuestPhase.RUNNING, GuestPhase.STOPPED)
     return guest.phase is GuestPhase.STOPPED
+
+
+def not_as_wanted(guest: GuestRecord) -> str:
+    """What it is, beside what it should be."""
+    if guest.desired is Desired.IGNORED:
+        return f"{guest.name} is {guest.phase.value}, and is left alone (ignored)"
+    return f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}"
 
 
 def status(snap: Snapshot) -> schema.Status:
@@ -387,9 +398,7 @@ def _problems(snap: Snapshot) -> list[str]:
         if doubt := in_doubt(snap, guest):
             found.append(f"{guest.name} is unknown: {doubt}")
         elif not settled(snap, guest) and not (guest.blockers and guest.phase is GuestPhase.RUNNING):
-            found.append(
-                f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}{_because(guest.reason)}"
-            )
+            found.append(f"{not_as_wanted(guest)}{_because(guest.reason)}")
     names = {name: name for name in state.hosts} | {guest.id: guest.name for guest in state.guests.values()}
     said = tuple(found)
     for alert in state.alerts.values():

@@ -28,6 +28,7 @@ from dr.adapters.link.server import LinkServer
 from dr.adapters.pki.authority import Authority
 from dr.adapters.pki.credentials import Credentials, days_left, load, read_credentials, server_context
 from dr.adapters.pki.identity import Identity, PkiError, Role, identity_of
+from dr.adapters.probe.checker import GuestChecker
 from dr.adapters.probe.prober import HostProber
 from dr.adapters.store.decisions import DecisionFiles
 from dr.adapters.store.sqlite import SqliteStore
@@ -156,6 +157,7 @@ class _Process:
             store=store,
             fencer=self.fencer,
             prober=HostProber(),
+            checker=GuestChecker(),
             notifier=self.notifiers,
             decisions=DecisionFiles(self.config.state_dir / "decisions"),
             settings=self.config.settings,

@@ -30,7 +30,21 @@ class Mode(StrEnum):
     DESTROY = "destroy"
 
 
+class Desired(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+    IGNORED = "ignored"
+
+
+class Isolation(StrEnum):
+    LEAVE = "leave"
+    SHUT_DOWN = "shut_down"
+    FENCE = "fence"
+
+
 def _state(row: GuestRow) -> str:
+    if row.desired == "ignored":
+        return f"{row.phase}, ignored"
     if row.protected and row.desired and row.phase not in (row.desired, "protecting"):
         return f"{row.phase}, should be {row.desired}"
     return row.phase
@@ -183,15 +197,36 @@ def _facts(guest: Guest) -> list[tuple[str, str]]:
         pairs += [
             ("may run on", places or "nowhere: proven to run on no host"),
             ("generation", str(guest.generation)),
-            ("priority", str(guest.priority)),
-            ("restarts", f"{guest.restarts} of {guest.max_restarts} in place"),
-            ("moved", f"{guest.relocations} of {guest.max_relocations}"),
+            ("desired", guest.desired),
+            *_policy(guest),
             ("definition", f"version {guest.definition} from {guest.definition_by}" if guest.definition else "none"),
             ("needs", "\n".join(f"{key}: {value}" for key, value in guest.needs.items())),
             ("not again on", ", ".join(guest.avoid)),
             ("labels", ", ".join(f"{key}={value}" for key, value in sorted(guest.labels.items()))),
         ]  # fmt: skip
     return pairs
+
+
+def _policy(guest: Guest) -> list[tuple[str, str]]:
+    policy = guest.policy
+    if policy is None:
+        return []  # of an older coordinator
+    check = policy.check
+    if check != "none":
+        check += (
+            " (has not passed)" if guest.check_age_s is None else f" (passed {age(guest.check_age_s)} ago)"
+        )
+    restarts = f"{guest.restarts} of {policy.max_restarts} in place, within {policy.restart_window_s:g} s"
+    moved = f"{guest.relocations} of {policy.max_relocations}, within {policy.relocation_window_s:g} s"
+    return [
+        ("priority", str(policy.priority)),
+        ("starts after", ", ".join(policy.boot_after)),
+        ("check", check),
+        ("restarts", restarts),
+        ("moved", moved),
+        ("failback", "yes" if policy.failback else "no"),
+        ("isolation", policy.isolation),
+    ]
 
 
 @app.command()
@@ -271,6 +306,65 @@ def stop(
     _many(rows, "They will be stopped" if mode is Mode.SHUTDOWN else "Their plug will be pulled", yes=yes)
     body = {"guests": [row.id for row in rows], "mode": mode.value, "reason": reason}
     send("/v1/guests/stop", body, wait=wait, timeout_s=timeout, form=form)
+
+
+@app.command("set")
+def set_(
+    *,
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    desired: Annotated[
+        Desired | None,
+        typer.Option("--desired", help="ignored: one copy is kept, nothing is started, stopped or moved."),
+    ] = None,
+    priority: Annotated[int | None, typer.Option("--priority", help="Higher starts first.")] = None,
+    max_restarts: Annotated[
+        int | None, typer.Option("--max-restarts", help="In place, after a crash or a failed start.", min=0)
+    ] = None,
+    restart_window: Annotated[
+        float | None, typer.Option("--restart-window", help="Seconds in which they count.", min=1)
+    ] = None,
+    max_relocations: Annotated[
+        int | None, typer.Option("--max-relocations", help="To other hosts; then a person decides.", min=0)
+    ] = None,
+    relocation_window: Annotated[
+        float | None, typer.Option("--relocation-window", help="Seconds in which they count.", min=1)
+    ] = None,
+    failback: Annotated[
+        bool | None, typer.Option("--failback/--no-failback", help="Go back to the host liked best.")
+    ] = None,
+    boot_after: Annotated[
+        list[str] | None,
+        typer.Option("--boot-after", help="Start after NAME runs, or NAME:check passed; repeat; none."),
+    ] = None,
+    isolation: Annotated[
+        Isolation | None, typer.Option("--isolation", help="When nobody hears its host though it is on.")
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option("--check", help="ping:ADDRESS, tcp:ADDRESS:PORT, none.")
+    ] = None,
+    reason: Reason = "",
+    yes: Yes = False,
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Set what is wanted of protected guests, and how they are treated. What is not named stays."""
+    wanted = {
+        "desired": desired, "priority": priority, "max_restarts": max_restarts, "restart_window_s": restart_window,
+        "max_relocations": max_relocations, "relocation_window_s": relocation_window, "failback": failback,
+        "boot_after": boot_after or None, "isolation": isolation, "check": check,
+    }  # fmt: skip
+    body = {name: value for name, value in wanted.items() if value is not None}
+    if not body:
+        raise Failure("What is to be set?", todo="dr guest set --help", code=Exit.USAGE)
+    rows = select(names, label, host, everything, protected=True)
+    if desired is Desired.STOPPED:
+        _many(rows, "They will be stopped", yes=yes)
+    body |= {"guests": [row.id for row in rows], "reason": reason}
+    send("/v1/guests/set", body, wait=wait, timeout_s=timeout, form=form)
 
 
 @app.command("label")

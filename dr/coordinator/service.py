@@ -23,6 +23,7 @@ from dr.model.base import GuestId
 from dr.model.commands import Answer, Body, Outcome, Start
 from dr.model.effects import (
     Accept,
+    CheckGuest,
     DropSession,
     Effect,
     Fence,
@@ -36,6 +37,7 @@ from dr.model.effects import (
 )
 from dr.model.events import (
     Answered,
+    CheckEnded,
     Event,
     FenceEnded,
     LookEnded,
@@ -52,7 +54,7 @@ from dr.model.records import Operation, StoredDefinition
 from dr.ports.decisions import Decisions
 from dr.ports.link import HostSession
 from dr.ports.store import Store, StoreError
-from dr.ports.world import Fencer, Notifier, Prober
+from dr.ports.world import Checker, Fencer, Notifier, Prober
 
 TICK_S = 0.1
 QUEUE_MAX = 10_000
@@ -72,6 +74,7 @@ class Coordinator:
         store: Store,
         fencer: Fencer,
         prober: Prober,
+        checker: Checker,
         notifier: Notifier,
         decisions: Decisions,
         settings: Settings,
@@ -86,6 +89,7 @@ class Coordinator:
         self._store = store
         self._fencer = fencer
         self._prober = prober
+        self._checker = checker
         self._notifier = notifier
         self._recorder = Recorder(decisions)
         self._machine = machine
@@ -279,6 +283,8 @@ class Coordinator:
                 self._spawn(self._sessions.drop(effect.host, effect.session, effect.reason))
             case Look():
                 self._spawn(self._look(effect))
+            case CheckGuest():
+                self._spawn(self._check(effect))
             case ReadPower():
                 self._spawn(self._read_power(effect))
             case Fence():
@@ -312,6 +318,10 @@ class Coordinator:
     async def _look(self, effect: Look) -> None:
         answered = await self._prober.probe(effect.addresses, effect.window_s)
         await self._queue.put(LookEnded(effect=effect.id, host=effect.host, answered=answered))
+
+    async def _check(self, effect: CheckGuest) -> None:
+        passed = await self._checker.check(effect.check, effect.window_s)
+        await self._queue.put(CheckEnded(effect=effect.id, guest=effect.guest, passed=passed))
 
     async def _read_power(self, effect: ReadPower) -> None:
         reports = await self._fencer.read(effect.levels)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dr.core import onecopy
+from dr.core import dependencies, onecopy, retries
 from dr.core.asks import no, no_such, protected, yes
+from dr.core.asks_policies import kept_ignored, want_up
+from dr.core.guests import STOP_TO_COME
 from dr.core.members import list_changed
 from dr.core.state import Draft
-from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import GuestId, changed
 from dr.model.effects import Reply
 from dr.model.events import AskProtect, AskStart, AskStop, AskUnprotect
 from dr.model.facts import GuestFacts
+from dr.model.policy import GuestPolicy
 from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord
+
+STOPPABLE = frozenset({GuestPhase.RUNNING, GuestPhase.RECOVERING, GuestPhase.ERROR}) | STOP_TO_COME
 
 
 def _seen(draft: Draft, name: str) -> dict[GuestId, list[tuple[HostRecord, GuestFacts]]]:
@@ -50,25 +54,30 @@ def protect(draft: Draft, ask: AskProtect) -> Reply:
                 )
     if missing:
         return no_such(ask, "guest", missing)
+    policies = {facts.name: _policy(draft, facts.name, ask) for facts in wanted.values()}
+    why += dependencies.why_not(draft, policies)
     if why:
         return no(ask, *why)
     operation = draft.open_operation(
         "protect", ", ".join(facts.name for facts in wanted.values()), ask.reason, ask.by, wanted
     )
     for guest_id, facts in wanted.items():
-        policy = draft.config.guests
-        if ask.priority is not None:
-            policy = changed(policy, priority=ask.priority)
         guest = GuestRecord(
             id=guest_id,
             name=facts.name,
-            policy=policy,
+            policy=policies[facts.name],
             since=draft.now,
             reason="every host is asked whether it runs there",
         )
         onecopy.begin_protection(draft, guest)
+    dependencies.mind_names(draft)
     list_changed(draft)
     return yes(ask, "protection begins when every host has answered", operation)
+
+
+def _policy(draft: Draft, name: str, ask: AskProtect) -> GuestPolicy:
+    policy = dependencies.default_policy(draft.config.guests, name)
+    return policy if ask.priority is None else changed(policy, priority=ask.priority)
 
 
 def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
@@ -85,8 +94,9 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
         return no(ask, *busy)
     for guest in have:
         onecopy.forget(draft, guest)
-        for key in ("doubled", "waiting", "error", "blocked", "io-error"):
+        for key in ("doubled", "waiting", "error", "blocked", "io-error", "boot-after"):
             draft.clear_alert(f"guest/{guest.id}/{key}")
+    dependencies.mind_names(draft)
     list_changed(draft)
     return yes(ask, "no longer protected")
 
@@ -98,7 +108,8 @@ def start(draft: Draft, ask: AskStart) -> Reply:
     why = [
         f"{guest.name} is {guest.phase}: {guest.reason}"
         for guest in have
-        if guest.phase not in (GuestPhase.STOPPED, GuestPhase.ERROR, GuestPhase.RECOVERING)
+        if guest.phase
+        in (GuestPhase.PROTECTING, GuestPhase.RUNNING, GuestPhase.STARTING, GuestPhase.MIGRATING)
     ]
     if why:
         return no(ask, *why)
@@ -106,21 +117,7 @@ def start(draft: Draft, ask: AskStart) -> Reply:
         "guest-start", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )
     for guest in have:
-        fresh = changed(
-            guest,
-            held_at="",
-            desired=Desired.RUNNING,
-            restarts=(),
-            relocations=(),
-            avoid=(),
-            retry_at=draft.now,
-        )
-        draft.clear_alert(f"guest/{guest.id}/error")
-        draft.clear_alert(f"guest/{guest.id}/doubled")
-        if guest.phase is GuestPhase.RECOVERING:
-            draft.put_guest(fresh)
-        else:
-            move_guest(draft, fresh, GuestEvent.START, f"{ask.by} asked to start it", operation=operation.id)
+        want_up(draft, guest, ask, operation)
     return yes(ask, "", operation)
 
 
@@ -128,11 +125,19 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
     have, missing = protected(draft, ask.guests)
     if missing:
         return no_such(ask, "protected guest", missing)
-    why = [
-        f"{guest.name} is {guest.phase}: {guest.reason}"
+    why = [f"{guest.name} is {guest.phase}: {guest.reason}" for guest in have if guest.phase not in STOPPABLE]
+    why += [
+        f"{guest.name} is {guest.phase}: it has no plug to pull now; a stop with --mode shutdown waits until it has"
         for guest in have
-        if guest.phase not in (GuestPhase.RUNNING, GuestPhase.RECOVERING, GuestPhase.ERROR)
+        if ask.mode == "destroy" and guest.phase in STOP_TO_COME
     ]
+    for guest in have:
+        if guest.phase is GuestPhase.ERROR and guest.may_run_on:
+            places = ", ".join(sorted({place.host for place in guest.may_run_on}))
+            why.append(
+                f"{guest.name} is in error and may run on {places}: dr guest start {guest.name} takes it up where it "
+                "runs, then it can be stopped"
+            )
     if why:
         return no(ask, *why)
     holders = {
@@ -149,13 +154,13 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
         "guest-stop", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )
     for guest in have:
-        wanted_off = changed(guest, desired=Desired.STOPPED)
+        wanted_off = changed(guest, desired=kept_ignored(guest, Desired.STOPPED))
         if guest.id in holders:
             holder = draft.require_host(holders[guest.id])
             objections = onecopy.issue_stop(draft, wanted_off, holder, ask.mode, operation=operation.id)
             assert not objections
+        elif guest.phase in STOP_TO_COME:
+            draft.put_guest(changed(guest, desired=Desired.STOPPED))
         else:
-            move_guest(
-                draft, wanted_off, GuestEvent.ENDED, f"{ask.by} asked to stop it", operation=operation.id
-            )
+            retries.put_down(draft, wanted_off, f"{ask.by} asked to stop it")
     return yes(ask, "", operation)

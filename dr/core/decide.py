@@ -8,7 +8,9 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 from __future__ import annotations
 
 from dr.core import (
+    checks,
     contradictions,
+    definitions,
     fencing,
     guests,
     isolation,
@@ -29,6 +31,7 @@ from dr.model.base import HostName, changed
 from dr.model.commands import Answer, Outcome
 from dr.model.events import (
     Answered,
+    CheckEnded,
     Connected,
     Disconnected,
     Event,
@@ -97,6 +100,8 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
                 draft.forget(event.effect)
                 looks.look_answered(draft, event.host, event.answered)
                 _judge_if_complete(draft, event.host)
+        case CheckEnded():
+            checks.ended(draft, event)
         case FenceEnded():
             _fence_ended(draft, event)
         case PowerOnEnded():
@@ -356,7 +361,7 @@ def _answered(draft: Draft, event: Answered) -> None:
             guests.testified(draft, host, answer.testimony)
         case "describe":
             if guest is not None:
-                guests.described(draft, guest, host, answer)
+                definitions.described(draft, guest, host, answer)
         case "start":
             if guest is not None:
                 guests.start_ended(draft, guest, host, pending, answer)
@@ -462,4 +467,5 @@ def _settle(draft: Draft) -> None:
         if current is not None:
             guests.step(draft, current)
     starts.place_waiting(draft)
+    checks.step(draft)
     operations.close_finished(draft)

@@ -6,22 +6,14 @@ look at records and evidence as they are now, so a lost event or a restart chang
 
 from __future__ import annotations
 
-from dr.core import leaving, onecopy, placement
-from dr.core.definition import needs_of
+from dr.core import definitions, leaving, onecopy, placement, retries
 from dr.core.onecopy import ask_testimony, seen_active, sole_holder
 from dr.core.state import Draft, Pending
-from dr.core.tables import GuestEvent, move_guest
+from dr.core.tables import GuestEvent, move_guest, say
 from dr.model.base import HostName, changed
-from dr.model.commands import Answer, Describe, Outcome, Testimony
-from dr.model.effects import Send
+from dr.model.commands import Answer, Outcome, Testimony
 from dr.model.facts import DomainState, GuestFacts, Sighting
-from dr.model.records import (
-    Desired,
-    GuestPhase,
-    GuestRecord,
-    HostRecord,
-    StoredDefinition,
-)
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord
 
 # libvirt's shut-off reasons that mean: somebody wanted it off.
 OWNER_ENDED = {
@@ -30,6 +22,8 @@ OWNER_ENDED = {
     "saved": "was saved by hand on its host",
 }
 WAITS_FOR_BOTH = "waits for its definition and for the protected list there"
+# A stop that was asked for in one of these is given out when the guest is seen to run.
+STOP_TO_COME = frozenset({GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.MIGRATING})
 AFTER_START_S = 1.0  # an inventory that comes this soon after a change may have been taken before it
 
 
@@ -80,7 +74,7 @@ def _seen_active(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gues
             draft.put_guest(guest)
         _paused_for_io(draft, guest, host, facts)
     if host.name == guest.holder or guest.phase is GuestPhase.PROTECTING:
-        _want_definition(draft, guest, host, facts)
+        definitions.want(draft, guest, host, facts)
 
 
 def _doubled(draft: Draft, guest: GuestRecord, running: list[HostName]) -> None:
@@ -113,26 +107,26 @@ def _paused_for_io(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
 def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) -> GuestRecord:
     """It is proven to run there and nowhere else."""
     draft.moves += guest.holder != host
+    desired = guest.desired
+    if desired is Desired.STOPPED and guest.phase not in STOP_TO_COME:
+        desired = Desired.RUNNING  # its stop failed, or somebody started it
     guest = move_guest(
         draft,
         guest,
         GuestEvent.SEEN_RUNNING,
         reason,
-        operation=operation_of(draft, guest),
+        operation=draft.operation_about(guest.id),
         holder=host,
-        desired=Desired.RUNNING,
+        desired=desired,
+        tried_on="",
         held_at="",
         avoid=(),
         retry_at=0.0,
+        waits_since=0.0,
     )
     draft.clear_alert(f"guest/{guest.id}/waiting")
     draft.clear_alert(f"guest/{guest.id}/error")
     return guest
-
-
-def operation_of(draft: Draft, guest: GuestRecord) -> str:
-    """The open operation that is about this guest, if any."""
-    return next((op.id for op in draft.open_operations() if guest.id in op.guests), "")
 
 
 def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts | None) -> None:
@@ -162,44 +156,12 @@ def _gone(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts 
     elif reason in OWNER_ENDED:
         text = f"{OWNER_ENDED[reason]} ({host.name})"
     else:
-        _crashed(draft, guest, host, reason or facts.state.value)
+        text = f"ended unexpectedly on {host.name} ({reason or facts.state.value})"
+        ask_testimony(draft, host, [retries.failed(draft, guest, host.name, GuestEvent.CRASHED, text)])
         return
-    guest = move_guest(draft, guest, GuestEvent.ENDED, text, desired=Desired.STOPPED)
-    ask_testimony(draft, host, [guest])
-
-
-def _crashed(draft: Draft, guest: GuestRecord, host: HostRecord, reason: str) -> None:
-    """Restart in place, bounded and with backoff; then elsewhere; then say so."""
-    policy = guest.policy
-    recent = tuple(at for at in guest.restarts if draft.now - at < policy.restart_window_s)
-    moved = tuple(at for at in guest.relocations if draft.now - at < policy.restart_window_s)
-    text = f"ended unexpectedly on {host.name} ({reason})"
-    if len(recent) < policy.max_restarts:
-        wait_s = 0.0 if not recent else draft.config.timers.restart_backoff_s * 2 ** (len(recent) - 1)
-        fields: dict[str, object] = {"restarts": (*recent, draft.now), "avoid": ()}
-        text += f"; restart {len(recent) + 1} of {policy.max_restarts} in place"
-    elif len(moved) < policy.max_relocations:
-        wait_s = draft.config.timers.restart_backoff_s * 2 ** len(moved)
-        fields = {"restarts": (), "relocations": (*moved, draft.now), "avoid": (host.name,)}
-        text += f"; relocation {len(moved) + 1} of {policy.max_relocations}"
-    else:
-        guest = move_guest(draft, guest, GuestEvent.CRASHED, text)
-        ask_testimony(draft, host, [guest])
-        give_up(draft, guest, f"{text}; restarts and relocations are used up")
-        return
-    if wait_s:
-        text += f" in {wait_s:.0f} s"
-    operation = draft.open_operation("restart", guest.name, text, guests=(guest.id,))
-    guest = move_guest(
-        draft,
-        guest,
-        GuestEvent.CRASHED,
-        text,
-        operation=operation.id,
-        retry_at=draft.now + wait_s,
-        **fields,
-    )
-    ask_testimony(draft, host, [guest])
+    if guest.desired is Desired.RUNNING:
+        guest = changed(guest, desired=Desired.STOPPED)
+    ask_testimony(draft, host, [retries.put_down(draft, guest, text)])
 
 
 def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
@@ -210,8 +172,12 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
         assert guest is not None
         seen = any(seen_active(draft, guest.id, p.host, p.boot_id) for p in guest.may_run_on)
         ran = guest.phase is GuestPhase.RUNNING and not seen
-        if ran or guest.phase in (GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.RECOVERING):
+        if not ran and guest.phase not in (GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.RECOVERING):
+            continue
+        if guest.desired is Desired.RUNNING:
             wanted.append(guest)
+        elif ran:
+            _lost_unwanted(draft, guest, host)
     if not wanted:
         return
     operation = next(
@@ -224,113 +190,18 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
         if guest.phase is GuestPhase.RUNNING:
             text = f"lost with {host}"
             event = GuestEvent.UNANSWERED if guest.may_run_on else GuestEvent.SEEN_NOWHERE
-            move_guest(draft, guest, event, text, operation=operation.id, avoid=())
+            move_guest(draft, guest, event, text, operation=operation.id, tried_on="", avoid=())
+        elif guest.tried_on == host:
+            draft.put_guest(changed(guest, tried_on=""))  # its host failed, not its start
 
 
-def give_up(draft: Draft, guest: GuestRecord, why: str) -> None:
-    """No more by itself: a person decides."""
-    move_guest(draft, guest, GuestEvent.GAVE_UP, why)
-    draft.alert(
-        f"guest/{guest.id}/error",
-        f"{guest.name} was given up",
-        why,
-        f"find the cause, then: dr guest start {guest.name}",
-        severity="critical",
-    )
-
-
-# ---- definitions
-
-
-def _want_definition(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) -> None:
-    view = draft.view(host.name)
-    if facts.digest == guest.digest and guest.definition:
-        return
-    if not facts.digest or not view.session or draft.find_pending("describe", guest=guest.id):
-        return
-    digest, asked, _ = view.described.get(guest.id, ("", 0.0, ""))
-    if digest == facts.digest and draft.now - asked < draft.config.timers.recovery_retry_s:
-        return  # it could not be told just now
-    draft.put_view(host.name, described=view.described | {guest.id: (facts.digest, draft.now, "")})
-    key = draft.next_id("describe")
-    draft.wait_for(
-        key,
-        Pending(
-            kind="describe",
-            host=host.name,
-            guest=guest.id,
-            at=draft.now,
-            deadline=draft.now + draft.config.timers.testify_s,
-        ),
-    )
-    draft.effect(Send(id=key, host=host.name, session=view.session, body=Describe(guest=guest.id)))
-
-
-def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
-    """The newest definition from its holder: kept as a new version; may end a protection that cannot hold."""
-    definition = answer.definition
-    if definition is None:
-        told = draft.view(host.name).described
-        digest, asked, _ = told.get(guest.id, ("", draft.now, ""))
-        draft.put_view(host.name, described=told | {guest.id: (digest, asked, answer.reason)})
-        return
-    if definition.digest == guest.digest:
-        return
-    if host.name not in {place.host for place in guest.may_run_on}:
-        return
-    needs, blockers = needs_of(definition)
-    version = guest.definition + 1
-    draft.put_definition(
-        StoredDefinition(
-            guest=guest.id,
-            version=version,
-            xml=definition.xml,
-            digest=definition.digest,
-            nvram=definition.nvram,
-            reported_by=host.name,
-        )
-    )
-    storage_before = set(guest.needs.storage)
-    guest = changed(
-        guest,
-        name=definition.name,
-        definition=version,
-        digest=definition.digest,
-        needs=needs,
-        blockers=blockers,
-    )
-    draft.put_guest(guest)
-    draft.note(
-        "guest.definition",
-        f"{guest.name}: definition version {version} from {host.name}",
-        host=host.name,
-        guest=guest.id,
-    )
-    if set(needs.storage) != storage_before:
-        draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
-    key = f"guest/{guest.id}/blocked"
-    if blockers and guest.phase is GuestPhase.PROTECTING:
-        refuse_protection(draft, guest, blockers)
-    elif blockers:
-        draft.alert(
-            key,
-            f"{guest.name} could not be started elsewhere any longer",
-            " ".join(blockers),
-            f"change its definition back, or: dr guest unprotect {guest.name}",
-        )
+def _lost_unwanted(draft: Draft, guest: GuestRecord, host: HostName) -> None:
+    """It ran there and is not to be started again: its owner wants it off, or wants it left alone."""
+    text = f"lost with {host}"
+    if guest.may_run_on:
+        move_guest(draft, guest, GuestEvent.UNANSWERED, text)
     else:
-        draft.clear_alert(key)
-
-
-def refuse_protection(draft: Draft, guest: GuestRecord, blockers: tuple[str, ...]) -> None:
-    """It cannot be protected: it leaves the list, and the operation says why."""
-    for operation in draft.open_operations():
-        if operation.kind == "protect" and guest.id in operation.guests:
-            outcome = f"refused: {' '.join(blockers)}"
-            draft.put_operation(changed(operation, guests=operation.guests | {guest.id: outcome}))
-    draft.note("guest.refused", f"{guest.name}: not protected: {' '.join(blockers)}", guest=guest.id)
-    onecopy.forget(draft, guest)
-    draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
+        retries.let_be(draft, guest, GuestEvent.CRASHED, text)
 
 
 # ---- answers
@@ -344,6 +215,9 @@ def testified(draft: Draft, host: HostRecord, testimony: tuple[Testimony, ...]) 
             continue
         if guest.phase is GuestPhase.RUNNING and not guest.may_run_on:
             _gone(draft, guest, host, draft.view(host.name).guests.get(guest.id))
+        elif guest.phase is GuestPhase.UNKNOWN and not guest.may_run_on and guest.tried_on == host.name:
+            text = f"did not start on {host.name}: it is proven not to run there"
+            retries.failed(draft, guest, host.name, GuestEvent.SEEN_NOWHERE, text)
         if item.sighting is Sighting.UNKNOWN:
             reason = f"{host.name} cannot say whether it runs there: {item.reason}"
             if guest.reason != reason and guest.phase not in (GuestPhase.RUNNING, GuestPhase.STOPPED):
@@ -361,52 +235,47 @@ def start_ended(draft: Draft, guest: GuestRecord, host: HostRecord, pending: Pen
         )
         return
     if answer.outcome is Outcome.UNKNOWN:
-        _unanswered(draft, guest, host.name, answer.reason, operation, avoid=(*guest.avoid, host.name))
+        _unanswered(draft, guest, host.name, answer.reason, operation)
         return
     testified(draft, host, answer.testimony)
     after = draft.guest(guest.id)
     assert after is not None
     if after.may_run_on:
         # Refused or failed without a testimony that counts: ask before anything else.
-        _unanswered(draft, after, host.name, answer.reason, operation, avoid=(*after.avoid, host.name))
+        _unanswered(draft, after, host.name, answer.reason, operation)
         return
-    move_guest(
-        draft,
-        after,
-        GuestEvent.FAILED,
-        f"did not start on {host.name}: {answer.reason}",
-        operation=operation,
-        avoid=(*after.avoid, host.name),
-        retry_at=draft.now,
-    )
+    text = f"did not start on {host.name}: {answer.reason}"
+    retries.failed(draft, after, host.name, GuestEvent.FAILED, text)
 
 
-def _unanswered(
-    draft: Draft, guest: GuestRecord, host: HostName, why: str, operation: str = "", **fields: object
-) -> None:
+def _unanswered(draft: Draft, guest: GuestRecord, host: HostName, why: str, operation: str = "") -> None:
     move_guest(
         draft,
         guest,
         GuestEvent.UNANSWERED,
         f"whether it started on {host} is unknown ({why}); asking that host before anything else",
         operation=operation,
-        **fields,
     )
 
 
 def start_unanswered(draft: Draft, guest: GuestRecord, host: HostName, why: str) -> None:
     """No answer to a start ticket in time, or its session is gone."""
     if guest.phase is GuestPhase.STARTING:
-        _unanswered(draft, guest, host, why, operation_of(draft, guest))
+        _unanswered(draft, guest, host, why, draft.operation_about(guest.id))
 
 
 def stop_ended(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
-    """A guest whose stop failed is never assumed stopped."""
+    """A guest whose stop failed is never assumed stopped, and one whose stop was not seen to end neither way."""
     testified(draft, host, answer.testimony)
     after = draft.guest(guest.id)
     assert after is not None
-    if after.phase is GuestPhase.STOPPING and after.may_run_on and answer.reason:
-        draft.put_guest(changed(after, reason=f"stop on {host.name}: {answer.outcome}: {answer.reason}"))
+    if after.phase is not GuestPhase.STOPPING or not after.may_run_on:
+        return
+    text = f"stop on {host.name}: {answer.outcome}: {answer.reason}"
+    if answer.outcome in (Outcome.FAILED, Outcome.REFUSED) and sole_holder(draft, after) == host.name:
+        running_on(draft, after, host.name, f"still runs on {host.name}: {text}")
+    elif answer.reason:
+        draft.put_guest(changed(after, reason=text))
 
 
 # ---- one step on
@@ -425,8 +294,11 @@ def step(draft: Draft, guest: GuestRecord) -> None:
             _step_places(draft, guest)
         case GuestPhase.STOPPING:
             if not draft.find_pending("stop", guest=guest.id):
-                _step_places(draft, guest)
-        case GuestPhase.RUNNING | GuestPhase.STOPPED | GuestPhase.ERROR | GuestPhase.MIGRATING:
+                _step_stopping(draft, guest)
+        case GuestPhase.RUNNING:
+            if guest.desired is Desired.STOPPED:
+                _stop_now(draft, guest)
+        case GuestPhase.STOPPED | GuestPhase.ERROR | GuestPhase.MIGRATING:
             pass
 
 
@@ -455,7 +327,7 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
     holder = sole_holder(draft, guest)
     if holder:
         facts = draft.view(holder).guests[guest.id]
-        _want_definition(draft, guest, draft.require_host(holder), facts)
+        definitions.want(draft, guest, draft.require_host(holder), facts)
     if holder and guest.definition and holder not in unacknowledged:
         if not draft.require_host(holder).facts.hook.proven:
             say(
@@ -468,13 +340,14 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
         return
     if not guest.may_run_on:
         if not guest.definition:
-            refuse_protection(draft, guest, ("It runs nowhere and no definition was seen; start it first.",))
+            definitions.refuse_protection(
+                draft, guest, ("It runs nowhere and no definition was seen; start it first.",)
+            )
         elif guest.desired is Desired.RUNNING and guest.holder:
             move_guest(draft, guest, GuestEvent.START, "runs nowhere: every host has testified")
         else:
-            move_guest(
-                draft, guest, GuestEvent.SEEN_NOWHERE, "protected; runs nowhere", desired=Desired.STOPPED
-            )
+            desired = Desired.IGNORED if guest.desired is Desired.IGNORED else Desired.STOPPED
+            move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, "protected; runs nowhere", desired=desired)
         return
     if silent:
         names = ", ".join(sorted(set(silent)))
@@ -498,30 +371,28 @@ def _step_places(draft: Draft, guest: GuestRecord) -> None:
     """A guest that should (or should not) run and whose set decides what may happen next."""
     if not guest.may_run_on:
         if guest.phase is GuestPhase.UNKNOWN:
-            move_guest(
-                draft,
-                guest,
-                GuestEvent.SEEN_NOWHERE,
-                "proven to run nowhere",
-                operation=operation_of(draft, guest),
+            operation = draft.operation_about(guest.id)
+            guest = move_guest(
+                draft, guest, GuestEvent.SEEN_NOWHERE, "proven to run nowhere", operation=operation
             )
-        elif guest.phase is GuestPhase.STOPPING:
-            move_guest(
-                draft,
-                guest,
-                GuestEvent.SEEN_NOWHERE,
-                "stopped",
-                operation=operation_of(draft, guest),
-                desired=Desired.STOPPED,
+        if guest.desired is not Desired.RUNNING and not asked_to_start(draft, guest):
+            retries.put_down(
+                draft, guest, f"{guest.reason}; not started: its desired state is {guest.desired}"
             )
         return
     holder = sole_holder(draft, guest)
     if holder:
-        reason = f"runs on {holder}"
-        if guest.phase is GuestPhase.STOPPING:
-            reason = f"still runs on {holder}: {guest.reason}"
-        running_on(draft, guest, holder, reason)
+        running_on(draft, guest, holder, f"runs on {holder}")
         return
+    _wait_for_places(draft, guest)
+
+
+def asked_to_start(draft: Draft, guest: GuestRecord) -> bool:
+    """Whether a person's wish to start it is still open: it holds in a pause, and for an ignored guest."""
+    return any(op.kind == "guest-start" and guest.id in op.guests for op in draft.open_operations())
+
+
+def _wait_for_places(draft: Draft, guest: GuestRecord) -> None:
     silent = _ask_places(draft, guest)
     if silent:
         names = ", ".join(sorted(set(silent)))
@@ -532,7 +403,41 @@ def _step_places(draft: Draft, guest: GuestRecord) -> None:
         say(draft, guest, f"may still run on {names}; waits for a proof that it does not ({why})")
 
 
-def say(draft: Draft, guest: GuestRecord, reason: str) -> None:
-    """Why it is where it is, in one sentence; written only when it changed."""
-    if guest.reason != reason:
-        draft.put_guest(changed(guest, reason=reason))
+# ---- stopping
+
+
+def _stop_now(draft: Draft, guest: GuestRecord) -> None:
+    """Its stop was asked for when no ticket could be given out: now that it is seen to run, it can."""
+    holder = sole_holder(draft, guest)
+    if not holder:
+        say(draft, guest, f"is to be stopped; waits until {guest.holder} is heard")
+        return
+    operation = draft.operation_about(guest.id)
+    host = draft.require_host(holder)
+    if why := onecopy.issue_stop(draft, guest, host, "shutdown", operation=operation):
+        say(draft, guest, f"is to be stopped; waits: {'; '.join(why)}")
+
+
+def _step_stopping(draft: Draft, guest: GuestRecord) -> None:
+    """The end of its stop was not seen. It may still come; it has failed only when none can be under way any longer."""
+    if not guest.may_run_on:
+        operation = draft.operation_about(guest.id)
+        guest = move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, "stopped", operation=operation)
+        if guest.desired is Desired.RUNNING:
+            move_guest(
+                draft,
+                guest,
+                GuestEvent.START,
+                "is wanted running again",
+                operation=operation,
+                retry_at=draft.now,
+            )
+        return
+    timers = draft.config.timers
+    holder = sole_holder(draft, guest)
+    if holder and draft.now >= guest.since + timers.stop_s + timers.testify_s:
+        running_on(draft, guest, holder, f"still runs on {holder}: {guest.reason}")
+        return
+    for place in guest.may_run_on:  # an inventory may be older than its end: only its host's word counts
+        ask_testimony(draft, draft.require_host(place.host), [guest])
+    _wait_for_places(draft, guest)

@@ -241,7 +241,8 @@ def issue_start(draft: Draft, guest: GuestRecord, host: HostRecord, *, operation
         return why
     generation = guest.generation + 1
     guest = add_place(draft, guest, host, generation)
-    guest = move_guest(draft, guest, GuestEvent.TICKET, f"starts on {host.name}", operation=operation)
+    text = f"starts on {host.name}"
+    guest = move_guest(draft, guest, GuestEvent.TICKET, text, operation=operation, tried_on=host.name)
     ticket = _ticket(draft, TicketKind.START, guest, host, generation)
     timers = draft.config.timers
     draft.wait_for(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dr.core import fencing, leaving, upkeep
-from dr.core.state import Draft
+from dr.core import checks, fencing, leaving, upkeep
+from dr.core.state import Draft, settled
 from dr.model.base import GuestId, changed
-from dr.model.records import Alert, GuestPhase, HostPhase, Operation
+from dr.model.records import Alert, Desired, GuestPhase, HostPhase, Operation
 
 
 def close_finished(draft: Draft) -> None:
@@ -35,15 +35,22 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
         guest = draft.guest(guest_id)
         if guest is None:
             outcomes[guest_id] = before or "no longer protected"
-        elif guest.phase is GuestPhase.RUNNING:
-            outcomes[guest_id] = f"running on {guest.holder}"
+        elif guest.phase is GuestPhase.RUNNING and settled(guest):
+            if operation.kind not in checks.BROUGHT_UP:
+                outcomes[guest_id] = f"running on {guest.holder}"
+            elif checks.awaited(draft, guest):
+                return
+            else:
+                outcomes[guest_id] = checks.in_words(guest)
         elif guest.phase in (GuestPhase.STOPPED, GuestPhase.ERROR):
             outcomes[guest_id] = f"{guest.phase}: {guest.reason}"
         elif draft.alert_of(f"guest/{guest.id}/waiting") and guest.phase is GuestPhase.RECOVERING:
             outcomes[guest_id] = f"waits: {guest.reason}"
         else:
             return
-    bad = [text for text in outcomes.values() if not text.startswith("running")]
+    bad = [
+        text for key, text in outcomes.items() if not text.startswith("running") and not _unwanted(draft, key)
+    ]
     wanted_off = operation.kind == "guest-stop"
     failed = any(not t.startswith("stopped") for t in outcomes.values()) if wanted_off else bool(bad)
     draft.put_operation(changed(operation, guests=outcomes))
@@ -66,6 +73,12 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
                 raised=draft.now,
             )
         )
+
+
+def _unwanted(draft: Draft, guest_id: GuestId) -> bool:
+    """Its owner has it stopped by now: that it does not run is no failure."""
+    guest = draft.guest(guest_id)
+    return guest is not None and guest.phase is GuestPhase.STOPPED and guest.desired is not Desired.RUNNING
 
 
 def _carry_test_on(draft: Draft, operation: Operation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import asks_cluster, asks_guests, asks_hosts, asks_upkeep
+from dr.core import asks_cluster, asks_guests, asks_hosts, asks_policies, asks_upkeep
 from dr.core.asks import no
 from dr.core.state import Draft
 from dr.model.effects import Reply
@@ -11,18 +11,17 @@ from dr.model.events import (
     AskClearQuarantine,
     AskConfirmDown,
     AskCordon,
-    AskDesired,
     AskDrain,
     AskFence,
     AskFenceTest,
     AskLabel,
     AskMigrate,
     AskPause,
-    AskPolicy,
     AskProtect,
     AskRelocate,
     AskRemoveHost,
     AskResume,
+    AskSet,
     AskStart,
     AskStop,
     AskUncordon,
@@ -46,8 +45,7 @@ ASKED: dict[type[OperatorAsk], str] = {
     AskClearQuarantine: "clear quarantine of",
     AskMigrate: "migrate",
     AskRelocate: "relocate",
-    AskDesired: "set the desired state of",
-    AskPolicy: "set the policy of",
+    AskSet: "set",
     AskCordon: "cordon",
     AskUncordon: "uncordon",
     AskDrain: "drain",
@@ -63,6 +61,8 @@ def asked(draft: Draft, ask: OperatorAsk) -> None:
     what = ASKED[type(ask)]
     why = f" because {ask.reason}" if ask.reason else ""
     subject = getattr(ask, "host", "") or ", ".join(getattr(ask, "guests", ())) or getattr(ask, "name", "")
+    if isinstance(ask, AskSet):
+        subject += f" {asks_policies.in_words(ask)}"
     draft.note("audit", f"{ask.by} asked to {what} {subject}".rstrip() + f"{why}: {outcome}", by=ask.by)
     draft.effect(reply)
 
@@ -93,7 +93,9 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912 
             return asks_cluster.pause_or_resume(draft, ask)
         case Admitted():
             return asks_hosts.admit(draft, ask)
-        case AskMigrate() | AskRelocate() | AskDesired() | AskPolicy():
+        case AskSet():
+            return asks_policies.set_(draft, ask)
+        case AskMigrate() | AskRelocate():
             return no(ask, "not built yet")
         case AskCordon():
             return asks_upkeep.cordon(draft, ask)

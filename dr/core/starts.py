@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from dr.core import leaving, onecopy, placement
+from dr.core import dependencies, leaving, onecopy, placement
 from dr.core.fleet import fleet_of
-from dr.core.guests import give_up, operation_of, say
+from dr.core.guests import asked_to_start
 from dr.core.plan import Plan
 from dr.core.state import Draft
+from dr.core.tables import say
 from dr.model.base import GuestId, HostName, changed
 from dr.model.records import GuestPhase, GuestRecord, HostPhase
 
 # In one decision, so that none takes long; with the next tick the next ones come.
 PLANNED_MAX = 64  # guests that are planned together
 AT_ONCE_MAX = 128  # further ones that start if they can at once
+PATIENCE_OVER = -1.0  # of `waits_since`: it has waited long enough for others
 
 
 def start_order(guests: list[GuestRecord]) -> list[GuestRecord]:
@@ -38,14 +40,16 @@ def place_waiting(draft: Draft) -> None:
     ready: list[GuestRecord] = []
     prefer: dict[GuestId, HostName] = {}
     for guest in start_order(waiting):
-        if draft.cluster.pause is not None and not _asked_for(draft, guest):
+        if draft.cluster.pause is not None and not asked_to_start(draft, guest):
             say(draft, guest, f"waits: automation is paused ({draft.cluster.pause.reason})")
+            continue
+        if _waits_its_turn(draft, guest):
             continue
         home = leaving.home_of(draft, guest)
         if home and placement.why_not(draft, guest, draft.require_host(home)):
             say(draft, guest, leaving.in_words(guest))
             continue
-        prefer[guest.id] = home or (guest.holder if guest.restarts and not guest.avoid else "")
+        prefer[guest.id] = home or guest.tried_on  # held for its host, or tried again in place
         ready.append(guest)
     _give_out(draft, ready, prefer, _turns(draft))
 
@@ -95,39 +99,35 @@ def _give_out(
 
 def _start(draft: Draft, guest: GuestRecord, name: HostName, turns: dict[HostName, int]) -> None:
     host = draft.require_host(name)
-    why = onecopy.issue_start(draft, guest, host, operation=operation_of(draft, guest))
+    why = onecopy.issue_start(draft, guest, host, operation=draft.operation_about(guest.id))
     if why:
         say(draft, guest, f"waits: {'; '.join(why)}")
     else:
         turns[name] -= 1
 
 
-def _asked_for(draft: Draft, guest: GuestRecord) -> bool:
-    return any(op.kind == "guest-start" and guest.id in op.guests for op in draft.open_operations())
+def _waits_its_turn(draft: Draft, guest: GuestRecord) -> bool:
+    """Whether it is held up by a guest that starts before it; bounded, and said when patience is over."""
+    if guest.waits_since == PATIENCE_OVER:
+        return False
+    why = dependencies.waits_for(draft, guest)
+    if not why:
+        return False
+    if not guest.waits_since:
+        draft.put_guest(changed(guest, reason=why, waits_since=draft.now))
+    elif draft.now < guest.waits_since + draft.config.timers.boot_after_s:
+        say(draft, guest, why)
+    else:
+        draft.put_guest(changed(guest, waits_since=PATIENCE_OVER))
+        text = f"{guest.name}: {why.partition(', at most')[0]} no longer: it starts all the same"
+        draft.note("guest.unordered", text, guest=guest.id, operation=draft.operation_about(guest.id))
+    return True  # and next time it may start
 
 
 def _fits_nowhere(draft: Draft, guest: GuestRecord, found: placement.Placement) -> None:
-    failed_at = [
-        name for name in guest.avoid if (host := draft.host(name)) and host.phase is HostPhase.ONLINE
-    ]
-    if failed_at:
-        tried = ", ".join(failed_at)
-        window_s = guest.policy.restart_window_s
-        moved = tuple(at for at in guest.relocations if draft.now - at < window_s)
-        if len(moved) >= guest.policy.max_relocations:
-            give_up(draft, guest, f"it started on none of {tried}; last: {guest.reason}")
-            return
-        # Everywhere was tried once: all over again, later.
-        wait_s = draft.config.timers.restart_backoff_s * 2 ** len(moved)
-        draft.put_guest(
-            changed(
-                guest,
-                avoid=(),
-                relocations=(*moved, draft.now),
-                retry_at=draft.now + wait_s,
-                reason=f"{guest.reason}; every eligible host was tried, again in {wait_s:.0f} s",
-            )
-        )
+    if any((host := draft.host(name)) and host.phase is HostPhase.ONLINE for name in guest.avoid):
+        # Elsewhere is better, not required. It was counted as a relocation, so this ends.
+        draft.put_guest(changed(guest, avoid=()))
         return
     text = f"fits nowhere: {found.sentence()}"
     draft.put_guest(

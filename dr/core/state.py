@@ -21,6 +21,7 @@ from dr.model.policy import HostPolicy, Settings
 from dr.model.records import (
     Alert,
     Cluster,
+    Desired,
     DeviceIdentity,
     GuestPhase,
     GuestRecord,
@@ -50,6 +51,14 @@ def _note_pending(index: dict[str, dict[str, Pending]], key: str, pending: Pendi
 
 
 SETTLED = frozenset({GuestPhase.RUNNING, GuestPhase.STOPPED, GuestPhase.ERROR})
+
+
+def settled(guest: GuestRecord) -> bool:
+    """Nothing is left to do for it. One that runs and whose owner wants it off is still to be stopped."""
+    wanted_off = guest.phase is GuestPhase.RUNNING and guest.desired is Desired.STOPPED
+    return guest.phase in SETTLED and not wanted_off
+
+
 OF_SESSION = frozenset(
     {"start", "stop", "clean", "testify", "protect", "describe", "probe"}
 )  # kinds of Pending
@@ -142,6 +151,7 @@ class State:
     )  # goes up when a guest that may run there changes
     # Derived from all the above by rooms that keep it between decisions; dropping it costs time, nothing else.
     memo: dict[str, Any] = field(default_factory=dict)
+    named: dict[str, GuestId] = field(default_factory=dict)
 
     @property
     def members(self) -> Members:
@@ -163,6 +173,13 @@ class State:
             self.members.drop(guest_id)
         else:
             self.members.put(guest)
+
+    def _index_name(self, guest_id: GuestId, guest: GuestRecord | None) -> None:
+        before = self.guests.get(guest_id)
+        if before is not None and self.named.get(before.name) == guest_id:
+            del self.named[before.name]
+        if guest is not None:
+            self.named[guest.name] = guest_id
 
     def apply(self, draft: Draft) -> None:
         """Take over what a draft decided. Called after its changes are durable."""
@@ -190,8 +207,9 @@ class State:
             self.hosts.pop(name, None)
         for guest_id, guest in changes.guests.items():
             self._index_guest(guest_id, guest)
-            settled = guest is None or guest.phase in SETTLED
-            (self.unsettled.discard if settled else self.unsettled.add)(guest_id)
+            self._index_name(guest_id, guest)
+            done = guest is None or settled(guest)
+            (self.unsettled.discard if done else self.unsettled.add)(guest_id)
         _overlay(self.guests, changes.guests)
         for identity in changes.identities:
             self.identities[identity.host, identity.device] = identity
@@ -220,10 +238,11 @@ class State:
         self.alerts = {alert.key: alert for alert in alerts}
         self.at_host = {}
         self.memo = {}
+        self.named = {guest.name: guest.id for guest in self.guests.values()}
         for guest in self.guests.values():
             for place in guest.may_run_on:
                 self.at_host.setdefault(place.host, set()).add(guest.id)
-        self.unsettled = {guest.id for guest in self.guests.values() if guest.phase not in SETTLED}
+        self.unsettled = {guest.id for guest in self.guests.values() if not settled(guest)}
         self.open_operations = {
             key for key, operation in self.operations.items() if operation.state is OperationState.OPEN
         }
@@ -289,6 +308,14 @@ class Draft:
             return self._guests[guest_id]
         return self.state.guests.get(guest_id)
 
+    def guest_named(self, name: str) -> GuestRecord | None:
+        """The protected guest of that name."""
+        for guest in self._guests.values():
+            if guest is not None and guest.name == name:
+                return guest
+        found = self.guest(self.state.named.get(name, ""))
+        return found if found is not None and found.name == name else None
+
     def guests(self) -> Iterator[GuestRecord]:
         for guest_id in list(self.state.guests):
             guest = self.guest(guest_id)
@@ -323,7 +350,7 @@ class Draft:
         found = (
             self.guest(guest_id) for guest_id in sorted(ids)
         )  # a set's order is not the same in every run
-        return [guest for guest in found if guest is not None and guest.phase not in SETTLED]
+        return [guest for guest in found if guest is not None and not settled(guest)]
 
     def view(self, name: HostName) -> View:
         return self.views.get(name) or self.state.views.get(name) or View()
@@ -367,6 +394,10 @@ class Draft:
         keys = self.state.open_operations | set(self._operations)
         found = (self.operation(key) for key in sorted(keys))
         return [operation for operation in found if operation and operation.state is OperationState.OPEN]
+
+    def operation_about(self, guest_id: GuestId) -> str:
+        """The id of the open operation that is about this guest, or ""."""
+        return next((op.id for op in self.open_operations() if guest_id in op.guests), "")
 
     def identity(self, host: HostName, device: str) -> DeviceIdentity | None:
         for identity in reversed(self._identities):

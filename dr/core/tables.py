@@ -213,6 +213,12 @@ def move_guest(
     return moved
 
 
+def say(draft: Draft, guest: GuestRecord, reason: str) -> None:
+    """Why it is where it is, in one sentence; written only when it changed."""
+    if guest.reason != reason:
+        draft.put_guest(changed(guest, reason=reason))
+
+
 def mermaid(
     table: dict[HostPhase, dict[HostEvent, HostPhase]] | dict[GuestPhase, dict[GuestEvent, GuestPhase]],
 ) -> str:

@@ -5,9 +5,9 @@ Effects run only after the changes of the same decision are durable.
 
 from __future__ import annotations
 
-from dr.model.base import BootId, HostName, Record
+from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.commands import Body, Ticket
-from dr.model.policy import FenceLevel
+from dr.model.policy import Check, FenceLevel
 from dr.model.records import Alert
 
 
@@ -54,6 +54,15 @@ class Look(Record, tag="look"):
     window_s: float
 
 
+class CheckGuest(Record, tag="check_guest"):
+    """The coordinator's own check whether a guest does its work: tried until it passes or the window is over."""
+
+    id: str
+    guest: GuestId
+    check: Check
+    window_s: float
+
+
 class ReadPower(Record, tag="read_power"):
     """Read every device of every level, changing nothing."""
 
@@ -97,4 +106,6 @@ class Reply(Record, tag="reply"):
     missing: bool = False  # no such host or guest
 
 
-Effect = Accept | Send | SendStart | DropSession | Look | ReadPower | Fence | PowerOn | Notify | Reply
+Effect = (
+    Accept | Send | SendStart | DropSession | Look | CheckGuest | ReadPower | Fence | PowerOn | Notify | Reply
+)

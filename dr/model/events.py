@@ -6,7 +6,7 @@ from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Answer
 from dr.model.evidence import PowerReport
 from dr.model.facts import GuestFacts, HostFacts, Reading
-from dr.model.policy import GuestPolicy, Settings, StopMode
+from dr.model.policy import PolicyChange, Settings, StopMode
 from dr.model.records import Desired
 from dr.model.wire import Hello, LeaveKind
 
@@ -108,6 +108,14 @@ class LookEnded(Record, tag="look_ended"):
     answered: dict[str, bool]
 
 
+class CheckEnded(Record, tag="check_ended"):
+    """A guest's check passed, or did not within its window."""
+
+    effect: str
+    guest: GuestId
+    passed: bool
+
+
 class Reconfigured(Record, tag="reconfigured"):
     """A new configuration was read and is valid."""
 
@@ -193,18 +201,12 @@ class AskRelocate(Ask, tag="ask_relocate"):
     mode: StopMode = "shutdown"
 
 
-class AskDesired(Ask, tag="ask_desired"):
-    """What their owner wants: running, stopped, or to be left alone."""
+class AskSet(Ask, tag="ask_set"):
+    """Another desired state (running, stopped, or to be left alone) or another policy. All of it, or nothing."""
 
     guests: tuple[str, ...]
-    desired: Desired
-
-
-class AskPolicy(Ask, tag="ask_policy"):
-    """Another policy for guests."""
-
-    guests: tuple[str, ...]
-    policy: GuestPolicy
+    desired: Desired | None = None  # None: as it is
+    policy: PolicyChange = PolicyChange()
 
 
 class AskCordon(Ask, tag="ask_cordon"):
@@ -251,8 +253,7 @@ OperatorAsk = (
     | AskClearQuarantine
     | AskMigrate
     | AskRelocate
-    | AskDesired
-    | AskPolicy
+    | AskSet
     | AskCordon
     | AskUncordon
     | AskDrain
@@ -273,6 +274,7 @@ Event = (
     | FenceEnded
     | PowerOnEnded
     | LookEnded
+    | CheckEnded
     | Reconfigured
     | OperatorAsk
 )

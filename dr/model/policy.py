@@ -6,7 +6,10 @@ Defaults live here and nowhere else; the configuration file (dr.cli) only overri
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal, cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from dr.model.base import HostName, Record
 
@@ -32,7 +35,12 @@ class Timers(Record):
     start_s: float = 60.0  # a start ticket without an answer after this is unknown
     stop_s: float = 120.0  # a clean shutdown may take this long
     testify_s: float = 10.0
-    restart_backoff_s: float = 5.0  # doubles with each restart in the window
+    restart_backoff_s: float = 5.0  # doubles with each restart in the window, up to restart_backoff_max_s
+    restart_backoff_max_s: float = 300.0
+    boot_after_s: float = 300.0  # a guest waits at most so long for those that start before it
+    check_s: float = (
+        60.0  # after a start, a guest's check is waited for so long before the job ends without it
+    )
     isolation_s: float = 15.0  # a host that hears nobody for this long shuts down guests whose policy says so
     leave_s: float = 300.0  # a host that announced its shutdown may take this long to go down
     leave_drain_s: float = 600.0  # its guests are moved away first for at most this long (on_leave: migrate)
@@ -126,6 +134,25 @@ class GuestPolicy(Record):
     boot_after: tuple[After, ...] = ()
     isolation: Isolation = Isolation.FENCE
     check: Check | None = None
+
+
+class PolicyChange(Record):
+    """What is to be different in a guest's policy; what is not set stays as it is."""
+
+    priority: int | UnsetType = UNSET
+    max_restarts: int | UnsetType = UNSET
+    restart_window_s: float | UnsetType = UNSET
+    max_relocations: int | UnsetType = UNSET
+    relocation_window_s: float | UnsetType = UNSET
+    failback: bool | UnsetType = UNSET
+    boot_after: tuple[After, ...] | UnsetType = UNSET
+    isolation: Isolation | UnsetType = UNSET
+    check: Check | UnsetType | None = UNSET  # None: no check any longer
+
+    def fields(self) -> dict[str, Any]:
+        """Those that are set."""
+        values: dict[str, Any] = msgspec.structs.asdict(cast(Any, self))
+        return {name: value for name, value in values.items() if value is not UNSET}
 
 
 class HostRule(Record, tag="host"):

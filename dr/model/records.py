@@ -150,8 +150,11 @@ class GuestRecord(Record):
     restarts: tuple[float, ...] = ()
     relocations: tuple[float, ...] = ()
     held_at: HostName = ""  # a host that announced that it goes down: it starts there again, within limits
-    avoid: tuple[HostName, ...] = ()  # hosts where starting it just failed
+    tried_on: HostName = ""  # where it was last being started, or crashed: tried again there first
+    avoid: tuple[HostName, ...] = ()  # hosts where it failed so often that it goes elsewhere if it can
     retry_at: float = 0.0
+    waits_since: float = 0.0  # since when it could start but for those that start before it; 0 = it does not
+    checked_at: float = 0.0  # when its policy's check last passed
 
 
 class StoredDefinition(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dr.model.evidence import PowerReport
-from dr.model.policy import FenceLevel
+from dr.model.policy import Check, FenceLevel
 from dr.model.records import Alert
 from dr.model.wire import LeaveKind
 
@@ -35,6 +35,13 @@ class Departure(Protocol):
 
     async def kind(self, *, sure: bool = False) -> LeaveKind:
         """What has begun; "" = it stays, or nobody knows. Cheap, unless it is to be `sure`. Never raises."""
+
+
+class Checker(Protocol):
+    """Checks whether guests do their work."""
+
+    async def check(self, check: Check, window_s: float) -> bool:
+        """Whether it passed: tried again and again until it does, or the window is over."""
 
 
 class Notifier(Protocol):

@@ -15,6 +15,7 @@ from dr.core.state import Draft, State
 from dr.model.commands import Body, Start
 from dr.model.effects import (
     Accept,
+    CheckGuest,
     DropSession,
     Effect,
     Fence,
@@ -28,6 +29,7 @@ from dr.model.effects import (
 )
 from dr.model.events import (
     Answered,
+    CheckEnded,
     Connected,
     Disconnected,
     Event,
@@ -228,6 +230,8 @@ class SimCoordinator:
                 self.replies[effect.id] = effect
             case Look():
                 self._look(effect)
+            case CheckGuest():
+                self._check(effect)
             case ReadPower():
                 world.fencer.read(
                     effect.levels,
@@ -297,6 +301,22 @@ class SimCoordinator:
             self.submit(LookEnded(effect=effect.id, host=effect.host, answered=hears))
 
         self.later(effect.window_s, looked)
+
+    def _check(self, effect: CheckGuest) -> None:
+        """Passes as soon as the guest has run for as long as its service takes to come up."""
+        world = self.world
+        wait_s = world.ready_in(effect.guest)
+        within = wait_s <= effect.window_s and world.network.coordinator_up
+        self.later(
+            max(wait_s, 0.01) if within else effect.window_s,
+            lambda: self.submit(
+                CheckEnded(
+                    effect=effect.id,
+                    guest=effect.guest,
+                    passed=within and world.ready_in(effect.guest) <= 0.0,
+                )
+            ),
+        )
 
     # ---- sessions
 

@@ -35,6 +35,7 @@ class Truth:
         self.active: dict[GuestId, set[tuple[HostName, BootId]]] = {}
         self.doubtful = False  # the store is an older copy and nobody has noticed yet
         self.excused: set[GuestId] = set()  # doubled by a fault that the design admits
+        self.began_at: dict[GuestId, float] = {}
         self.starts: Counter[GuestId] = Counter()
         self.fenced: Counter[HostName] = Counter()
         self._tickets: set[str] = set()
@@ -55,6 +56,7 @@ class Truth:
         places = self.active.setdefault(guest, set())
         places.add((host.name, host.boot_id))
         self.starts[guest] += 1
+        self.began_at[guest] = self._world.clock.now
         if len(places) > 1 and guest not in self.excused:
             self._broken(f"{guest} runs in {len(places)} places: {sorted(places)}")
         self._covered(guest)

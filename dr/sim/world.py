@@ -6,6 +6,7 @@ promises (`dr.sim.truth`). Same seed, same calls: same trace, byte for byte.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable
 
@@ -70,6 +71,7 @@ class World:
         self._asks = 0
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}
+        self.ready_after_s: dict[GuestId, float] = {}  # from its start until its check passes; else at once
         names = tuple(hosts)
         policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}
         self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies)
@@ -208,6 +210,13 @@ class World:
 
     def said(self, text: str) -> list[str]:
         return [said.text for said in self.trace if text in said.text]
+
+    def ready_in(self, guest: GuestId) -> float:
+        """Seconds until its check passes; infinite while it does not run."""
+        if not self.truth.where(guest):
+            return math.inf
+        ready_at = self.truth.began_at[guest] + self.ready_after_s.get(guest, 0.0)
+        return max(ready_at - self.clock.now, 0.0)
 
     # ---- faults
 

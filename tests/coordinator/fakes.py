@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from dr.model.evidence import PowerReport
-from dr.model.policy import FenceLevel
+from dr.model.policy import Check, FenceLevel
 from dr.model.records import Alert
 from dr.ports.store import Entry, StoreConflict, StoreError
 
@@ -57,7 +57,7 @@ class MemoryStore:
 
 
 class NoWorld:
-    """`Fencer`, `Prober` and `Notifier` that see nothing."""
+    """`Fencer`, `Prober`, `Checker` and `Notifier` that see nothing."""
 
     async def read(self, levels: tuple[FenceLevel, ...]) -> tuple[PowerReport, ...]:
         return ()
@@ -70,6 +70,9 @@ class NoWorld:
 
     async def probe(self, addresses: tuple[str, ...], window_s: float) -> dict[str, bool]:
         return {}
+
+    async def check(self, check: Check, window_s: float) -> bool:
+        return False
 
     async def send(self, alert: Alert, cleared: bool) -> None: ...
 

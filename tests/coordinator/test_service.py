@@ -36,6 +36,7 @@ def coordinator(
         store=store,
         fencer=world,
         prober=world,
+        checker=world,
         notifier=world,
         decisions=decisions or MemoryDecisions(),
         settings=SETTINGS,

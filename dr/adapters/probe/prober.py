@@ -40,7 +40,7 @@ SocketFactory = Callable[[int, int, int], socket.socket]  # family, type, protoc
 
 
 class HostProber:
-    """Looks for hosts. Keeps no sockets between two probes."""
+    """Looks for hosts. Keeps no sockets between two probes. `tcp_port` 0: by ICMP only."""
 
     def __init__(self, *, tcp_port: int = TCP_PORT, sockets: SocketFactory = socket.socket) -> None:
         self._tcp_port = tcp_port
@@ -55,10 +55,11 @@ class HostProber:
         """
         targets = [_Target(address, self._tcp_port) for address in dict.fromkeys(addresses)]
         async with contextlib.AsyncExitStack() as stack:
-            look = _Look(targets, window_s, self._sockets, stack)
+            look = _Look(targets, window_s, self._sockets, stack, tcp=bool(self._tcp_port))
             refused = look.start()
             if refused and self.icmp:
-                log.warning("no ICMP socket (%s): looking for hosts by TCP only", refused)
+                how = "looking for hosts by TCP only" if self._tcp_port else "no guest can be pinged"
+                log.warning("no ICMP socket (%s): %s", refused, how)
             self.icmp = not refused
             if targets:
                 await look.wait()
@@ -91,8 +92,11 @@ class _Look:
         window_s: float,
         sockets: SocketFactory,
         stack: contextlib.AsyncExitStack,
+        *,
+        tcp: bool,
     ) -> None:
         self._targets = targets
+        self._tcp = tcp
         self._window_s = window_s
         self._sockets = sockets
         self._stack = stack
@@ -113,7 +117,8 @@ class _Look:
                 elif error.errno != errno.EAFNOSUPPORT:
                     log.warning("no ICMP socket: %s", error)
         for target in self._targets:
-            self._connect(target)
+            if self._tcp:
+                self._connect(target)
         for number, part in enumerate(ECHOES):
             if part:
                 timer = self._loop.call_later(part * self._window_s, self._echo_all, number)

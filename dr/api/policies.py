@@ -1,0 +1,41 @@
+"""A guest's policy in the API: as it is shown, and as it is asked for; checks and dependencies in the file's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET
+
+from dr.api import schema
+from dr.model.policy import Isolation, PolicyChange
+from dr.model.records import GuestRecord
+from dr.model.spelling import NONE, after_of, after_text, check_of, check_text
+
+
+def seen(guest: GuestRecord) -> schema.Policy:
+    policy = guest.policy
+    return schema.Policy(
+        priority=policy.priority,
+        max_restarts=policy.max_restarts,
+        restart_window_s=policy.restart_window_s,
+        max_relocations=policy.max_relocations,
+        relocation_window_s=policy.relocation_window_s,
+        failback=policy.failback,
+        boot_after=[after_text(each) for each in policy.boot_after],
+        isolation=policy.isolation.value,
+        check=check_text(policy.check),
+    )
+
+
+def change(body: schema.SetBody) -> PolicyChange:
+    """What was asked for; the words in it were found valid with the body."""
+    given: dict[str, Any] = {
+        name: value for name in schema.Policy.model_fields if (value := getattr(body, name)) is not None
+    }
+    if body.boot_after is not None:
+        names = [] if body.boot_after == [NONE] else body.boot_after
+        given["boot_after"] = tuple(after_of(each) for each in names)
+    if body.isolation is not None:
+        given["isolation"] = Isolation(body.isolation)
+    given["check"] = UNSET if body.check is None else check_of(body.check)
+    return PolicyChange(**given)

@@ -1,0 +1,81 @@
+"""Whether a guest does its work: its policy's check, made by the coordinator's own prober.
+
+Checks are made while somebody asks: an operation that brought the guest up, or a guest that starts after it. A check
+that passed counts until the guest starts anew. A failed one changes nothing but what is said.
+"""
+
+from __future__ import annotations
+
+from dr.core.state import Draft, Pending
+from dr.model.base import GuestId, changed
+from dr.model.effects import CheckGuest
+from dr.model.events import CheckEnded
+from dr.model.records import GuestPhase, GuestRecord
+
+WINDOW_S = 2.0  # one round: tried again and again in it, so that rounds follow each other without a pause
+BROUGHT_UP = frozenset({"failover", "restart", "guest-start"})  # operations that say whether the check passed
+
+
+def passed(guest: GuestRecord) -> bool:
+    """Whether its check has passed since it runs."""
+    return guest.phase is GuestPhase.RUNNING and guest.checked_at >= guest.since
+
+
+def awaited(draft: Draft, guest: GuestRecord) -> bool:
+    """Whether the end of its operation still waits for its check."""
+    if guest.policy.check is None or passed(guest):
+        return False
+    return draft.now < guest.since + draft.config.timers.check_s
+
+
+def in_words(guest: GuestRecord) -> str:
+    """Where it runs, and what its check says."""
+    if guest.policy.check is None:
+        return f"running on {guest.holder}"
+    return f"running on {guest.holder}, its check {'passed' if passed(guest) else 'has not passed yet'}"
+
+
+def step(draft: Draft) -> None:
+    """Begin the rounds that somebody waits for."""
+    wanted: set[GuestId] = set()
+    for operation in draft.open_operations():
+        if operation.kind in BROUGHT_UP:
+            wanted.update(operation.guests)
+    names = {
+        after.guest
+        for guest in draft.unsettled()
+        if guest.phase is GuestPhase.RECOVERING
+        for after in guest.policy.boot_after
+        if after.until == "check"
+    }
+    wanted.update(guest.id for name in names if (guest := draft.guest_named(name)) is not None)
+    for guest_id in sorted(wanted):
+        guest = draft.guest(guest_id)
+        if guest is None or guest.policy.check is None or guest.phase is not GuestPhase.RUNNING:
+            continue
+        if passed(guest) or draft.find_pending("check", guest=guest_id):
+            continue
+        key = draft.next_id("check")
+        deadline = draft.now + 3 * WINDOW_S
+        draft.wait_for(
+            key, Pending(kind="check", host=guest.holder, guest=guest_id, at=draft.now, deadline=deadline)
+        )
+        draft.effect(CheckGuest(id=key, guest=guest_id, check=guest.policy.check, window_s=WINDOW_S))
+
+
+def ended(draft: Draft, event: CheckEnded) -> None:
+    """One round is over. It counts if the guest still runs as it did when the round began."""
+    pending = draft.pending_of(event.effect)
+    if pending is None:
+        return
+    draft.forget(event.effect)
+    guest = draft.guest(pending.guest)
+    if guest is None or not event.passed or guest.phase is not GuestPhase.RUNNING or pending.at < guest.since:
+        return
+    draft.put_guest(changed(guest, checked_at=draft.now))
+    draft.note(
+        "guest.checked",
+        f"{guest.name}: its check passed, {draft.now - guest.since:.1f} s after it was seen to run",
+        guest=guest.id,
+        operation=draft.operation_about(guest.id),
+    )

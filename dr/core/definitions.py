@@ -1,0 +1,107 @@
+"""Definitions of protected guests: asked of the host that runs them, kept in versions, followed when they are edited.
+
+Here: asking, keeping, and what a new version changes: name, needs, blockers. Not here: what its XML asks of a host
+(`definition`).
+"""
+
+from __future__ import annotations
+
+from dr.core import onecopy
+from dr.core.definition import needs_of
+from dr.core.state import Draft, Pending
+from dr.model.base import changed
+from dr.model.commands import Answer, Describe
+from dr.model.effects import Send
+from dr.model.facts import GuestFacts
+from dr.model.records import GuestPhase, GuestRecord, HostRecord, StoredDefinition
+
+
+def want(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) -> None:
+    view = draft.view(host.name)
+    if facts.digest == guest.digest and guest.definition:
+        return
+    if not facts.digest or not view.session or draft.find_pending("describe", guest=guest.id):
+        return
+    digest, asked, _ = view.described.get(guest.id, ("", 0.0, ""))
+    if digest == facts.digest and draft.now - asked < draft.config.timers.recovery_retry_s:
+        return  # it could not be told just now
+    draft.put_view(host.name, described=view.described | {guest.id: (facts.digest, draft.now, "")})
+    key = draft.next_id("describe")
+    draft.wait_for(
+        key,
+        Pending(
+            kind="describe",
+            host=host.name,
+            guest=guest.id,
+            at=draft.now,
+            deadline=draft.now + draft.config.timers.testify_s,
+        ),
+    )
+    draft.effect(Send(id=key, host=host.name, session=view.session, body=Describe(guest=guest.id)))
+
+
+def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
+    """The newest definition from its holder: kept as a new version; may end a protection that cannot hold."""
+    definition = answer.definition
+    if definition is None:
+        told = draft.view(host.name).described
+        digest, asked, _ = told.get(guest.id, ("", draft.now, ""))
+        draft.put_view(host.name, described=told | {guest.id: (digest, asked, answer.reason)})
+        return
+    if definition.digest == guest.digest:
+        return
+    if host.name not in {place.host for place in guest.may_run_on}:
+        return
+    needs, blockers = needs_of(definition)
+    version = guest.definition + 1
+    draft.put_definition(
+        StoredDefinition(
+            guest=guest.id,
+            version=version,
+            xml=definition.xml,
+            digest=definition.digest,
+            nvram=definition.nvram,
+            reported_by=host.name,
+        )
+    )
+    storage_before = set(guest.needs.storage)
+    guest = changed(
+        guest,
+        name=definition.name,
+        definition=version,
+        digest=definition.digest,
+        needs=needs,
+        blockers=blockers,
+    )
+    draft.put_guest(guest)
+    draft.note(
+        "guest.definition",
+        f"{guest.name}: definition version {version} from {host.name}",
+        host=host.name,
+        guest=guest.id,
+    )
+    if set(needs.storage) != storage_before:
+        draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
+    key = f"guest/{guest.id}/blocked"
+    if blockers and guest.phase is GuestPhase.PROTECTING:
+        refuse_protection(draft, guest, blockers)
+    elif blockers:
+        draft.alert(
+            key,
+            f"{guest.name} could not be started elsewhere any longer",
+            " ".join(blockers),
+            f"change its definition back, or: dr guest unprotect {guest.name}",
+        )
+    else:
+        draft.clear_alert(key)
+
+
+def refuse_protection(draft: Draft, guest: GuestRecord, blockers: tuple[str, ...]) -> None:
+    """It cannot be protected: it leaves the list, and the operation says why."""
+    for operation in draft.open_operations():
+        if operation.kind == "protect" and guest.id in operation.guests:
+            outcome = f"refused: {' '.join(blockers)}"
+            draft.put_operation(changed(operation, guests=operation.guests | {guest.id: outcome}))
+    draft.note("guest.refused", f"{guest.name}: not protected: {' '.join(blockers)}", guest=guest.id)
+    onecopy.forget(draft, guest)
+    draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)

@@ -16,8 +16,19 @@ from dr.core.tables import GUEST_TABLE, HOST_TABLE, GuestEvent, HostEvent
 from dr.model.base import changed
 from dr.model.commands import Outcome, Ticket, TicketKind
 from dr.model.effects import Look, SendStart
-from dr.model.events import AskConfirmDown, AskStart, Connected, Event, Heard, LookEnded, Reported, Tick
+from dr.model.events import (
+    AskConfirmDown,
+    AskStart,
+    AskStop,
+    Connected,
+    Event,
+    Heard,
+    LookEnded,
+    Reported,
+    Tick,
+)
 from dr.model.evidence import Proof, ProofKind
+from dr.model.facts import DomainState
 from dr.model.policy import GuestPolicy
 from dr.model.records import GuestPhase, HostPhase, Place, Wish
 from dr.model.wire import PROTOCOL, Hello, Memory
@@ -194,10 +205,12 @@ def doubled(phase: GuestPhase) -> tuple[Bench, Event]:
     return bench, Reported(host="h3", session="s-h3", guests=(domain("g1"),))
 
 
-def tried_everywhere() -> tuple[Bench, Event]:
+def crashed_too_often() -> tuple[Bench, Event]:
     policy = GuestPolicy(max_restarts=0, max_relocations=0)
-    waiting = guest("g1", phase=GuestPhase.RECOVERING, policy=policy, avoid=("h1", "h2", "h3"))
-    return Bench().put(waiting), Tick()
+    crashed = domain("g1", DomainState.CRASHED, reason="crashed")
+    return Bench().put(guest("g1", "h1", policy=policy)), Reported(
+        host="h1", session="s-h1", guests=(crashed,)
+    )
 
 
 # What few walks come across.
@@ -207,11 +220,16 @@ DRIVEN: dict[Row, Callable[[], tuple[Bench, Event]]] = {
     (HostPhase.DRAINING, HostEvent.DEAD): lambda: confirmed(HostPhase.DRAINING),
     (HostPhase.MAINTENANCE, HostEvent.DEAD): maintained_and_off,
     (HostPhase.MAINTENANCE, HostEvent.CONTRADICTED): maintained_and_alive,
-    (GuestPhase.RECOVERING, GuestEvent.GAVE_UP): tried_everywhere,
+    (GuestPhase.RECOVERING, GuestEvent.GAVE_UP): crashed_too_often,
     (GuestPhase.STOPPED, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.STOPPED),
-    (GuestPhase.UNKNOWN, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.UNKNOWN),
     (GuestPhase.STARTING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STARTING),
     (GuestPhase.STOPPING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STOPPING),
+    (GuestPhase.UNKNOWN, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.UNKNOWN),
+    (GuestPhase.STOPPING, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.STOPPING),
+    (GuestPhase.ERROR, GuestEvent.ENDED): lambda: (
+        Bench().put(guest("g1", phase=GuestPhase.ERROR)),
+        AskStop(id="1", by="ops", guests=("g1",)),
+    ),
 }
 
 

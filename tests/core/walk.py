@@ -21,12 +21,24 @@ from dr.core.decide import decide
 from dr.core.state import Draft, Pending, State, View
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome, ProtectedEntry, Testimony
-from dr.model.effects import DropSession, Effect, Fence, Look, PowerOn, ReadPower, Reply, Send, SendStart
+from dr.model.effects import (
+    CheckGuest,
+    DropSession,
+    Effect,
+    Fence,
+    Look,
+    PowerOn,
+    ReadPower,
+    Reply,
+    Send,
+    SendStart,
+)
 from dr.model.events import (
     Admitted,
     Answered,
     Ask,
     AskProtect,
+    CheckEnded,
     Connected,
     Disconnected,
     Event,
@@ -44,7 +56,7 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power, PowerReport, ProofKind
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Reading, Sighting
-from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, Settings, Timers
+from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestRecord, HostRecord, Place
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import facts, levels, reading
@@ -441,6 +453,8 @@ class Walk:
             case "look":
                 answered = {"10.0.0.1": self.rng.random() < 0.2} if self.rng.random() < 0.9 else {}
                 return LookEnded(effect=key, host=pending.detail, answered=answered)
+            case "check":
+                return CheckEnded(effect=key, guest=pending.guest, passed=kind)
             case "power":
                 return PowerSeen(effect=key, host=pending.host, reports=(self._power(pending.host, kind),))
             case "fence":
@@ -544,9 +558,9 @@ class Walk:
                 case "mode":
                     found["mode"] = rng.choice(["shutdown", "destroy"])
                 case "desired":
-                    found["desired"] = rng.choice(list(Desired))
+                    found["desired"] = rng.choice([None, *Desired])
                 case "policy":
-                    found["policy"] = self._policy()
+                    found["policy"] = self._policy_change()
                 case "boot_id":
                     record = self.state.hosts.get(found.get("host", "h1"))
                     found["boot_id"] = rng.choice(["", record.boot_id if record else "", "other"])
@@ -555,6 +569,12 @@ class Walk:
                 case _:
                     pass  # its default will do
         return cast(OperatorAsk, kind(**found))
+
+    def _policy_change(self) -> PolicyChange:
+        """Some parts of a policy, often none."""
+        drawn = msgspec.structs.asdict(cast(Any, self._policy()))
+        parts = self.rng.sample(sorted(drawn), self.rng.choice([0, 0, 1, 3]))
+        return PolicyChange(**{part: drawn[part] for part in parts})
 
     def _policy(self) -> GuestPolicy:
         rng = self.rng
@@ -689,7 +709,7 @@ def _sound_cluster(draft: Draft) -> None:
 
 
 def _sound_effect(draft: Draft, effect: Effect) -> None:
-    if isinstance(effect, Send | SendStart | Look | ReadPower | Fence | PowerOn):
+    if isinstance(effect, Send | SendStart | Look | CheckGuest | ReadPower | Fence | PowerOn):
         _hold(draft.pending_of(effect.id) is not None, f"nobody waits for the end of {effect}")
     if isinstance(effect, SendStart):
         _sound_start(draft, effect)

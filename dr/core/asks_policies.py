@@ -77,7 +77,14 @@ def want_up(draft: Draft, guest: GuestRecord, ask: Ask, operation: Operation) ->
     """It is wanted running, whatever phase it is in: failures so far are forgotten, and waiting ends."""
     desired = kept_ignored(guest, Desired.RUNNING)
     guest = changed(
-        guest, desired=desired, restarts=(), relocations=(), avoid=(), held_at="", retry_at=draft.now, waits_since=0.0
+        guest,
+        desired=desired,
+        restarts=(),
+        relocations=(),
+        avoid=(),
+        held_at="",
+        retry_at=draft.now,
+        waits_since=0.0,
     )
     for kind in ("error", "doubled"):
         draft.clear_alert(f"guest/{guest.id}/{kind}")

@@ -68,7 +68,15 @@ def put_down(draft: Draft, guest: GuestRecord, text: str) -> GuestRecord:
         draft.clear_alert(f"guest/{guest.id}/{kind}")
     operation = draft.operation_about(guest.id)
     return move_guest(
-        draft, guest, GuestEvent.ENDED, text, operation=operation, tried_on="", held_at="", avoid=(), retry_at=0.0
+        draft,
+        guest,
+        GuestEvent.ENDED,
+        text,
+        operation=operation,
+        tried_on="",
+        held_at="",
+        avoid=(),
+        retry_at=0.0,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast, get_args
 import msgspec
 
 from dr.core.decide import decide
+from dr.core.guests import asked_to_start
 from dr.core.state import Draft, Pending, State, View
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome, ProtectedEntry, Testimony
@@ -751,7 +752,9 @@ def _sound_start(draft: Draft, effect: SendStart) -> None:
         f"{guest.name} starts on {ticket.host} while it may run on {guest.may_run_on}",
     )
     _hold(not draft.cluster.restored, "a start from a restored store")
-    _hold(guest.desired is Desired.RUNNING, f"{guest.name} is started and wanted {guest.desired}")
+    # One that is left alone starts only because a person asked.
+    alone = guest.desired is Desired.IGNORED and asked_to_start(draft, guest)
+    _hold(guest.desired is Desired.RUNNING or alone, f"{guest.name} is started and wanted {guest.desired}")
 
 
 def _sound_ask(draft: Draft, ask: Ask) -> None:

@@ -225,6 +225,7 @@ DRIVEN: dict[Row, Callable[[], tuple[Bench, Event]]] = {
     (GuestPhase.STARTING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STARTING),
     (GuestPhase.STOPPING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STOPPING),
     (GuestPhase.UNKNOWN, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.UNKNOWN),
+    (GuestPhase.STOPPED, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STOPPED),
     (GuestPhase.STOPPING, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.STOPPING),
     (GuestPhase.ERROR, GuestEvent.ENDED): lambda: (
         Bench().put(guest("g1", phase=GuestPhase.ERROR)),

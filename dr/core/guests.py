@@ -63,7 +63,8 @@ def _seen_active(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gues
         return
     if sole_holder(draft, guest) == host.name:
         busy = draft.find_pending("stop", guest=guest.id) or draft.find_pending("start", guest=guest.id)
-        begins = guest.phase is GuestPhase.PROTECTING  # `_step_protecting` asks for more than to be seen
+        # `step` asks for more than to be seen: a protection that begins, a stop whose end may not be told yet.
+        begins = guest.phase in (GuestPhase.PROTECTING, GuestPhase.STOPPING)
         if not begins and guest.phase not in (GuestPhase.RUNNING, GuestPhase.ERROR) and not busy:
             guest = running_on(draft, guest, host.name, f"runs on {host.name}")
         elif guest.holder != host.name:

@@ -48,8 +48,11 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
             outcomes[guest_id] = f"waits: {guest.reason}"
         else:
             return
+    by_itself = operation.kind in ("failover", "restart")  # nobody asked for it to run
     bad = [
-        text for key, text in outcomes.items() if not text.startswith("running") and not _unwanted(draft, key)
+        text
+        for key, text in outcomes.items()
+        if not text.startswith("running") and not (by_itself and _unwanted(draft, key))
     ]
     wanted_off = operation.kind == "guest-stop"
     failed = any(not t.startswith("stopped") for t in outcomes.values()) if wanted_off else bool(bad)

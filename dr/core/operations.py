@@ -49,11 +49,8 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
         else:
             return
     by_itself = operation.kind in ("failover", "restart")  # nobody asked for it to run
-    bad = [
-        text
-        for key, text in outcomes.items()
-        if not text.startswith("running") and not (by_itself and _unwanted(draft, key))
-    ]
+    excused = {key for key in outcomes if by_itself and _unwanted(draft, key)}
+    bad = [key for key, text in outcomes.items() if not text.startswith("running") and key not in excused]
     wanted_off = operation.kind == "guest-stop"
     failed = any(not t.startswith("stopped") for t in outcomes.values()) if wanted_off else bool(bad)
     draft.put_operation(changed(operation, guests=outcomes))

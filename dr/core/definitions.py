@@ -6,7 +6,7 @@ Here: asking, keeping, and what a new version changes: name, needs, blockers. No
 
 from __future__ import annotations
 
-from dr.core import onecopy
+from dr.core import dependencies, onecopy
 from dr.core.definition import needs_of
 from dr.core.state import Draft, Pending
 from dr.model.base import changed
@@ -64,7 +64,7 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
             reported_by=host.name,
         )
     )
-    storage_before = set(guest.needs.storage)
+    storage_before, name_before = set(guest.needs.storage), guest.name
     guest = changed(
         guest,
         name=definition.name,
@@ -80,7 +80,12 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
         host=host.name,
         guest=guest.id,
     )
-    if set(needs.storage) != storage_before:
+    if name_before != guest.name:
+        draft.note(
+            "guest.renamed", f"{name_before} is now named {guest.name}", host=host.name, guest=guest.id
+        )
+        dependencies.renamed(draft, name_before, guest.name)
+    if set(needs.storage) != storage_before or name_before != guest.name:
         draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
     key = f"guest/{guest.id}/blocked"
     if blockers and guest.phase is GuestPhase.PROTECTING:

@@ -165,6 +165,21 @@ class World:
             domain.definition = changed(domain.definition, digest=digest)
             self.hosts[name].agent.look_again()
 
+    def rename(self, guest: GuestId, name: str) -> None:
+        """`virsh domrename`, in effect: its definition bears another name where it is defined."""
+        for host in self.hosts.values():
+            if (domain := host.domains.get(guest)) is not None:
+                digest = f"{domain.definition.digest}-{name}"
+                domain.definition = changed(domain.definition, name=name, digest=digest)
+                host.agent.look_again()
+
+    def undefine(self, guest: GuestId) -> None:
+        """Somebody stops it and undefines it where it runs."""
+        for name in self.truth.where(guest):
+            self.hosts[name].end(guest, "destroyed")
+            self.hosts[name].undefine(guest)
+            self.hosts[name].agent.look_again()
+
     def begin(self, *, protect: bool = True) -> World:
         """Coordinator and agents start, hosts join, guests are protected; then faults may come."""
         self.coordinator.boot()

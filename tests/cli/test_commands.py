@@ -18,8 +18,18 @@ from dr.cli.failure import Exit
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
-from dr.model.events import AskConfirmDown, AskFence, AskLabel, AskPause, AskProtect, AskStop, OperatorAsk
-from dr.model.records import HostPhase, OperationState, Pause, Step, Wish
+from dr.model.events import (
+    AskConfirmDown,
+    AskFence,
+    AskLabel,
+    AskPause,
+    AskProtect,
+    AskSet,
+    AskStop,
+    OperatorAsk,
+)
+from dr.model.policy import After, Check, Isolation, PolicyChange
+from dr.model.records import Desired, HostPhase, OperationState, Pause, Step, Wish
 from tests.api.service import DB, LOOSE, WEB, Service
 from tests.cli.conftest import Dr
 
@@ -198,6 +208,39 @@ def test_protect_in_bulk(service: Service, dr: Dr) -> None:
     stop = service.coordinator.asked[-1]
     assert isinstance(stop, AskStop)
     assert (stop.guests, stop.mode) == ((DB,), "destroy")
+
+
+def test_guest_set_sends_what_was_named_and_nothing_else(service: Service, dr: Dr) -> None:
+    ended = dr(
+        "guest", "set", "web", "--desired", "ignored", "--priority", "7", "--max-restarts", "0", "--no-failback",
+        "--boot-after", "db:check", "--isolation", "shut_down", "--check", "tcp:10.1.0.5:443", "--reason", "r",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    (asked,) = service.coordinator.asked
+    assert isinstance(asked, AskSet)
+    assert (asked.guests, asked.desired, asked.reason) == ((WEB,), Desired.IGNORED, "r")
+    assert asked.policy == PolicyChange(
+        priority=7,
+        max_restarts=0,
+        failback=False,
+        boot_after=(After(guest="db", until="check"),),
+        isolation=Isolation.SHUT_DOWN,
+        check=Check(kind="tcp", address="10.1.0.5", port=443),
+    )
+    service.coordinator.asked.clear()
+    assert dr("guest", "set", "web", "--boot-after", "none", "--check", "none").code == 0
+    (asked,) = service.coordinator.asked
+    assert isinstance(asked, AskSet)
+    assert asked.policy == PolicyChange(boot_after=(), check=None)
+    assert dr("guest", "set", "web").code == Exit.USAGE
+    assert "ping:ADDRESS, tcp:ADDRESS:PORT" in dr("guest", "set", "web", "--check", "http://x").err
+    assert dr("guest", "set", "web", "--desired", "stopped").code == Exit.USAGE, "stopping wants a yes"
+
+
+def test_guest_show_tells_the_policy(service: Service, dr: Dr) -> None:
+    shown = dr("guest", "show", "web").out
+    for words in ("0 of 2 in place, within 3600 s", "failback", "isolation", "check"):
+        assert words in shown, words
 
 
 def test_destructive_verbs_want_the_typed_name(

@@ -319,7 +319,7 @@ def test_an_ignored_guest_is_not_restarted_after_a_crash() -> None:
 
 def test_an_ignored_guest_is_not_recovered_and_nobody_is_fenced_for_it() -> None:
     bench = Bench().put(guest("g1", "h1", desired=Desired.IGNORED))
-    assert fencing.recoverable(bench.draft(), bench.host("h1")) == []
+    assert list(fencing.recoverable(bench.draft(), bench.host("h1"))) == []
     lose(bench, "h1")
     assert bench.guest("g1").phase is P.STOPPED
     assert not [op for op in bench.state.operations.values() if op.kind == "failover"]

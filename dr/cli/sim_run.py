@@ -81,6 +81,7 @@ def _run(scenario: Scenario, crash_at: str, save: Path | None) -> Result:
     from dr.adapters.store.decisions import DecisionFiles
     from dr.sim.interrupt import BadPoint, Point, calm, interrupted
     from dr.sim.run import run
+    from dr.sim.scenario.setting import CannotBegin
     from dr.sim.world import World
 
     def prepare(world: World) -> None:
@@ -92,6 +93,8 @@ def _run(scenario: Scenario, crash_at: str, save: Path | None) -> Result:
             return run(scenario, prepare=prepare)
         point = Point.parse(crash_at)
         return interrupted(calm(scenario), point, prepare)
+    except CannotBegin as error:
+        raise Failure(f"{scenario.name}: {error}", code=Exit.BAD_DATA) from None
     except BadPoint as error:
         raise Failure(f"{error}.", code=Exit.USAGE) from None
     except OSError as error:

@@ -68,6 +68,16 @@ def test_a_file_that_is_no_scenario_ends_with_65(dr: Dr, tmp_path: Path) -> None
     assert "none.yaml: no such file" in ended.err
 
 
+def test_a_world_that_cannot_begin_as_it_should_ends_with_65(dr: Dr, tmp_path: Path) -> None:
+    ended = dr(
+        "sim",
+        "run",
+        file(tmp_path, "late", SCENARIO.replace("g1: h1", "g1: {on: h1, policy: {boot_after: g1}}")),
+    )
+    assert ended.code == Exit.BAD_DATA
+    assert "late: it cannot begin like this" in ended.err
+
+
 def test_several_files_are_a_line_each(dr: Dr, tmp_path: Path) -> None:
     good, bad = file(tmp_path, "good"), file(tmp_path, "bad", SCENARIO.replace("[h2, h3]", "h1"))
     ended = dr("sim", "run", good, bad)

@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dr.model.base import GuestId, changed
-from dr.model.events import AskCordon, AskDrain, AskLabel, AskProtect, AskStop, OperatorAsk, Reconfigured
-from dr.model.policy import GuestPolicy, Settings
+from dr.model.events import (
+    AskCordon,
+    AskDrain,
+    AskLabel,
+    AskProtect,
+    AskSet,
+    AskStop,
+    OperatorAsk,
+    Reconfigured,
+)
+from dr.model.policy import GuestPolicy, PolicyChange, Settings
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase
 from dr.sim.scenario.language import HostSpec, Scenario
 from dr.sim.world import World
@@ -76,7 +85,7 @@ def _protect(world: World, scenario: Scenario) -> None:
     wanted = {name: spec for name, spec in scenario.guests.items() if spec.is_ != "unprotected"}
     groups: list[tuple[GuestPolicy, list[GuestId]]] = []
     for name, spec in wanted.items():
-        policy = spec.policy or scenario.policy
+        policy = changed(spec.policy or scenario.policy, boot_after=())  # those it waits for may come later
         group = next((names for known, names in groups if known == policy), None)
         if group is None:
             groups.append((policy, [name]))
@@ -88,6 +97,9 @@ def _protect(world: World, scenario: Scenario) -> None:
     _configure(world, scenario.policy)
     _wait(world, lambda: all(world.guest(name).phase is GuestPhase.RUNNING for name in wanted), "protected")
     for name, spec in wanted.items():
+        if after := (spec.policy or scenario.policy).boot_after:
+            part = PolicyChange(boot_after=after)
+            _ask(world, AskSet(id=world.next_ask(), by="ops", guests=(name,), policy=part))
         if spec.labels:
             labels: dict[str, str | None] = {**spec.labels}
             _ask(world, AskLabel(id=world.next_ask(), by="ops", kind="guest", name=name, labels=labels))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import ALL, Count, Guests, HostRef, Hosts, NewGuest
+from dr.sim.scenario.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds
 
 How = Literal["fail", "die", "slow", "hang", "lost"]
 
@@ -63,6 +63,37 @@ class VirshEdit(Verb):
     def do(self, stage: Stage) -> None:
         for guest in stage.guests(self.virsh_edit):
             stage.world.redefine(guest, f"d{stage.world.clock.steps}-{guest}")
+
+
+class VirshRename(Verb):
+    """`virsh domrename`: its definition bears another name. Scenarios go on calling it by the first."""
+
+    virsh_rename: Annotated[GuestRef, "the guest"]
+    to: Annotated[NewGuest, "its new name"]
+
+    def do(self, stage: Stage) -> None:
+        stage.world.rename(self.virsh_rename, self.to)
+
+
+class VirshUndefine(Verb):
+    """`virsh destroy` and `virsh undefine` on the host where it runs."""
+
+    virsh_undefine: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.virsh_undefine):
+            stage.world.undefine(guest)
+
+
+class ReadyAfter(Verb):
+    """From now on its check passes only when it has run for so long."""
+
+    ready_after: Annotated[Seconds, "a time"]
+    of: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.of):
+            stage.world.ready_after_s[guest] = self.ready_after
 
 
 class Autostart(Verb):
@@ -136,6 +167,9 @@ VERBS: tuple[type[Verb], ...] = (
     VirshDestroy,
     VirshStart,
     VirshEdit,
+    VirshRename,
+    VirshUndefine,
+    ReadyAfter,
     Autostart,
     AddGuest,
     StartsFail,

@@ -5,7 +5,7 @@ An ask is made again until somebody answers. It must be accepted, unless the sce
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dr.model.base import changed
 from dr.model.events import (
@@ -20,17 +20,19 @@ from dr.model.events import (
     AskProtect,
     AskRemoveHost,
     AskResume,
+    AskSet,
     AskStart,
     AskStop,
     AskUncordon,
     AskUndrain,
     AskUnprotect,
 )
-from dr.model.policy import Rule, StopMode
+from dr.model.policy import GuestPolicy, PolicyChange, Rule, StopMode
+from dr.model.records import Desired
 from dr.sim.scenario.rule import RULE
 from dr.sim.scenario.stage import Make, Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import Guests, HostRef
+from dr.sim.scenario.words import Guests, HostRef, Kind, Problems, Where, fields_of, read_fields
 
 BY = "ops"
 WHY = "to see"
@@ -88,6 +90,38 @@ class Stop(AskVerb):
 
     def asks(self, stage: Stage) -> list[Make]:
         return [lambda key: AskStop(id=key, by=BY, guests=tuple(stage.guests(self.stop)), mode=self.mode)]
+
+
+class PolicyPart(Kind):
+    """Some fields of a guest's policy."""
+
+    means = "a mapping of fields of a policy"
+
+    def read(self, value: Any, where: Where, problems: Problems) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.wrong(value, where, problems)
+            return {}
+        policy = read_fields(GuestPolicy, value, where, problems)
+        return {} if policy is None else {key: getattr(policy, key) for key in value}
+
+    def write(self, value: Any) -> Any:
+        return {
+            field.key: field.kind.write(value[field.key])
+            for field in fields_of(GuestPolicy)
+            if field.key in value
+        }
+
+
+class Set(AskVerb):
+    """`dr guest set`: another desired state, other parts of the policy."""
+
+    set: Annotated[Guests, "guests"]
+    desired: Annotated[Desired | None, "what their owner wants"] = None
+    policy: Annotated[dict[str, Any], PolicyPart(), "fields of the policy that change"] = {}
+
+    def asks(self, stage: Stage) -> list[Make]:
+        names, change = tuple(stage.guests(self.set)), PolicyChange(**self.policy)
+        return [lambda key: AskSet(id=key, by=BY, guests=names, desired=self.desired, policy=change)]
 
 
 class FenceHost(AskVerb):
@@ -246,6 +280,7 @@ VERBS: tuple[type[Verb], ...] = (
     Unprotect,
     Start,
     Stop,
+    Set,
     FenceHost,
     FenceTest,
     ConfirmDown,

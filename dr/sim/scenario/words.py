@@ -10,7 +10,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Map
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from dr.model.base import Record, changed
+from dr.model.policy import After, Check
+from dr.model.spelling import AFTER_FORMS, CHECK_FORMS, after_of, after_text, check_of, check_text
 
 Where = tuple[str | int, ...]  # the path to a value in the file: ("do", 3, "power_off")
 
@@ -238,6 +240,30 @@ class Mapping(Kind):
         return {key: self.each.write(item) for key, item in value.items()}
 
 
+class Spelled(Kind):
+    """A value that people write as one text, as in the configuration."""
+
+    def __init__(self, read: Callable[[str], Any], text: Callable[[Any], str], means: str) -> None:
+        self._read, self._text = read, text
+        self.means = means.removeprefix("must be ")
+
+    def read(self, value: Any, where: Where, problems: Problems) -> Any:
+        try:
+            return self._read(str(value))
+        except ValueError as error:
+            problems.add(where, f"{error}, not {shown(value)}")
+            return None
+
+    def write(self, value: Any) -> Any:
+        return self._text(value)
+
+
+SPELLED: dict[Any, Kind] = {
+    Check: Spelled(check_of, check_text, CHECK_FORMS),
+    After: Spelled(after_of, after_text, AFTER_FORMS),
+}
+
+
 class Field(typing.NamedTuple):
     """One field of a record as it is written."""
 
@@ -284,6 +310,8 @@ def kind_of(hint: Any, name: str = "") -> Kind:  # one line for each way of writ
         some = [each for each in arguments if each is not types.NoneType]
         assert len(some) == 1, f"{name}: how is {hint} written?"
         return kind_of(some[0], name)  # None is what stands for a field that is not named
+    if hint in SPELLED:
+        return SPELLED[hint]
     if origin is Literal:
         return Word(arguments)
     if origin is tuple:

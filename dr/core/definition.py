@@ -55,11 +55,26 @@ def needs_of(definition: Definition) -> tuple[Needs, tuple[str, ...]]:
         machine=os_type.get("machine", "") if os_type is not None else "",
         memory_mib=_memory_mib(memory),
         vcpus=int((root.findtext("vcpu") or "1").strip()),
+        page_kib=_page_kib(root),
         cpu_model=cpu_model,
         networks=tuple(sorted(set(networks))),
         storage=tuple(sorted(set(definition.storage))),
     )
     return needs, definition.blockers
+
+
+def _page_kib(root: etree._Element) -> int | None:
+    """Size of the huge pages under its memory: None = ordinary memory, 0 = the host's default size.
+
+    Where NUMA nodes have sizes of their own, the first counts for all memory: a guest with several is rare.
+    """
+    asked = root.find("memoryBacking/hugepages")
+    if asked is None:
+        return None
+    page = asked.find("page")
+    if page is None:
+        return 0
+    return int(int(page.get("size", "0")) * _UNITS_KIB.get(page.get("unit", "KiB"), 1))
 
 
 def _memory_mib(element: etree._Element | None) -> int:

@@ -86,3 +86,21 @@ def test_entities_are_not_followed() -> None:
     bomb = "<!DOCTYPE d [<!ENTITY a 'aaaa'>]><domain type='kvm'><vcpu>1</vcpu><name>&a;</name></domain>"
     needs, _ = needs_of(definition(bomb))
     assert needs.vcpus == 1
+
+
+@pytest.mark.parametrize(
+    ("backing", "page_kib"),
+    [
+        ("", None),
+        ("<memoryBacking><locked/></memoryBacking>", None),
+        ("<memoryBacking><hugepages/></memoryBacking>", 0),
+        ("<memoryBacking><hugepages><page size='2048' unit='KiB'/></hugepages></memoryBacking>", 2048),
+        (
+            "<memoryBacking><hugepages><page size='1' unit='G' nodeset='0'/></hugepages></memoryBacking>",
+            1048576,
+        ),
+    ],
+)
+def test_huge_pages(backing: str, page_kib: int | None) -> None:
+    needs, _ = needs_of(definition(f"<domain type='kvm'><memory>1048576</memory>{backing}</domain>"))
+    assert needs.page_kib == page_kib

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dr.core import placement
-from dr.model.facts import DomainState, HookState, Level, Needs, Reading
+from dr.model.base import changed
+from dr.model.facts import DomainState, HookState, Level, Needs, PagePool, Reading
+from dr.model.policy import HostPolicy, Limits
 from dr.model.records import Condition, GuestPhase, HostPhase, HostRecord
 from tests.core.build import Bench, domain, facts, guest, host
 
@@ -131,8 +133,6 @@ def test_starts_go_out_by_priority_and_bounded_per_host() -> None:
     bench = Bench("h1")
     for number in range(8):
         policy = guest("x").policy
-        from dr.model.base import changed
-
         bench.put(guest(f"g{number}", phase=GuestPhase.RECOVERING, policy=changed(policy, priority=number)))
     draft = bench.draft()
     place_waiting(draft)
@@ -149,3 +149,66 @@ def test_prefer_wins_only_if_eligible() -> None:
     assert placement.choose(bench.draft(), record).host == "h2"
     bench.put(host("h1", HostPhase.SUSPECT))
     assert placement.choose(bench.draft(), record, prefer="h1").host == "h2"
+
+
+# ---- room other than memory
+
+
+def test_cpus_are_over_committed_by_ratio_and_unknown_ones_do_not_count() -> None:
+    bench = Bench("h1", "h2").put(host("h1", facts=facts("h1", cpus=2)))
+    bench.see("h1", domain("x", vcpus=15, memory_mib=0))
+    record = guest("g", phase=GuestPhase.RECOVERING, needs=Needs(vcpus=2))
+    assert placement.why_not(bench.draft(), record, bench.host("h1")) == [
+        "has 1 of 16 virtual CPUs free, it needs 2"
+    ]
+    assert placement.why_not(bench.draft(), record, bench.host("h2")) == []
+    policy = HostPolicy(name="h1", cpu_overcommit=9.0)
+    bench.state.settings = changed(bench.state.settings, hosts=bench.state.settings.hosts | {"h1": policy})
+    assert placement.why_not(bench.draft(), record, bench.host("h1")) == []
+
+
+def test_memory_is_over_committed_above_the_reserve_and_guests_are_counted() -> None:
+    bench = Bench("h1", limits=Limits(memory_overcommit=1.5, guests_per_host=2))
+    bench.see("h1", domain("x", memory_mib=10_000))
+    record = guest("g", phase=GuestPhase.RECOVERING)
+    assert placement.why_not(bench.draft(), record, bench.host("h1")) == []
+    bench.see("h1", domain("y", memory_mib=1000))
+    assert placement.why_not(bench.draft(), record, bench.host("h1")) == [
+        "takes 2 guests at most and has 2",
+        "has 520 MiB free above the reserve of 512, it needs 1024",
+    ]
+
+
+def paged(size_kib: int | None, memory_mib: int = 1024) -> Needs:
+    return Needs(memory_mib=memory_mib, page_kib=size_kib)
+
+
+def test_huge_pages_come_out_of_their_pool_and_not_out_of_memory() -> None:
+    pool = PagePool(size_kib=2048, total=2048, free=2048, default=True)  # 4 GiB of 8
+    bench = Bench("h1").put(host("h1", facts=facts("h1", huge_pages=(pool,))))
+
+    def why(needs: Needs) -> list[str]:
+        record = guest("g", phase=GuestPhase.RECOVERING, needs=needs)
+        return placement.why_not(bench.draft(), record, bench.host("h1"))
+
+    assert why(paged(0, 4096)) == why(paged(2048, 4096)) == []
+    assert why(paged(None, 3584)) == []
+    assert why(paged(None, 3585)) == ["has 3584 MiB free above the reserve of 512, it needs 3585"]
+    assert why(paged(1048576)) == ["has no huge pages of 1048576 KiB"]
+    assert why(paged(0, 4097)) == ["has 4096 MiB free in huge pages of 2048 KiB, it needs 4097"]
+    bench.see("h1", domain("x", memory_mib=1024, page_kib=2048))
+    bench.put(guest("p", "h1", GuestPhase.STARTING, needs=paged(0)))
+    assert why(paged(0, 2049)) == ["has 2048 MiB free in huge pages of 2048 KiB, it needs 2049"]
+    assert why(paged(None, 3584)) == []
+    # Others than guests hold pages: the host says that fewer are free, and who is coming takes of those.
+    bench.put(host("h1", facts=facts("h1", huge_pages=(changed(pool, free=1000),))))
+    assert why(paged(0, 1024)) == ["has 976 MiB free in huge pages of 2048 KiB, it needs 1024"]
+
+
+def test_the_scarcest_resource_decides_where_a_guest_goes() -> None:
+    bench = Bench("h1", "h2")
+    for name in ("h1", "h2"):
+        bench.put(host(name, facts=facts(name, cpus=2)))
+    bench.see("h1", domain("x", vcpus=12, memory_mib=100))
+    bench.see("h2", domain("y", vcpus=2, memory_mib=4000))
+    assert placement.choose(bench.draft(), guest("g", phase=GuestPhase.RECOVERING)).host == "h2"

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import libvirt
 
 from dr.adapters.libvirt.layout import Layout
+from dr.model.facts import PagePool
 
 SIOCGIFADDR = 0x8915  # linux/sockios.h
 NO_HIBERNATION = ("hibernate.target", "hybrid-sleep.target", "suspend-then-hibernate.target")
@@ -105,6 +106,28 @@ def boot_id(layout: Layout) -> str:
 def bridges(layout: Layout) -> tuple[str, ...]:
     """`bridge:NAME` of each Linux bridge."""
     return tuple(sorted(f"bridge:{path.parent.name}" for path in (layout.sys / "class/net").glob("*/bridge")))
+
+
+def huge_pages(layout: Layout) -> tuple[PagePool, ...]:
+    """Pools of huge pages, by size; which size is the default is in /proc/meminfo."""
+    default = 0
+    try:
+        lines = (layout.proc / "meminfo").read_text(encoding="ascii").splitlines()
+        default = next((int(line.split()[1]) for line in lines if line.startswith("Hugepagesize:")), 0)
+    except OSError:
+        pass  # then no size is the default, and only guests that name one fit
+    pools = []
+    for path in (layout.sys / "kernel/mm/hugepages").glob("hugepages-*kB"):
+        size_kib = int(path.name.removeprefix("hugepages-").removesuffix("kB"))
+        try:
+            total, free = (
+                int((path / f"{what}_hugepages").read_text(encoding="ascii")) for what in ("nr", "free")
+            )
+        except (OSError, ValueError):
+            continue
+        if total:
+            pools.append(PagePool(size_kib=size_kib, total=total, free=free, default=size_kib == default))
+    return tuple(sorted(pools, key=lambda pool: pool.size_kib))
 
 
 def addresses(layout: Layout) -> dict[str, str]:

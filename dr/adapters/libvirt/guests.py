@@ -37,6 +37,7 @@ class Known:
     stamp: tuple[object, ...]  # of the files behind it, when it was read
     memory_mib: int
     vcpus: int
+    page_kib: int | None
     digest: str
     networks: tuple[str, ...]
     nvram: str
@@ -86,6 +87,7 @@ class Guests:
                     managed_save=guest in saved and state not in ACTIVE_STATES,
                     memory_mib=known.memory_mib,
                     vcpus=known.vcpus,
+                    page_kib=known.page_kib,
                     digest=known.digest,
                 )
             )
@@ -120,6 +122,7 @@ class Guests:
             stamp=stamp,
             memory_mib=memory_mib(root),
             vcpus=int(root.findtext("vcpu") or 1),
+            page_kib=page_kib(root),
             digest=digest(xml, content),
             networks=networks(root),
             nvram=nvram,
@@ -158,6 +161,15 @@ def memory_mib(root: ElementTree.Element) -> int:
         return 0
     kib = int(memory.text) * KIB_OF.get(memory.get("unit", "KiB"), 1)
     return int(-(-kib // 1024))
+
+
+def page_kib(root: ElementTree.Element) -> int | None:
+    """Size of the huge pages under its memory: None = ordinary memory, 0 = the host's default size."""
+    asked = root.find("./memoryBacking/hugepages")
+    if asked is None:
+        return None
+    page = asked.find("page")
+    return int(int(page.get("size", "0")) * KIB_OF.get(page.get("unit", "KiB"), 1)) if page is not None else 0
 
 
 def networks(root: ElementTree.Element) -> tuple[str, ...]:

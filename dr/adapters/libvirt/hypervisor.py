@@ -98,6 +98,7 @@ class LibvirtHypervisor:
             cpu_models=can.cpu_models,
             cpus=can.cpus,
             memory_mib=can.memory_mib,
+            huge_pages=facts.huge_pages(layout),
             addresses=facts.addresses(layout),
             networks=tuple(sorted({*facts.bridges(layout), *now.networks})),
             storage=tuple(sorted(reachable.union(now.pools))),

@@ -9,7 +9,7 @@ import pytest
 from dr.adapters.libvirt import definition
 from dr.adapters.libvirt.blockers import blockers
 from dr.adapters.libvirt.digest import digest, nvram_path
-from dr.adapters.libvirt.guests import memory_mib, networks
+from dr.adapters.libvirt.guests import memory_mib, networks, page_kib
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.mounts import mounts
 from dr.adapters.libvirt.storage import Resolver
@@ -121,6 +121,13 @@ def test_digest_ignores_spacing_and_sees_nvram() -> None:
 )  # fmt: skip
 def test_memory(memory: str, mib: int) -> None:
     assert memory_mib(domain(rest=memory)) == mib
+
+
+def test_huge_pages_under_the_memory() -> None:
+    assert page_kib(domain(rest="")) is None
+    assert page_kib(domain(rest="<memoryBacking><hugepages/></memoryBacking>")) == 0
+    sized = "<memoryBacking><hugepages><page size='1048576' unit='KiB'/></hugepages></memoryBacking>"
+    assert page_kib(domain(rest=sized)) == 1048576
 
 
 def test_networks() -> None:

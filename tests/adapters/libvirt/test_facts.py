@@ -8,7 +8,7 @@ from dr.adapters.libvirt import facts
 from dr.adapters.libvirt.facts import hibernation_masked
 from dr.adapters.libvirt.health import ActivePool, PoolTrials, network_readings
 from dr.adapters.libvirt.layout import Layout
-from dr.model.facts import Level
+from dr.model.facts import Level, PagePool
 from tests.adapters.libvirt.conftest import put
 
 SWAPS = "Filename Type Size Used Priority\n"
@@ -104,4 +104,16 @@ async def test_pools_are_written_for_real(layout: Layout) -> None:
     assert list(layout.at("/pool").iterdir()) == []
     assert (
         await trials.readings(pools) == list(found.values())[::-1] or len(await trials.readings(pools)) == 2
+    )
+
+
+def test_huge_pages_by_size(layout: Layout) -> None:
+    assert facts.huge_pages(layout) == ()
+    put(layout.root, "/proc/meminfo", "MemTotal: 1 kB\nHugepagesize:       2048 kB\n")
+    for size, total, free in ((2048, 512, 100), (1048576, 4, 4), (64, 0, 0)):
+        put(layout.root, f"/sys/kernel/mm/hugepages/hugepages-{size}kB/nr_hugepages", f"{total}\n")
+        put(layout.root, f"/sys/kernel/mm/hugepages/hugepages-{size}kB/free_hugepages", f"{free}\n")
+    assert facts.huge_pages(layout) == (
+        PagePool(size_kib=2048, total=512, free=100, default=True),
+        PagePool(size_kib=1048576, total=4, free=4),
     )

@@ -14,9 +14,11 @@ from dr.api import views
 from dr.api.schema import Finding, Findings
 from dr.api.snapshot import Snapshot
 from dr.core import spare as core_spare
+from dr.core.rules import LABEL, label_of
 from dr.core.state import Draft
 from dr.core.wishes import why_not_placed
 from dr.model.facts import Level
+from dr.model.policy import HostRule
 from dr.model.records import Condition, HostPhase
 
 CERTIFICATE_DAYS = 30.0
@@ -301,6 +303,30 @@ def spare(snap: Snapshot, _: Site) -> Iterator[Finding]:
             )
 
 
+def rules(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """Rules that name what is not there: it may come one day, or is misspelt."""
+    state = snap.state
+    names = {name for guest in state.guests.values() for name in (guest.id, guest.name)}
+    labels = {label for guest in state.guests.values() for label in guest.labels.items()}
+    for rule in state.settings.rules:
+        unknown = [
+            f"guest {each}" if label is None else f"any guest with {each.removeprefix(LABEL)}"
+            for each in rule.guests
+            if (each not in names if (label := label_of(each)) is None else label not in labels)
+        ]
+        if isinstance(rule, HostRule):
+            unknown += [f"host {each}" for each in rule.hosts if each not in state.hosts]
+        if unknown:
+            yield Finding(
+                level="info",
+                check="rules",
+                subject=rule.name,
+                what=f"Rule {rule.name} names what is not there: {', '.join(unknown)}.",
+                why="it counts as soon as that is protected, labelled, or a member",
+                fix="correct the rule in the configuration if that is misspelt",
+            )
+
+
 def coordinator(snap: Snapshot, _: Site) -> Iterator[Finding]:
     """The coordinator on a host that it protects."""
     own = snap.state.own_boot
@@ -367,6 +393,7 @@ CHECKS: tuple[Check, ...] = (
     unprotected,
     twice,
     spare,
+    rules,
     coordinator,
     notifier,
     certificates,

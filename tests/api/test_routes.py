@@ -21,6 +21,7 @@ from dr.model.effects import Reply
 from dr.model.events import AskConfirmDown, AskCordon, AskLabel, AskProtect, AskStop, AskUncordon
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState
+from dr.model.policy import HostRule
 from dr.model.records import Alert, HostPhase, Pause, Place, Wish
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
@@ -302,6 +303,19 @@ def test_the_doctor_finds_what_would_break_a_failover() -> None:
     assert "loose" in found["unprotected", ""].what
     assert ("fencing", "h1") not in found
     assert all(finding.fix for finding in found.values() if finding.level in ("warning", "critical"))
+
+
+def test_the_doctor_names_what_rules_speak_of_and_is_not_there() -> None:
+    state = fleet()
+    state.guests[WEB] = changed(state.guests[WEB], labels={"tier": "gold"})
+    rules = (
+        HostRule(name="good", guests=("web", "label:tier=gold"), hosts={"h1": 1}),
+        HostRule(name="odd", guests=("wbe", "label:tier=gld"), hosts={"h1": 1, "h9": 1}),
+    )
+    state.settings = changed(state.settings, rules=rules)
+    (found,) = doctor.rules(snap(state), doctor.Site())
+    assert found.subject == "odd"
+    assert "guest wbe, any guest with tier=gld, host h9" in found.what
 
 
 def test_the_doctor_sees_a_lost_n_plus_1() -> None:

@@ -312,13 +312,7 @@ def push_list(draft: Draft, host: HostRecord) -> None:
     if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:
         return
     draft.put_view(host.name, pushed=(draft.cluster.protected_version, draft.now), told_moves=draft.moves)
-    entries = tuple(
-        ProtectedEntry(
-            guest=g.id, name=g.name, generation=g.generation, holder=g.holder, isolation=g.policy.isolation
-        )
-        for g in sorted(draft.guests(), key=lambda g: g.id)
-    )
-    storage = sorted({identity for g in draft.guests() for identity in g.needs.storage})
+    entries, storage = _listed(draft)
     key = draft.next_id("protect")
     draft.wait_for(
         key,
@@ -334,12 +328,31 @@ def push_list(draft: Draft, host: HostRecord) -> None:
     body = Protect(
         version=draft.cluster.protected_version,
         entries=entries,
-        watch_storage=tuple(storage),
+        watch_storage=storage,
         peers=isolation.peers(draft, host.name),
         isolation_s=timers.isolation_s,
         stop_s=timers.stop_s,
     )
     draft.effect(Send(id=key, host=host.name, session=view.session, body=body))
+
+
+def _listed(draft: Draft) -> tuple[tuple[ProtectedEntry, ...], tuple[str, ...]]:
+    """Entries and storage of the list: made once for all hosts that it is sent to in a decision, as it may be long."""
+    kept: tuple[int, tuple[ProtectedEntry, ...], tuple[str, ...]] | None = draft.memo.get("listed")
+    if kept is None or kept[0] != draft.guest_writes:
+        entries = tuple(
+            ProtectedEntry(
+                guest=g.id,
+                name=g.name,
+                generation=g.generation,
+                holder=g.holder,
+                isolation=g.policy.isolation,
+            )
+            for g in sorted(draft.guests(), key=lambda g: g.id)
+        )
+        storage = tuple(sorted({identity for g in draft.guests() for identity in g.needs.storage}))
+        kept = draft.memo["listed"] = (draft.guest_writes, entries, storage)
+    return kept[1], kept[2]
 
 
 def list_acknowledged(draft: Draft, host: HostRecord, answer: Answer) -> None:

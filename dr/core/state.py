@@ -270,6 +270,7 @@ class Draft:
         self._guests: dict[GuestId, GuestRecord | None] = {}
         self._moved: dict[HostName, set[GuestId]] = {}  # decided guests, at each host where one was or is
         self.writes = 0  # goes up with whatever placement depends on
+        self.guest_writes = 0  # goes up with what is decided of guests
         self.host_writes = 0  # goes up with what is decided or seen of hosts
         self.memo: dict[str, Any] = {}  # as of `State`, for this decision
         self._definitions: list[StoredDefinition] = []
@@ -455,6 +456,7 @@ class Draft:
             for place in record.may_run_on if record else ():
                 self._moved.setdefault(place.host, set()).add(guest_id)
         self.writes += 1
+        self.guest_writes += 1
         self._guests[guest_id] = guest
         return before
 

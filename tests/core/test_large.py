@@ -1,11 +1,14 @@
 """On a large site hosts at rest are carried on in turn: none is forgotten, and what is in motion never waits."""
 
 from dr.core import decide as room
+from dr.core import members
 from dr.model.base import changed
+from dr.model.commands import Protect
+from dr.model.effects import Send
 from dr.model.events import Tick
 from dr.model.facts import Level, Reading
 from dr.model.records import Condition, HostPhase
-from tests.core.build import Bench
+from tests.core.build import Bench, guest
 
 MANY = [f"h{n}" for n in range(1, room.ALL_AT_ONCE + 12)]
 
@@ -44,3 +47,19 @@ def test_who_is_silent_or_owes_the_list_does_not_wait() -> None:
     assert bench.host(MANY[20]).phase is HostPhase.SUSPECT
     asked = {pending.host for pending in bench.state.pending.values() if pending.kind == "protect"}
     assert asked == set(late)
+
+
+def test_the_protected_list_is_made_once_for_all_hosts_and_is_as_new_as_the_decision() -> None:
+    bench = Bench(*MANY).put(guest("g1", MANY[0]))
+    draft = bench.draft()
+    members.list_changed(draft)
+    for name in MANY[:2]:
+        members.push_list(draft, bench.host(name))
+    draft.put_guest(changed(bench.guest("g1"), generation=7))
+    members.push_list(draft, bench.host(MANY[2]))
+    first, second, third = [effect.body for effect in draft.decision().effects if isinstance(effect, Send)]
+    assert isinstance(first, Protect)
+    assert isinstance(second, Protect)
+    assert isinstance(third, Protect)
+    assert first.entries is second.entries
+    assert [entry.generation for entry in third.entries] == [7]

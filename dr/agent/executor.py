@@ -22,14 +22,19 @@ from dr.agent.tickets import Order, Patience, Tickets
 from dr.core import warden
 from dr.model.base import BootId, GuestId, HostName, changed
 from dr.model.commands import (
+    Abort,
     Answer,
     Clean,
     Describe,
+    Discard,
+    Migrate,
     Outcome,
     Probe,
     Protect,
     ProveHook,
     Question,
+    Receive,
+    Resume,
     Start,
     Stop,
     Testify,
@@ -49,6 +54,7 @@ READS_MAX = 64
 SIGHTS_MAX = 16  # looks at once; each may read all of /proc
 PROBE_ADDRESSES_MAX = 16
 REASON_CHARS_MAX = 10_000  # of an answer that was too large, kept in the one that is sent instead
+NOT_LIVE = "this agent cannot migrate guests live: dr guest relocate stops a guest and starts it elsewhere"
 ANSWER_S = 5.0  # a link that does not take an answer for so long is stuck; the lane does not wait for it
 
 
@@ -164,6 +170,10 @@ class Executor:
                 await self._testify(session, command.id, body)
             case Protect():
                 await self._protect(session, command.id, body)
+            case Receive() | Migrate() | Resume() | Discard() | Abort():
+                await self._answer(
+                    session, command.id, _refused(NOT_LIVE)
+                )  # before admission: nothing is begun
             case Probe() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))
             case _:

@@ -366,6 +366,12 @@ def _asking_guests(desk: Desk) -> APIRouter:
             desk, events.AskStop(**_who(request, body), guests=tuple(body.guests), mode=body.mode)
         )
 
+    @api.post(f"{guests}/relocate", response_model=schema.Accepted)
+    async def relocate(request: Request, body: schema.RelocateBody) -> Response:
+        names = tuple(body.guests)
+        ask = events.AskRelocate(**_who(request, body), guests=names, to=body.to, mode=body.mode)
+        return await _ask(desk, ask)
+
     @api.post(f"{guests}/set", response_model=schema.Accepted)
     async def set_(request: Request, body: schema.SetBody) -> Response:
         desired = None if body.desired is None else Desired(body.desired)

@@ -368,6 +368,10 @@ class StopBody(GuestsBody):
     mode: Literal["shutdown", "destroy"] = "shutdown"
 
 
+class RelocateBody(StopBody):
+    to: str = Field(default="", description="the host to start on; empty: wherever they fit best")
+
+
 def _good_check(text: str) -> str:
     check_of(text)
     return text

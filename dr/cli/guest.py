@@ -308,6 +308,32 @@ def stop(
     send("/v1/guests/stop", body, wait=wait, timeout_s=timeout, form=form)
 
 
+@app.command()
+def relocate(
+    *,
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    to: Annotated[
+        str, typer.Option("--to", help="The host to start on. Default: wherever they fit best.")
+    ] = "",
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="shutdown asks the guest; destroy pulls its plug.")
+    ] = Mode.SHUTDOWN,
+    reason: Reason = "",
+    yes: Yes = False,
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Stop protected guests where they run and start them on another host. One that does not stop stays."""
+    rows = select(names, label, host, everything, protected=True)
+    _many(rows, "They will be stopped, and started on another host", yes=yes)
+    body = {"guests": [row.id for row in rows], "to": to, "mode": mode.value, "reason": reason}
+    send("/v1/guests/relocate", body, wait=wait, timeout_s=timeout, form=form)
+
+
 @app.command("set")
 def set_(
     *,

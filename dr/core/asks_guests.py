@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dr.core import dependencies, onecopy, retries
+from dr.core import dependencies, moves, onecopy, retries
 from dr.core.asks import no, no_such, protected, yes
 from dr.core.asks_policies import kept_ignored, want_up
 from dr.core.guests import STOP_TO_COME
 from dr.core.members import list_changed
-from dr.core.state import Draft
+from dr.core.state import TICKETED, Draft
 from dr.model.base import GuestId, changed
 from dr.model.effects import Reply
 from dr.model.events import AskProtect, AskStart, AskStop, AskUnprotect
 from dr.model.facts import GuestFacts
 from dr.model.policy import GuestPolicy
-from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord, MoveStage
 
 STOPPABLE = frozenset({GuestPhase.RUNNING, GuestPhase.RECOVERING, GuestPhase.ERROR}) | STOP_TO_COME
 
@@ -84,11 +84,18 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
     have, missing = protected(draft, ask.guests)
     if missing:
         return no_such(ask, "protected guest", missing)
+    moving = [
+        f"{guest.name} is on its way from {guest.move.source}: wait until its move has ended"
+        for guest in have
+        if guest.move is not None and guest.move.stage is not MoveStage.QUEUED
+    ]
+    if moving:
+        return no(ask, *moving)
     busy = [
         f"a {pending.kind} of {guest.name} has not ended"
         for guest in have
         for _, pending in draft.pendings()
-        if pending.guest == guest.id and pending.kind in ("start", "stop", "clean")
+        if pending.guest == guest.id and pending.kind in TICKETED
     ]
     if busy:
         return no(ask, *busy)
@@ -125,7 +132,11 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
     have, missing = protected(draft, ask.guests)
     if missing:
         return no_such(ask, "protected guest", missing)
-    why = [f"{guest.name} is {guest.phase}: {guest.reason}" for guest in have if guest.phase not in STOPPABLE]
+    why = [
+        f"{guest.name} is {guest.phase}: {guest.reason}"
+        for guest in have
+        if guest.phase not in STOPPABLE and not _relocated(guest)
+    ]
     why += [
         f"{guest.name} is {guest.phase}: it has no plug to pull now; a stop with --mode shutdown waits until it has"
         for guest in have
@@ -155,7 +166,11 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
     )
     for guest in have:
         wanted_off = changed(guest, desired=kept_ignored(guest, Desired.STOPPED))
-        if guest.id in holders:
+        if guest.phase is GuestPhase.MIGRATING:  # its move is called off; when that has ended, it is stopped
+            moves.cancel(draft, wanted_off, f"{ask.by} asked to stop it")
+        elif _relocated(guest):  # it is being stopped already
+            draft.put_guest(changed(wanted_off, move=None))
+        elif guest.id in holders:
             holder = draft.require_host(holders[guest.id])
             objections = onecopy.issue_stop(draft, wanted_off, holder, ask.mode, operation=operation.id)
             assert not objections
@@ -164,3 +179,8 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
         else:
             retries.put_down(draft, wanted_off, f"{ask.by} asked to stop it")
     return yes(ask, "", operation)
+
+
+def _relocated(guest: GuestRecord) -> bool:
+    """Being stopped in order to start elsewhere."""
+    return guest.phase is GuestPhase.STOPPING and guest.move is not None

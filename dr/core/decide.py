@@ -17,6 +17,8 @@ from dr.core import (
     leaving,
     looks,
     members,
+    migration,
+    moves,
     onecopy,
     operations,
     operator,
@@ -47,7 +49,7 @@ from dr.model.events import (
     Tick,
 )
 from dr.model.evidence import Proof, ProofKind
-from dr.model.records import Cluster, Condition, HostPhase, HostRecord
+from dr.model.records import Cluster, Condition, GuestPhase, HostPhase, HostRecord
 
 OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often; what an agent reports is at once
 OBSERVED_A_PERIOD = 200  # on larger sites less often, so that a tick stays short
@@ -342,7 +344,7 @@ def _hold(draft: Draft, host: HostRecord, why: list[str], evidence: str) -> None
 # ---- results
 
 
-def _answered(draft: Draft, event: Answered) -> None:
+def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one case for each kind
     pending = draft.pending_of(event.effect)
     if pending is None or draft.view(event.host).session != event.session:
         return
@@ -368,6 +370,17 @@ def _answered(draft: Draft, event: Answered) -> None:
         case "stop":
             if guest is not None:
                 guests.stop_ended(draft, guest, host, answer)
+        case "receive":
+            if guest is not None:
+                migration.received(draft, guest, host, answer)
+        case "migrate":
+            if guest is not None:
+                migration.sent(draft, guest, host, event.effect, answer)
+        case "resume":
+            if guest is not None:
+                migration.resumed(draft, guest, host, answer)
+        case "discard":
+            guests.testified(draft, host, answer.testimony)
         case "clean":
             _cleaned(draft, host, pending, answer)
         case _:
@@ -464,8 +477,11 @@ def _settle(draft: Draft) -> None:
         fencing.maybe_power_on(draft, draft.require_host(name))
     for guest in draft.unsettled():
         current = draft.guest(guest.id)
-        if current is not None:
+        if current is not None and current.phase is GuestPhase.MIGRATING:
+            migration.step(draft, current)
+        elif current is not None:
             guests.step(draft, current)
+    moves.begin_queued(draft)
     starts.place_waiting(draft)
     checks.step(draft)
     operations.close_finished(draft)

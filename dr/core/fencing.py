@@ -35,7 +35,11 @@ def recoverable(draft: Draft, host: HostRecord) -> Iterator[str]:
         guest = draft.guest(guest_id)
         assert guest is not None
         wanted = guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR
-        startable = wanted and guest.definition and not guest.blockers
+        elsewhere = any(
+            place.host != host.name and onecopy.seen_active(draft, guest_id, place.host, place.boot_id)
+            for place in guest.may_run_on
+        )  # only a copy of a migration is here
+        startable = wanted and not elsewhere and guest.definition and not guest.blockers
         if startable and placement.refuge(draft, guest, host.name):
             yield guest.name
 

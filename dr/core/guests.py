@@ -7,7 +7,7 @@ look at records and evidence as they are now, so a lost event or a restart chang
 from __future__ import annotations
 
 from dr.core import definitions, leaving, onecopy, placement, retries
-from dr.core.onecopy import ask_testimony, seen_active, sole_holder
+from dr.core.onecopy import COPIES, ask_testimony, seen_active, sole_holder
 from dr.core.state import Draft, Pending
 from dr.core.tables import GuestEvent, move_guest, say
 from dr.model.base import HostName, changed
@@ -57,10 +57,20 @@ def _seen_active(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gues
             host=host.name,
             guest=guest.id,
         )
+    move = guest.move if guest.phase is GuestPhase.MIGRATING else None
+    if facts.part in COPIES and (move is None or host.name != move.destination):
+        if not onecopy.discarded_lately(draft, guest, host):  # rule 7; what stands against it passes
+            onecopy.issue_discard(draft, guest, host)
+        return
     running = [p.host for p in guest.may_run_on if seen_active(draft, guest.id, p.host, p.boot_id)]
+    if move is not None:  # a copy that stands still is none that runs, even where its agent forgot what it is
+        copy = draft.view(move.destination).guests.get(guest.id)
+        running = [name for name in running if name != move.destination or (copy is not None and copy.runs)]
     if len(running) > 1 and guest.phase is not GuestPhase.ERROR:
         _doubled(draft, guest, running)
         return
+    if move is not None:
+        return  # `core.migration` brings it to its end
     if sole_holder(draft, guest) == host.name:
         busy = draft.find_pending("stop", guest=guest.id) or draft.find_pending("start", guest=guest.id)
         # `step` asks for more than to be seen: a protection that begins, a stop whose end may not be told yet.
@@ -108,6 +118,10 @@ def _paused_for_io(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
 def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) -> GuestRecord:
     """It is proven to run there and nowhere else."""
     draft.moves += guest.holder != host
+    if guest.move is not None:
+        stays = f"not moved: still on {host}: {reason}"
+        end = f"running on {host}" if host != guest.move.source else stays
+        draft.outcome(guest.move.operation, guest.id, end)
     desired = guest.desired
     if desired is Desired.STOPPED and guest.phase not in STOP_TO_COME:
         desired = Desired.RUNNING  # its stop failed, or somebody started it
@@ -132,7 +146,10 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
 
 def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts | None) -> None:
     """Its host does not see it running. Whether it ended or never began, the set still needs a proof."""
-    if guest.phase is not GuestPhase.RUNNING or guest.holder != host.name:
+    if guest.phase is not GuestPhase.RUNNING:
+        return
+    if guest.holder != host.name:  # something of it was here once: the set still needs a proof
+        ask_testimony(draft, host, [guest])
         return
     if any(seen_active(draft, guest.id, p.host, p.boot_id) for p in guest.may_run_on):
         return
@@ -173,6 +190,10 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
         assert guest is not None
         seen = any(seen_active(draft, guest.id, p.host, p.boot_id) for p in guest.may_run_on)
         ran = guest.phase is GuestPhase.RUNNING and not seen
+        if guest.phase is GuestPhase.MIGRATING and guest.move is not None:  # its move brings it to its end
+            if guest.desired is Desired.RUNNING and (host != guest.move.destination or not guest.may_run_on):
+                wanted.append(guest)
+            continue
         if not ran and guest.phase not in (GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.RECOVERING):
             continue
         if guest.desired is Desired.RUNNING:
@@ -214,12 +235,15 @@ def testified(draft: Draft, host: HostRecord, testimony: tuple[Testimony, ...]) 
         guest = onecopy.accept_testimony(draft, host, item)
         if guest is None:
             continue
+        if guest.phase is GuestPhase.MIGRATING:
+            told = draft.view(host.name).told
+            draft.put_view(host.name, told=told | {guest.id: (item, draft.now)})
         if guest.phase is GuestPhase.RUNNING and not guest.may_run_on:
             _gone(draft, guest, host, draft.view(host.name).guests.get(guest.id))
         elif guest.phase is GuestPhase.UNKNOWN and not guest.may_run_on and guest.tried_on == host.name:
             text = f"did not start on {host.name}: it is proven not to run there"
             retries.failed(draft, guest, host.name, GuestEvent.SEEN_NOWHERE, text)
-        if item.sighting is Sighting.UNKNOWN:
+        if item.sighting is Sighting.UNKNOWN and guest.phase is not GuestPhase.MIGRATING:
             reason = f"{host.name} cannot say whether it runs there: {item.reason}"
             if guest.reason != reason and guest.phase not in (GuestPhase.RUNNING, GuestPhase.STOPPED):
                 draft.put_guest(changed(guest, reason=reason))
@@ -300,7 +324,7 @@ def step(draft: Draft, guest: GuestRecord) -> None:
             if guest.desired is Desired.STOPPED:
                 _stop_now(draft, guest)
         case GuestPhase.STOPPED | GuestPhase.ERROR | GuestPhase.MIGRATING:
-            pass
+            pass  # settled, or brought on by `core.migration`
 
 
 def _ask_places(draft: Draft, guest: GuestRecord) -> list[HostName]:
@@ -423,6 +447,10 @@ def _step_stopping(draft: Draft, guest: GuestRecord) -> None:
     """The end of its stop was not seen. It may still come; it has failed only when none can be under way any longer."""
     if not guest.may_run_on:
         operation = draft.operation_about(guest.id)
+        if guest.move is not None and guest.desired is Desired.RUNNING:
+            text = f"stopped on {guest.move.source}; starts elsewhere"
+            move_guest(draft, guest, GuestEvent.START, text, operation=operation, retry_at=draft.now)
+            return
         guest = move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, "stopped", operation=operation)
         if guest.desired is Desired.RUNNING:
             move_guest(

@@ -7,17 +7,41 @@ docs/one-copy.md tells why each rule is needed.
 
 from __future__ import annotations
 
-from dr.core.state import Draft, Pending
+from dr.core.state import TICKETED, Draft, Pending
 from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import BootId, GuestId, HostName, changed
-from dr.model.commands import Clean, Question, Stop, Testify, Testimony, Ticket, TicketKind
+from dr.model.commands import (
+    Abort,
+    Clean,
+    Discard,
+    Migrate,
+    Order,
+    Question,
+    Receive,
+    Resume,
+    Stop,
+    Testify,
+    Testimony,
+    Ticket,
+    TicketKind,
+)
 from dr.model.effects import Send, SendStart
 from dr.model.evidence import Proof, ProofKind
-from dr.model.facts import Sighting
+from dr.model.facts import DomainState, Part, Sighting
 from dr.model.policy import StopMode
-from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Place
+from dr.model.records import (
+    GuestPhase,
+    GuestRecord,
+    HostPhase,
+    HostRecord,
+    Move,
+    MoveStage,
+    Place,
+)
 
 ASK_AGAIN_S = 1.0  # a host that could not say, or that said it runs there, is not asked again before this
+ABORT_AGAIN_S = 2.0
+COPIES = (Part.ARRIVING, Part.WAITING)
 GENERATION_JUMP = 1_000_000  # after a restored store: past anything that the lost records may have issued
 
 
@@ -90,12 +114,18 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
     """An agent's own word about one guest on its present boot. `absent` counts for sealed generations only.
 
     The caller made sure that the answer came in the live session, so the agent has adopted this epoch: an
-    older leader's tickets are refused there from then on.
+    older leader's tickets are refused there from then on. Where the source of a migration says that this very job
+    took the guest away, that is recorded with the place that goes: it alone lets the copy be resumed (rule 2).
     """
     guest = draft.guest(testimony.guest)
     if guest is None or testimony.sighting is not Sighting.ABSENT:
         return guest
-    assert draft.view(host.name).acked_epoch == draft.cluster.epoch
+    view = draft.view(host.name)
+    assert view.acked_epoch == draft.cluster.epoch
+    seen = view.guests.get(guest.id)
+    if seen is not None and seen.active:  # an inventory from before
+        off = changed(seen, state=DomainState.SHUTOFF, reason="", part=Part.NONE)
+        draft.put_view(host.name, guests=view.guests | {guest.id: off})
     for place in guest.may_run_on:
         if (place.host, place.boot_id) != (host.name, host.boot_id) or place.generation > testimony.sealed:
             continue
@@ -106,8 +136,20 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
             sealed=testimony.sealed,
             text=testimony.reason or "its agent sealed the generation and sees no domain and no QEMU",
         )
+        move, here = guest.move, (host.name, host.boot_id)
         guest = _without(draft, guest, place, proof)
+        if move is None or move.stage not in (MoveStage.COPYING, MoveStage.UNRESOLVED):
+            continue
+        left = here == (move.source, move.source_boot) and testimony.left_by == move.job
+        if left and places(guest) == {(move.destination, move.destination_boot)}:
+            guest = changed(guest, move=changed(move, stage=MoveStage.MIGRATED, at=draft.now))
+            draft.put_guest(guest)
     return guest
+
+
+def places(guest: GuestRecord) -> set[tuple[HostName, BootId]]:
+    """Its set, without the generations."""
+    return {(place.host, place.boot_id) for place in guest.may_run_on}
 
 
 def doubt_everything(draft: Draft, guest: GuestRecord, seen_generation: int) -> GuestRecord:
@@ -193,14 +235,7 @@ def _refuse_ticket(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[s
         why.append(f"{host.name} is not connected")
     if view.acked_epoch != draft.cluster.epoch:
         why.append(f"{host.name} has not acknowledged epoch {draft.cluster.epoch}")
-    busy = next(
-        (
-            p
-            for _, p in draft.pendings_of(guest.id)
-            if p.guest == guest.id and p.kind in ("start", "stop", "clean")
-        ),
-        None,
-    )
+    busy = next((p for _, p in draft.pendings_of(guest.id) if p.kind in TICKETED), None)
     if busy is not None:
         why.append(f"a {busy.kind} of {guest.name} on {busy.host} has not ended")
     return why
@@ -223,12 +258,9 @@ def _ticket(draft: Draft, kind: TicketKind, guest: GuestRecord, host: HostRecord
     )
 
 
-def issue_start(draft: Draft, guest: GuestRecord, host: HostRecord, *, operation: str = "") -> list[str]:
-    """A start ticket, if nothing stands against it: returns every objection, [] when the ticket is out."""
+def _refuse_host(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
+    """What stands against bringing it to that host, beyond the ticket itself."""
     why = _refuse_ticket(draft, guest, host)
-    if guest.may_run_on:
-        places = ", ".join(sorted({place.host for place in guest.may_run_on}))
-        why.append(f"{guest.name} may still run on {places}")
     if reason := hold(draft):
         why.append(reason)
     if host.phase is not HostPhase.ONLINE:
@@ -237,6 +269,15 @@ def issue_start(draft: Draft, guest: GuestRecord, host: HostRecord, *, operation
         why.append(f"{host.name} does not guard {guest.name} yet")
     if not guest.definition:
         why.append(f"no definition of {guest.name} is stored")
+    return why
+
+
+def issue_start(draft: Draft, guest: GuestRecord, host: HostRecord, *, operation: str = "") -> list[str]:
+    """A start ticket, if nothing stands against it: returns every objection, [] when the ticket is out."""
+    why = _refuse_host(draft, guest, host)
+    if guest.may_run_on:
+        where = ", ".join(sorted({place.host for place in guest.may_run_on}))
+        why.append(f"{guest.name} may still run on {where}")
     if why:
         return why
     generation = guest.generation + 1
@@ -330,6 +371,148 @@ def issue_clean(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]
     return []
 
 
+# ---- tickets of a migration
+
+
+def _order(draft: Draft, order: Order, kind: str, deadline_s: float, operation: str = "") -> None:
+    """A ticket goes out, and its answer is waited for."""
+    ticket = order.ticket
+    draft.wait_for(
+        ticket.id,
+        Pending(
+            kind=kind,
+            host=ticket.host,
+            guest=ticket.guest,
+            at=draft.now,
+            deadline=draft.now + deadline_s,
+            operation=operation,
+            generation=ticket.generation,
+        ),
+    )
+    draft.effect(Send(id=ticket.id, host=ticket.host, session=ticket.session, body=order))
+
+
+def issue_receive(
+    draft: Draft, guest: GuestRecord, source: HostRecord, host: HostRecord, move: Move
+) -> list[str]:
+    """Begins a migration: the destination's place, durably, and leave to let it in. Every objection, or []."""
+    why = _refuse_host(draft, guest, host)
+    if guest.phase is not GuestPhase.RUNNING or sole_holder(draft, guest) != source.name:
+        why.append(f"{guest.name} is not known to run on {source.name} alone")
+    if draft.view(source.name).acked_epoch != draft.cluster.epoch:
+        why.append(f"{source.name} has not acknowledged epoch {draft.cluster.epoch}")
+    if host.name == source.name:
+        why.append(f"{guest.name} runs on {host.name} already")
+    if why:
+        return why
+    generation = guest.generation + 1
+    guest = add_place(draft, guest, host, generation)
+    move = changed(
+        move,
+        stage=MoveStage.RECEIVING,
+        source_boot=source.boot_id,
+        destination=host.name,
+        destination_boot=host.boot_id,
+        began=draft.now,
+        at=draft.now,
+    )
+    text = f"moves from {source.name} to {host.name}"
+    guest = move_guest(draft, guest, GuestEvent.MOVE, text, operation=move.operation, move=move)
+    ticket = _ticket(draft, TicketKind.RECEIVE, guest, host, generation)
+    timers = draft.config.timers
+    _order(draft, Receive(ticket=ticket, source=source.name), "receive", timers.testify_s, move.operation)
+    return []
+
+
+def issue_migrate(
+    draft: Draft, guest: GuestRecord, source: HostRecord, addresses: tuple[str, ...]
+) -> list[str]:
+    """The source sends it. Only while exactly both ends are in the set, and the destination waits for it."""
+    move = guest.move
+    assert move is not None
+    why = _refuse_ticket(draft, guest, source)
+    if reason := hold(draft):
+        why.append(reason)
+    ends = {(move.source, move.source_boot), (move.destination, move.destination_boot)}
+    if move.stage is not MoveStage.RECEIVING or places(guest) != ends:
+        why.append(f"{guest.name} does not stand between {move.source} and {move.destination}")
+    if not seen_active(draft, guest.id, source.name, move.source_boot):
+        why.append(f"{guest.name} is not seen on {source.name} now")
+    if why:
+        return why
+    generation = guest.generation + 1
+    guest = add_place(draft, guest, source, generation)
+    ticket = _ticket(draft, TicketKind.MIGRATE, guest, source, generation)
+    draft.put_guest(changed(guest, move=changed(move, stage=MoveStage.COPYING, job=ticket.id, at=draft.now)))
+    timers = draft.config.timers
+    order = Migrate(ticket=ticket, to=move.destination, addresses=addresses, timeout_s=timers.move_s)
+    _order(draft, order, "migrate", timers.move_s + timers.stop_s, move.operation)
+    return []
+
+
+def issue_resume(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
+    """Its CPUs may run: there alone, and only where its memory is as new as its disk (rule 2).
+
+    At the destination after the source's testimony that this very job took it away; at the source, which may have been
+    left paused at the switch-over, once the copy is proven gone and was never resumed.
+    """
+    move = guest.move
+    assert move is not None
+    why = _refuse_ticket(draft, guest, host)
+    if reason := hold(draft):
+        why.append(reason)
+    here = (host.name, host.boot_id)
+    forward = move.stage is MoveStage.MIGRATED and here == (move.destination, move.destination_boot)
+    back = move.stage is MoveStage.UNDOING and here == (move.source, move.source_boot)
+    if guest.phase is not GuestPhase.MIGRATING or not (forward or back) or places(guest) != {here}:
+        why.append(f"{guest.name} may not be resumed on {host.name}")
+    if why:
+        return why
+    generation = guest.generation + 1
+    guest = add_place(draft, guest, host, generation)
+    if forward:
+        move = changed(move, stage=MoveStage.RESUMING, at=draft.now, tries=move.tries + 1)
+    draft.put_guest(changed(guest, move=move))
+    ticket = _ticket(draft, TicketKind.RESUME, guest, host, generation)
+    _order(draft, Resume(ticket=ticket), "resume", draft.config.timers.start_s, move.operation)
+    return []
+
+
+def issue_discard(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
+    """Destroy a copy: of a move that is undone, or one that nothing accounts for. Its place stays until a proof."""
+    move = guest.move if guest.phase is GuestPhase.MIGRATING else None
+    why = _refuse_ticket(draft, guest, host)
+    facts = draft.view(host.name).guests.get(guest.id)
+    stray = facts is not None and facts.part in COPIES and (move is None or host.name != move.source)
+    undone = move is not None and move.stage is MoveStage.UNDOING and host.name == move.destination
+    expected = move is not None and host.name == move.destination
+    if (host.name, host.boot_id) not in places(guest) or not (undone or (stray and not expected)):
+        why.append(f"no copy of {guest.name} on {host.name} is to be destroyed")
+    if why:
+        return why
+    draft.put_view(host.name, cleaned=draft.view(host.name).cleaned | {guest.id: draft.now})
+    generation = guest.generation + 1
+    guest = add_place(draft, guest, host, generation)
+    ticket = _ticket(draft, TicketKind.DISCARD, guest, host, generation)
+    _order(draft, Discard(ticket=ticket), "discard", draft.config.timers.start_s)
+    return []
+
+
+def discarded_lately(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
+    """Whether that host was told to destroy its copy so short a time ago that it is not told again."""
+    return draft.now - draft.view(host.name).cleaned.get(guest.id, -ASK_AGAIN_S) < ASK_AGAIN_S
+
+
+def ask_abort(draft: Draft, guest: GuestRecord, name: HostName) -> None:
+    """Ask the source to end its job; asked again until the job has ended. Its answer changes nothing."""
+    view = draft.view(name)
+    if not view.session or draft.now - view.aborted.get(guest.id, -ABORT_AGAIN_S) < ABORT_AGAIN_S:
+        return
+    draft.put_view(name, aborted=view.aborted | {guest.id: draft.now})
+    body = Abort(guest=guest.id, name=guest.name)
+    draft.effect(Send(id=draft.next_id("abort"), host=name, session=view.session, body=body))
+
+
 def ask_testimony(draft: Draft, host: HostRecord, guests: list[GuestRecord]) -> bool:
     """Ask one host about guests that may run there; False when it cannot be asked now or is being asked."""
     view = draft.view(host.name)
@@ -386,9 +569,9 @@ def sole_holder(draft: Draft, guest: GuestRecord) -> HostName:
 
 
 def seen_active(draft: Draft, guest_id: GuestId, name: HostName, boot_id: BootId) -> bool:
-    """Whether that boot of that host, in its live session, reports the domain as active."""
+    """Whether that boot of that host, in its live session, reports the domain as active, and not as a waiting copy."""
     host, view = draft.host(name), draft.view(name)
     facts = view.guests.get(guest_id)
-    return bool(
-        host and host.boot_id == boot_id and view.session and view.inventory and facts and facts.active
-    )
+    if facts is None or not facts.active or facts.part in COPIES:
+        return False
+    return bool(host and host.boot_id == boot_id and view.session and view.inventory)

@@ -7,6 +7,8 @@ from dr.core.state import Draft, settled
 from dr.model.base import GuestId, changed
 from dr.model.records import Alert, Desired, GuestPhase, HostPhase, Operation
 
+MOVES = ("guest-migrate", "guest-relocate")  # their outcomes are told where the move ends
+
 
 def close_finished(draft: Draft) -> None:
     """Operations whose every guest has an outcome, or whose host reached its end."""
@@ -35,6 +37,10 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
         guest = draft.guest(guest_id)
         if guest is None:
             outcomes[guest_id] = before or "no longer protected"
+        elif guest.phase is GuestPhase.RUNNING and guest.move is not None:
+            return  # waits for its turn to move
+        elif guest.phase is GuestPhase.RUNNING and settled(guest) and operation.kind in MOVES and before:
+            outcomes[guest_id] = before
         elif guest.phase is GuestPhase.RUNNING and settled(guest):
             if operation.kind not in checks.BROUGHT_UP:
                 outcomes[guest_id] = f"running on {guest.holder}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dr.core import asks_cluster, asks_guests, asks_hosts, asks_policies, asks_upkeep
+from dr.core import asks_cluster, asks_guests, asks_hosts, asks_moves, asks_policies, asks_upkeep
 from dr.core.asks import no
 from dr.core.state import Draft
 from dr.model.effects import Reply
 from dr.model.events import (
     Admitted,
+    AskCancelMove,
     AskClearQuarantine,
     AskConfirmDown,
     AskCordon,
@@ -46,6 +47,7 @@ ASKED: dict[type[OperatorAsk], str] = {
     AskMigrate: "migrate",
     AskRelocate: "relocate",
     AskSet: "set",
+    AskCancelMove: "call off the move of",
     AskCordon: "cordon",
     AskUncordon: "uncordon",
     AskDrain: "drain",
@@ -95,7 +97,12 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912 
             return asks_hosts.admit(draft, ask)
         case AskSet():
             return asks_policies.set_(draft, ask)
-        case AskMigrate() | AskRelocate():
+        case AskMigrate():
+            return asks_moves.migrate(draft, ask)
+        case AskRelocate():
+            return asks_moves.relocate(draft, ask)
+        case AskCancelMove():
+            return asks_moves.cancel(draft, ask)
             return no(ask, "not built yet")
         case AskCordon():
             return asks_upkeep.cordon(draft, ask)

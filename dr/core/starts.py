@@ -11,7 +11,7 @@ from dr.core.plan import Plan
 from dr.core.state import Draft
 from dr.core.tables import say
 from dr.model.base import GuestId, HostName, changed
-from dr.model.records import GuestPhase, GuestRecord, HostPhase
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, MoveStage
 
 # In one decision, so that none takes long; with the next tick the next ones come.
 PLANNED_MAX = 64  # guests that are planned together
@@ -49,7 +49,7 @@ def place_waiting(draft: Draft) -> None:
         if home and placement.why_not(draft, guest, draft.require_host(home)):
             say(draft, guest, leaving.in_words(guest))
             continue
-        prefer[guest.id] = home or guest.tried_on  # held for its host, or tried again in place
+        prefer[guest.id] = _elsewhere(draft, guest) or home or guest.tried_on
         ready.append(guest)
     _give_out(draft, ready, prefer, _turns(draft))
 
@@ -104,6 +104,17 @@ def _start(draft: Draft, guest: GuestRecord, name: HostName, turns: dict[HostNam
         say(draft, guest, f"waits: {'; '.join(why)}")
     else:
         turns[name] -= 1
+
+
+def _elsewhere(draft: Draft, guest: GuestRecord) -> HostName:
+    """Where a guest goes that was stopped to start elsewhere: not where it was, unless there is no other ("")."""
+    move = guest.move
+    if move is None or move.stage is not MoveStage.STOPPING:
+        return ""
+    to = draft.host(move.destination)
+    if to is not None and not placement.why_not(draft, guest, to):
+        return to.name
+    return placement.choose(draft, guest, without={move.source}).host
 
 
 def _waits_its_turn(draft: Draft, guest: GuestRecord) -> bool:

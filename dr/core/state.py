@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from dr.core.rules import Members
 from dr.model.base import GuestId, HostName, Record, changed
+from dr.model.commands import Testimony
 from dr.model.decision import Changes, Decision, Note
 from dr.model.effects import DropSession, Effect, Notify
 from dr.model.evidence import PowerReport, Proof
@@ -59,9 +60,10 @@ def settled(guest: GuestRecord) -> bool:
     return guest.phase in SETTLED and not wanted_off
 
 
-OF_SESSION = frozenset(
-    {"start", "stop", "clean", "testify", "protect", "describe", "probe"}
+TICKETED = frozenset(
+    {"start", "stop", "clean", "receive", "migrate", "resume", "discard"}
 )  # kinds of Pending
+OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe"}
 
 
 class LookSeen(Record):
@@ -104,13 +106,17 @@ class View(Record):
     stranded: int = 0  # guests of it that would not
     stranded_why: tuple[str, ...] = ()  # some of them, with their reasons
     stranded_since: float = 0.0  # 0 = all would fit
+    told: dict[
+        GuestId, tuple[Testimony, float]
+    ] = {}  # of guests that are being moved: the last one, and when
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
+    aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 
 class Pending(Record):
     """An effect whose result is still out."""
 
-    kind: str  # "start", "stop", "clean", "testify", "protect", "describe", "probe", "look", "power", "fence", "on"
+    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on"
     host: HostName
     guest: GuestId = ""
     at: float = 0.0
@@ -539,6 +545,12 @@ class Draft:
         self.note(f"{operation.kind}.{state}", text, operation=operation.id)
         record = self._operations[operation.id]
         self._operations[operation.id] = changed(record, state=OperationState(state), closed=self.now)
+
+    def outcome(self, operation: str, guest_id: GuestId, text: str) -> None:
+        """How an open operation ended for one of its guests."""
+        record = self.operation(operation)
+        if record is not None and record.state is OperationState.OPEN and guest_id in record.guests:
+            self._operations[operation] = changed(record, guests=record.guests | {guest_id: text})
 
     def put_operation(self, operation: Operation) -> None:
         self._operations[operation.id] = operation

@@ -109,6 +109,7 @@ class GuestEvent(StrEnum):
     GAVE_UP = "gave_up"  # retries used up
     REVERIFY = "reverify"  # every place must be asked again: restored store
     DOUBLED = "doubled"  # seen running in two places
+    MOVE = "move"  # its live migration begins
 
 
 _ALWAYS = {GuestEvent.REVERIFY: GuestPhase.PROTECTING, GuestEvent.DOUBLED: GuestPhase.ERROR}
@@ -127,9 +128,11 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
         GuestEvent.ENDED: GuestPhase.STOPPED,
         GuestEvent.STOP: GuestPhase.STOPPING,
         GuestEvent.UNANSWERED: GuestPhase.UNKNOWN,
+        GuestEvent.MOVE: GuestPhase.MIGRATING,
     },
     GuestPhase.STOPPING: _ALWAYS
     | {
+        GuestEvent.START: GuestPhase.RECOVERING,  # it was stopped in order to start elsewhere
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
         GuestEvent.SEEN_NOWHERE: GuestPhase.STOPPED,
         GuestEvent.ENDED: GuestPhase.STOPPED,
@@ -159,7 +162,12 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
         GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
         GuestEvent.ENDED: GuestPhase.STOPPED,
     },
-    GuestPhase.MIGRATING: _ALWAYS,
+    GuestPhase.MIGRATING: _ALWAYS
+    | {
+        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,  # at the one end or at the other
+        GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
+        GuestEvent.ENDED: GuestPhase.STOPPED,
+    },
     GuestPhase.ERROR: _ALWAYS
     | {
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
@@ -171,6 +179,9 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
 
 # What only a host that lives brings about.
 ALIVE = frozenset({HostEvent.HEARD, HostEvent.HEARD_OLD, HostEvent.ANSWERS})
+
+# Wherever it is then, it is no longer on its way.
+_MOVE_ENDS = (GuestPhase.RUNNING, GuestPhase.STOPPED, GuestPhase.ERROR, GuestPhase.PROTECTING)
 
 
 def host_after(phase: HostPhase, event: HostEvent) -> HostPhase:
@@ -207,6 +218,8 @@ def move_guest(
     """Move a guest along its table, with the sentence that says why."""
     phase = guest_after(guest.phase, event)
     since = draft.now if phase is not guest.phase else guest.since
+    if phase in _MOVE_ENDS:
+        fields.setdefault("move", None)
     moved = changed(guest, phase=phase, reason=reason, since=since, **fields)
     draft.put_guest(moved)
     draft.note(f"guest.{phase}", f"{guest.name}: {reason}", guest=guest.id, operation=operation)

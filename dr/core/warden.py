@@ -24,21 +24,27 @@ Three ideas carry it:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record, changed
 from dr.model.commands import (
     Answer,
     Clean,
+    Discard,
+    Migrate,
+    Order,
     Outcome,
     Protect,
     ProtectedEntry,
+    Receive,
+    Resume,
     Start,
     Stop,
     Ticket,
     TicketKind,
 )
 from dr.model.facts import ISOLATED, GuestFacts
-from dr.model.memory import AgentMemory, Remembered
+from dr.model.memory import AgentMemory, Copy, Remembered
 from dr.model.policy import Isolation
 from dr.model.wire import Command, Welcome, speaks
 
@@ -113,9 +119,20 @@ def _not_led_by(memory: AgentMemory, epoch: int, leader_id: str) -> str:
 # ---- tickets
 
 
-def mismatch(order: Start | Stop | Clean) -> str:
+NEEDED: Mapping[type[Order], TicketKind] = {
+    Start: TicketKind.START,
+    Stop: TicketKind.DESTROY,
+    Clean: TicketKind.UNDEFINE,
+    Receive: TicketKind.RECEIVE,
+    Migrate: TicketKind.MIGRATE,
+    Resume: TicketKind.RESUME,
+    Discard: TicketKind.DISCARD,
+}
+
+
+def mismatch(order: Order) -> str:
     """Why an order's ticket does not allow what the order asks; empty if it does."""
-    needed = {Start: TicketKind.START, Stop: TicketKind.DESTROY, Clean: TicketKind.UNDEFINE}[type(order)]
+    needed = NEEDED[type(order)]
     if order.ticket.kind is not needed:
         return f"a ticket to {order.ticket.kind} does not allow this; it needs one to {needed}"
     if isinstance(order, Start) and order.definition.id != order.ticket.guest:
@@ -170,6 +187,7 @@ def begin(memory: AgentMemory, command: str, ticket: Ticket) -> AgentMemory:
     assert ticket.generation > memory.sealed.get(ticket.guest, 0)
     assert all(known.command != command for known in memory.tickets)
     begun = changed(memory, tickets=_bounded((*memory.tickets, Remembered(command=command))))
+    begun = _follow(begun, ticket)
     return acknowledge(seal(begun, {ticket.guest: ticket.generation}), ticket.revision)
 
 
@@ -206,6 +224,74 @@ def _bounded(tickets: tuple[Remembered, ...]) -> tuple[Remembered, ...]:
     return tuple(kept)
 
 
+# ---- copies of migrations
+
+
+def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
+    """What a ticket makes of a copy that waits here, and of a guest that left.
+
+    A copy is marked before its permit is written, and no longer from the moment when a ticket lets the guest run here.
+    """
+    copies, left = dict(memory.copies), dict(memory.left)
+    match ticket.kind:
+        case TicketKind.RECEIVE:
+            copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)
+            left.pop(ticket.guest, None)
+        case TicketKind.MIGRATE:
+            copies.pop(ticket.guest, None)
+            left[ticket.guest] = ticket.id
+        case TicketKind.START | TicketKind.RESUME:
+            copies.pop(ticket.guest, None)
+            left.pop(ticket.guest, None)
+        case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD:
+            pass
+    return changed(memory, copies=copies, left=left)
+
+
+def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
+    """Whether a domain of this guest that is active on this boot is a copy which nobody was told to resume."""
+    copy = memory.copies.get(guest)
+    return copy is not None and copy.boot_id == boot_id
+
+
+def without_copy(memory: AgentMemory, guest: GuestId, sealed: int) -> AgentMemory:
+    """It was looked for, up to that seal, and is not here: whatever runs here later is not that copy."""
+    if guest not in memory.copies or memory.sealed.get(guest, 0) != sealed:
+        return memory
+    return changed(memory, copies={key: copy for key, copy in memory.copies.items() if key != guest})
+
+
+def left_by(memory: AgentMemory, guest: GuestId, *, migrated: bool) -> str:
+    """The migrate ticket by which an absent guest left; empty if that is not sure.
+
+    `migrated`: libvirt gives that as the reason why the domain is off. A ticket's own answer says it for good. That it
+    was this job and no other: one place at most has a permit to let the guest in, and a permit works once.
+    """
+    ticket = memory.left.get(guest, "")
+    done = any(
+        known.command == ticket and known.answer is not None and known.answer.outcome is Outcome.DONE
+        for known in memory.tickets
+    )
+    return ticket if ticket and (migrated or done) else ""
+
+
+class Stray(StrEnum):
+    """What an agent does by itself, every heartbeat, with a domain that no ticket accounts for."""
+
+    NONE = ""
+    SUSPEND = "suspend"  # a copy that waits was made to run by hand: put back, nothing is lost by it
+    DESTROY = "destroy"  # something arrives that no ticket let in: its source has it all, and goes on
+
+
+def stray(memory: AgentMemory, guest: GuestId, boot_id: BootId, *, arriving: bool, runs: bool) -> Stray:
+    """Rule 7. A copy that was received whole is never destroyed by this: it may be the only memory there is."""
+    if guest not in listed(memory):
+        return Stray.NONE
+    if copy_here(memory, guest, boot_id):
+        return Stray.SUSPEND if runs and not arriving else Stray.NONE
+    return Stray.DESTROY if arriving else Stray.NONE
+
+
 # ---- seals and the protected list
 
 
@@ -234,6 +320,8 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
         for entry in order.entries
     }
     sealed = {guest: generation for guest, generation in memory.sealed.items() if guest in entries}
+    copies = {guest: copy for guest, copy in memory.copies.items() if guest in entries}
+    left = {guest: ticket for guest, ticket in memory.left.items() if guest in entries}
     for guest, entry in entries.items():
         if guest not in known and entry.generation > sealed.get(guest, 0):
             sealed[guest] = entry.generation
@@ -247,6 +335,8 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
             isolation_s=order.isolation_s,
             stop_s=order.stop_s,
             sealed=sealed,
+            copies=copies,
+            left=left,
         ),
         ACCEPT,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
-from dr.model.facts import Definition, HookState, Sighting
+from dr.model.facts import Definition, HookState, Part, Sighting
 from dr.model.policy import Isolation, StopMode
 
 
@@ -19,6 +19,10 @@ class TicketKind(StrEnum):
     START = "start"
     DESTROY = "destroy"
     UNDEFINE = "undefine"
+    RECEIVE = "receive"
+    MIGRATE = "migrate"
+    RESUME = "resume"
+    DISCARD = "discard"
 
 
 class Ticket(Record):
@@ -56,6 +60,55 @@ class Clean(Record, tag="clean"):
     """Archive (XML, NVRAM, TPM, saved image), stop if it runs, undefine: a newer generation's holder is elsewhere."""
 
     ticket: Ticket
+
+
+class Receive(Record, tag="receive"):
+    """Let one incoming migration of the guest in: write the permit and answer at once.
+
+    The permit outlives the answer; whatever seals the guest or looks for it takes it back. What arrives is this
+    ticket's copy: it waits paused until a `Resume`, and the agent suspends it if anything else makes it run.
+    """
+
+    ticket: Ticket
+    source: HostName
+
+
+class Migrate(Record, tag="migrate"):
+    """Send the guest to a host that waits for it: live, peer to peer, PAUSED at its end, PERSIST_DEST, ABORT_ON_ERROR.
+
+    Never UNDEFINE_SOURCE: the definition here is cleaned up by a ticket of its own, once the guest runs there. Answers
+    when the job has ended; `done` only with the testimony `absent, left by this ticket`.
+    """
+
+    ticket: Ticket
+    to: HostName
+    addresses: tuple[str, ...] = ()
+    timeout_s: float = 900.0  # then the agent aborts the job itself
+
+
+class Resume(Record, tag="resume"):
+    """Let the paused domain run: a copy that arrived whole, or a source that was left paused at the switch-over."""
+
+    ticket: Ticket
+
+
+class Discard(Record, tag="discard"):
+    """Destroy the copy of a migration, and take back the permit for one that has not begun.
+
+    Never a domain whose CPUs run, unless the agent knows that it is a copy which nobody was told to resume.
+    """
+
+    ticket: Ticket
+
+
+class Abort(Record, tag="abort"):
+    """Ask libvirt to end the guest's outgoing migration. Starts and stops nothing, so it needs no ticket.
+
+    `done` means asked, not ended: how the job ended is what its ticket's answer, or a testimony, says.
+    """
+
+    guest: GuestId
+    name: str
 
 
 class Question(Record):
@@ -113,7 +166,8 @@ class ProveHook(Record, tag="prove_hook"):
     """Try the permit hook with a canary domain, now."""
 
 
-Body = Start | Stop | Clean | Testify | Protect | Probe | Describe | ProveHook
+Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard  # all that carry a ticket
+Body = Order | Abort | Testify | Protect | Probe | Describe | ProveHook
 
 
 class Outcome(StrEnum):
@@ -126,12 +180,17 @@ class Outcome(StrEnum):
 
 
 class Testimony(Record):
-    """An agent's answer for one guest. `absent` counts only for generations up to `sealed`."""
+    """An agent's answer for one guest. `absent` counts only for generations up to `sealed`.
+
+    `left_by`, with `absent`: the migrate ticket whose job took it away. Said only when libvirt said so of that job.
+    """
 
     guest: GuestId
     sighting: Sighting
     sealed: int = 0
     reason: str = ""
+    part: Part = Part.NONE  # with `present`
+    left_by: str = ""
 
 
 class Answer(Record):

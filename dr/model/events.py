@@ -201,6 +201,12 @@ class AskRelocate(Ask, tag="ask_relocate"):
     mode: StopMode = "shutdown"
 
 
+class AskCancelMove(Ask, tag="ask_cancel_move"):
+    """Call off the live migration of guests: they stay where they run, unless they have left already."""
+
+    guests: tuple[str, ...]
+
+
 class AskSet(Ask, tag="ask_set"):
     """Another desired state (running, stopped, or to be left alone) or another policy. All of it, or nothing."""
 
@@ -254,6 +260,7 @@ OperatorAsk = (
     | AskMigrate
     | AskRelocate
     | AskSet
+    | AskCancelMove
     | AskCordon
     | AskUncordon
     | AskDrain

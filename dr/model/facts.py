@@ -51,6 +51,15 @@ ACTIVE_STATES = frozenset(
 ISOLATED = "isolated"  # the reason of a guest that its own isolated host shut down, in place of libvirt's
 
 
+class Part(StrEnum):
+    """What a domain is in a live migration, as its host sees it."""
+
+    NONE = ""
+    LEAVING = "leaving"  # at the source: a libvirt job sends it away; it runs, or stands at the switch-over
+    ARRIVING = "arriving"  # at the destination: its memory is still coming in, it cannot run
+    WAITING = "waiting"  # at the destination: received, paused, and no resume ticket was taken for it
+
+
 class GuestFacts(Record):
     """One libvirt domain as its host sees it now, protected or not."""
 
@@ -67,6 +76,12 @@ class GuestFacts(Record):
     vcpus: int = 0
     page_kib: int | None = None  # huge pages under its memory, as in `Needs`
     digest: str = ""  # of the definition with its NVRAM; changes when the definition does
+    part: Part = Part.NONE
+
+    @property
+    def runs(self) -> bool:
+        """Whether its CPUs run."""
+        return self.state in (DomainState.RUNNING, DomainState.BLOCKED)
 
     @property
     def active(self) -> bool:
@@ -111,6 +126,7 @@ class HostFacts(Record):
     ] = ()  # identities that are reachable now: "nbd:10.0.0.3:10809", "nfs:…", "wwid:…", "pool:…"
     hook: HookState = HookState(proven=False, reason="not tried yet")
     hibernation_masked: bool = True
+    live_migration: bool = False  # its agent can send and receive guests live
 
 
 class Needs(Record):

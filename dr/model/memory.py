@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from dr.model.base import GuestId, Record
+from dr.model.base import BootId, GuestId, Record
 from dr.model.commands import Answer, ProtectedEntry
+
+
+class Copy(Record):
+    """A copy that a receive ticket let in, and that no later ticket has resumed or destroyed."""
+
+    ticket: str
+    boot_id: BootId  # it does not outlive this boot
 
 
 class Remembered(Record):
@@ -29,3 +36,5 @@ class AgentMemory(Record):
     isolated: tuple[GuestId, ...] = ()  # guests that this host shut down because it was isolated
     sealed: dict[GuestId, int] = {}
     tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded
+    copies: dict[GuestId, Copy] = {}
+    left: dict[GuestId, str] = {}  # the last migrate ticket of each guest that no later ticket brought back

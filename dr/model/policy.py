@@ -18,6 +18,9 @@ HEARTBEAT_S_MIN = 0.02
 HEARTBEAT_S_MAX = 5.0
 
 
+StopMode = Literal["shutdown", "destroy"]
+
+
 class Timers(Record):
     """All in seconds. Figures measured in the lab are in docs/operations.md."""
 
@@ -35,6 +38,7 @@ class Timers(Record):
     start_s: float = 60.0  # a start ticket without an answer after this is unknown
     stop_s: float = 120.0  # a clean shutdown may take this long
     testify_s: float = 10.0
+    move_s: float = 900.0  # a live migration that has not ended by then is called off
     restart_backoff_s: float = 5.0  # doubles with each restart in the window, up to restart_backoff_max_s
     restart_backoff_max_s: float = 300.0
     boot_after_s: float = 300.0  # a guest waits at most so long for those that start before it
@@ -52,6 +56,8 @@ class Limits(Record):
     """Bounds."""
 
     starts_per_host: int = 4
+    moves_out_per_host: int = 2
+    moves_in_per_host: int = 2
     fence_attempts_per_level: int = 2
     fences_per_window: int = 3  # a host fenced more often than this is quarantined
     returns_per_window: int = 6  # so is one that came back with a new boot more often, unless most hosts did
@@ -194,6 +200,3 @@ class Settings(Record):
     rules: tuple[Rule, ...] = ()
     on_leave: OnLeave = OnLeave.MIGRATE
     auto_fence: bool = True
-
-
-StopMode = Literal["shutdown", "destroy"]

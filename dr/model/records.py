@@ -129,6 +129,37 @@ class Place(Record):
     generation: int
 
 
+class MoveStage(StrEnum):
+    """How far a move is. A live one: two-phase commit, see docs/one-copy.md."""
+
+    QUEUED = "queued"  # asked for; its hosts have their hands full
+    STOPPING = "stopping"  # cold: it is stopped here, then started elsewhere
+    RECEIVING = "receiving"  # live: the destination is asked to let it in
+    COPYING = "copying"  # the source sends it
+    UNRESOLVED = "unresolved"  # how the sending ended was not seen: the source is asked
+    UNDOING = "undoing"  # it is not resumed there: the copy is destroyed, and proven gone
+    MIGRATED = "migrated"  # the source testified that this very job took it away: the copy may be resumed
+    RESUMING = "resuming"  # a resume ticket is out
+
+
+class Move(Record):
+    """A guest on its way from one host to another."""
+
+    stage: MoveStage
+    source: HostName
+    destination: HostName = ""  # empty while cold or queued: wherever it fits
+    source_boot: BootId = ""
+    destination_boot: BootId = ""
+    job: str = ""  # the migrate ticket
+    operation: str = ""
+    asked: bool = False  # by a person: automation being paused does not hold it up
+    began: float = 0.0
+    at: float = 0.0  # when it entered its stage
+    why: str = ""  # why it is called off or undone
+    tries: int = 0  # resumes that did not succeed
+    retry_at: float = 0.0
+
+
 class GuestRecord(Record):
     """One protected guest. Only `core.onecopy` writes `may_run_on` and `generation`."""
 
@@ -155,6 +186,7 @@ class GuestRecord(Record):
     retry_at: float = 0.0
     waits_since: float = 0.0  # since when it could start but for those that start before it; 0 = it does not
     checked_at: float = 0.0  # when its policy's check last passed
+    move: Move | None = None
 
 
 class StoredDefinition(Record):

@@ -14,25 +14,33 @@ from typing import TYPE_CHECKING, ParamSpec
 from dr.core import warden
 from dr.model.base import GuestId, changed
 from dr.model.commands import (
+    Abort,
     Answer,
     Body,
     Clean,
     Describe,
+    Discard,
+    Migrate,
+    Order,
     Outcome,
     Probe,
     Protect,
     ProveHook,
+    Receive,
+    Resume,
     Start,
     Stop,
     Testify,
     Testimony,
 )
 from dr.model.events import Answered, Connected, Heard, Leaving, Reported
-from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Reading, Sighting
+from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Reading, Sighting
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
+from dr.sim.domain import Domain
 from dr.sim.link import Link
+from dr.sim.tickets import SimTickets
 
 if TYPE_CHECKING:
     from dr.sim.host import SimHost
@@ -40,14 +48,11 @@ if TYPE_CHECKING:
 CLUSTER = "c1"
 FLUSH_S = 1.0
 SILENCE_S = 10.0
-PATIENCE_S = 15.0  # for one call to libvirt
 REREAD_S = 5.0
 LINKED_S = 5.0  # a session in which nothing came for so long is no sign of a coordinator
 
 NOTHING_TOLD = (GuestFacts(id="", name="", state=DomainState.NOSTATE),)  # differs from every inventory
 
-Order = Start | Stop | Clean
-Done = Callable[[Answer], None]
 P = ParamSpec("P")
 
 
@@ -85,6 +90,7 @@ class SimAgent:
         self.at_point: Callable[[str], None] = lambda _: None
         self.answers_to_lose = 0  # a stuck link takes no answer for a while; the session itself lives on
         self.memory = AgentMemory()
+        self.tickets = SimTickets(self)
         self.link: Link | None = None
         self._dialled: Link | None = None
         self._echo = 0.0
@@ -123,6 +129,7 @@ class SimAgent:
         self.later(1.0, self._mind_silence)
         self._alone: float | None = None
         self.later(1.0, self._mind_isolation)
+        self.later(rng.uniform(0.0, 0.5), self._mind_copies)
 
     def gone(self) -> None:
         """Killed, or its host died; nothing is said here."""
@@ -200,11 +207,34 @@ class SimAgent:
 
     def _reread(self) -> None:
         if self.host.libvirtd == "up":
-            self._guests, self._read = self.host.inventory(), True
+            self._guests, self._read = self.host.inventory(self.part), True
 
     def _reread_again(self) -> None:
         self.look_again()
         self.later(REREAD_S, self._reread_again)
+
+    def part(self, guest: GuestId, domain: Domain) -> Part:
+        """What a domain is in a migration, as libvirt and the agent's own memory tell."""
+        if domain.incoming is not None:
+            return Part.ARRIVING
+        if domain.outgoing is not None:
+            return Part.LEAVING
+        copy = domain.active and warden.copy_here(self.memory, guest, self.host.boot_id)
+        return Part.WAITING if copy else Part.NONE
+
+    def _mind_copies(self) -> None:
+        """Rule 7, every heartbeat."""
+        host = self.host
+        for guest, domain in sorted(host.domains.items()) if host.libvirtd == "up" else ():
+            if not domain.active:
+                continue
+            arriving = domain.incoming is not None
+            verdict = warden.stray(self.memory, guest, host.boot_id, arriving=arriving, runs=domain.runs)
+            if verdict is warden.Stray.SUSPEND:
+                host.paused(guest, domain, "user")
+            elif verdict is warden.Stray.DESTROY:
+                host.ended(guest, domain, "destroyed")
+        self.later(host.world.settings.timers.heartbeat_s, self._mind_copies)
 
     def look_again(self) -> None:
         """Something happened on the host: read, and tell what changed, in a moment."""
@@ -346,11 +376,11 @@ class SimAgent:
 
         def then(failed: str, unseen: str) -> None:
             if (failed or unseen) and self._alone is not None:
-                self._call(over, lambda once: host.stop_domain(guest, "destroy", 0.0, once))
+                self.tickets.call(over, lambda once: host.stop_domain(guest, "destroy", 0.0, once))
             else:
                 over(failed, unseen)
 
-        self._call(then, lambda once: host.stop_domain(guest, "shutdown", self.memory.stop_s, once))
+        self.tickets.call(then, lambda once: host.stop_domain(guest, "shutdown", self.memory.stop_s, once))
 
     def _beat(self, link: Link) -> None:
         if link is not self.link:
@@ -376,8 +406,12 @@ class SimAgent:
             return
         body: Body = command.body
         match body:
-            case Start() | Stop() | Clean():
+            case Start() | Stop() | Clean() | Receive() | Migrate() | Resume() | Discard():
                 self._admit(link, command.id, body)
+            case Abort():
+                why = self.host.abort_job(body.guest)
+                outcome = Outcome.FAILED if why else Outcome.DONE
+                self._answer(link, command.id, Answer(outcome=outcome, reason=why))
             case Testify():
                 self._testify(link, command.id, body)
             case Protect():
@@ -433,7 +467,7 @@ class SimAgent:
             self._answer(link, command, answer)
 
         def turn() -> None:
-            self._act(link, order, ended)
+            self.tickets.run(link, order, ended)
 
         if ticket.guest in self._turns:
             self._turns[ticket.guest].append(turn)
@@ -448,126 +482,12 @@ class SimAgent:
         else:
             del self._turns[guest]
 
-    def _valid(self, link: Link, order: Order) -> str:
+    def valid(self, link: Link, order: Order) -> str:
         if link is not self.link:
             return "the session of its ticket ended before it was acted on"
         return warden.invalid(
             self.memory, order.ticket, host=self.host.name, boot_id=self.host.boot_id, session=link.nonce
         )
-
-    # ---- tickets
-
-    def _act(self, link: Link, order: Order, ended: Done) -> None:
-        match order:
-            case Start():
-                self._start(link, order, ended)
-            case Stop():
-                self._stop(link, order, ended)
-            case Clean():
-                self._clean(link, order, ended)
-
-    def _start(self, link: Link, order: Start, ended: Done) -> None:
-        host, ticket = self.host, order.ticket
-        if not host.hook.proven:
-            ended(Answer(outcome=Outcome.REFUSED, reason="the permit hook is not proven here"))
-            return
-        seen = self._sight(ticket.guest, ticket.generation)
-        if seen.sighting is Sighting.PRESENT:
-            outcome = Outcome.DONE if host.libvirtd == "up" else Outcome.UNKNOWN
-            ended(Answer(outcome=outcome, reason="already here"))
-            return
-        if seen.sighting is not Sighting.ABSENT:
-            ended(Answer(outcome=Outcome.UNKNOWN, reason=seen.reason, testimony=(seen,)))
-            return
-        if reason := self._valid(link, order):
-            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
-            return
-
-        def over(failed: str, unseen: str) -> None:
-            host.permits.pop(ticket.guest, None)
-            if not failed and not unseen:
-                ended(Answer(outcome=Outcome.DONE))
-                return
-            after = self._sight(ticket.guest, ticket.generation)
-            if failed and after.sighting is Sighting.ABSENT:
-                ended(Answer(outcome=Outcome.FAILED, reason=failed, testimony=(after,)))
-            else:
-                ended(Answer(outcome=Outcome.UNKNOWN, reason=failed or unseen))
-
-        def act() -> None:
-            host.permits[ticket.guest] = ticket.id
-            host.world.truth.ticket_run(host, ticket)
-            self._call(over, lambda once: host.start_domain(order.definition, ticket.id, once))
-
-        # A process may be stopped between the last check and the permit; `dr.agent.tickets` says why that is safe.
-        self.later(self.host.world.rng.uniform(0.0, 0.01), act)
-
-    def _call(
-        self, over: Callable[[str, str], None], begin: Callable[[Callable[[str, str], None]], None]
-    ) -> None:
-        """A call to libvirt with patience: its end counts once, and only in this process."""
-        incarnation, open_ = self.incarnation, [True]
-
-        def once(failed: str, unseen: str) -> None:
-            if open_ and self.incarnation == incarnation:
-                open_.clear()
-                self.run(lambda: over(failed, unseen))
-
-        begin(once)
-        self.later(PATIENCE_S, lambda: once("", "libvirt did not answer in time"))
-
-    def _sight(self, guest: GuestId, sealed: int) -> Testimony:
-        """Within the guest's own turn: revoke, then look."""
-        if guest not in self.host.guarded:
-            return Testimony(guest=guest, sighting=Sighting.UNKNOWN, reason="the hook does not know it")
-        self.host.permits.pop(guest, None)
-        sighting, reason = self.host.sight(guest)
-        kept = sealed if sighting is Sighting.ABSENT else 0
-        return Testimony(guest=guest, sighting=sighting, sealed=kept, reason=reason)
-
-    def _stop(self, link: Link, order: Stop, ended: Done) -> None:
-        ticket = order.ticket
-        if reason := self._valid(link, order):
-            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
-            return
-        self.host.world.truth.ticket_run(self.host, ticket)
-
-        def over(failed: str, unseen: str) -> None:
-            seen = self._sight(ticket.guest, ticket.generation)
-            if seen.sighting is Sighting.ABSENT:
-                ended(Answer(outcome=Outcome.DONE, testimony=(seen,)))
-            elif failed and seen.sighting is Sighting.PRESENT:
-                ended(Answer(outcome=Outcome.FAILED, reason=failed, testimony=(seen,)))
-            else:
-                ended(Answer(outcome=Outcome.UNKNOWN, reason=failed or unseen, testimony=(seen,)))
-
-        self._call(over, lambda once: self.host.stop_domain(ticket.guest, order.mode, order.timeout_s, once))
-
-    def _clean(self, link: Link, order: Clean, ended: Done) -> None:
-        ticket = order.ticket
-        seen = self._sight(ticket.guest, ticket.generation)
-        if reason := self._valid(link, order):
-            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
-            return
-        self.host.world.truth.ticket_run(self.host, ticket)
-
-        def undefine(failed: str = "", unseen: str = "") -> None:
-            now = self._sight(ticket.guest, ticket.generation)
-            if now.sighting is not Sighting.ABSENT:
-                reason = failed or unseen or now.reason
-                ended(Answer(outcome=Outcome.UNKNOWN, reason=reason, testimony=(now,)))
-            elif reason := self._valid(link, order):
-                ended(Answer(outcome=Outcome.REFUSED, reason=reason))
-            elif self.host.libvirtd != "up":
-                ended(Answer(outcome=Outcome.UNKNOWN, reason="libvirt is gone"))
-            else:
-                self.host.undefine(ticket.guest)
-                ended(Answer(outcome=Outcome.DONE, testimony=(now,)))
-
-        if seen.sighting is Sighting.PRESENT:
-            self._call(undefine, lambda once: self.host.stop_domain(ticket.guest, "destroy", 5.0, once))
-        else:
-            self.later(0.05, undefine)
 
     # ---- the rest
 
@@ -592,10 +512,10 @@ class SimAgent:
             self.host.permits.pop(guest, None)
 
         def look() -> None:
-            for guest, sealed in upto.items():
-                sighting, reason = self.host.sight(guest)
-                kept = sealed if sighting is Sighting.ABSENT else 0
-                answers.append(Testimony(guest=guest, sighting=sighting, sealed=kept, reason=reason))
+            answers.extend(self.tickets.sight(guest, sealed) for guest, sealed in upto.items())
+            for seen in answers:
+                if seen.sighting is Sighting.ABSENT:
+                    self.memory = warden.without_copy(self.memory, seen.guest, seen.sealed)
             self._answer(link, command, Answer(outcome=Outcome.DONE, testimony=tuple(answers)))
 
         self.later(self.host.world.rng.uniform(0.001, 0.02), look)

@@ -284,7 +284,7 @@ class SimCoordinator:
 
     def _send(self, host: str, session: str, key: str, body: Body) -> None:
         link = self.links.get(session)
-        self.world.truth.command_sent(host, type(body).__name__)
+        self.world.truth.command_sent(host, body)
         if link is None:
             return
         cluster = self.state.cluster

@@ -12,10 +12,13 @@ from collections.abc import Callable
 
 from dr.model.base import HostName
 from dr.model.events import (
+    AskCancelMove,
     AskConfirmDown,
     AskFence,
+    AskMigrate,
     AskPause,
     AskProtect,
+    AskRelocate,
     AskRemoveHost,
     AskResume,
     AskStart,
@@ -23,6 +26,7 @@ from dr.model.events import (
     AskUnprotect,
 )
 from dr.model.records import GuestPhase
+from dr.sim import migration
 from dr.sim.network import COORDINATOR
 from dr.sim.store import SimStore
 from dr.sim.world import World
@@ -68,6 +72,9 @@ class Faults:
             "host joins": (1, self._join),
             "host removed": (1, self._remove),
             "ask": (5, self._ask),
+            "move": (8, self._move),
+            "migration goes wrong": (4, self._migration),
+            "virsh migrate or resume": (1, self._by_hand),
         }
         if liars:
             self.kinds["BMC lies"] = (6, self._bmc_lies)
@@ -276,6 +283,30 @@ class Faults:
         guest = self.rng.choice(list(self.world.definitions))
         self.world.redefine(guest, f"d{self.world.clock.steps}-{guest}")
 
+    def _move(self) -> None:
+        if self._listening():
+            key, guest = self.world.next_ask(), self.rng.choice(list(self.world.definitions))
+            kind = self.rng.choice((AskMigrate, AskMigrate, AskMigrate, AskRelocate, AskCancelMove))
+            self.world.coordinator.submit(kind(id=key, by="ops", guests=(guest,)))
+
+    def _migration(self) -> None:
+        host = self._host()
+        if self.rng.random() < 0.7:
+            self.world.hosts[host].migrate_faults.append(self.rng.choice(migration.FAULTS))
+        else:
+            self.world.network.migration_down.add(host)
+            self._later(lambda: self.world.network.migration_down.discard(host))
+
+    def _by_hand(self) -> None:
+        """What nobody should do with a protected guest: the hook refuses the one, agents undo the other."""
+        world, guest, host = self.world, self.rng.choice(list(self.world.definitions)), self._host()
+        if guest in world.store.guests and self.rng.random() < 0.7:
+            for name in world.running(guest):
+                if name != host and guest in world.hosts[host].guarded:
+                    world.hosts[name].hand_migrate(guest, host)
+        else:
+            world.hosts[host].hand_resume(guest)
+
     def _ask(self) -> None:
         world, rng = self.world, self.rng
         if not world.coordinator.alive or world.coordinator.frozen:
@@ -324,6 +355,9 @@ def help_by_people(world: World) -> None:
             world.power_on(name)
     if world.store.cluster.pause is not None:
         coordinator.submit(AskResume(id=world.next_ask(), by="ops", reason="all is repaired"))
+    for name in sorted(world.scrapped & set(world.store.hosts)):  # an older copy of the store has it again
+        ask = AskConfirmDown(id=world.next_ask(), by="ops", host=name, reason="it was scrapped")
+        coordinator.submit(ask)
     for guest in list(world.store.guests.values()):
         if guest.phase is GuestPhase.ERROR:
             coordinator.submit(AskStart(id=world.next_ask(), by="ops", guests=(guest.id,)))

@@ -7,39 +7,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dr.model.base import GuestId
-from dr.model.facts import Definition, DomainState, GuestFacts, HookState, HostFacts, Sighting
+from dr.model.base import GuestId, HostName
+from dr.model.facts import Definition, DomainState, GuestFacts, HookState, HostFacts, Part, Sighting
 from dr.model.memory import AgentMemory
 from dr.model.policy import StopMode
 from dr.model.wire import LeaveKind
 from dr.sim.agent import SimAgent
 from dr.sim.clock import Action
+from dr.sim.domain import Domain, Ended
+from dr.sim.migration import Migration
 
 if TYPE_CHECKING:
     from dr.sim.world import World
 
-Ended = Callable[[str, str], None]  # (failed, unseen): both empty when the call did what it was asked
-
 NETWORKS = ("bridge:br0",)
 STORAGE = ("nbd:storage:10809",)
-
-
-@dataclass
-class Domain:
-    """One libvirt domain as defined on this host."""
-
-    definition: Definition
-    memory_mib: int
-    state: DomainState = DomainState.SHUTOFF
-    reason: str = ""
-    autostart: bool = False
-
-    @property
-    def active(self) -> bool:
-        return self.state is DomainState.RUNNING
 
 
 class SimHost:
@@ -60,12 +44,13 @@ class SimHost:
         self.hook_broken = False
         self.domains: dict[GuestId, Domain] = {}
         self.guarded: set[GuestId] = set()  # the hook's list, durable
-        self.permits: dict[GuestId, str] = {}  # on tmpfs
+        self.permits: dict[GuestId, str] = {}  # on tmpfs: what a permit is for
         self.disk = AgentMemory()
         self.parked: deque[Action] = deque()
         self.start_faults: deque[str] = deque()  # for the next starts: "fail", "die", "slow", "hang", "lost"
         self.stop_faults: deque[str] = deque()  # for the next stops: "deaf", "hang"
         self.leaving: LeaveKind = ""  # what its init has begun, as an agent can see it
+        self.migrate_faults: deque[str] = deque()  # for the next migrations from here: `migration.FAULTS`
         self.agent = SimAgent(self)
 
     # ---- power and boots
@@ -97,8 +82,10 @@ class SimHost:
         self.agent.gone()
         for guest, domain in self.domains.items():
             if domain.active:
-                self._ended(guest, domain, DomainState.SHUTOFF, "crashed")
+                self.ended(guest, domain, "crashed")
                 domain.reason = "unknown"  # libvirt's reason after a boot
+        for guest in [guest for guest, domain in self.domains.items() if domain.incoming is not None]:
+            del self.domains[guest]  # it was never defined here
 
     def _booted(self) -> None:
         if not self.powered or self.up:
@@ -176,9 +163,10 @@ class SimHost:
             networks=NETWORKS,
             storage=STORAGE if self.name not in self.world.network.storage_down else (),
             hook=self.hook,
+            live_migration=True,
         )
 
-    def inventory(self) -> tuple[GuestFacts, ...]:
+    def inventory(self, part: Callable[[GuestId, Domain], Part]) -> tuple[GuestFacts, ...]:
         return tuple(
             GuestFacts(
                 id=guest,
@@ -188,6 +176,7 @@ class SimHost:
                 autostart=domain.autostart,
                 memory_mib=domain.memory_mib,
                 digest=domain.definition.digest,
+                part=part(guest, domain),
             )
             for guest, domain in sorted(self.domains.items())
         )
@@ -220,7 +209,7 @@ class SimHost:
         def hook() -> None:
             if self.libvirtd == "down":
                 return  # its queue died with it
-            if definition.id in self.guarded and not self._take_permit(definition.id, ticket):
+            if definition.id in self.guarded and not self.take_permit(definition.id, "start"):
                 ended("refused by the dr hook: no permit", "")
                 return
             domain = self.domains.get(definition.id)
@@ -239,13 +228,17 @@ class SimHost:
         """What goes wrong with this call: a fault of this host, or one that waits for this guest."""
         return own.popleft() if own else self.world.troubles.meet(call, guest, self.name)
 
-    def _take_permit(self, guest: GuestId, ticket: str) -> bool:
-        return self.permits.pop(guest, None) is not None
+    def take_permit(self, guest: GuestId, what: str) -> bool:
+        """The hook's answer; a permit works once, and for what it was written."""
+        if self.permits.get(guest) != what:
+            return False
+        del self.permits[guest]
+        return True
 
     def _fell(self, guest: GuestId, ended: Ended) -> None:
         domain = self.domains.get(guest)
         if domain is not None and domain.active:
-            self._ended(guest, domain, DomainState.SHUTOFF, "failed")
+            self.ended(guest, domain, "failed")
         ended("qemu ended unexpectedly", "")
 
     def stop_domain(self, guest: GuestId, mode: StopMode, timeout_s: float, ended: Ended) -> None:
@@ -263,9 +256,11 @@ class SimHost:
             domain = self.domains.get(guest)
             if self.libvirtd == "down":
                 return
+            if domain is not None and domain.active and not domain.runs and mode == "shutdown":
+                ended("a guest that is paused hears nobody", "")
+                return
             if domain is not None and domain.active:
-                why = "destroyed" if mode == "destroy" else "shutdown"
-                self._ended(guest, domain, DomainState.SHUTOFF, why)
+                self.ended(guest, domain, "destroyed" if mode == "destroy" else "shutdown")
             ended("", "")
 
         self.later(self.world.rng.uniform(0.1, 0.6), stop)
@@ -278,14 +273,68 @@ class SimHost:
         self.domains.pop(guest, None)
         return ""
 
-    def _began(self, guest: GuestId, domain: Domain, reason: str) -> None:
+    def migrate_domain(self, guest: GuestId, to: HostName, ended: Ended, *, paused: bool = True) -> None:
+        """Peer to peer: it goes on without the agent that asked."""
+        fault = self._trouble("migrate", guest, self.migrate_faults)
+        domain = self.domains.get(guest)
+        if self.libvirtd != "up":
+            ended("", "libvirt does not answer")
+        elif domain is None or not domain.runs or domain.outgoing is not None:
+            ended("the domain does not run, or is on its way already", "")
+        else:
+            Migration(self, self.world.hosts[to], guest, fault, ended, paused=paused).begin()
+
+    def abort_job(self, guest: GuestId) -> str:
+        """Says why not."""
+        domain = self.domains.get(guest)
+        if self.libvirtd != "up" or domain is None or domain.outgoing is None:
+            return "there is no job, or libvirt does not answer"
+        return domain.outgoing.abort()
+
+    def resume_domain(self, guest: GuestId, ended: Ended) -> None:
+        fault = self.start_faults.popleft() if self.start_faults else ""
+
+        def resume() -> None:
+            domain = self.domains.get(guest)
+            if self.libvirtd != "up":
+                return
+            if domain is None or domain.state is not DomainState.PAUSED or domain.incoming or domain.outgoing:
+                ended("it cannot be resumed", "")
+                return
+            if fault == "fail":
+                ended("its image is locked", "")
+                return
+            self.resumed(guest, domain, "unpaused")
+            if fault == "die":
+                self.later(0.3, lambda: self._fell(guest, ended))
+            elif fault != "lost":
+                ended("", "")
+
+        self.later(self.world.rng.uniform(0.01, 0.2), resume)
+
+    def resumed(self, guest: GuestId, domain: Domain, reason: str) -> None:
         domain.state, domain.reason = DomainState.RUNNING, reason
-        self.world.truth.began(guest, self)
+        self.world.truth.resumed(guest, self, domain)
         self.agent.look_again()
 
-    def _ended(self, guest: GuestId, domain: Domain, state: DomainState, reason: str) -> None:
-        domain.state, domain.reason = state, reason
+    def paused(self, guest: GuestId, domain: Domain, reason: str) -> None:
+        domain.state, domain.reason = DomainState.PAUSED, reason
+        self.world.truth.ended(guest, self, f"paused: {reason}")
+        self.agent.look_again()
+
+    def _began(self, guest: GuestId, domain: Domain, reason: str) -> None:
+        domain.state, domain.reason = DomainState.RUNNING, reason
+        self.world.truth.began(guest, self, domain)
+        self.agent.look_again()
+
+    def ended(self, guest: GuestId, domain: Domain, reason: str) -> None:
+        """Its QEMU is gone."""
+        domain.state = DomainState.CRASHED if reason == "crashed" and self.up else DomainState.SHUTOFF
+        domain.reason = reason
         self.world.truth.ended(guest, self, reason)
+        job, domain.outgoing = domain.outgoing or domain.incoming, None
+        if job is not None:
+            job.lost_end(self)
         self.agent.look_again()
 
     # ---- what people and guests do by themselves
@@ -302,7 +351,7 @@ class SimHost:
         domain = self.domains.get(guest)
         if domain is None or domain.active or not self.up or self.libvirtd != "up":
             return False
-        if guest in self.guarded and self.permits.pop(guest, None) is None:
+        if guest in self.guarded and not self.take_permit(guest, "start"):
             self.world.say(
                 f"{self.name}: the hook refuses {guest}", "hook.refused", host=self.name, guest=guest
             )
@@ -315,8 +364,25 @@ class SimHost:
         domain = self.domains.get(guest)
         if domain is None or not domain.active or self.frozen:
             return False
-        state = DomainState.CRASHED if reason == "crashed" else DomainState.SHUTOFF
-        self._ended(guest, domain, state, reason)
+        if not domain.runs and reason != "destroyed":
+            return False
+        self.ended(guest, domain, reason)
+        return True
+
+    def hand_migrate(self, guest: GuestId, to: HostName) -> None:
+        """`virsh migrate --live`, without --paused: at the other end the hook decides."""
+        if self.up and not self.frozen:
+            self.migrate_domain(guest, to, lambda failed, unseen: None, paused=False)
+
+    def hand_resume(self, guest: GuestId) -> bool:
+        """`virsh resume` of what stands still: no hook is asked."""
+        domain = self.domains.get(guest)
+        if domain is None or domain.state is not DomainState.PAUSED or self.libvirtd != "up" or not self.up:
+            return False
+        if self.frozen or domain.incoming is not None or domain.outgoing is not None:
+            return False
+        self.world.truth.excused.add(guest)  # rule 7: what the hook cannot see
+        self.resumed(guest, domain, "unpaused")
         return True
 
     def set_libvirtd(self, state: str) -> None:

@@ -24,6 +24,7 @@ class Network:
         self.coordinator_up = True
         self.management_down: set[HostName] = set()
         self.storage_down: set[HostName] = set()
+        self.migration_down: set[HostName] = set()
         self.blocked: set[tuple[HostName, HostName]] = set()
 
     def changed(self) -> None:
@@ -40,6 +41,14 @@ class Network:
             and (host.name, COORDINATOR) not in self.blocked
             and (COORDINATOR, host.name) not in self.blocked
         )
+
+    def migrates(self, source: SimHost, to: SimHost) -> bool:
+        """Whether one libvirt talks to another over the migration network."""
+        if not (source.up and to.up) or source.frozen or to.frozen:
+            return False
+        if {source.name, to.name} & self.migration_down:
+            return False
+        return (source.name, to.name) not in self.blocked and (to.name, source.name) not in self.blocked
 
     def hears(self, witness: HostName, host: SimHost, address: str) -> bool:
         """Whether an echo from `witness` ("" = the coordinator) to that address of the host comes back."""

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from dr.core.state import Draft
 from dr.model.base import BootId, GuestId, HostName
-from dr.model.commands import Ticket
+from dr.model.commands import Body, Clean, Discard, Migrate, Resume, Ticket
 from dr.model.decision import Changes
 from dr.model.effects import Fence, SendStart
 from dr.model.records import Desired, GuestPhase, HostPhase, OperationState
 
 if TYPE_CHECKING:
+    from dr.sim.domain import Domain
     from dr.sim.host import SimHost
     from dr.sim.world import World
 
@@ -32,7 +33,8 @@ class Truth:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.active: dict[GuestId, set[tuple[HostName, BootId]]] = {}
+        self.active: dict[GuestId, set[tuple[HostName, BootId]]] = {}  # where CPUs run
+        self.disk: Counter[GuestId] = Counter()  # its version: a new one whenever CPUs begin to run over it
         self.doubtful = False  # the store is an older copy and nobody has noticed yet
         self.excused: set[GuestId] = set()  # doubled by a fault that the design admits
         self.began_at: dict[GuestId, float] = {}
@@ -51,12 +53,24 @@ class Truth:
 
     # ---- promise 1 and 2
 
-    def began(self, guest: GuestId, host: SimHost) -> None:
+    def began(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
+        """From cold: its memory is read from the disk as it is now."""
+        self.starts[guest] += 1
+        self.began_at[guest] = self._world.clock.now
+        self._runs(guest, host, domain)
+
+    def resumed(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
+        """With the memory that it had: nobody may have written to the disk since."""
+        if domain.memory_at != self.disk[guest] and guest not in self.excused:
+            self._broken(f"{guest} resumes on {host.name} with stale memory over a newer disk")
+        self._runs(guest, host, domain)
+
+    def _runs(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
+        self.disk[guest] += 1
+        domain.memory_at = self.disk[guest]
         self._world.say(f"{guest} runs on {host.name}", "guest.began", guest=guest, host=host.name)
         places = self.active.setdefault(guest, set())
         places.add((host.name, host.boot_id))
-        self.starts[guest] += 1
-        self.began_at[guest] = self._world.clock.now
         if len(places) > 1 and guest not in self.excused:
             self._broken(f"{guest} runs in {len(places)} places: {sorted(places)}")
         self._covered(guest)
@@ -69,7 +83,7 @@ class Truth:
             host=host.name,
             reason=reason,
         )
-        self.active[guest].discard((host.name, host.boot_id))
+        self.active.setdefault(guest, set()).discard((host.name, host.boot_id))
 
     def _covered(self, guest: GuestId) -> None:
         """Every place where it runs is in its set."""
@@ -128,7 +142,10 @@ class Truth:
     def adopted(self, host: SimHost, epoch: int) -> None:
         self._epochs[host.name] = max(epoch, self._epochs.get(host.name, 0))
 
-    def command_sent(self, host: HostName, what: str) -> None:
+    def command_sent(self, host: HostName, body: Body) -> None:
+        what = type(body).__name__
+        if isinstance(body, (Migrate, Resume, Discard, Clean)):
+            self._move_sent(body)
         now = self._world.clock.now
         recent = self._commands.setdefault(host, deque())
         recent.append(now)
@@ -136,6 +153,25 @@ class Truth:
             recent.popleft()
         if len(recent) > COMMANDS_PER_S_MAX + 4 * len(self._world.definitions):
             self._broken(f"{len(recent)} commands to {host} within a second, the last a {what}")
+
+    def _move_sent(self, order: Migrate | Resume | Discard | Clean) -> None:
+        """Nothing is resumed while another place may run it, nothing is destroyed or undefined before proof."""
+        ticket = order.ticket
+        record = self._world.store.guests[ticket.guest]
+        known = {(place.host, place.boot_id) for place in record.may_run_on}
+        here, real = (ticket.host, ticket.boot_id), self.active.get(ticket.guest, set())
+        excused = ticket.guest in self.excused or self.doubtful
+        what = f"a {ticket.kind} of {ticket.guest} on {ticket.host}"
+        if isinstance(order, Migrate) and (here not in known or len(known) != 2):
+            self._broken(f"{what} while its set is {sorted(known)}")
+        if isinstance(order, Resume) and known != {here}:
+            self._broken(f"{what} while its set is {sorted(known)}")
+        if isinstance(order, Resume) and real - {here} and not excused:
+            self._broken(f"{what} while it runs at {sorted(real)}")
+        if isinstance(order, Discard) and here in real and not excused:
+            self._broken(f"{what} although it runs there")
+        if isinstance(order, Clean) and (here in known or len(known) != 1):
+            self._broken(f"{what} while its set is {sorted(known)}")
 
     # ---- fencing
 
@@ -189,11 +225,17 @@ class Truth:
                 )
             if guest.desired is Desired.STOPPED and real:
                 wrong.append(f"{guest.name} is not wanted and runs on {real}")
+            if guest.move is not None:
+                wrong.append(f"{guest.name} is still on its way: {guest.move.stage} ({guest.reason})")
+        for host in world.hosts.values():
+            left = sorted(g for g, domain in host.domains.items() if domain.active and not domain.runs)
+            if left:
+                wrong.append(f"copies that do not run are left on {host.name}: {left}")
         for operation in store.operations.values():
             if operation.state is OperationState.OPEN:
                 wrong.append(f"operation {operation.id} ({operation.kind} {operation.subject}) is open")
-        for host in sorted(store.hosts.values(), key=lambda h: h.name):
-            aside = host.drain is not None and host.phase is HostPhase.MAINTENANCE  # as somebody wants it
-            if world.hosts[host.name].up and host.phase is not HostPhase.ONLINE and not aside:
-                wrong.append(f"host {host.name} is {host.phase}: {host.reason}")
+        for record in sorted(store.hosts.values(), key=lambda h: h.name):
+            aside = record.drain is not None and record.phase is HostPhase.MAINTENANCE  # as somebody wants it
+            if world.hosts[record.name].up and record.phase is not HostPhase.ONLINE and not aside:
+                wrong.append(f"host {record.name} is {record.phase}: {record.reason}")
         return wrong

@@ -34,7 +34,7 @@ XML = (
     "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
     "<devices><interface type='bridge'><source bridge='br0'/></interface></devices></domain>"
 )
-TIMERS = Timers(start_s=20.0, stop_s=5.0, testify_s=3.0, fence_s=10.0)
+TIMERS = Timers(start_s=20.0, stop_s=5.0, testify_s=3.0, fence_s=10.0, move_s=20.0)
 
 
 class World:
@@ -318,6 +318,7 @@ class World:
             device.fault, device.acts_on, device.switched_off = "", "", False
         self.network.blocked.clear()
         self.troubles.clear()
+        self.network.migration_down.clear()
         self.slowness = 1.0
         self.mend_coordinator()
         for name, host in self.hosts.items():
@@ -327,6 +328,7 @@ class World:
             host.hook_broken = False
             host.start_faults.clear()
             host.stop_faults.clear()
+            host.migrate_faults.clear()
             if name not in self.scrapped:
                 host.agent.enabled = True
                 host.agent.start()

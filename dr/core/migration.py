@@ -1,0 +1,353 @@
+"""A live migration as a two-phase commit: each stage, and how every way it can go wrong is brought to its end.
+
+Level-triggered as all else: `step` looks at the stage, the set and what hosts say now. Not here: who may move
+(`core.moves`), places and tickets (`core.onecopy`).
+
+The commit is in one place: the source's testimony that this very job took the guest away (`onecopy.accept_testimony`).
+Before it, everything ends with the guest at the source and the copy destroyed; after it, with the guest at the
+destination. Whatever else proves the source empty leads to a cold start: the copy may be older than the disk.
+"""
+
+from __future__ import annotations
+
+from dr.core import guests, moves, onecopy, placement
+from dr.core.looks import addresses_of
+from dr.core.onecopy import seen_active
+from dr.core.state import TICKETED, Draft, Pending
+from dr.core.tables import GuestEvent, move_guest, say
+from dr.model.base import GuestId, HostName, changed
+from dr.model.commands import Answer, Outcome, Testimony
+from dr.model.facts import DomainState, Part, Sighting
+from dr.model.records import (
+    Condition,
+    Desired,
+    GuestPhase,
+    GuestRecord,
+    HostPhase,
+    HostRecord,
+    Move,
+    MoveStage,
+)
+
+RESUMES_MAX = 5  # a copy that cannot be resumed so often is given up, and the guest starts cold
+RESUME_AGAIN_S = 1.0  # doubles with each try
+
+
+# ---- answers
+
+
+def received(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
+    """The destination lets it in, or does not."""
+    move = guest.move
+    if move is None or move.stage is not MoveStage.RECEIVING:
+        return
+    if answer.outcome is not Outcome.DONE:
+        _undo(draft, guest, f"{host.name} does not let it in: {answer.outcome}: {answer.reason}")
+        return
+    if why := move.why or _unwanted(draft, guest, host):
+        _undo(draft, guest, why)
+        return
+    source = draft.require_host(move.source)
+    if objected := onecopy.issue_migrate(draft, guest, source, addresses_of(draft, host)):
+        _undo(draft, guest, "; ".join(objected))
+
+
+def sent(draft: Draft, guest: GuestRecord, host: HostRecord, ticket: str, answer: Answer) -> None:
+    """The job has ended, as far as the source's agent knows. Its testimony decides, not its outcome."""
+    if guest.move is None or guest.move.job != ticket:
+        return
+    guests.testified(draft, host, answer.testimony)
+    after = draft.guest(guest.id)
+    assert after is not None
+    if after.move is not None and after.move.stage is MoveStage.COPYING:
+        why = f"the migration ended: {answer.outcome}: {answer.reason}"
+        _stage(draft, after, MoveStage.UNRESOLVED, after.move.why or why)
+
+
+def resumed(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
+    """Its CPUs run, or it is tried again, or given up."""
+    guests.testified(draft, host, answer.testimony)
+    after = draft.guest(guest.id)
+    assert after is not None
+    move = after.move
+    if move is None or onecopy.places(after) != {(host.name, host.boot_id)}:
+        return
+    if answer.outcome is Outcome.DONE:
+        view = draft.view(host.name)
+        if (
+            seen := view.guests.get(guest.id)
+        ) is not None:  # an inventory from before shows a copy that waits
+            runs = changed(seen, state=DomainState.RUNNING, part=Part.NONE)
+            draft.put_view(host.name, guests=view.guests | {guest.id: runs})
+        _runs_at(draft, after, host.name)
+    else:
+        _not_resumed(draft, after, f"{answer.outcome}: {answer.reason}")
+
+
+def _not_resumed(draft: Draft, guest: GuestRecord, why: str) -> None:
+    """It may run or not: its host is looked at again before anything is done."""
+    move = guest.move
+    assert move is not None
+    wait_s = RESUME_AGAIN_S * 2**move.tries
+    if move.stage is MoveStage.RESUMING and move.tries >= RESUMES_MAX:
+        _undo(draft, guest, f"it could not be resumed on {move.destination}: {why}")
+    elif move.stage is MoveStage.RESUMING:
+        _stage(draft, guest, MoveStage.MIGRATED, move.why, retry_at=draft.now + wait_s)
+        _say(draft, guest, f"not resumed on {move.destination} yet: {why}")
+    else:
+        draft.put_guest(changed(guest, move=changed(move, retry_at=draft.now + wait_s)))
+
+
+# ---- one step on
+
+
+def step(draft: Draft, guest: GuestRecord) -> None:
+    """Carry one live move on."""
+    move = guest.move
+    assert guest.phase is GuestPhase.MIGRATING
+    assert move is not None
+    if not guest.may_run_on:
+        _nowhere(draft, guest, move)
+        return
+    _resumed_by_hand(draft, guest, move)
+    out = _under_ticket(draft, guest.id)
+    if out is not None:
+        if out.kind == "migrate":
+            _watch(draft, guest, move)
+        return
+    match move.stage:
+        case MoveStage.RECEIVING:
+            _undo(draft, guest, f"whether {move.destination} lets it in was not seen")
+        case MoveStage.COPYING:
+            _stage(draft, guest, MoveStage.UNRESOLVED, move.why)
+            _say(
+                draft,
+                guest,
+                f"how its migration to {move.destination} ended is unknown; {move.source} is asked",
+            )
+            _resolve(draft, _again(draft, guest))
+        case MoveStage.UNRESOLVED:
+            _resolve(draft, guest)
+        case MoveStage.UNDOING:
+            _back(draft, guest, move)
+        case MoveStage.MIGRATED | MoveStage.RESUMING:
+            _forward(draft, guest, move)
+        case MoveStage.QUEUED | MoveStage.STOPPING:
+            raise AssertionError(f"{guest.name} is migrating and {move.stage}")
+
+
+def _under_ticket(draft: Draft, guest_id: GuestId) -> Pending | None:
+    return next((p for _, p in draft.pendings_of(guest_id) if p.kind in TICKETED), None)
+
+
+def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
+    """The source is sending: called off, overdue, or not wanted there any longer?"""
+    destination = draft.host(move.destination)
+    why = move.why or (_unwanted(draft, guest, destination) if destination else "")
+    if not why and draft.now - move.at > draft.config.timers.move_s:
+        why = f"it did not end within {draft.config.timers.move_s:.0f} s"
+    if why and not move.why:
+        moves.cancel(draft, guest, why)
+    if why:
+        onecopy.ask_abort(draft, guest, move.source)
+
+
+def _unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
+    """Why a host that was to take it should not any longer: set aside, or ruled out by new rules."""
+    if Condition.CORDONED in host.conditions or Condition.QUARANTINED in host.conditions:
+        return f"{host.name} was set aside meanwhile"
+    if host.phase in (HostPhase.DRAINING, HostPhase.MAINTENANCE):
+        return f"{host.name} is {host.phase}"
+    if draft.settings is not None and (why := placement.why_not(draft, guest, host)):
+        return f"by the new configuration {host.name} cannot take it: {', '.join(why)}"
+    return ""
+
+
+def _resolve(draft: Draft, guest: GuestRecord) -> None:
+    """How the sending ended is for the source to say: it runs there, this job took it away, or neither."""
+    move = guest.move
+    assert move is not None
+    if (move.source, move.source_boot) not in onecopy.places(guest):
+        _undo(
+            draft, guest, f"{move.source} is proven empty, but not by the word that its migration ended well"
+        )
+        return
+    source = draft.host(move.source)
+    said = _said(draft, guest, source)
+    if said is not None and said.sighting is Sighting.PRESENT and said.part is not Part.LEAVING:
+        _undo(draft, guest, move.why or f"it did not leave {move.source}")
+        return
+    if said is not None and said.part is Part.LEAVING:
+        _watch(draft, guest, move)
+    if source is None or not _ask(draft, guest, source):
+        _say(
+            draft,
+            guest,
+            f"whether it left {move.source} is unknown; waits for that host, or a proof that it is off"
+            f" ({source.reason if source else 'it was removed'})",
+        )
+
+
+def _said(draft: Draft, guest: GuestRecord, host: HostRecord | None) -> Testimony | None:
+    """What that boot said in its live session, since this stage began."""
+    move = guest.move
+    assert move is not None
+    if host is None or not draft.view(host.name).session or host.boot_id != move.source_boot:
+        return None
+    said = draft.view(host.name).told.get(guest.id)
+    return said[0] if said is not None and said[1] >= move.at else None
+
+
+def _ask(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
+    """Ask for a testimony; False where nobody can be asked."""
+    view = draft.view(host.name)
+    onecopy.ask_testimony(draft, host, [guest])
+    return bool(view.session) and view.acked_epoch == draft.cluster.epoch
+
+
+def _back(draft: Draft, guest: GuestRecord, move: Move) -> None:
+    """It is not resumed at the destination: destroy the copy, prove it gone, go on at the source or cold."""
+    there = (move.destination, move.destination_boot)
+    if there in onecopy.places(guest):
+        if onecopy.places(guest) == {there} and _runs(draft, guest, move.destination):
+            _runs_at(draft, guest, move.destination)  # it runs, in one place: the facts are followed
+            return
+        host = draft.host(move.destination)
+        if host is not None and onecopy.discarded_lately(draft, guest, host):
+            return
+        why = ["it was removed"] if host is None else onecopy.issue_discard(draft, guest, host)
+        if why:
+            _say(
+                draft,
+                guest,
+                f"{move.why}; its copy on {move.destination} is not proven gone: {'; '.join(why)}",
+            )
+        return
+    here = (move.source, move.source_boot)
+    for name, boot_id in sorted(onecopy.places(guest) - {here}):
+        stranger = draft.host(name)
+        if stranger is not None and stranger.boot_id == boot_id:
+            _ask(draft, guest, stranger)
+    if onecopy.places(guest) != {here}:
+        return
+    if not seen_active(draft, guest.id, *here):
+        if (source := draft.host(move.source)) is not None and source.boot_id == move.source_boot:
+            _ask(draft, guest, source)
+        _say(draft, guest, f"{move.why}; waits for {move.source} to say that it runs there")
+        return
+    facts = draft.view(move.source).guests[guest.id]
+    stands = facts.state is DomainState.PAUSED and facts.reason == "migration"
+    if facts.part is Part.LEAVING:
+        onecopy.ask_abort(draft, guest, move.source)  # a job that nobody answers for: to nowhere, by now
+    elif not stands:
+        _runs_at(draft, guest, move.source)
+    elif draft.now >= move.retry_at:  # left paused at the switch-over
+        onecopy.issue_resume(draft, guest, draft.require_host(move.source))
+
+
+def _forward(draft: Draft, guest: GuestRecord, move: Move) -> None:
+    """The copy is the only one: resume it, however often that takes."""
+    there = (move.destination, move.destination_boot)
+    if there not in onecopy.places(guest):
+        _undo(draft, guest, f"{move.destination} is proven empty")
+        return
+    host = draft.require_host(move.destination)
+    for name, boot_id in sorted(onecopy.places(guest) - {there}):
+        stranger = draft.host(name)
+        if stranger is not None and stranger.boot_id == boot_id:
+            _ask(draft, guest, stranger)
+    facts = draft.view(host.name).guests.get(guest.id)
+    if _runs(draft, guest, host.name) and onecopy.places(guest) == {there}:
+        _runs_at(draft, guest, host.name)
+    elif move.tries and draft.view(host.name).inventory and (facts is None or not facts.active):
+        _ask(draft, guest, host)  # the copy is not there any more: it must say so
+        _say(draft, guest, f"its copy is not seen on {host.name}; asking whether it is gone")
+    elif move.stage is MoveStage.RESUMING:
+        _not_resumed(draft, guest, "no answer came")
+    elif draft.now >= move.retry_at and (why := onecopy.issue_resume(draft, guest, host)):
+        _say(
+            draft,
+            guest,
+            f"left {move.source}; resumes on {host.name} as soon as it can: {'; '.join(why)}",
+        )
+
+
+def _runs(draft: Draft, guest: GuestRecord, name: HostName) -> bool:
+    """Whether that host says in its live session that its CPUs run, and not as a copy that waits."""
+    facts = draft.view(name).guests.get(guest.id)
+    boot_id = next((boot for host, boot in onecopy.places(guest) if host == name), "")
+    return bool(facts and facts.runs) and seen_active(draft, guest.id, name, boot_id)
+
+
+def _resumed_by_hand(draft: Draft, guest: GuestRecord, move: Move) -> None:
+    facts = draft.view(move.destination).guests.get(guest.id)
+    if facts is None or not facts.runs or facts.part is not Part.WAITING:
+        return
+    draft.alert(
+        f"guest/{guest.id}/resumed-by-hand",
+        f"the copy of {guest.name} that waits on {move.destination} was made to run by hand",
+        "it may have run beside the guest itself; the agent there suspends it again",
+        f"check the disk of {guest.name}; whoever did it should not resume a guest that is being moved",
+        severity="critical",
+    )
+
+
+# ---- ends
+
+
+def _stage(draft: Draft, guest: GuestRecord, stage: MoveStage, why: str, **fields: object) -> None:
+    assert guest.move is not None
+    move = changed(guest.move, stage=stage, at=draft.now, why=why, **fields)
+    draft.put_guest(changed(guest, move=move))
+
+
+def _undo(draft: Draft, guest: GuestRecord, why: str) -> None:
+    """From here on the copy is never resumed."""
+    assert guest.move is not None
+    move = guest.move
+    text = f"the move to {move.destination} is undone: {why}"
+    draft.note("guest.move", f"{guest.name}: {text}", guest=guest.id, operation=move.operation)
+    _stage(draft, guest, MoveStage.UNDOING, why, retry_at=0.0)
+    _say(draft, guest, text)
+    _back(draft, _again(draft, guest), _move(_again(draft, guest)))
+
+
+def _runs_at(draft: Draft, guest: GuestRecord, host: HostName) -> None:
+    """It has arrived, or it stays. What its owner wanted meanwhile is done next (`guests.step`)."""
+    move = _move(guest)
+    arrived = f"moved from {move.source} to {host} in {draft.now - move.began:.1f} s"
+    guests.running_on(draft, guest, host, move.why if host == move.source else arrived)
+
+
+def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
+    """Proven to run at neither end: its owner ended it, or it starts cold."""
+    ended_at = move.destination if move.stage in (MoveStage.MIGRATED, MoveStage.RESUMING) else move.source
+    facts = draft.view(ended_at).guests.get(guest.id)
+    reason = facts.reason if facts is not None else ""
+    why = move.why or f"it was lost on its way to {move.destination}"
+    if guest.desired is Desired.STOPPED or reason in guests.OWNER_ENDED:
+        text = f"{guests.OWNER_ENDED.get(reason, 'ended, and was to be stopped')} ({ended_at}), in the middle of a move"
+        draft.outcome(move.operation, guest.id, f"not moved: {text}")
+        move_guest(draft, guest, GuestEvent.ENDED, text, operation=move.operation, desired=Desired.STOPPED)
+        return
+    draft.outcome(move.operation, guest.id, f"not moved: {why}; started anew")
+    text = f"starts anew: {why}"
+    operation = draft.operation_about(guest.id)
+    if not operation:
+        operation = draft.open_operation("restart", guest.name, text, guests=(guest.id,)).id
+    move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, text, operation=operation, move=None, avoid=())
+
+
+def _again(draft: Draft, guest: GuestRecord) -> GuestRecord:
+    after = draft.guest(guest.id)
+    assert after is not None
+    return after
+
+
+def _move(guest: GuestRecord) -> Move:
+    assert guest.move is not None
+    return guest.move
+
+
+def _say(draft: Draft, guest: GuestRecord, reason: str) -> None:
+    say(draft, _again(draft, guest), reason)

@@ -1,0 +1,37 @@
+"""One libvirt domain on a simulated host, and how a call to libvirt ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dr.model.facts import Definition, DomainState
+
+if TYPE_CHECKING:
+    from dr.sim.migration import Migration
+
+Ended = Callable[[str, str], None]  # (failed, unseen): both empty when the call did what it was asked
+
+
+@dataclass
+class Domain:
+    """As defined on this host, and as it runs there."""
+
+    definition: Definition
+    memory_mib: int
+    state: DomainState = DomainState.SHUTOFF
+    reason: str = ""
+    autostart: bool = False
+    memory_at: int = 0  # the version of the disk that its memory goes with, see `Truth.runs`
+    outgoing: Migration | None = None  # the job that sends it away
+    incoming: Migration | None = None  # the job that brings it; gone when it has arrived whole
+
+    @property
+    def runs(self) -> bool:
+        return self.state is DomainState.RUNNING
+
+    @property
+    def active(self) -> bool:
+        """A QEMU stands behind it."""
+        return self.state in (DomainState.RUNNING, DomainState.PAUSED)

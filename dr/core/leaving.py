@@ -3,12 +3,12 @@
 From the announcement on, guests that end there are ended by their host, not by their owner, and its silence is what was
 announced: nobody is alarmed and nothing is fenced for as long as going down (or, where guests are held, coming back)
 may take. Places still need their proof: an agent's testimony, power that reads off, or the newer boot.
-Not here: moving guests away beforehand (`core.upkeep`).
+Not here: how guests are moved away beforehand (`core.upkeep`).
 """
 
 from __future__ import annotations
 
-from dr.core import placement
+from dr.core import placement, upkeep
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import HostName, changed
@@ -115,8 +115,16 @@ def lose(draft: Draft, guest: GuestRecord, host: HostRecord, text: str) -> Guest
 
 
 def step(draft: Draft, host: HostRecord) -> None:
-    """Guests of a host that goes down and comes back are its own until then, however their end is seen."""
-    if not host.leaving or policy_of(draft, host) is not OnLeave.HOLD:
+    """Move its guests away while there is time; or see to it that they are its own until it is back."""
+    if not host.leaving:
+        return
+    policy, operation = policy_of(draft, host), operation_of(draft, host.name)
+    in_time = (
+        draft.now - host.leaving_at < draft.config.timers.leave_drain_s and draft.view(host.name).session
+    )
+    if policy is OnLeave.MIGRATE and operation is not None and in_time:
+        upkeep.move_away(draft, host, _guests_of(draft, host), operation)
+    if policy is not OnLeave.HOLD:
         return
     for guest in _guests_of(draft, host):
         mine = guest.holder == host.name and guest.desired is Desired.RUNNING

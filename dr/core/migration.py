@@ -10,7 +10,7 @@ destination. Whatever else proves the source empty leads to a cold start: the co
 
 from __future__ import annotations
 
-from dr.core import guests, moves, onecopy, placement
+from dr.core import guests, leaving, moves, onecopy, placement
 from dr.core.looks import addresses_of
 from dr.core.onecopy import seen_active
 from dr.core.state import TICKETED, Draft, Pending
@@ -325,7 +325,9 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     facts = draft.view(ended_at).guests.get(guest.id)
     reason = facts.reason if facts is not None else ""
     why = move.why or f"it was lost on its way to {move.destination}"
-    if guest.desired is Desired.STOPPED or reason in guests.OWNER_ENDED:
+    host = draft.host(ended_at)
+    by_host = leaving.ended_by_host(host, facts) if host is not None else ""
+    if guest.desired is Desired.STOPPED or (reason in guests.OWNER_ENDED and not by_host):
         text = f"{guests.OWNER_ENDED.get(reason, 'ended, and was to be stopped')} ({ended_at}), in the middle of a move"
         draft.outcome(move.operation, guest.id, f"not moved: {text}")
         move_guest(draft, guest, GuestEvent.ENDED, text, operation=move.operation, desired=Desired.STOPPED)

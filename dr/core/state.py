@@ -96,6 +96,7 @@ class View(Record):
     inventory: bool = False  # whether `guests` is a full inventory of this session
     verdict: str = ""
     power_on_at: float = 0.0
+    drained_at: float = 0.0  # when its guests were last tried to be moved away
     described: dict[
         GuestId, tuple[str, float, str]
     ] = {}  # definitions asked for: digest, when, why it failed

@@ -8,6 +8,7 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
+from dr.core import moves
 from dr.core.onecopy import seen_active
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
@@ -30,6 +31,7 @@ SILENCED = (
     "degraded",
     "unprotected",
 )  # nobody is alarmed of maintenance
+AGAIN_S = 1.0  # moves that could not begin are tried again this often
 NAMED_MAX = 10  # guests that a reason names; the operation has all of them
 
 
@@ -67,9 +69,8 @@ def _drain(draft: Draft, host: HostRecord, wish: Wish) -> None:
     """One step on with an emptying: who is there still, and why."""
     operation = operation_of(draft, host)
     left = guests_on(draft, host)
-    waits = [f"{guest.name} ({_why_here(draft, guest, host)})" for guest in left]
-    waits += _unprotected(draft, host, wish)
-    if not waits:
+    unprotected = _unprotected(draft, host, wish)
+    if not left and not unprotected:
         for kind in SILENCED:
             draft.clear_alert(f"host/{host.name}/{kind}")
         conditions = host.conditions - {Condition.AGENT_LOST, Condition.DEGRADED}
@@ -77,19 +78,37 @@ def _drain(draft: Draft, host: HostRecord, wish: Wish) -> None:
         return
     if operation is None:
         operation = draft.open_operation("drain", host.name, in_words(wish), wish.by)
-    outcomes = {guest.id: f"waits: {_why_here(draft, guest, host)}" for guest in left}
+    outcomes = move_away(draft, host, left, operation)
     _record(draft, operation, outcomes)
+    waits = [f"{guest.name} ({outcomes[guest.id]})" for guest in left] + unprotected
     more = f"; and {len(waits) - NAMED_MAX} more" if len(waits) > NAMED_MAX else ""
     reason = f"is being drained: {in_words(wish)}; still there: {'; '.join(waits[:NAMED_MAX])}{more}"
     if host.reason != reason:
         draft.put_host(changed(host, reason=reason))
 
 
-def _why_here(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
-    """Why it is (or may be) there still, and what would help."""
-    if guest.phase is GuestPhase.RUNNING and seen_active(draft, guest.id, host.name, host.boot_id):
-        return f"runs, and is not moved by itself: dr guest stop {guest.name}, or move it by hand"
-    return f"{guest.phase}: {guest.reason}"
+def move_away(
+    draft: Draft, host: HostRecord, guests: list[GuestRecord], operation: Operation
+) -> dict[GuestId, str]:
+    """Begin the moves that can begin now, by priority; for each guest, how far it is, or all that stands against it.
+
+    Asked again every `AGAIN_S`, as hosts get free, come and go. Nothing is stopped: a guest that cannot be moved live
+    stays, and its reason says what to type.
+    """
+    due = draft.now - draft.view(host.name).drained_at >= AGAIN_S
+    if due:
+        draft.put_view(host.name, drained_at=draft.now)
+    outcomes: dict[GuestId, str] = {}
+    for guest in sorted(guests, key=lambda guest: (-guest.policy.priority, guest.name)):
+        if guest.phase is GuestPhase.RUNNING and due:
+            why = moves.begin(draft, guest, operation=operation.id)
+            now = draft.guest(guest.id) or guest
+            outcomes[guest.id] = f"waits: {'; '.join(why)}" if why else f"{now.phase}: {now.reason}"
+        elif guest.phase is GuestPhase.RUNNING:
+            outcomes[guest.id] = operation.guests.get(guest.id) or "waits for its turn"
+        else:
+            outcomes[guest.id] = f"{guest.phase}: {guest.reason}"
+    return outcomes
 
 
 def _unprotected(draft: Draft, host: HostRecord, wish: Wish) -> list[str]:
@@ -139,6 +158,9 @@ def close_if_over(draft: Draft, operation: Operation) -> None:
         draft.close_operation(operation, "failed", f"{host.name}: taken back before it was empty")
     elif host.phase is HostPhase.MAINTENANCE:
         _record(draft, operation, {})
+        found = (draft.guest(guest_id) for guest_id in operation.guests)
+        if any(guest is not None and guest.phase is GuestPhase.MIGRATING for guest in found):
+            return  # they have left, and have not arrived
         took_s = draft.now - operation.opened
         draft.close_operation(
             operation, "done", f"{host.name} is empty and in maintenance after {took_s:.1f} s"

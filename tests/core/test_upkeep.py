@@ -158,7 +158,8 @@ def test_a_protected_guest_keeps_it_draining_and_is_named() -> None:
     answer = drain(bench)
     assert bench.host("h1").phase is HostPhase.DRAINING
     assert "g1 (" in bench.host("h1").reason
-    assert bench.state.operations[answer.operations[0]].guests["g1"].startswith("waits: ")
+    told = bench.state.operations[answer.operations[0]].guests["g1"]
+    assert told.startswith("waits: h1: its agent cannot migrate guests live (dr guest relocate")
     written = bench.state.revision
     bench.send(Tick(), after=0.1)
     assert bench.state.revision == written, "nothing new is not written again"

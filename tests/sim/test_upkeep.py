@@ -1,6 +1,8 @@
 """Hosts that people set aside, in the simulated world."""
 
-from dr.model.events import AskCordon, AskDrain, AskProtect, AskStop, AskUndrain
+import pytest
+
+from dr.model.events import AskCordon, AskDrain, AskPause, AskProtect, AskResume, AskStop, AskUndrain
 from dr.model.records import GuestPhase, HostPhase, OperationState
 from dr.sim.world import World
 from tests.sim.test_must_hold import each_runs_once, lively
@@ -51,16 +53,19 @@ def test_a_guest_is_protected_while_a_host_is_off_for_maintenance() -> None:
     assert world.host("h3").phase is HostPhase.MAINTENANCE
 
 
-def test_a_drain_waits_for_its_guest_across_crash_and_reboot() -> None:
+def test_a_drain_waits_while_paused_across_a_crash_and_goes_on() -> None:
     world = lively(4)
+    world.ask(AskPause(id="p", by="ops", reason="so that nothing is moved"))
     (operation,) = world.ask(AskDrain(id="d", by="ops", host="h2")).operations
     world.run(1.0)
     assert world.host("h2").phase is HostPhase.DRAINING
     world.crash_coordinator()
     world.run(10.0)
     assert world.host("h2").phase is HostPhase.DRAINING
-    world.hosts["h2"].reboot()
+    assert "automation is paused" in world.store.operations[operation].guests["g4"]
+    world.ask(AskResume(id="r", by="ops"))
     assert world.run(40.0, lambda: world.host("h2").phase is HostPhase.MAINTENANCE)
+    world.run(3.0)
     each_runs_once(world)
     assert world.running("g4") != ["h2"]
     assert world.store.operations[operation].state is not OperationState.OPEN
@@ -72,3 +77,51 @@ def test_a_guest_that_is_stopped_lets_its_host_go() -> None:
     world.ask(AskStop(id="s", by="ops", guests=("g4",)))
     assert world.run(10.0, lambda: world.host("h2").phase is HostPhase.MAINTENANCE)
     assert world.store.operations[operation].state is OperationState.DONE
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_drain_moves_its_guests_live(seed: int) -> None:
+    world = lively(seed)
+    (operation,) = world.ask(AskDrain(id="d", by="ops", host="h1")).operations
+    assert world.run(120.0, lambda: world.host("h1").phase is HostPhase.MAINTENANCE)
+    world.run(3.0)
+    each_runs_once(world)
+    assert world.store.operations[operation].state is OperationState.DONE
+    assert all(text.startswith("runs on h") for text in world.store.operations[operation].guests.values())
+    assert not [line for line in world.said("ends on h1") if "shutdown" in line], "none was stopped"
+
+
+def test_guests_of_one_drained_host_do_not_go_to_another() -> None:
+    world = lively(7, hosts=("h1", "h2", "h3"))
+    for name in ("h2", "h1"):
+        world.ask(AskDrain(id=name, by="ops", host=name))
+    assert world.run(
+        120.0, lambda: all(world.host(name).phase is HostPhase.MAINTENANCE for name in ("h1", "h2"))
+    )
+    world.run(3.0)
+    each_runs_once(world)
+    assert {world.running(g)[0] for g in world.definitions} == {"h3"}
+    assert not world.said("moves from h1 to h2")
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.3, 0.8, 2.0])
+def test_a_drain_goes_on_after_a_crash_in_its_middle(after_s: float) -> None:
+    world = lively(8)
+    world.ask(AskDrain(id="d", by="ops", host="h1"))
+    world.run(after_s)
+    world.crash_coordinator()
+    assert world.run(
+        200.0, lambda: world.coordinator.alive and world.host("h1").phase is HostPhase.MAINTENANCE
+    )
+    world.run(5.0)
+    each_runs_once(world)
+
+
+def test_undrain_in_the_middle_leaves_nothing_half_done() -> None:
+    world = lively(9)
+    world.ask(AskDrain(id="d", by="ops", host="h1"))
+    world.run(0.3)
+    assert world.ask(AskUndrain(id="u", by="ops", host="h1")).accepted
+    world.run(60.0)
+    assert world.host("h1").phase is HostPhase.ONLINE
+    assert world.truth.unfinished() == []

@@ -154,6 +154,8 @@ def _started(draft: Draft, event: Started) -> None:
             move_host(draft, host, HostEvent.DOUBTED, why, fencing=None, power_on=again)
             if test:
                 fencing.fail_test(draft, host, test, "the coordinator restarted in the middle of it")
+                # Its devices may be unproven, so that off proves nothing: nobody else would ever switch it on again.
+                fencing.power_on(draft, draft.require_host(host.name), "its fence test was cut short")
         elif host.fencing is not None and host.fencing.test:
             fencing.fail_test(draft, host, host.fencing.test, "the coordinator restarted in the middle of it")
             draft.put_host(changed(host, fencing=None, power_on=True))

@@ -420,3 +420,14 @@ def test_a_host_that_lives_is_forgotten_to_be_switched_on() -> None:
     bench.send(Heard(host="h1", session="s-h1", fresh=bench.now))
     assert bench.host("h1").phase is HostPhase.ONLINE
     assert not bench.host("h1").power_on
+
+
+def test_a_host_that_its_test_left_off_is_switched_on_by_the_next_leader() -> None:
+    """Its devices are unproven, so that off proves nothing and it would stay suspect, and off, for ever."""
+    bench = Bench()
+    bench.state.identities.clear()
+    bench.send(AskFenceTest(id="1", by="ops", host="h1"))
+    assert bench.host("h1").phase is HostPhase.FENCING
+    bench.state.pending.clear()  # the coordinator dies
+    effects = bench.send(Started(leader_id="L2", machine="m", cluster="c"))
+    assert [effect.host for effect in of(PowerOn, effects)] == ["h1"]

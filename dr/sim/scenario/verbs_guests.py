@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from dr.sim.migration import FAULTS
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds
+from dr.sim.scenario.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds, Word
 
 How = Literal["fail", "die", "slow", "hang", "lost"]
 
@@ -96,6 +97,53 @@ class ReadyAfter(Verb):
             stage.world.ready_after_s[guest] = self.ready_after
 
 
+class VirshMigrate(Verb):
+    """`virsh migrate --live` from where it runs; at the other end the hook decides."""
+
+    virsh_migrate: Annotated[Guests, "guests"]
+    to: Annotated[HostRef, "the host"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.virsh_migrate):
+            for host in stage.world.running(guest):
+                stage.world.hosts[host].hand_migrate(guest, self.to)
+
+
+class VirshResume(Verb):
+    """`virsh resume` of a copy that waits paused: what no hook sees."""
+
+    virsh_resume: Annotated[Guests, "guests"]
+    on: Annotated[HostRef, "the host"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.virsh_resume):
+            stage.world.hosts[self.on].hand_resume(guest)
+
+
+class MigrationsFail(Verb):
+    """Migrations go wrong: `fail` (in the middle), `hang` (no progress; an abort helps), `deaf` (the same, an abort is
+    not heeded for a while), `never_converges`, `slow`, `full` (no memory there), `queued` (Prepare arrives late),
+    `lost_finish` (its last word is lost: the source goes on), `stuck` (the source's libvirtd dies at the
+    switch-over), `lost` (it succeeds, and nobody hears of it)."""
+
+    migrations_fail: Annotated[Guests, "guests"]
+    on: Annotated[Hosts, "only from these hosts"] = (ALL,)
+    how: Annotated[str, Word(FAULTS), "how"] = "fail"
+    times: Annotated[Count | None, "only the next n migrations; not named: until `migrations_work`"] = None
+
+    def do(self, stage: Stage) -> None:
+        stage.world.troubles.add("migrate", self.how, self.migrations_fail, self.on, self.times)
+
+
+class MigrationsWork(Verb):
+    """Migrations work again."""
+
+    migrations_work: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        stage.world.troubles.end("migrate", self.migrations_work)
+
+
 class Autostart(Verb):
     """`virsh autostart` of every domain on a host: libvirt tries to start them after each boot."""
 
@@ -170,6 +218,10 @@ VERBS: tuple[type[Verb], ...] = (
     VirshRename,
     VirshUndefine,
     ReadyAfter,
+    VirshMigrate,
+    VirshResume,
+    MigrationsFail,
+    MigrationsWork,
     Autostart,
     AddGuest,
     StartsFail,

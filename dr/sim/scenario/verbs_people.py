@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from dr.model.base import changed
 from dr.model.events import (
+    AskCancelMove,
     AskClearQuarantine,
     AskConfirmDown,
     AskCordon,
@@ -16,8 +17,10 @@ from dr.model.events import (
     AskFence,
     AskFenceTest,
     AskLabel,
+    AskMigrate,
     AskPause,
     AskProtect,
+    AskRelocate,
     AskRemoveHost,
     AskResume,
     AskSet,
@@ -122,6 +125,37 @@ class Set(AskVerb):
     def asks(self, stage: Stage) -> list[Make]:
         names, change = tuple(stage.guests(self.set)), PolicyChange(**self.policy)
         return [lambda key: AskSet(id=key, by=BY, guests=names, desired=self.desired, policy=change)]
+
+
+class Migrate(AskVerb):
+    """Guests are moved while they run."""
+
+    migrate: Annotated[Guests, "guests"]
+    to: Annotated[HostRef, "where; wherever they fit best, if not named"] = ""
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskMigrate(id=key, by=BY, guests=tuple(stage.guests(self.migrate)), to=self.to)]
+
+
+class Relocate(AskVerb):
+    """Guests are stopped where they run, and started elsewhere."""
+
+    relocate: Annotated[Guests, "guests"]
+    to: Annotated[HostRef, "where; wherever they fit best, if not named"] = ""
+    mode: Annotated[StopMode, "a clean shutdown, or a pulled plug"] = "shutdown"
+
+    def asks(self, stage: Stage) -> list[Make]:
+        names = tuple(stage.guests(self.relocate))
+        return [lambda key: AskRelocate(id=key, by=BY, guests=names, to=self.to, mode=self.mode)]
+
+
+class CancelMove(AskVerb):
+    """The migration of guests is called off."""
+
+    cancel_move: Annotated[Guests, "guests"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskCancelMove(id=key, by=BY, guests=tuple(stage.guests(self.cancel_move)))]
 
 
 class FenceHost(AskVerb):
@@ -281,6 +315,9 @@ VERBS: tuple[type[Verb], ...] = (
     Start,
     Stop,
     Set,
+    Migrate,
+    Relocate,
+    CancelMove,
     FenceHost,
     FenceTest,
     ConfirmDown,

@@ -7,7 +7,7 @@ import signal
 import time
 
 from integration.lab.guests import qemu_pids
-from integration.site import Site
+from integration.site import DR, ENV, Site
 from integration.test_failover import SETTINGS, SITE
 from integration.watch import Log, Places, boots, run
 
@@ -64,6 +64,23 @@ def test_dr_guest_stop_and_start(site: Site) -> None:
     site.dr("guest", "start", name)
     site.wait_running(name)
     site.assert_once(name)
+
+
+def test_dr_guest_relocate(site: Site) -> None:
+    """Stopped where it runs, started on the host that was named; what was left at its old host is cleaned up."""
+    (name,) = site.fresh(1)
+    site.start_guests({"h1": [name]})
+    site.dr("guest", "relocate", name, "--to", "h3", "--mode", "destroy", "--yes")
+    site.wait_running(name, on=["h3"])
+    site.assert_once(name)
+    assert boots(site, name) == 2
+    again = [DR, "guest", "relocate", name, "--to", "h3", "--yes"]
+    assert f"{name} runs on h3 already" in site.lab.ctl.exec(again, env=ENV, check=False).stderr
+
+    def defined() -> list[str]:
+        return site.lab.host("h1").exec(["virsh", "-q", "list", "--all", "--name"]).stdout.split()
+
+    site.wait(lambda: name not in defined(), 15, "what was left on h1 to be cleaned up")
 
 
 def test_guest_that_panics_is_restarted_in_place(site: Site) -> None:

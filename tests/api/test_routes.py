@@ -18,7 +18,7 @@ from dr.core.state import State, View
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
-from dr.model.events import AskConfirmDown, AskCordon, AskLabel, AskProtect, AskStop, AskUncordon
+from dr.model.events import AskConfirmDown, AskCordon, AskLabel, AskProtect, AskRelocate, AskStop, AskUncordon
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState
 from dr.model.policy import HostRule
@@ -138,12 +138,13 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
     sent: list[tuple[str, dict[str, Any]]] = [
         ("/v1/guests/protect", {"guests": ["web"], "priority": 7, "reason": "it matters"}),
         ("/v1/guests/stop", {"guests": ["web", "db"], "mode": "destroy"}),
+        ("/v1/guests/relocate", {"guests": ["web"], "to": "h2"}),
         ("/v1/hosts/h2/confirm-down", {"boot_id": "boot-2", "reason": "unplugged"}),
         ("/v1/hosts/h1/labels", {"labels": {"rack": "b", "old": None}}),
     ]
     for path, body in sent:
         assert http.post(path, json=body).status_code == 200
-    protect, stop, down, label = service.coordinator.asked
+    protect, stop, relocate, down, label = service.coordinator.asked
     assert isinstance(protect, AskProtect)
     assert (protect.guests, protect.priority, protect.reason, protect.by) == (
         ("web",),
@@ -153,11 +154,13 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
     )
     assert isinstance(stop, AskStop)
     assert (stop.guests, stop.mode) == (("web", "db"), "destroy")
+    assert isinstance(relocate, AskRelocate)
+    assert (relocate.guests, relocate.to, relocate.mode) == (("web",), "h2", "shutdown")
     assert isinstance(down, AskConfirmDown)
     assert (down.host, down.boot_id) == ("h2", "boot-2")
     assert isinstance(label, AskLabel)
     assert (label.kind, label.name, label.labels) == ("host", "h1", {"rack": "b", "old": None})
-    assert len({ask.id for ask in service.coordinator.asked}) == 4
+    assert len({ask.id for ask in service.coordinator.asked}) == 5
 
 
 def test_a_refusal_lists_every_blocker(http: httpx.Client, service: Service) -> None:

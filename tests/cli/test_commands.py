@@ -24,6 +24,7 @@ from dr.model.events import (
     AskLabel,
     AskPause,
     AskProtect,
+    AskRelocate,
     AskSet,
     AskStop,
     OperatorAsk,
@@ -208,6 +209,10 @@ def test_protect_in_bulk(service: Service, dr: Dr) -> None:
     stop = service.coordinator.asked[-1]
     assert isinstance(stop, AskStop)
     assert (stop.guests, stop.mode) == ((DB,), "destroy")
+    assert dr("guest", "relocate", "db", "--to", "h2", "--mode", "destroy", "--yes").code == 0
+    relocate = service.coordinator.asked[-1]
+    assert isinstance(relocate, AskRelocate)
+    assert (relocate.guests, relocate.to, relocate.mode) == ((DB,), "h2", "destroy")
 
 
 def test_guest_set_sends_what_was_named_and_nothing_else(service: Service, dr: Dr) -> None:
@@ -259,6 +264,7 @@ def test_destructive_verbs_want_the_typed_name(
     for command in (
         ("host", "remove", "h1"),
         ("guest", "stop", "web"),
+        ("guest", "relocate", "web"),
         ("fence", "test", "h1"),
         ("guest", "unprotect", "web"),
     ):

@@ -13,7 +13,7 @@ from integration.watch import Log, Places, wait_for
 # Hosts are lost here within seconds of each other, which on a real site the brake and the flap limit would stop.
 SETTINGS = """\
 timers: {settle_s: 1.5, restart_backoff_s: 1.0, recovery_retry_s: 1.0, fence_s: 4.0, fence_retry_s: 2.0}
-limits: {brake_window_s: 0.5, fences_per_window: 1000}
+limits: {brake_window_s: 0.5, fences_per_window: 1000, returns_per_window: 1000}
 """
 SITE = Wanted(lab="fleet", hosts=4, settings=SETTINGS)
 

@@ -26,7 +26,7 @@ GUESTS = ("g1", "g2", "g3")
 # One host after another is lost here within seconds, which on a real site the brake and the flap limit would stop.
 SETTINGS = """\
 timers: {settle_s: 1.0, fence_s: 4.0, fence_retry_s: 2.0, recovery_retry_s: 2.0}
-limits: {brake_window_s: 0.5, fences_per_window: 1000}
+limits: {brake_window_s: 0.5, fences_per_window: 1000, returns_per_window: 1000}
 """
 WANTED = Wanted(lab=os.environ.get("DR_LAB", "truth"), hosts=3, settings=SETTINGS)
 MOVED_S = 40.0

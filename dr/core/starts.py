@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dr.core import dependencies, leaving, onecopy, placement
-from dr.core.fleet import fleet_of
+from dr.core.fleet import Fleet, Mask, fleet_of
 from dr.core.guests import asked_to_start
 from dr.core.plan import Plan
 from dr.core.state import Draft
@@ -76,16 +76,20 @@ def _give_out(
     first = {guest.id: guest for guest in ready[:PLANNED_MAX]}
     along = {mate.id: mate for guest in first.values() for mate in placement.waiting_mates(draft, guest)}
     plan = Plan(fleet, (first | along).values(), prefer)
-    hosts = plan.hosts
+    hosts, after = plan.hosts, plan.fleet
+    open_turns = np.array([turns[name] > 0 for name in after.names])
     for guest in first.values():
         if guest.id in plan.nowhere:
             _fits_nowhere(draft, guest, plan.nowhere[guest.id])
-        elif turns[hosts[guest.id]] > 0:
-            _start(draft, guest, hosts[guest.id], turns)
+            continue
+        at = after.index[hosts[guest.id]]
+        if not open_turns[at] and open_turns.any() and guest.id not in along and not prefer[guest.id]:
+            at = _sooner(after, guest, at, open_turns)
+        if open_turns[at]:
+            _start(draft, guest, after.names[at], turns)
+            open_turns[at] = turns[after.names[at]] > 0
         else:
             say(draft, guest, "waits for its turn: only so many guests start on a host at once")
-    after = plan.fleet
-    open_turns = np.array([turns[name] > 0 for name in after.names])
     for guest in ready[PLANNED_MAX : PLANNED_MAX + AT_ONCE_MAX]:
         if guest.id in along or placement.waiting_mates(draft, guest):
             continue  # a group is planned as a whole, when it is among the first
@@ -95,6 +99,16 @@ def _give_out(
             after.place(guest, at)
             _start(draft, guest, after.names[at], turns)
             open_turns[at] = turns[after.names[at]] > 0
+
+
+def _sooner(after: Fleet, guest: GuestRecord, at: int, open_turns: Mask) -> int:
+    """Another host with room beyond the plan where it may start now, before those that come after it; else `at`."""
+    after.place(guest, at, -1)
+    case = placement.Case(after, (guest,))
+    other = case.best(after, case.eligible(after) & open_turns)
+    at = other if other >= 0 else at
+    after.place(guest, at)
+    return at
 
 
 def _start(draft: Draft, guest: GuestRecord, name: HostName, turns: dict[HostName, int]) -> None:

@@ -10,7 +10,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --no-input
 APT_LISTS := packages/apt-dev.txt $(wildcard integration/lab/apt.txt)
-BENCHES   := failover core
+BENCHES   := failover core sim
 SOAK_SEEDS ?= 5000
 SOAK_FROM  ?= $(shell date +%s)
 SOAK_WALKS ?= 2000
@@ -35,7 +35,9 @@ soak: install ## Every interruption of every scenario, long walks through the co
 	$(call say,Walks through the core)
 	@$(PYTHON) -m tests.core.walk --seeds $(SOAK_WALKS)
 	$(call say,Random worlds)
-	@$(PYTHON) -m dr.sim.fuzz --seeds $(SOAK_SEEDS) --from $(SOAK_FROM)
+	@$(VENV)/bin/dr sim fuzz --seeds $(SOAK_SEEDS) --from $(SOAK_FROM) --jobs $$(nproc)
+	$(call say,Mutants$(comma) hunted afresh)
+	@$(PYTHON) -m tests.sim.test_mutants
 
 demo: install ## Lab up, a host's power cut, the timeline of the failover (as root)
 	$(call say,Demo: a failover in the lab)
@@ -49,6 +51,10 @@ bench-failover: ## How fast a failover is: five runs, last line JSON (as root)
 bench-core: install ## How fast and how good the core decides at 1,000 hosts and 20,000 guests, last line JSON
 	$(call say,Benchmark: core)
 	@$(PYTHON) -m integration.bench.core
+
+bench-sim: install ## How fast the simulator is: a quiet world, random worlds; last line JSON
+	$(call say,Benchmark: sim)
+	@$(PYTHON) -m integration.bench.sim
 
 bench-%: install
 	$(call say,Benchmark: $*)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dr.cli import sim_run
+from dr.cli import sim_fuzz, sim_run
 from dr.cli.failure import Exit, Failure
 from dr.cli.output import Form, Output, clock, plain
 
@@ -24,6 +24,7 @@ def group() -> None:
 
 
 app.command("run")(sim_run.run_)
+app.command("fuzz")(sim_fuzz.fuzz)
 
 
 @app.command()

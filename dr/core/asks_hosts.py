@@ -96,7 +96,7 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")
     elif host.phase in UNWATCHED and _look_for(draft, host):
         why.append("it is being looked for now: try again in a moment")
-    elif not view.looks and looks.witnesses(draft, host):
+    elif not view.looks and looks.witnesses(draft, host) and looks.addresses_of(draft, host):
         why.append("no witness has looked for it yet: try again in a moment")
     if power_says(draft, host) is Power.ON:
         why.append(f"its fence device says that it is on: dr host fence {host.name}")

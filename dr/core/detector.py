@@ -133,6 +133,9 @@ def why_not_off(draft: Draft, host: HostName, report: PowerReport) -> list[str]:
         return [f"fencing level {report.level + 1} is no longer configured"]
     readings = {reading.device: reading for reading in report.readings}
     why: list[str] = [report.reason] if report.reason and not report.readings else []
+    record = draft.host(host)
+    if record is not None and not record.facts.hibernation_masked:  # rule 5
+        why.append("hibernation is not masked there: a thawed image would run its guests again")
     for device in levels[report.level].devices:
         reading = readings.get(device.name)
         if reading is None:

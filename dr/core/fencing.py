@@ -57,6 +57,8 @@ def why_not_fence(draft: Draft, host: HostRecord) -> list[str]:
         why.append("the coordinator runs on it, and never fences its own host")
     if not draft.policy(host.name).fencing:
         why.append("it has no fencing configured")
+    elif not host.facts.hibernation_masked:  # rule 5
+        why.append("hibernation is not masked there, so off would not mean over: see dr doctor")
     elif not provable(draft, host):
         why.append(f"switching it off would prove nothing: run dr fence test {host.name}")
     if reason := isolation.left_alone(draft, host):
@@ -194,9 +196,8 @@ def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: in
     for a test, or for a person, and never when it is known as another host's.
     """
     view = draft.view(host.name)
-    # Older readings say nothing of what is there now.
-    now_read = view.power if view.power_at >= view.round_at else ()
-    seen = {reading.device: reading for report in now_read for reading in report.readings}
+    # However old: a device that showed another machine last is not switched before it was read anew.
+    seen = {reading.device: reading for report in view.power for reading in report.readings}
     why: list[str] = []
     for device in draft.policy(host.name).fencing[level].devices:
         identity, reading = draft.identity(host.name, device.name), seen.get(device.name)
@@ -228,7 +229,10 @@ def ended(draft: Draft, host: HostRecord, boot_id: BootId, report: PowerReport) 
     if host.phase is not HostPhase.FENCING or fencing is None or fencing.boot_id != boot_id:
         draft.note("fence.late", f"{host.name}: a fencing ended after it no longer mattered", host=host.name)
         return
-    draft.put_view(host.name, power=(report,), power_at=draft.now)
+    view = draft.view(host.name)
+    # What the other levels read in this round still tells whose machine they would switch.
+    others = [r for r in view.power if view.power_at >= view.round_at and r.level != report.level]
+    draft.put_view(host.name, power=(*others, report), power_at=draft.now)
     if fencing.test:
         why = [f"{r.device} says {r.power} {r.reason}" for r in report.readings if r.power is not Power.OFF]
         why = why or ([] if report.readings else [report.reason or "no device answered"])
@@ -303,7 +307,8 @@ def _last_look(draft: Draft, host: HostRecord, fencing: Fencing) -> None:
             fail_test(draft, host, fencing.test, text)
         move_host(draft, host, HostEvent.HEARD if view.session else HostEvent.ANSWERS, text, fencing=None)
         return
-    alone = not looks.witnesses(draft, host)
+    gone = (HostPhase.JOINING, HostPhase.FENCED)
+    alone = all(peer.name == host.name or peer.phase in gone for peer in draft.hosts())
     if said is Peers.NONE and not ((fencing.operator or fencing.test) and alone):
         # Silence counts only from a live witness. A person's own fence on a site with no other host may go on.
         looks.begin_round(draft, host, LAST_LOOK_S, power=False)

@@ -139,7 +139,6 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
         retry_at=0.0,
         waits_since=0.0,
     )
-    draft.clear_alert(f"guest/{guest.id}/waiting")
     draft.clear_alert(f"guest/{guest.id}/error")
     return guest
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dr.core import fencing, flaps, guests, isolation, leaving, onecopy
 from dr.core.detector import observe_beat
-from dr.core.onecopy import ask_testimony, issue_clean, seen_active, sole_holder
+from dr.core.onecopy import UNKNOWN_BOOT, ask_testimony, issue_clean, seen_active, sole_holder
 from dr.core.state import Draft, Pending, View
 from dr.core.tables import HostEvent, move_host
 from dr.model.base import HostName, changed
@@ -28,7 +28,6 @@ from dr.model.records import (
 )
 from dr.model.wire import PROTOCOL, Memory, speaks
 
-UNKNOWN_BOOT = "unknown"  # of a host that only agents know; whatever boot it shows stands in for this one
 LOST_HOST = "known to other agents, not to this older store; it has not said hello"
 MOVES_EVERY_S = 10.0  # where guests are is told to all hosts, which remember it, at most this often
 PUSH_AGAIN_S = 1.0  # a host that could not take the protected list is not told again before this
@@ -69,6 +68,7 @@ def connected(draft: Draft, event: Connected) -> None:
         host = HostRecord(name=name, since=draft.now, reason="known to its agent, not to this older store")
     if hello.memory.entries and draft.cluster.restored:
         _merge(draft, hello.memory)
+        host = draft.host(name) or host  # which others may have known before it said hello
     before = draft.view(name)
     if before.session:
         draft.drop_session(name, before.session, "replaced by a newer session of the same host")
@@ -90,6 +90,7 @@ def connected(draft: Draft, event: Connected) -> None:
         guests={guest.id: guest for guest in hello.guests or ()},
         guests_at=draft.now,
         inventory=hello.guests is not None,
+        forgot=bool(host.boot_id) and hello.memory.epoch == 0,
     )
     draft.forget_session(name)
     first = not host.boot_id

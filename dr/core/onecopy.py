@@ -42,6 +42,7 @@ from dr.model.records import (
 ASK_AGAIN_S = 1.0  # a host that could not say, or that said it runs there, is not asked again before this
 ABORT_AGAIN_S = 2.0
 COPIES = (Part.ARRIVING, Part.WAITING)
+UNKNOWN_BOOT = "unknown"  # of a host that only agents know; whatever boot it shows stands in for this one
 GENERATION_JUMP = 1_000_000  # after a restored store: past anything that the lost records may have issued
 
 
@@ -92,8 +93,8 @@ def _without(draft: Draft, guest: GuestRecord, place: Place, proof: Proof) -> Gu
 def prove_boot_over(draft: Draft, proof: Proof, *, now: HostRecord | None = None) -> list[GuestId]:
     """That boot of the host is over (power, reboot, operator): it leaves every set. Returns whose set it left.
 
-    `now`: the host with its newer boot. Where we do not yet know what ran on it (protection has not begun, or
-    the store is an older copy), that boot stands in for the old one, until it has testified.
+    `now`: the host with its newer boot. Where we do not yet know what ran on it (protection has not begun, the
+    store is an older copy, or its boot was never known), that boot stands in for the old one, until it has testified.
     """
     assert proof.kind in (ProofKind.POWER, ProofKind.REBOOT, ProofKind.OPERATOR)
     assert proof.boot_id
@@ -103,7 +104,8 @@ def prove_boot_over(draft: Draft, proof: Proof, *, now: HostRecord | None = None
         assert guest is not None
         for place in guest.may_run_on:
             if (place.host, place.boot_id) == (proof.host, proof.boot_id):
-                if now is not None and guest.phase is GuestPhase.PROTECTING:
+                unsure = guest.phase is GuestPhase.PROTECTING or place.boot_id == UNKNOWN_BOOT
+                if now is not None and unsure:
                     guest = add_place(draft, guest, now, guest.generation)
                 guest = _without(draft, guest, place, proof)
                 left.append(guest_id)
@@ -193,7 +195,8 @@ def hold(draft: Draft) -> str:
     """Why no guest may be placed anywhere now, or "".
 
     A leader that has just started may hold an older copy of the store, which only agents can tell: it waits
-    until more than half of the hosts have acknowledged its epoch or were proven dead since it started.
+    until more than half of the hosts have acknowledged its epoch or were proven dead since it started. An agent
+    that lost its memory cannot tell: it counts only where no other host is left to be heard.
     """
     if draft.cluster.restored:
         return f"the store is an older copy ({draft.cluster.restored}): look it over, then dr resume"
@@ -211,7 +214,8 @@ def _too_few_know(draft: Draft) -> str:
         for host in members
         if draft.view(host.name).acked_epoch == draft.cluster.epoch or proven_over(draft, host)
     ]
-    if 2 * len(known) <= len(members) and len(known) < len(members):
+    telling = [host for host in known if not draft.view(host.name).forgot]
+    if 2 * len(telling) <= len(members) and len(known) < len(members):
         text = (
             f"only {len(known)} of {len(members)} hosts have acknowledged this coordinator since it started"
         )

@@ -80,6 +80,7 @@ class View(Record):
 
     session: str = ""  # of the live link; empty: down
     acked_epoch: int = 0  # the epoch that its agent has acknowledged in this term
+    forgot: bool = False  # its agent, a member since long, knew of no epoch: it lost its memory
     heard: float = 0.0  # leader time of the last message; 0 with no session = never in this term
     fresh: float = 0.0  # issue time of the newest nonce that it echoed: it lived at or after this
     interval: float = 0.0  # measured mean between beats

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from dr.core.state import Draft
+from dr.core.state import SETTLED, Draft
 from dr.model.base import changed
 from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord
 
@@ -208,6 +208,9 @@ def move_host(draft: Draft, host: HostRecord, event: HostEvent, reason: str, **f
     since = draft.now if phase is not host.phase else host.since
     moved = changed(host, phase=phase, reason=reason, since=since, **fields)
     draft.put_host(moved)
+    if phase is HostPhase.ONLINE:
+        for kind in ("held", "fence-failed"):
+            draft.clear_alert(f"host/{host.name}/{kind}")
     draft.note(f"host.{phase}", f"{host.name}: {reason}", host=host.name)
     return moved
 
@@ -222,6 +225,10 @@ def move_guest(
         fields.setdefault("move", None)
     moved = changed(guest, phase=phase, reason=reason, since=since, **fields)
     draft.put_guest(moved)
+    if phase in SETTLED:
+        draft.clear_alert(f"guest/{guest.id}/waiting")
+    if phase is GuestPhase.RUNNING:  # proven to run in one place
+        draft.clear_alert(f"guest/{guest.id}/doubled")
     draft.note(f"guest.{phase}", f"{guest.name}: {reason}", guest=guest.id, operation=operation)
     return moved
 

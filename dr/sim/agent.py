@@ -40,7 +40,7 @@ from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
 from dr.sim.domain import Domain
 from dr.sim.link import Link
-from dr.sim.tickets import SimTickets
+from dr.sim.tickets import SIGHT_S, SimTickets
 
 if TYPE_CHECKING:
     from dr.sim.host import SimHost
@@ -88,7 +88,6 @@ class SimAgent:
         self.incarnation = 0
         # Told of each durable write and each answer, right after it; may raise Killed: the process dies there.
         self.at_point: Callable[[str], None] = lambda _: None
-        self.answers_to_lose = 0  # a stuck link takes no answer for a while; the session itself lives on
         self.memory = AgentMemory()
         self.tickets = SimTickets(self)
         self.link: Link | None = None
@@ -154,15 +153,16 @@ class SimAgent:
 
     def announce(self) -> None:
         """Its host goes down."""
-        link, world = self.link, self.host.world
+        link = self.link
         if self.alive and link is not None:
             event = Leaving(host=self.host.name, session=link.nonce, kind=self.host.leaving)
-            link.send_up(lambda: world.coordinator.submit(event))
+            link.send_up(lambda: link.coordinator.submit(event), "leaving")
 
     def lose_state(self) -> None:
         """Its state directory is lost while it is down; the hook's list, elsewhere, stays."""
         self.kill()
         self.host.disk = AgentMemory()
+        self.host.world.truth.lost_state(self.host)
 
     def freeze(self, seconds: float) -> None:
         if self.alive and not self.frozen:
@@ -258,7 +258,7 @@ class SimAgent:
         )
         self._told = (facts, told[1] if event.guests is None else guests, health)
         if event.facts is not None or event.guests is not None or event.health is not None:
-            link.send_up(lambda: self.host.world.coordinator.submit(event))
+            link.send_up(lambda: link.coordinator.submit(event), "report")
 
     def _snapshot(self) -> tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]]:
         health: tuple[Reading, ...] = ()
@@ -272,7 +272,7 @@ class SimAgent:
         world = self.host.world
         if self.link is not None:
             return
-        link = world.coordinator.accept(self.host)
+        link = world.dial(self.host)
         if link is None:
             self.later(world.rng.uniform(0.2, 1.0), self._dial)
             return
@@ -301,7 +301,7 @@ class SimAgent:
         if hello.guests is None:
             self._told = (facts, NOTHING_TOLD, health)
         event = Connected(host=self.host.name, session=link.nonce, hello=hello)
-        link.send_up(lambda: world.coordinator.connected(link, event))
+        link.send_up(lambda: link.coordinator.connected(link, event), "hello")
         self.later(5.0, lambda: self._welcome_late(link))
 
     def _welcome_late(self, link: Link) -> None:
@@ -326,7 +326,7 @@ class SimAgent:
             return
         self.memory = memory
         self._save()
-        self.host.world.truth.adopted(self.host, welcome.epoch)
+        self.host.world.truth.adopted(self.host, welcome)
         self.link = link
         self._echo = issued
         self._beat(link)
@@ -387,7 +387,7 @@ class SimAgent:
             return
         world, echo = self.host.world, self._echo
         event = Heard(host=self.host.name, session=link.nonce, fresh=echo)
-        link.send_up(lambda: world.coordinator.beat(link, event))
+        link.send_up(lambda: link.coordinator.beat(link, event), "beat")
         self.later(world.settings.timers.heartbeat_s, lambda: self._beat(link))
 
     def acknowledged(self, link: Link, issued: float, revision: int) -> None:
@@ -426,12 +426,8 @@ class SimAgent:
     def _answer(self, link: Link, command: str, answer: Answer) -> None:
         if link is not self.link:
             return
-        if self.answers_to_lose:
-            self.answers_to_lose -= 1
-            return
-        world = self.host.world
         event = Answered(host=self.host.name, session=link.nonce, effect=command, answer=answer)
-        link.send_up(lambda: world.coordinator.submit(event))
+        link.send_up(lambda: link.coordinator.submit(event), "answer")
         self.at_point("answer")
 
     def _admit(self, link: Link, command: str, order: Order) -> None:
@@ -448,6 +444,7 @@ class SimAgent:
         if reason := warden.mismatch(order):
             self._answer(link, command, Answer(outcome=Outcome.REFUSED, reason=reason))
             return
+        self.host.world.truth.admitted(self.host, ticket)
         self.memory = memory
         self._save()
         self.host.world.say(
@@ -511,14 +508,21 @@ class SimAgent:
         for guest in upto:
             self.host.permits.pop(guest, None)
 
+        slow_s = self.host.libvirt_slow_s
+
         def look() -> None:
-            answers.extend(self.tickets.sight(guest, sealed) for guest, sealed in upto.items())
-            for seen in answers:
-                if seen.sighting is Sighting.ABSENT:
-                    self.memory = warden.without_copy(self.memory, seen.guest, seen.sealed)
+            seen = [self.tickets.sight(guest, sealed) for guest, sealed in upto.items()]
+            if slow_s > SIGHT_S:
+                late = f"no answer within {SIGHT_S:g} s"
+                seen = [Testimony(guest=g, sighting=Sighting.UNKNOWN, reason=late) for g in upto]
+            for item in seen:
+                if item.sighting is Sighting.ABSENT:
+                    self.host.world.truth.testified(self.host, item.guest, item.sealed)
+                    self.memory = warden.without_copy(self.memory, item.guest, item.sealed)
+            answers.extend(seen)
             self._answer(link, command, Answer(outcome=Outcome.DONE, testimony=tuple(answers)))
 
-        self.later(self.host.world.rng.uniform(0.001, 0.02), look)
+        self.later(self.host.world.rng.uniform(0.001, 0.02) + min(slow_s, SIGHT_S), look)
 
     def _protect(self, link: Link, command: str, order: Protect) -> None:
         memory, verdict = warden.protect(self.memory, order)
@@ -530,6 +534,7 @@ class SimAgent:
         self.memory = memory
         self._save()
         self.host.guarded = {entry.guest for entry in memory.entries}
+        self.host.world.truth.listed(self.host)
 
         def acknowledge() -> None:
             hook = self.host.hook

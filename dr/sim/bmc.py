@@ -32,10 +32,18 @@ class Device:
     fault: str = ""  # "dead", "hang", "says_off" (whatever is), "deaf" (off succeeds and does nothing)
     acts_on: HostName = ""  # swapped cables: it answers for this host instead, and shows that one's GUID
     switched_off: bool = False  # what a deaf device believes
+    serial: int = 0  # of the BMC itself: another one was built in
+    showed: HostName = ""  # whose GUID it showed in the last reading that a coordinator got
+    showed_at: float = 0.0
 
     @property
     def guid(self) -> str:
-        return f"guid-{self.acts_on or self.host}-{self.switch}"
+        return f"guid-{self.acts_on or self.host}-{self.switch}" + (f"-{self.serial}" if self.serial else "")
+
+    @property
+    def lies(self) -> bool:
+        """Whether what it says or does may differ from what is."""
+        return self.fault in ("deaf", "says_off")
 
 
 class Fencer:
@@ -59,15 +67,20 @@ class Fencer:
         wait_s = max([self._wait_s(name) for level in names for name in level], default=0.1)
 
         def look() -> None:
+            reports = tuple(
+                PowerReport(level=number, readings=tuple(self._reading(name) for name in level))
+                for number, level in enumerate(names)
+            )
             if alive():
-                told(
-                    tuple(
-                        PowerReport(level=number, readings=tuple(self._reading(name) for name in level))
-                        for number, level in enumerate(names)
-                    )
-                )
+                told(reports)
 
         self._world.clock.after(wait_s, look)
+
+    def heard_of(self, reports: tuple[PowerReport, ...]) -> None:
+        """A coordinator got these readings: from now on it could know whose machine each device switches."""
+        for reading in (reading for report in reports for reading in report.readings if reading.guid):
+            device = self.devices[reading.device]
+            device.showed, device.showed_at = reading.guid.split("-")[1], self._world.clock.now
 
     def off(
         self,
@@ -140,9 +153,11 @@ class Fencer:
             if not alive() or not self._answers(device):
                 return
             device.switched_off = not on
-            if device.fault in ("deaf", "says_off"):
+            if device.lies:
                 return
             host = self._host(device)
+            if not on:
+                self._world.truth.switched_off(device)
             if device.switch == "chassis":
                 host.chassis_on = on
             else:

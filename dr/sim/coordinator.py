@@ -1,7 +1,8 @@
-"""The coordinator's process, simulated: the real `decide` over a simulated store, in the order of the real runtime.
+"""A coordinator's process, simulated: the real `decide` over a simulated store, in the order of the real runtime.
 
 For each event: decide, commit, take over, run the effects; it may die between any two of these. Here: that order,
-sessions, restarts, freezes. Not here: decisions (`dr.core`), the world that effects act on.
+sessions, restarts, freezes, waiting for a store that is slow or fails. Not here: decisions (`dr.core`), the world that
+effects act on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from dr.core.decide import decide
+from dr.core.decide import StoreElsewhere, decide
 from dr.core.saved import Saved, encode, worth_saving
 from dr.core.state import Draft, State
 from dr.model.commands import Body, Start
@@ -46,6 +47,7 @@ from dr.model.wire import PROTOCOL, Command, Welcome
 from dr.sim.clock import Action
 from dr.sim.link import Link
 from dr.sim.network import COORDINATOR
+from dr.sim.store import Conflict, SimStore, Unwritable
 
 if TYPE_CHECKING:
     from dr.sim.host import SimHost
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 
 TICK_S = 0.1
 KEEPALIVE_S = 20.0
+STORE_RETRY_S = 0.5  # as `coordinator.service` does
+STORE_PATIENCE_S = 10.0
 
 
 class Killed(Exception):
@@ -62,12 +66,15 @@ class Killed(Exception):
 class SimCoordinator:
     """One machine's coordinator; each `boot` is a new process and a new term."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, store: SimStore, machine: str = "m1") -> None:
         self.world = world
+        self.store = store
+        self.machine = machine
         self.state = State()
         self.alive = False
         self.term = 0
-        self.own_boot = ""
+        self.own_boot = ""  # of the host that it runs on, where a test says so
+        self.blind_until = 0.0  # virtual time: it has just started or stood still, and unheard is not late
         self.commits = 0
         self.effects = 0
         self.die_after_commit = 0  # the number of the commit (effect) that is the last thing it does
@@ -77,6 +84,9 @@ class SimCoordinator:
         self.links: dict[str, Link] = {}
         self.replies: dict[str, Reply] = {}
         self._frozen_since: float | None = None
+        self._waits_since: float | None = None  # for its store
+        self._failing_since: float | None = None
+        self._guard: int | None = None  # revision of the cluster record as this process wrote it
         self._parked: deque[Action] = deque()
         self._base = 0.0
         self._begun = 0.0
@@ -90,24 +100,54 @@ class SimCoordinator:
     def frozen(self) -> bool:
         return self._frozen_since is not None
 
+    @property
+    def listening(self) -> bool:
+        """Whether it takes an event at once."""
+        return self.alive and self._frozen_since is None and self._waits_since is None
+
     # ---- the process
 
     def boot(self) -> None:
         assert not self.alive
-        world = self.world
+        world, store = self.world, self.store
+        if store.trouble == "fails":
+            world.say("coordinator cannot start: its store cannot be written")
+            world.clock.after(1.0, world.restart_coordinator)
+            return
         self.alive = True
-        self.term += 1
+        self.term = world.next_term()
         self.links = {}
         self._parked.clear()
-        self._frozen_since = None
+        self._frozen_since = self._waits_since = self._failing_since = self._guard = None
         self.state = State(settings=world.settings)
-        world.store.load_into(self.state)
-        self._base, self._begun = world.store.leader_time, world.clock.now
+        store.load_into(self.state)
+        self._base, self._begun = store.leader_time, world.clock.now
         leader = f"L{self.term}"
-        world.say(f"coordinator {leader} starts at revision {world.store.revision}", "coordinator.started")
-        self.handle(Started(leader_id=leader, machine="m1", cluster="c1", boot_id=self.own_boot))
-        self._tick_later()
-        self.later(1.0, self._keep_alive)
+        world.say(f"coordinator {leader} starts at revision {store.revision}", "coordinator.started")
+        own_boot = self.own_boot or (world.hosts[world.home].boot_id if world.home else "")
+        self._blind()
+        self._started(Started(leader_id=leader, machine=self.machine, cluster="c1", boot_id=own_boot))
+        if self.alive:
+            self._tick_later()
+            self.later(1.0, self._keep_alive)
+
+    def _started(self, event: Started) -> None:
+        """The new term is durable before anything is heard or sent."""
+        try:
+            draft = decide(self.state, event, self.now)
+            self._commit(draft, event)
+            self.world.truth.leads(self)
+            self._carry_out(draft)
+        except Killed:
+            self.kill()
+            self.when_killed()
+        except (StoreElsewhere, Conflict) as error:
+            self.world.say(f"the coordinator does not start: {error}")
+            self.kill()
+
+    def _blind(self) -> None:
+        settle_s = self.world.settings.timers.settle_s
+        self.blind_until = max(self.blind_until, self.world.clock.now + settle_s)
 
     def kill(self) -> None:
         """SIGKILL. Its fence agents die with it."""
@@ -120,29 +160,38 @@ class SimCoordinator:
 
     def freeze(self, seconds: float) -> None:
         """SIGSTOP, or its whole machine stands still: messages wait, time goes on."""
-        if self.alive and self._frozen_since is None:
+        if self.listening:
             self.world.say(f"coordinator stands still for {seconds:.2f} s", "coordinator.frozen")
             self._frozen_since = self.world.clock.now
-            self.later(seconds, self._thaw, even_frozen=True)
+            self.later(seconds, self._thaw, even_deaf=True)
 
     def _thaw(self) -> None:
         assert self._frozen_since is not None
         lag_s = self.world.clock.now - self._frozen_since
         self._frozen_since = None
+        self._go_on(lag_s)
+
+    def _go_on(self, lag_s: float) -> None:
+        """What waited meanwhile, and a tick that is late by so much."""
         waiting, self._parked = self._parked, deque()
         if self.world.rng.random() < 0.3:  # which of the two the loop meets first is chance
-            self.submit(Tick(lag_s=lag_s))
+            self._late_tick(lag_s)
         for action in waiting:
             self.receive(action)
+        self.receive(lambda: self._late_tick(lag_s))
+
+    def _late_tick(self, lag_s: float) -> None:
+        if lag_s > self.world.settings.timers.gap_s:
+            self._blind()
         self.submit(Tick(lag_s=lag_s))
 
-    def later(self, delay_s: float, action: Action, *, even_frozen: bool = False) -> None:
-        """In this process only; when frozen, at thaw."""
+    def later(self, delay_s: float, action: Action, *, even_deaf: bool = False) -> None:
+        """In this process only; when it is frozen or waits for its store, after that."""
         term = self.term
 
         def run() -> None:
             if self.alive and self.term == term:
-                if even_frozen:
+                if even_deaf:
                     action()
                 else:
                     self.receive(action)
@@ -153,7 +202,7 @@ class SimCoordinator:
         """Something arrives at this process."""
         if not self.alive:
             return
-        if self._frozen_since is not None:
+        if not self.listening:
             self._parked.append(action)
         else:
             action()
@@ -163,7 +212,7 @@ class SimCoordinator:
 
         def tick() -> None:
             if self.alive and self.term == term:
-                if self._frozen_since is None:
+                if self.listening:
                     self.submit(Tick())
                 self._tick_later()
 
@@ -173,35 +222,92 @@ class SimCoordinator:
 
     def submit(self, event: Event) -> None:
         """An event from outside; ends in a dead coordinator if a fault was planned for a point in it."""
-        if self.alive:
-            self.handle(event)
-
-    def handle(self, event: Event) -> None:
+        if not self.alive:
+            return
+        if self._waits_since is not None:
+            self._parked.append(lambda: self.submit(event))
+            return
         try:
             self._handle(event)
         except Killed:
             self.kill()
             self.when_killed()
+        except Conflict as error:
+            self.world.say(f"a coordinator of an older term ends: {error}")
+            self.kill()
 
     def _handle(self, event: Event) -> None:
         draft = decide(self.state, event, self.now)
+        if not draft.changes():
+            self._carry_out(draft)
+            return
+        if self.store.trouble == "slow":
+            self._wait(self.store.slow_s, lambda: self._durable(draft, event))
+            return
+        try:
+            self._commit(draft, event)
+        except Unwritable:
+            # Nothing was written, so nothing was decided: the event is decided anew, or the process gives up.
+            now = self.world.clock.now
+            self._failing_since = now if self._failing_since is None else self._failing_since
+            if now - self._failing_since > STORE_PATIENCE_S:
+                self.world.say("the store stays unwritable: the coordinator ends")
+                self.kill()
+                self.world.clock.after(1.0, self.world.restart_coordinator)
+                return
+            self._wait(STORE_RETRY_S, lambda: self._handle(event))
+            return
+        self._failing_since = None
+        self._carry_out(draft)
+
+    def _wait(self, seconds: float, then: Action) -> None:
+        """The loop waits for its store; everything else waits for the loop."""
+        self._waits_since = self.world.clock.now
+
+        def go_on() -> None:
+            since, self._waits_since = self._waits_since, None
+            assert since is not None
+            try:
+                then()
+            except Killed:
+                self.kill()
+                self.when_killed()
+            except Conflict as error:
+                self.world.say(f"a coordinator of an older term ends: {error}")
+                self.kill()
+            if self.listening:
+                self._go_on(self.world.clock.now - since)
+
+        self.later(seconds, go_on, even_deaf=True)
+
+    def _durable(self, draft: Draft, event: Event) -> None:
+        try:
+            self._commit(draft, event)
+        except Unwritable:
+            self._wait(STORE_RETRY_S, lambda: self._durable(draft, event))
+        else:
+            self._carry_out(draft)
+
+    def _commit(self, draft: Draft, event: Event) -> None:
         changes = draft.changes()
-        if changes:
-            self.commits += 1
-            self.world.truth.before_commit(draft)
-            revision = self.world.store.commit(changes, draft.now)
-            for note in changes.notes:
-                named = {"host": note.host, "guest": note.guest, "operation": note.operation}
-                self.world.say(
-                    f"[{note.kind}] {note.text}", note.kind, **{k: v for k, v in named.items() if v}
-                )
-            self.world.truth.committed(changes)
-            if self.commits == self.die_after_commit:
-                raise Killed
-            if self.world.save is not None and worth_saving(draft.decision()):
-                name = f"{draft.cluster.epoch}-{revision}"
-                self.world.save(name, encode(Saved(state=self.state, event=event, now=draft.now, id=name)))
-            self.state.revision = revision
+        self.commits += 1
+        self.store.check(self._guard)
+        self.world.truth.before_commit(self, draft, changes)
+        revision = self.store.commit(changes, draft.now, self._guard)
+        if changes.cluster is not None:
+            self._guard = revision
+        for note in changes.notes:
+            named = {"host": note.host, "guest": note.guest, "operation": note.operation}
+            self.world.say(f"[{note.kind}] {note.text}", note.kind, **{k: v for k, v in named.items() if v})
+        self.world.truth.committed(self, changes)
+        if self.commits == self.die_after_commit:
+            raise Killed
+        if self.world.save is not None and worth_saving(draft.decision()):
+            name = f"{draft.cluster.epoch}-{revision}"
+            self.world.save(name, encode(Saved(state=self.state, event=event, now=draft.now, id=name)))
+        self.state.revision = revision
+
+    def _carry_out(self, draft: Draft) -> None:
         effects = draft.decision().effects
         self.state.apply(draft)
         for effect in effects:
@@ -220,14 +326,15 @@ class SimCoordinator:
             case Accept():
                 self._welcome(effect)
             case Send():
-                self._send(effect.host, effect.session, effect.id, effect.body)
+                self._send(effect.host, effect.session, effect.id, effect.body, draft)
             case SendStart():
-                world.truth.start_sent(effect)
-                self._send_start(effect)
+                world.truth.start_sent(self, effect, draft)
+                self._send_start(effect, draft)
             case DropSession():
                 self._drop(effect)
             case Reply():
                 self.replies[effect.id] = effect
+                world.truth.replied(self, effect)
             case Look():
                 self._look(effect)
             case CheckGuest():
@@ -237,11 +344,11 @@ class SimCoordinator:
                     effect.levels,
                     self._alive(),
                     lambda reports: self._back(
-                        PowerSeen(effect=effect.id, host=effect.host, reports=reports)
+                        PowerSeen(effect=effect.id, host=effect.host, reports=reports), "power reading"
                     ),
                 )
             case Fence():
-                world.truth.fence_sent(effect, draft)
+                world.truth.fence_sent(self, effect, draft)
                 world.say(
                     f"fence {effect.host} ({effect.boot_id}) level {effect.level}",
                     "fence",
@@ -253,14 +360,17 @@ class SimCoordinator:
                     effect.devices,
                     effect.timeout_s,
                     self._alive(),
-                    lambda report: self._back(FenceEnded(effect=effect.id, host=effect.host, report=report)),
+                    lambda report: self._back(
+                        FenceEnded(effect=effect.id, host=effect.host, report=report), "fence result"
+                    ),
                 )
             case PowerOn():
                 world.fencer.on(
                     effect.levels,
                     self._alive(),
                     lambda ok, reason: self._back(
-                        PowerOnEnded(effect=effect.id, host=effect.host, ok=ok, reason=reason)
+                        PowerOnEnded(effect=effect.id, host=effect.host, ok=ok, reason=reason),
+                        "power-on result",
                     ),
                 )
             case Notify():
@@ -270,35 +380,44 @@ class SimCoordinator:
     def _alive(self) -> _StillRuns:
         return _StillRuns(self, self.term)
 
-    def _back(self, event: Event) -> None:
-        """The end of an effect comes back as an event; a frozen process meets it later."""
-        self.receive(lambda: self.submit(event))
+    def _seen(self, event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded) -> None:
+        if isinstance(event, PowerSeen) and event.effect in self.state.pending:
+            self.world.fencer.heard_of(event.reports)
+        self.submit(event)
 
-    def _send_start(self, effect: SendStart) -> None:
-        stored = self.world.store.definitions[effect.ticket.guest, effect.version]
+    def _back(self, event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded, what: str) -> None:
+        """The end of an effect comes back as an event; a frozen process meets it later."""
+        how, seconds = self.world.disturbed(event.host, what)
+        if how == "late":
+            self.later(seconds, lambda: self._seen(event))
+        elif not how:
+            self.receive(lambda: self._seen(event))
+
+    def _send_start(self, effect: SendStart, draft: Draft) -> None:
+        stored = self.store.definitions[effect.ticket.guest, effect.version]
         definition = Definition(
             id=stored.guest, name=effect.ticket.name, xml=stored.xml, digest=stored.digest, nvram=stored.nvram
         )
         body = Start(ticket=effect.ticket, definition=definition)
-        self._send(effect.host, effect.session, effect.id, body)
+        self._send(effect.host, effect.session, effect.id, body, draft)
 
-    def _send(self, host: str, session: str, key: str, body: Body) -> None:
+    def _send(self, host: str, session: str, key: str, body: Body, draft: Draft) -> None:
         link = self.links.get(session)
-        self.world.truth.command_sent(host, body)
+        self.world.truth.command_sent(self, host, body, draft)
         if link is None:
             return
         cluster = self.state.cluster
         command = Command(
             id=key, epoch=cluster.epoch, leader_id=cluster.leader_id, session=session, body=body
         )
-        link.send_down(lambda: link.host.agent.command(link, command))
+        link.send_down(lambda: link.host.agent.command(link, command), "command")
 
     def _look(self, effect: Look) -> None:
         target = self.world.hosts[effect.host]
 
         def looked() -> None:
             hears = {a: self.world.network.hears(COORDINATOR, target, a) for a in effect.addresses}
-            self.submit(LookEnded(effect=effect.id, host=effect.host, answered=hears))
+            self._back(LookEnded(effect=effect.id, host=effect.host, answered=hears), "look")
 
         self.later(effect.window_s, looked)
 
@@ -325,9 +444,9 @@ class SimCoordinator:
 
     def accept(self, host: SimHost) -> Link | None:
         """An agent dials; None when nobody answers."""
-        if not self.alive or not self.world.network.coordinator_reaches(host):
+        if not self.alive or not self.world.network.coordinator_reaches(host, self):
             return None
-        link = self.world.new_link(host)
+        link = self.world.new_link(host, self)
         self.links[link.nonce] = link
         return link
 
@@ -350,12 +469,12 @@ class SimCoordinator:
             nonce="",
             heartbeat_s=self.world.settings.timers.heartbeat_s,
         )
-        link.send_down(lambda: link.host.agent.welcomed(link, welcome, issued))
+        link.send_down(lambda: link.host.agent.welcomed(link, welcome, issued), "welcome")
 
     def beat(self, link: Link, event: Heard) -> None:
         """A beat came: it is answered with a fresh nonce, here its time of issue, and decided on."""
         issued, revision = self.now, self._revision()
-        link.send_down(lambda: link.host.agent.acknowledged(link, issued, revision))
+        link.send_down(lambda: link.host.agent.acknowledged(link, issued, revision), "ack")
         self.submit(event)
 
     def answered(self, event: Answered) -> None:

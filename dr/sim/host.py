@@ -37,10 +37,14 @@ class SimHost:
         self.chassis_on = True  # what the BMC switches
         self.outlets_on = [True, True]  # what the two outlets of its PDU switch; either is enough
         self.up = True  # an operating system runs
+        self.up_since = 0.0
         self.boots = 1
         self.boot_id = f"{name}-b1"
         self.frozen = False
+        self.asleep = False  # hibernated: its memory lies on its disk, and will go on from there
+        self.hibernation_masked = True
         self.libvirtd = "up"  # "up", "down", "hung"
+        self.libvirt_slow_s = 0.0  # that each call takes longer
         self.hook_broken = False
         self.domains: dict[GuestId, Domain] = {}
         self.guarded: set[GuestId] = set()  # the hook's list, durable
@@ -61,7 +65,9 @@ class SimHost:
 
     def power_changed(self, why: str) -> None:
         """Some switch was thrown: does it run on, go dark, or boot?"""
-        if self.up and not self.powered:
+        if self.asleep:
+            self.world.clock.after(self.world.rng.uniform(2.0, 6.0), self._wake)
+        elif self.up and not self.powered:
             self._die(why)
         elif self.powered and not self.up:
             self.world.say(f"{self.name} boots: {why}", "host.boots", host=self.name, reason=why)
@@ -76,6 +82,7 @@ class SimHost:
         self.up = False
         self.frozen = False
         self.boots += 1
+        self.world.home_died(self.name)
         self.parked.clear()
         self.permits.clear()
         self.leaving = ""
@@ -91,6 +98,7 @@ class SimHost:
         if not self.powered or self.up:
             return
         self.up = True
+        self.up_since = self.world.clock.now
         self.libvirtd = "up"
         self.boot_id = f"{self.name}-b{self.boots}"
         self.world.say(f"{self.name} is up: boot {self.boot_id}", "host.up", host=self.name)
@@ -98,6 +106,7 @@ class SimHost:
         if self.agent.enabled:
             self.later(self.world.rng.uniform(0.1, 1.0), self.agent.start)
         self.world.network.changed()
+        self.world.home_booted(self.name)
 
     def _autostart(self) -> None:
         for guest in sorted(self.domains):
@@ -106,9 +115,33 @@ class SimHost:
 
     def reboot(self, why: str = "reboot") -> None:
         """A reset, or a kernel panic: everything on it dies and it boots anew."""
-        if self.up:
+        if self.up and not self.asleep:
             self._die(why)
             self.power_changed(why)
+
+    def hibernate(self) -> None:
+        """Somebody types `systemctl hibernate`: its image lies on its disk, and the power is off."""
+        if not self.up or self.frozen:
+            return
+        if self.hibernation_masked:
+            self.world.say(f"{self.name}: Unit hibernate.target is masked")
+            return
+        self.world.say(f"{self.name} hibernates")
+        for guest, domain in sorted(self.domains.items()):
+            if domain.runs:
+                self.world.truth.ended(guest, self, "hibernated")
+        self.asleep = self.frozen = True
+        self.chassis_on = False
+
+    def _wake(self) -> None:
+        """Its image is thawed: the same boot goes on, and so do its guests."""
+        if not self.asleep or not self.powered:
+            return
+        self.asleep = False
+        for guest, domain in sorted(self.domains.items()):
+            if domain.runs:
+                self.world.truth.resumed(guest, self, domain)
+        self._thaw()
 
     def freeze(self, seconds: float) -> None:
         """Everything on it stands still, and goes on later as if nothing had been."""
@@ -116,9 +149,10 @@ class SimHost:
             self.frozen = True
             boots = self.boots
             self.world.clock.after(seconds, lambda: self._thaw() if self.boots == boots else None)
+            self.world.home_frozen(self.name, seconds)
 
     def _thaw(self) -> None:
-        if not self.frozen:
+        if not self.frozen or self.asleep:
             return
         self.world.say(f"{self.name} thaws", "host.thaws", host=self.name)
         self.frozen = False
@@ -164,6 +198,7 @@ class SimHost:
             storage=STORAGE if self.name not in self.world.network.storage_down else (),
             hook=self.hook,
             live_migration=True,
+            hibernation_masked=self.hibernation_masked,
         )
 
     def inventory(self, part: Callable[[GuestId, Domain], Part]) -> tuple[GuestFacts, ...]:
@@ -205,6 +240,7 @@ class SimHost:
         queue_s = {"slow": rng.uniform(2.0, 12.0), "hang": rng.uniform(10.0, 60.0)}.get(
             fault, rng.uniform(0.01, 0.1)
         )
+        queue_s += self.libvirt_slow_s
 
         def hook() -> None:
             if self.libvirtd == "down":
@@ -263,15 +299,17 @@ class SimHost:
                 self.ended(guest, domain, "destroyed" if mode == "destroy" else "shutdown")
             ended("", "")
 
-        self.later(self.world.rng.uniform(0.1, 0.6), stop)
+        self.later(self.world.rng.uniform(0.1, 0.6) + self.libvirt_slow_s, stop)
 
-    def undefine(self, guest: GuestId) -> str:
-        """Archive and undefine; says why not."""
+    def undefine(self, guest: GuestId, *, by_hand: bool = False) -> None:
+        """Archive and undefine what is not active: on a ticket, or by hand."""
         domain = self.domains.get(guest)
-        if domain is not None and domain.active:
-            return "it is active"
-        self.domains.pop(guest, None)
-        return ""
+        if domain is None or domain.active:
+            return
+        if not by_hand:
+            self.world.truth.undefined(guest, self)
+        del self.domains[guest]
+        self.agent.look_again()
 
     def migrate_domain(self, guest: GuestId, to: HostName, ended: Ended, *, paused: bool = True) -> None:
         """Peer to peer: it goes on without the agent that asked."""
@@ -358,6 +396,12 @@ class SimHost:
             return False
         self._began(guest, domain, "booted")
         return True
+
+    def hand_define(self, guest: GuestId) -> None:
+        """`virsh define` of a guest that is not defined here."""
+        if guest not in self.domains and self.up and self.libvirtd == "up":
+            self.domains[guest] = Domain(self.world.definitions[guest], self.world.memory_of(guest))
+            self.agent.look_again()
 
     def end(self, guest: GuestId, reason: str) -> bool:
         """Its owner shuts it down ("shutdown"), somebody destroys it, or it crashes ("crashed")."""

@@ -1,6 +1,7 @@
 """One agent's session with the coordinator, simulated: in order, late, cut, half open.
 
-Here: when a message arrives and what becomes of it. Not here: what it says.
+Here: when a message arrives and what becomes of it, the planned faults of single messages among that. Not here: what
+it says.
 
 A cut cable loses nothing by itself: what was sent waits in TCP and arrives after the cable is back, unless one end
 was closed meanwhile, which resets the other. A host that lost power says nothing at all.
@@ -14,19 +15,23 @@ from typing import TYPE_CHECKING
 from dr.sim.clock import Action
 
 if TYPE_CHECKING:
+    from dr.sim.coordinator import SimCoordinator
     from dr.sim.host import SimHost
     from dr.sim.world import World
+
+QUICK_S = 1.0
 
 
 class Link:
     """A session. `up` goes to the coordinator, `down` to the agent."""
 
-    def __init__(self, world: World, host: SimHost, nonce: str) -> None:
+    def __init__(self, world: World, host: SimHost, coordinator: SimCoordinator, nonce: str) -> None:
         self.world = world
         self.host = host
+        self.coordinator = coordinator
         self.boot_id = host.boot_id
         self.incarnation = host.agent.incarnation
-        self.term = world.coordinator.term
+        self.term = coordinator.term
         self.nonce = nonce
         self.agent_open = True
         self.coordinator_open = True
@@ -36,18 +41,42 @@ class Link:
         self._down: deque[Action] = deque()
         self._up_at = self._down_at = 0.0
 
-    def send_up(self, action: Action) -> None:
+    @property
+    def quick(self) -> bool:
+        """Whether both ends are open and heard each other just now."""
+        now = self.world.clock.now
+        both = self.agent_open and self.coordinator_open and self._path_open()
+        return both and now - min(self.agent_heard, self.coordinator_heard) < QUICK_S
+
+    def send_up(self, action: Action, what: str) -> None:
         """`action` runs in the coordinator when the message arrives."""
         self._up_at = max(self.world.clock.now + self.world.latency_s(), self._up_at + 1e-6)
-        self.world.clock.at(self._up_at, lambda: self._arrive(self._up, self._deliver_up, action))
+        for at in self._when(self._up_at, what):
+            self.world.clock.at(at, lambda: self._arrive(self._up, self._deliver_up, action))
 
-    def send_down(self, action: Action) -> None:
+    def send_down(self, action: Action, what: str) -> None:
         """`action` runs in the agent when the message arrives."""
         self._down_at = max(self.world.clock.now + self.world.latency_s(), self._down_at + 1e-6)
-        self.world.clock.at(self._down_at, lambda: self._arrive(self._down, self._deliver_down, action))
+        for at in self._when(self._down_at, what):
+            self.world.clock.at(at, lambda: self._arrive(self._down, self._deliver_down, action))
+
+    def _when(self, at: float, what: str) -> tuple[float, ...]:
+        """When it arrives: once, unless a fault was planned for it."""
+        how, seconds = self.world.disturbed(self.host.name, what)
+        if how == "lost":
+            if what == "report":  # nothing is said twice: only its session can take it away
+                self.reset()
+            return ()
+        return {"": (at,), "repeated": (at, at + seconds), "late": (at + seconds,)}[how]
+
+    def reset(self) -> None:
+        """Something between them tears it down; both ends learn of it."""
+        if self.agent_open:
+            self.close_by_agent()
+            self.host.agent.link_lost(self)
 
     def _path_open(self) -> bool:
-        return self.world.network.coordinator_reaches(self.host)
+        return self.world.network.coordinator_reaches(self.host, self.coordinator)
 
     def _arrive(self, waiting: deque[Action], deliver: object, action: Action) -> None:
         assert callable(deliver)
@@ -64,9 +93,9 @@ class Link:
             self._deliver_down(self._down.popleft())
 
     def _deliver_up(self, action: Action) -> None:
-        if self.coordinator_open and self.term == self.world.coordinator.term:
+        if self.coordinator_open and self.term == self.coordinator.term:
             self.coordinator_heard = self.world.clock.now
-            self.world.coordinator.receive(action)
+            self.coordinator.receive(action)
         elif self.agent_open:
             self._reset_agent()
 
@@ -75,7 +104,7 @@ class Link:
         if self.agent_open and self.boot_id == self.host.boot_id and agent.incarnation == self.incarnation:
             agent.run(lambda: self._heard_by_agent(action))
         elif self.coordinator_open:
-            self.world.coordinator.link_lost(self)
+            self.coordinator.link_lost(self)
 
     def _heard_by_agent(self, action: Action) -> None:
         self.agent_heard = self.world.clock.now
@@ -90,12 +119,12 @@ class Link:
         """The agent, or the kernel of a host whose agent died, ends it; the other side hears of it if it can."""
         if self.agent_open:
             self.agent_open = False
-            self.send_up(lambda: self.world.coordinator.link_lost(self, goodbye))
+            self.send_up(lambda: self.coordinator.link_lost(self, goodbye), "close")
 
     def close_by_coordinator(self) -> None:
         if self.coordinator_open:
             self.coordinator_open = False
-            self.send_down(lambda: self.host.agent.link_lost(self))
+            self.send_down(lambda: self.host.agent.link_lost(self), "close")
 
     def process_gone(self) -> None:
         """The coordinator's process died: its kernel resets the connection, if the path is open."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dr.model.base import HostName
 
 if TYPE_CHECKING:
+    from dr.sim.coordinator import SimCoordinator
     from dr.sim.host import SimHost
     from dr.sim.world import World
 
@@ -32,10 +33,19 @@ class Network:
         for link in list(self._world.links):
             link.flush()
 
-    def coordinator_reaches(self, host: SimHost) -> bool:
+    def _cable(self, host: SimHost) -> bool:
+        """Whether the coordinator's machine is on the management network, as seen from that host."""
+        home = self._world.home
+        if not home:
+            return self.coordinator_up
+        return host.name == home or (self.coordinator_up and home not in self.management_down)
+
+    def coordinator_reaches(self, host: SimHost, coordinator: SimCoordinator) -> bool:
         """Both ways, as TCP needs it; a frozen host takes packets later, which its agent's queue shows."""
+        if host.name == self._world.home and coordinator is self._world.coordinator:
+            return host.up
         return (
-            self.coordinator_up
+            self._cable(host)
             and host.up
             and host.name not in self.management_down
             and (host.name, COORDINATOR) not in self.blocked
@@ -59,5 +69,5 @@ class Network:
         if address.startswith("storage:"):
             storage = witness != COORDINATOR and witness not in self.storage_down
             return storage and host.name not in self.storage_down
-        mine = self.coordinator_up if witness == COORDINATOR else witness not in self.management_down
+        mine = self._cable(host) if witness == COORDINATOR else witness not in self.management_down
         return mine and host.name not in self.management_down

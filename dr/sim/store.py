@@ -26,6 +26,14 @@ from dr.model.records import (
 R = TypeVar("R", bound=Record)
 
 
+class Unwritable(Exception):
+    """`ports.store.StoreError`: nothing was written."""
+
+
+class Conflict(Exception):
+    """`ports.store.StoreConflict`: another coordinator has written since; this one must stop."""
+
+
 def _read_back(record: R) -> R:
     """What a real store would give back: encoded and decoded."""
     return msgspec.json.decode(msgspec.json.encode(record), type=type(record))
@@ -43,12 +51,20 @@ class SimStore:
     operations: dict[str, Operation] = field(default_factory=dict)
     alerts: dict[str, Alert] = field(default_factory=dict)
     revision: int = 0
+    cluster_revision: int = 0  # at which the cluster record was written last
     leader_time: float = 0.0
+    trouble: str = ""  # "fails": no commit succeeds; "slow": each takes `slow_s`
+    slow_s: float = 0.0
 
-    def commit(self, changes: Changes, now: float) -> int:
-        """Everything of one decision, or (if the caller crashes before) nothing."""
+    def commit(self, changes: Changes, now: float, guard: int | None = None) -> int:
+        """Everything of one decision, or (if the caller crashes before) nothing. Guarded as in `coordinator.service`.
+
+        Raises Unwritable, and Conflict if the cluster record is not at revision `guard` any more.
+        """
+        self.check(guard)
         if changes.cluster is not None:
             self.cluster = changes.cluster
+            self.cluster_revision = self.revision + 1
         self.hosts.update(changes.hosts)
         for name in changes.hosts_removed:
             self.hosts.pop(name, None)
@@ -71,10 +87,18 @@ class SimStore:
         self.leader_time = now
         return self.revision
 
+    def check(self, guard: int | None) -> None:
+        """Whether a commit with that guard would succeed now. Raises as `commit` does."""
+        if self.trouble == "fails":
+            raise Unwritable
+        if guard is not None and guard != self.cluster_revision:
+            raise Conflict(f"the cluster record is at revision {self.cluster_revision}, not at {guard}")
+
     def copy(self) -> SimStore:
         """A backup."""
         return replace(
             self,
+            trouble="",
             hosts=dict(self.hosts),
             guests=dict(self.guests),
             definitions=dict(self.definitions),

@@ -23,6 +23,7 @@ from dr.model.commands import (
     Start,
     Stop,
     Testimony,
+    Ticket,
 )
 from dr.model.facts import Part, Sighting
 from dr.sim.domain import Ended
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Done = Callable[[Answer], None]
 PATIENCE_S = 15.0  # for one call to libvirt
+SIGHT_S = 5.0  # for one look
 
 
 class SimTickets:
@@ -80,17 +82,19 @@ class SimTickets:
         if not host.hook.proven:
             ended(Answer(outcome=Outcome.REFUSED, reason="the permit hook is not proven here"))
             return
-        seen = self._sight(ticket.guest, ticket.generation)
-        if seen.sighting is Sighting.PRESENT:
-            outcome = Outcome.DONE if host.libvirtd == "up" else Outcome.UNKNOWN
-            ended(Answer(outcome=outcome, reason="already here"))
-            return
-        if seen.sighting is not Sighting.ABSENT:
-            ended(Answer(outcome=Outcome.UNKNOWN, reason=seen.reason, testimony=(seen,)))
-            return
-        if reason := self._agent.valid(link, order):
-            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
-            return
+
+        def looked(seen: Testimony) -> None:
+            if seen.sighting is Sighting.PRESENT:
+                outcome = Outcome.DONE if host.libvirtd == "up" else Outcome.UNKNOWN
+                ended(Answer(outcome=outcome, reason="already here"))
+            elif seen.sighting is not Sighting.ABSENT:
+                ended(Answer(outcome=Outcome.UNKNOWN, reason=seen.reason, testimony=(seen,)))
+            elif reason := self._agent.valid(link, order):
+                ended(Answer(outcome=Outcome.REFUSED, reason=reason))
+            else:
+                host.world.truth.obeyed(host, ticket)
+                # A process may be stopped between the check and the permit; `dr.agent.tickets` says why that is safe.
+                self._agent.later(host.world.rng.uniform(0.0, 0.01), act)
 
         def over(failed: str, unseen: str) -> None:
             host.permits.pop(ticket.guest, None)
@@ -108,8 +112,19 @@ class SimTickets:
             host.world.truth.ticket_run(host, ticket)
             self.call(over, lambda once: host.start_domain(order.definition, ticket.id, once))
 
-        # A process may be stopped between the last check and the permit; `dr.agent.tickets` says why that is safe.
-        self._agent.later(self._agent.host.world.rng.uniform(0.0, 0.01), act)
+        self._look_at(ticket, looked)
+
+    def _look_at(self, ticket: Ticket, seen: Callable[[Testimony], None]) -> None:
+        """Revoke, then look, which takes libvirt its time."""
+        host = self._agent.host
+        host.permits.pop(ticket.guest, None)
+        wait_s = host.world.rng.uniform(0.002, 0.02) + host.libvirt_slow_s
+        if wait_s > SIGHT_S:
+            reason = f"no answer within {SIGHT_S:g} s"
+            unknown = Testimony(guest=ticket.guest, sighting=Sighting.UNKNOWN, reason=reason)
+            self._agent.later(SIGHT_S, lambda: seen(unknown))
+        else:
+            self._agent.later(wait_s, lambda: seen(self._sight(ticket.guest, ticket.generation)))
 
     def call(
         self,
@@ -140,6 +155,7 @@ class SimTickets:
         if reason := self._agent.valid(link, order):
             ended(Answer(outcome=Outcome.REFUSED, reason=reason))
             return
+        self._agent.host.world.truth.obeyed(self._agent.host, ticket)
         self._agent.host.world.truth.ticket_run(self._agent.host, ticket)
 
         def over(failed: str, unseen: str) -> None:
@@ -157,11 +173,18 @@ class SimTickets:
 
     def _clean(self, link: Link, order: Clean, ended: Done) -> None:
         ticket = order.ticket
-        seen = self._sight(ticket.guest, ticket.generation)
-        if reason := self._agent.valid(link, order):
-            ended(Answer(outcome=Outcome.REFUSED, reason=reason))
-            return
-        self._agent.host.world.truth.ticket_run(self._agent.host, ticket)
+
+        def looked(seen: Testimony) -> None:
+            if reason := self._agent.valid(link, order):
+                ended(Answer(outcome=Outcome.REFUSED, reason=reason))
+                return
+            host = self._agent.host
+            host.world.truth.obeyed(host, ticket)
+            host.world.truth.ticket_run(host, ticket)
+            if seen.sighting is Sighting.PRESENT:
+                self.call(undefine, lambda once: host.stop_domain(ticket.guest, "destroy", 5.0, once))
+            else:
+                self._agent.later(0.05, undefine)
 
         def undefine(failed: str = "", unseen: str = "") -> None:
             now = self._sight(ticket.guest, ticket.generation)
@@ -176,10 +199,7 @@ class SimTickets:
                 self._agent.host.undefine(ticket.guest)
                 ended(Answer(outcome=Outcome.DONE, testimony=(now,)))
 
-        if seen.sighting is Sighting.PRESENT:
-            self.call(undefine, lambda once: self._agent.host.stop_domain(ticket.guest, "destroy", 5.0, once))
-        else:
-            self._agent.later(0.05, undefine)
+        self._look_at(ticket, looked)
 
     # ---- migration
 
@@ -198,6 +218,7 @@ class SimTickets:
                 ended(Answer(outcome=Outcome.REFUSED, reason=reason))
                 return
             host.permits[ticket.guest] = "receive"
+            host.world.truth.obeyed(host, ticket)
             host.world.truth.ticket_run(host, ticket)
             ended(Answer(outcome=Outcome.DONE))
 
@@ -208,6 +229,7 @@ class SimTickets:
         if reason := self._agent.valid(link, order):
             ended(Answer(outcome=Outcome.REFUSED, reason=reason))
             return
+        host.world.truth.obeyed(host, ticket)
         host.world.truth.ticket_run(host, ticket)
 
         def over(failed: str, unseen: str) -> None:
@@ -237,6 +259,7 @@ class SimTickets:
         if reason := self._agent.valid(link, order):
             ended(Answer(outcome=Outcome.REFUSED, reason=reason))
             return
+        host.world.truth.obeyed(host, ticket)
         host.world.truth.ticket_run(host, ticket)
 
         def over(failed: str, unseen: str) -> None:
@@ -256,6 +279,7 @@ class SimTickets:
         if reason := agent.valid(link, order):
             ended(Answer(outcome=Outcome.REFUSED, reason=reason))
             return
+        host.world.truth.obeyed(host, ticket)
         host.world.truth.ticket_run(host, ticket)
         domain = host.domains.get(ticket.guest)
         mine = warden.copy_here(agent.memory, ticket.guest, host.boot_id)

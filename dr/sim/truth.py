@@ -1,27 +1,34 @@
 """What really runs, and the promises checked against it after every step.
 
-Here: invariants, each with the sentence that a violation prints. Not here: anything that could change the world.
+Here: what runs where, and what agents, devices and libvirt do, against the promises, each with the sentence that a
+violation prints. Not here: what a coordinator decides (`dr.sim.judge`), what must be so at the end (`dr.sim.ending`).
+Nothing here changes the world.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, NoReturn
 
 from dr.core.state import Draft
 from dr.model.base import BootId, GuestId, HostName
-from dr.model.commands import Body, Clean, Discard, Migrate, Resume, Ticket
+from dr.model.commands import Body, Ticket
 from dr.model.decision import Changes
-from dr.model.effects import Fence, SendStart
-from dr.model.records import Desired, GuestPhase, HostPhase, OperationState
+from dr.model.effects import Fence, Reply, SendStart
+from dr.model.wire import Welcome
+from dr.sim.bmc import Device
+from dr.sim.ending import unfinished
+from dr.sim.judge import Judge
+from dr.sim.store import SimStore
 
 if TYPE_CHECKING:
+    from dr.sim.coordinator import SimCoordinator
     from dr.sim.domain import Domain
     from dr.sim.host import SimHost
     from dr.sim.world import World
 
-COMMANDS_PER_S_MAX = 60  # to one host: more is a loop that feeds itself
-EVIDENCE_S = 12.0  # a fence rests on a look no older than this
+RAN_LATELY_S = 30.0  # a clean-up may rest on a run elsewhere that ended just now
+READ_LATELY_S = 6.0  # a device that showed another machine's identity so lately must not be switched
 
 
 class Violation(AssertionError):
@@ -40,18 +47,25 @@ class Truth:
         self.began_at: dict[GuestId, float] = {}
         self.starts: Counter[GuestId] = Counter()
         self.fenced: Counter[HostName] = Counter()
+        self.led: dict[HostName, tuple[int, str]] = {}  # epoch and leader that each agent adopted last
+        self.operations: set[str] = set()  # that somebody was told of
+        self._ran: dict[GuestId, dict[HostName, float]] = {}  # when it was last seen to run there
         self._tickets: set[str] = set()
-        self._epochs: dict[HostName, int] = {}
-        self._commands: dict[HostName, deque[float]] = {}
+        self._sealed: dict[tuple[HostName, GuestId], int] = {}  # what each host said that it refuses
+        self._lists: dict[HostName, int] = {}  # version of the protected list
+        self._rewound = False  # an older copy of the store was put back
+        self._forgot: set[HostName] = set()  # agents that lost their state and have no list since
+        self._judge = Judge(world, self)
 
     def where(self, guest: GuestId) -> list[HostName]:
         return sorted(host for host, _ in self.active.get(guest, ()))
 
-    def _broken(self, text: str) -> None:
+    def broken(self, text: str) -> NoReturn:
+        """A promise is broken: raises Violation."""
         self._world.say(f"VIOLATION {text}", "violation")
         raise Violation(f"seed {self._world.seed}, at {self._world.clock.now:.3f} s: {text}")
 
-    # ---- promise 1 and 2
+    # ---- one copy
 
     def began(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
         """From cold: its memory is read from the disk as it is now."""
@@ -62,7 +76,7 @@ class Truth:
     def resumed(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
         """With the memory that it had: nobody may have written to the disk since."""
         if domain.memory_at != self.disk[guest] and guest not in self.excused:
-            self._broken(f"{guest} resumes on {host.name} with stale memory over a newer disk")
+            self.broken(f"{guest} resumes on {host.name} with stale memory over a newer disk")
         self._runs(guest, host, domain)
 
     def _runs(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
@@ -71,8 +85,10 @@ class Truth:
         self._world.say(f"{guest} runs on {host.name}", "guest.began", guest=guest, host=host.name)
         places = self.active.setdefault(guest, set())
         places.add((host.name, host.boot_id))
+        if len(places) > 1 and guest not in self._world.store.guests and guest not in host.guarded:
+            self.excused.add(guest)  # nobody protects it: its owner may start it twice
         if len(places) > 1 and guest not in self.excused:
-            self._broken(f"{guest} runs in {len(places)} places: {sorted(places)}")
+            self.broken(f"{guest} runs in {len(places)} places: {sorted(places)}")
         self._covered(guest)
 
     def ended(self, guest: GuestId, host: SimHost, reason: str) -> None:
@@ -84,52 +100,137 @@ class Truth:
             reason=reason,
         )
         self.active.setdefault(guest, set()).discard((host.name, host.boot_id))
+        self._ran.setdefault(guest, {})[host.name] = self._world.clock.now
+
+    def ended_since(self, guest: GuestId, host: HostName, seconds: float) -> bool:
+        """Whether it ended there within that time."""
+        return self._world.clock.now - self._ran.get(guest, {}).get(host, -1e9) < seconds
 
     def _covered(self, guest: GuestId) -> None:
         """Every place where it runs is in its set."""
-        record = self._world.store.guests.get(guest)
+        store = self._world.store
+        record = store.guests.get(guest)
         if record is None or self.doubtful or guest in self.excused:
             return
         known = {(place.host, place.boot_id) for place in record.may_run_on}
         for host, boot in sorted(self.active.get(guest, ())):
             # An older copy of the store does not know a newer boot until it said hello; its host's place stands for it.
-            if host not in self._world.store.hosts:
+            if host not in store.hosts:
                 continue  # an older copy of the store, and a host that joined since
-            recorded = self._world.store.hosts[host].boot_id
+            recorded = store.hosts[host].boot_id
             if (host, boot) not in known and not (recorded != boot and (host, recorded) in known):
-                self._broken(f"{guest} runs at {host} ({boot}), and may_run_on is {sorted(known)}")
+                self.broken(f"{guest} runs at {host} ({boot}), and may_run_on is {sorted(known)}")
 
-    def before_commit(self, draft: Draft) -> None:
+    # ---- what a coordinator does
+
+    def leads(self, coordinator: SimCoordinator) -> None:
+        """A new term began."""
+        bound = coordinator.store.cluster.machine
+        if bound != coordinator.machine:
+            self.broken(f"a coordinator leads on {coordinator.machine}, its store belongs to {bound}")
+        lost = self.operations - set(coordinator.store.operations)
+        if lost:
+            self.broken(f"operations that were accepted are not in the store: {sorted(lost)}")
+
+    def before_commit(self, coordinator: SimCoordinator, draft: Draft, changes: Changes) -> None:
         if self.doubtful and draft.cluster.restored:
             self.doubtful = False
+        self._judge.decided(coordinator, draft, changes)
 
-    def committed(self, changes: Changes) -> None:
-        for guest in changes.guests:
-            self._covered(guest)
+    def committed(self, coordinator: SimCoordinator, changes: Changes) -> None:
+        if coordinator.store is self._world.store:
+            for guest in changes.guests:
+                self._covered(guest)
 
-    def start_sent(self, effect: SendStart) -> None:
-        ticket = effect.ticket
-        record = self._world.store.guests[ticket.guest]
-        others = [
-            place
-            for place in record.may_run_on
-            if (place.host, place.boot_id) != (ticket.host, ticket.boot_id)
-        ]
-        if others:
-            self._broken(f"a start of {ticket.guest} on {ticket.host} while {others} may run it")
-        if not any(place.generation == ticket.generation for place in record.may_run_on):
-            self._broken(f"a start of {ticket.guest} on {ticket.host} whose place is not durable")
-        real = self.active.get(ticket.guest, set()) - {(ticket.host, ticket.boot_id)}
-        if real and ticket.guest not in self.excused:
-            self._broken(f"a start of {ticket.guest} on {ticket.host} while it runs at {sorted(real)}")
+    def start_sent(self, coordinator: SimCoordinator, effect: SendStart, draft: Draft) -> None:
+        self._judge.start_sent(coordinator, effect, draft)
 
-    # ---- tickets and epochs
+    def fence_sent(self, coordinator: SimCoordinator, effect: Fence, draft: Draft) -> None:
+        self.fenced[effect.host] += 1
+        self._judge.fence_sent(coordinator, effect, draft)
+
+    def command_sent(self, coordinator: SimCoordinator, host: HostName, body: Body, draft: Draft) -> None:
+        self._judge.command_sent(coordinator, host, body, draft)
+
+    def replied(self, coordinator: SimCoordinator, reply: Reply) -> None:
+        """What was accepted is in the store, now and after every crash."""
+        for operation in reply.operations:
+            if operation not in coordinator.store.operations:
+                self.broken(f"operation {operation} was accepted and is not in the store")
+        if coordinator.store is self._world.store:
+            self.operations.update(reply.operations)
+
+    def store_replaced(self, backup: SimStore) -> None:
+        """An older copy takes its place: what was accepted since is lost with what it knew."""
+        self.doubtful = backup.revision < self._world.store.revision and not backup.cluster.restored
+        self._rewound = True
+        self.operations &= set(backup.operations)
+
+    # ---- what agents do
+
+    def adopted(self, host: SimHost, welcome: Welcome) -> None:
+        epoch, leader = self.led.get(host.name, (0, ""))
+        if host.name in self._forgot:  # it cannot know better: its seals come back with the list
+            epoch, leader = 0, ""
+        if welcome.epoch < epoch:
+            self.broken(f"{host.name} follows epoch {welcome.epoch} after {epoch}")
+        if welcome.epoch == epoch and leader not in ("", welcome.leader_id):
+            self.broken(f"{host.name} follows {welcome.leader_id} in epoch {epoch} of {leader}")
+        self.led[host.name] = (welcome.epoch, welcome.leader_id)
+
+    def admitted(self, host: SimHost, ticket: Ticket) -> None:
+        """An agent accepts a ticket: newer than all that it ever sealed."""
+        sealed = self._sealed.get((host.name, ticket.guest), 0)
+        if ticket.generation <= sealed:
+            self.broken(
+                f"{host.name} takes {ticket.id} of generation {ticket.generation}, sealed is {sealed}"
+            )
+        self._sealed[host.name, ticket.guest] = ticket.generation
+
+    def testified(self, host: SimHost, guest: GuestId, sealed: int) -> None:
+        """An agent says `absent`, and refuses up to that generation from now on."""
+        if host.disk.sealed.get(guest, 0) < sealed:
+            self.broken(f"{host.name} testifies for {guest} up to {sealed}, which is not durable")
+        key = host.name, guest
+        self._sealed[key] = max(sealed, self._sealed.get(key, 0))
+
+    def listed(self, host: SimHost) -> None:
+        """It took a protected list: guests that left it begin anew, seals of the others are (back) in force."""
+        version = host.disk.protected_version
+        if version < self._lists.get(host.name, 0) and host.name not in self._forgot:
+            self.broken(f"{host.name} goes back to list {version} from {self._lists[host.name]}")
+        self._lists[host.name] = version
+        self._forgot.discard(host.name)
+        for name, guest in list(self._sealed):
+            if name == host.name and guest not in host.guarded:
+                del self._sealed[name, guest]
+            elif name == host.name and host.disk.sealed.get(guest, 0) < self._sealed[name, guest]:
+                kept, before = host.disk.sealed.get(guest, 0), self._sealed[name, guest]
+                self._sealed[name, guest] = kept
+                if not self._rewound:  # an older copy of the store cannot give back what it does not know
+                    self.broken(f"{name} has sealed {guest} up to {kept}, it was {before}")
+
+    def lost_state(self, host: SimHost) -> None:
+        self._forgot.add(host.name)
+
+    def obeyed(self, host: SimHost, ticket: Ticket) -> None:
+        """The last check before the effect was passed: the ticket is of this boot, session and leader."""
+        agent = host.agent
+        link, memory = agent.link, agent.memory
+        if link is None or ticket.session != link.nonce:
+            self.broken(f"{host.name} acts on {ticket.id} of a session that is over")
+        if (ticket.epoch, ticket.leader_id) != (memory.epoch, memory.leader_id):
+            self.broken(f"{host.name} acts on {ticket.id} of epoch {ticket.epoch}, it follows {memory.epoch}")
+        if ticket.boot_id != host.boot_id or ticket.host != host.name:
+            self.broken(f"{host.name} ({host.boot_id}) acts on {ticket.id} for {ticket.boot_id}")
+        if ticket.guest not in host.guarded:
+            self.broken(f"{host.name} acts on {ticket.id} of {ticket.guest}, which its hook does not guard")
 
     def ticket_run(self, host: SimHost, ticket: Ticket) -> None:
         if ticket.id in self._tickets:
-            self._broken(f"ticket {ticket.id} was run twice")
+            self.broken(f"ticket {ticket.id} was run twice")
         self._tickets.add(ticket.id)
-        known = self._epochs.get(host.name, 0)
+        known, _ = self.led.get(host.name, (0, ""))
         # A frozen agent may go on with what it had begun: docs in dr.agent.tickets. Nothing else may.
         if ticket.epoch < known and not any(
             place.generation == ticket.generation
@@ -137,105 +238,33 @@ class Truth:
             if guest is not None
             for place in guest.may_run_on
         ):
-            self._broken(f"{host.name} ran {ticket.id} of epoch {ticket.epoch}, having adopted {known}")
+            self.broken(f"{host.name} ran {ticket.id} of epoch {ticket.epoch}, having adopted {known}")
 
-    def adopted(self, host: SimHost, epoch: int) -> None:
-        self._epochs[host.name] = max(epoch, self._epochs.get(host.name, 0))
-
-    def command_sent(self, host: HostName, body: Body) -> None:
-        what = type(body).__name__
-        if isinstance(body, (Migrate, Resume, Discard, Clean)):
-            self._move_sent(body)
+    def undefined(self, guest: GuestId, host: SimHost) -> None:
+        """A definition is removed on a ticket: the guest runs elsewhere, or did just now."""
         now = self._world.clock.now
-        recent = self._commands.setdefault(host, deque())
-        recent.append(now)
-        while recent and recent[0] < now - 1.0:
-            recent.popleft()
-        if len(recent) > COMMANDS_PER_S_MAX + 4 * len(self._world.definitions):
-            self._broken(f"{len(recent)} commands to {host} within a second, the last a {what}")
-
-    def _move_sent(self, order: Migrate | Resume | Discard | Clean) -> None:
-        """Nothing is resumed while another place may run it, nothing is destroyed or undefined before proof."""
-        ticket = order.ticket
-        record = self._world.store.guests[ticket.guest]
-        known = {(place.host, place.boot_id) for place in record.may_run_on}
-        here, real = (ticket.host, ticket.boot_id), self.active.get(ticket.guest, set())
-        excused = ticket.guest in self.excused or self.doubtful
-        what = f"a {ticket.kind} of {ticket.guest} on {ticket.host}"
-        if isinstance(order, Migrate) and (here not in known or len(known) != 2):
-            self._broken(f"{what} while its set is {sorted(known)}")
-        if isinstance(order, Resume) and known != {here}:
-            self._broken(f"{what} while its set is {sorted(known)}")
-        if isinstance(order, Resume) and real - {here} and not excused:
-            self._broken(f"{what} while it runs at {sorted(real)}")
-        if isinstance(order, Discard) and here in real and not excused:
-            self._broken(f"{what} although it runs there")
-        if isinstance(order, Clean) and (here in known or len(known) != 1):
-            self._broken(f"{what} while its set is {sorted(known)}")
-
-    # ---- fencing
-
-    def fence_sent(self, effect: Fence, draft: Draft) -> None:
-        """Only to recover somebody, and only on the word of somebody, unless a person asked."""
-        world = self._world
-        self.fenced[effect.host] += 1
-        record = world.store.hosts[effect.host]
-        assert record.fencing is not None
-        if record.boot_id != effect.boot_id:
-            self._broken(f"a fence of {effect.host} for boot {effect.boot_id}, on record is {record.boot_id}")
-        if record.fencing.operator or record.fencing.test:
+        if set(self.where(guest)) - {host.name}:
             return
-        saved = [
-            guest.name
-            for guest in world.store.guests.values()
-            if any(place.host == effect.host for place in guest.may_run_on)
-            and guest.desired is Desired.RUNNING
-            and guest.phase is not GuestPhase.ERROR
-            and guest.definition
-            and not guest.blockers
+        lately = [
+            name
+            for name, at in self._ran.get(guest, {}).items()
+            if name != host.name and now - at < RAN_LATELY_S
         ]
-        if not saved:
-            self._broken(f"{effect.host} is fenced, and nobody is saved by it")
-        if not any(
-            world.hosts[n].up and world.hosts[n].agent.link is not None
-            for n in world.hosts
-            if n != effect.host
-        ):
-            self._broken(f"{effect.host} is fenced without a living witness")
-        looks = draft.view(effect.host).looks.values()
-        if any(look.answered for look in looks):
-            self._broken(f"{effect.host} is fenced although somebody hears it")
-        silent = [look.ended for look in looks if look.witness and look.answered is False]
-        if not silent or draft.now - max(silent) > EVIDENCE_S:
-            self._broken(f"{effect.host} is fenced on no fresh evidence: {sorted(silent)} at {draft.now:.2f}")
+        if not lately:
+            self.broken(f"{guest} is undefined on {host.name} and runs nowhere else")
+
+    # ---- what devices do
+
+    def switched_off(self, device: Device) -> None:
+        """A device that had just shown another machine's identity was told to switch it off."""
+        fresh = self._world.clock.now - device.showed_at < READ_LATELY_S
+        if fresh and device.showed not in ("", device.host):
+            self.broken(
+                f"{device.name} of {device.host} switched {device.showed} off, whose GUID it had shown"
+            )
 
     # ---- the end
 
     def unfinished(self) -> list[str]:
         """What should not be so, once every fault is healed and time has passed; empty = all is well."""
-        world, store = self._world, self._world.store
-        wrong = []
-        for guest in sorted(store.guests.values(), key=lambda g: g.id):
-            real = self.where(guest.id)
-            if guest.desired is Desired.RUNNING and (len(real) != 1 or guest.phase is not GuestPhase.RUNNING):
-                wrong.append(f"{guest.name} is wanted and is {guest.phase} ({guest.reason}); runs on {real}")
-            if guest.desired is Desired.STOPPED and guest.phase is not GuestPhase.STOPPED:
-                wrong.append(
-                    f"{guest.name} is not wanted and is {guest.phase} ({guest.reason}); runs on {real}"
-                )
-            if guest.desired is Desired.STOPPED and real:
-                wrong.append(f"{guest.name} is not wanted and runs on {real}")
-            if guest.move is not None:
-                wrong.append(f"{guest.name} is still on its way: {guest.move.stage} ({guest.reason})")
-        for host in world.hosts.values():
-            left = sorted(g for g, domain in host.domains.items() if domain.active and not domain.runs)
-            if left:
-                wrong.append(f"copies that do not run are left on {host.name}: {left}")
-        for operation in store.operations.values():
-            if operation.state is OperationState.OPEN:
-                wrong.append(f"operation {operation.id} ({operation.kind} {operation.subject}) is open")
-        for record in sorted(store.hosts.values(), key=lambda h: h.name):
-            aside = record.drain is not None and record.phase is HostPhase.MAINTENANCE  # as somebody wants it
-            if world.hosts[record.name].up and record.phase is not HostPhase.ONLINE and not aside:
-                wrong.append(f"host {record.name} is {record.phase}: {record.reason}")
-        return wrong
+        return unfinished(self._world, self)

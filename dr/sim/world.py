@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from dr.core.definition import needs_of
 from dr.model.base import GuestId, HostName, changed
@@ -16,7 +17,7 @@ from dr.model.effects import Reply
 from dr.model.events import Admitted, Ask, AskProtect, OperatorAsk, Reconfigured
 from dr.model.facts import Definition
 from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Limits, Settings, Timers
-from dr.model.records import DeviceIdentity, GuestRecord, HostRecord
+from dr.model.records import DeviceIdentity, GuestRecord, HostRecord, Pause
 from dr.sim.bmc import Fencer
 from dr.sim.clock import Clock
 from dr.sim.coordinator import SimCoordinator
@@ -34,7 +35,19 @@ XML = (
     "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
     "<devices><interface type='bridge'><source bridge='br0'/></interface></devices></domain>"
 )
+BESIDE_S = 60.0
 TIMERS = Timers(start_s=20.0, stop_s=5.0, testify_s=3.0, fence_s=10.0, move_s=20.0)
+
+
+@dataclass
+class Disturbance:
+    """A fault planned for the next messages of one kind."""
+
+    host: HostName
+    what: str
+    how: str
+    seconds: float
+    count: int
 
 
 class World:
@@ -52,12 +65,18 @@ class World:
         timers: Timers = TIMERS,
         limits: Limits | None = None,
         power_on: bool = True,
+        untested: Iterable[HostName] = (),
+        home: HostName = "",
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.trace: list[Said] = []
         self.store = SimStore()
+        self.backups: list[SimStore] = []
+        self.home = home  # the host that the coordinator runs on; "" = a machine of its own
+        self._terms = 0
+        self._disturbances: list[Disturbance] = []
         self.truth = Truth(self)
         self.network = Network(self)
         self.fencer = Fencer(self)
@@ -72,10 +91,14 @@ class World:
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}
         self.ready_after_s: dict[GuestId, float] = {}  # from its start until its check passes; else at once
-        names = tuple(hosts)
+        names = self.first_hosts = tuple(hosts)
         policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}
+        for host, device in list(self.store.identities):
+            if host in tuple(untested):
+                del self.store.identities[host, device]
         self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies)
-        self.coordinator = SimCoordinator(self)
+        self.coordinator = SimCoordinator(self, self.store)
+        self.older: list[SimCoordinator] = []  # another one took over from them, and they may still run
         self.hosts = {name: SimHost(self, name, memory_mib) for name in names}
         for name in names:
             self.store.hosts[name] = HostRecord(name=name)
@@ -105,6 +128,7 @@ class World:
                 for level in levels
             ),
             power_on_after_fence=power_on,
+            coordinator_here=name == self.home,
         )
 
     # ---- plumbing
@@ -120,9 +144,36 @@ class World:
     def latency_s(self) -> float:
         return self.rng.uniform(0.0005, 0.004) * self.slowness
 
-    def new_link(self, host: SimHost) -> Link:
+    def next_term(self) -> int:
+        self._terms += 1
+        return self._terms
+
+    def disturb(self, host: HostName, what: str, how: str, seconds: float, count: int) -> None:
+        """The next messages of that kind, from or to or about that host: "lost", "repeated" or "late"."""
+        self._disturbances.append(Disturbance(host, what, how, seconds, count))
+
+    def disturbed(self, host: HostName, what: str) -> tuple[str, float]:
+        """What becomes of this message: ("", 0) if nothing."""
+        for found in self._disturbances:
+            if (found.host, found.what) == (host, what):
+                found.count -= 1
+                if not found.count:
+                    self._disturbances.remove(found)
+                self.say(f"{what} of {host} is {found.how}")
+                return found.how, found.seconds
+        return "", 0.0
+
+    def dial(self, host: SimHost) -> Link | None:
+        """An agent looks for its coordinator; which one it finds first is chance."""
+        both = [self.coordinator, *(old for old in self.older if old.alive)]
+        for coordinator in self.rng.sample(both, len(both)) if len(both) > 1 else both:
+            if link := coordinator.accept(host):
+                return link
+        return None
+
+    def new_link(self, host: SimHost, coordinator: SimCoordinator) -> Link:
         self._made_links += 1
-        link = Link(self, host, f"s{self._made_links}")
+        link = Link(self, host, coordinator, f"s{self._made_links}")
         self.links = [old for old in self.links if old.agent_open or old.coordinator_open]
         self.links.append(link)
         return link
@@ -177,7 +228,7 @@ class World:
         """Somebody stops it and undefines it where it runs."""
         for name in self.truth.where(guest):
             self.hosts[name].end(guest, "destroyed")
-            self.hosts[name].undefine(guest)
+            self.hosts[name].undefine(guest, by_hand=True)
             self.hosts[name].agent.look_again()
 
     def begin(self, *, protect: bool = True) -> World:
@@ -294,8 +345,49 @@ class World:
         self.clock.after(down_s, self.restart_coordinator)
 
     def restart_coordinator(self) -> None:
-        if not self.coordinator.alive:
+        at_home = not self.home or self.hosts[self.home].up
+        if not self.coordinator.alive and at_home:
             self.coordinator.boot()
+
+    def replace_coordinator(self) -> None:
+        """A second process takes over the store while the first one still exists, which somebody ends before long."""
+        self.say("a second coordinator takes over the store")
+        self.clock.after(BESIDE_S, self.coordinator.kill)
+        self.older = [old for old in self.older if old.alive]
+        self.older.append(self.coordinator)
+        self.coordinator = SimCoordinator(self, self.store, self.coordinator.machine)
+        self.coordinator.boot()
+
+    def start_clone(self, store: SimStore, how: str) -> None:
+        """A copy of the store on another machine: "copied" there as it is, or put there by `dr cluster restore`."""
+        machine = f"m{self._terms + 1}"
+        self.say(f"the store is {how} to {machine}")
+        if how == "copied":
+            clone = SimCoordinator(self, store, machine)
+            clone.boot()
+            if clone.alive:
+                self.older.append(clone)
+            return
+        pause = Pause(reason="the store was restored, and is older than the world", by="ops")
+        store.cluster = changed(store.cluster, machine=machine, restored="restored by ops", pause=pause)
+        self.store = store
+        self.home = ""
+        self.coordinator = SimCoordinator(self, store, machine)
+        self.coordinator.boot()
+
+    # A coordinator that runs on one of the hosts lives and stands still with it.
+
+    def home_died(self, name: HostName) -> None:
+        if name == self.home:
+            self.coordinator.kill()
+
+    def home_booted(self, name: HostName) -> None:
+        if name == self.home:
+            self.clock.after(1.0, self.restart_coordinator)
+
+    def home_frozen(self, name: HostName, seconds: float) -> None:
+        if name == self.home:
+            self.coordinator.freeze(seconds)
 
     def restore_store(self, backup: SimStore, down_s: float = 1.0) -> None:
         """The coordinator is stopped, its store replaced by an older copy, and started again."""
@@ -305,27 +397,33 @@ class World:
             revision=backup.revision,
         )
         self.coordinator.kill()
-        self.store = backup.copy()
-        self.truth.doubtful = True
+        self.truth.store_replaced(backup)
+        self.store = self.coordinator.store = backup.copy()
         self.clock.after(down_s, self.restart_coordinator)
 
     def heal(self) -> None:
         """Everything that can be repaired is repaired; what was lost stays lost."""
         self.say("everything is repaired", "healed")
+        for old in self.older:
+            old.kill()
         coordinator = self.coordinator
         coordinator.die_after_commit = coordinator.die_before_effect = coordinator.die_after_effect = 0
         for device in self.fencer.devices.values():
-            device.fault, device.acts_on, device.switched_off = "", "", False
+            device.fault, device.acts_on, device.switched_off, device.serial = "", "", False, 0
         self.network.blocked.clear()
         self.troubles.clear()
         self.network.migration_down.clear()
+        self._disturbances.clear()
+        self.store.trouble = ""
         self.slowness = 1.0
         self.mend_coordinator()
         for name, host in self.hosts.items():
             self.mend(name)
             self.power_on(name)
             host.libvirtd = "up"
+            host.libvirt_slow_s = 0.0
             host.hook_broken = False
+            host.hibernation_masked = True
             host.start_faults.clear()
             host.stop_faults.clear()
             host.migrate_faults.clear()

@@ -13,15 +13,16 @@ from dr.core import saved
 from dr.core.decide import decide
 from dr.core.explain import explain
 from dr.core.saved import BadDecision, Saved, decode, encode
-from dr.core.state import State
+from dr.core.state import Draft, State
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome
-from dr.model.decision import Decision
+from dr.model.decision import Changes, Decision
 from dr.model.events import Answered, AskFence, AskPause, Event, Heard, LookEnded, Reconfigured, Tick
 from dr.model.evidence import Power
 from dr.model.facts import Definition
 from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Settings
 from dr.model.records import GuestPhase, HostPhase
+from dr.sim.coordinator import SimCoordinator
 from dr.sim.world import World
 from tests.core.build import Bench, guest, host, reading, report
 
@@ -54,9 +55,9 @@ def test_a_run_decided_again_from_its_files() -> None:
     world.save = keep
     before = world.truth.before_commit
 
-    def look(draft: Any) -> None:
+    def look(coordinator: SimCoordinator, draft: Draft, changes: Changes) -> None:
         made[f"{draft.cluster.epoch}-{world.store.revision + 1}"] = draft.decision()
-        before(draft)
+        before(coordinator, draft, changes)
 
     world.truth.before_commit = look  # type: ignore[method-assign]
     world.begin()

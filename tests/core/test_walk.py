@@ -158,6 +158,8 @@ def alone(phase: HostPhase, **fields: Any) -> Bench:
 
 def confirmed(phase: HostPhase) -> tuple[Bench, Event]:
     fields: dict[str, Any] = {"drain": Wish(by="ops")} if phase is HostPhase.DRAINING else {}
+    if phase is HostPhase.FENCED:  # by an earlier leader
+        fields = {"dead_boot": "h1-b1", "dead_at": -1.0}
     return alone(phase, **fields), AskConfirmDown(id="1", by="ops", host="h1", reason="I see its plug")
 
 
@@ -233,9 +235,16 @@ DRIVEN: dict[Row, Callable[[], tuple[Bench, Event]]] = {
     (HostPhase.MAINTENANCE, HostEvent.CONTRADICTED): maintained_and_alive,
     (GuestPhase.RECOVERING, GuestEvent.GAVE_UP): crashed_too_often,
     (GuestPhase.STOPPING, GuestEvent.START): relocated,
-    (GuestPhase.STARTING, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.STARTING),
-    (HostPhase.ONLINE, HostEvent.DEAD): lambda: confirmed(HostPhase.ONLINE),
     (GuestPhase.STOPPED, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.STOPPED),
+    (GuestPhase.STOPPING, GuestEvent.SEEN_RUNNING): lambda: (
+        Bench().put(guest("g1", "h1", phase=GuestPhase.STOPPING)),
+        Reported(host="h1", session="s-h1", guests=(domain("g1"),)),
+    ),
+    (GuestPhase.RECOVERING, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.RECOVERING),
+    (GuestPhase.STARTING, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.STARTING),
+    (GuestPhase.UNKNOWN, GuestEvent.REVERIFY): lambda: older_copy(GuestPhase.UNKNOWN),
+    (HostPhase.ONLINE, HostEvent.DEAD): lambda: confirmed(HostPhase.ONLINE),
+    (HostPhase.FENCED, HostEvent.DEAD): lambda: confirmed(HostPhase.FENCED),
     (GuestPhase.STARTING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STARTING),
     (GuestPhase.STOPPING, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.STOPPING),
     (GuestPhase.UNKNOWN, GuestEvent.DOUBLED): lambda: doubled(GuestPhase.UNKNOWN),

@@ -12,9 +12,18 @@ from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.decision import Changes
 from dr.model.effects import Effect, PowerOn
-from dr.model.events import AskFence, AskLabel, AskResume, Event, FenceEnded
+from dr.model.events import (
+    AskFence,
+    AskLabel,
+    AskResume,
+    AskStop,
+    FenceEnded,
+    LookEnded,
+    PowerOnEnded,
+    PowerSeen,
+)
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase, Pause
-from dr.sim.coordinator import Killed
+from dr.sim.coordinator import Killed, SimCoordinator
 from dr.sim.world import TIMERS, World
 
 
@@ -50,13 +59,13 @@ def test_protection_does_not_begin_before_the_definition_is_stored() -> None:
     early: list[str] = []
     committed = world.truth.committed
 
-    def look(changes: Changes) -> None:
+    def look(coordinator: SimCoordinator, changes: Changes) -> None:
         early.extend(
             guest.name
             for guest in world.store.guests.values()
             if guest.phase == "running" and not guest.definition
         )
-        committed(changes)
+        committed(coordinator, changes)
 
     world.truth.committed = look  # type: ignore[method-assign]
     world.begin()
@@ -124,11 +133,11 @@ def test_late_end_of_an_old_fencing_says_nothing_about_a_new_boot() -> None:
     held: list[FenceEnded] = []
     back = world.coordinator._back
 
-    def hold_back(event: Event) -> None:
+    def hold_back(event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded, what: str) -> None:
         if isinstance(event, FenceEnded) and not held:
             held.append(event)
         else:
-            back(event)
+            back(event, what)
 
     world.coordinator._back = hold_back  # type: ignore[method-assign]
     world.freeze("h1", 60.0)
@@ -143,7 +152,7 @@ def test_late_end_of_an_old_fencing_says_nothing_about_a_new_boot() -> None:
     world.fencer.devices["bmc-h1"].fault = "dead"
     world.cut("h1", storage=True)
     assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.FENCING)
-    back(held[0])
+    back(held[0], "fence result")
     world.run(5.0)
     assert world.host("h1").phase is not HostPhase.FENCED
     assert world.running("g1") == ["h1"]
@@ -223,7 +232,7 @@ def test_coordinator_that_stood_still_does_not_act_on_what_it_heard_before(seed:
 
 def test_no_loop_of_commands_while_a_start_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that cannot testify yet is asked again after a while, not as fast as the link allows."""
-    monkeypatch.setattr("dr.sim.truth.COMMANDS_PER_S_MAX", 10)
+    monkeypatch.setattr("dr.sim.judge.COMMANDS_PER_S_MAX", 10)
     world = lively(9)
     for name in ("h2", "h3"):
         world.hosts[name].start_faults.extend(["hang"] * 3)
@@ -235,7 +244,7 @@ def test_no_loop_of_commands_while_a_start_hangs(monkeypatch: pytest.MonkeyPatch
 
 def test_no_loop_of_commands_while_a_hook_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that cannot keep the protected list is told again after a while."""
-    monkeypatch.setattr("dr.sim.truth.COMMANDS_PER_S_MAX", 10)
+    monkeypatch.setattr("dr.sim.judge.COMMANDS_PER_S_MAX", 10)
     world = lively(10)
     world.hosts["h3"].hook_broken = True
     world.hosts["h3"].agent.kill()
@@ -435,3 +444,118 @@ def test_a_host_that_falls_silent_while_it_returns_is_cleaned_before_it_counts()
     world.mend("h1")
     assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.ONLINE)
     assert world.host("h1").protected_version == world.store.cluster.protected_version
+
+
+def test_a_second_level_that_shows_another_machine_is_not_switched() -> None:
+    """What the outlets showed is remembered while the BMC is tried in vain: the other machine keeps its power."""
+    world = lively(41, pdu=("h1",))
+    world.run(6.0)
+    world.fencer.devices["bmc-h1"].fault = "dead"
+    world.fencer.devices["pdu-b-h1"].acts_on = "h2"
+    world.cut("h1", storage=True)
+    world.run(30.0)
+    assert world.hosts["h2"].outlets_on == [True, True]
+    assert world.running("g1") == ["h1"]
+
+
+def test_a_persons_fence_is_not_believed_by_a_coordinator_that_nobody_reaches() -> None:
+    """Its device lies, and the coordinator is cut off from all who could tell: it waits for a witness."""
+    world = lively(42)
+    world.run(6.0)
+    world.fencer.devices["bmc-h1"].fault = "says_off"
+    world.cut_coordinator(bmcs=False)
+    world.run(3.0)
+    assert world.ask(AskFence(id="f", by="ops", host="h1", reason="it acts up")).accepted
+    world.run(15.0)
+    assert world.host("h1").phase is not HostPhase.FENCED
+    world.mend_coordinator()
+    world.run(20.0)
+    assert world.running("g1") == ["h1"]
+    assert world.host("h1").phase is HostPhase.ONLINE
+    assert set(world.store.alerts) <= {"host/h1/fence-lies"}, "what it was held for is over"
+
+
+def test_a_host_that_may_hibernate_is_not_taken_for_dead() -> None:
+    """Off is not over where an image may be thawed (rule 5): its guests wait, and go on where they were."""
+    world = lively(43)
+    world.hosts["h1"].hibernation_masked = False
+    world.hosts["h1"].agent.look_again()
+    world.run(2.0)
+    world.hosts["h1"].hibernate()
+    world.run(30.0)
+    assert world.running("g1") == []
+    assert world.host("h1").phase is not HostPhase.FENCED
+    assert "hibernation is not masked" in world.host("h1").reason
+    world.power_on("h1")
+    world.run(20.0)
+    assert world.running("g1") == ["h1"]
+    assert world.hosts["h1"].boot_id == "h1-b1"
+
+
+def test_hibernation_that_is_masked_does_not_happen() -> None:
+    world = lively(44)
+    world.hosts["h1"].hibernate()
+    world.run(10.0)
+    assert world.running("g1") == ["h1"]
+    assert world.host("h1").phase is HostPhase.ONLINE
+
+
+def test_an_agent_that_lost_its_memory_cannot_vouch_for_an_older_store() -> None:
+    """Whoever knows better is cut off: with one host dead and one that has forgotten, nothing is started."""
+    world = lively(45, guests={"h3": ("g1",)}, power_on=False)
+    backup = world.store.copy()
+    world.power_off("h3")
+    assert world.run(20.0, lambda: bool(world.running("g1")))
+    (holder,) = world.running("g1")
+    world.run(3.0)
+    (other,) = {"h1", "h2"} - {holder}
+    world.hosts[other].agent.lose_state()
+    world.cut(holder)
+    world.restore_store(backup, 0.3)
+    world.run(0.5)
+    world.hosts[other].agent.start()
+    world.run(20.0)
+    assert world.running("g1") == [holder]
+    assert world.guest("g1").phase is not GuestPhase.STARTING
+    world.mend(holder)
+    world.run(10.0)
+    assert world.store.cluster.restored
+
+
+def test_a_guest_that_is_stopped_waits_no_longer() -> None:
+    """The alert that it fits nowhere ends when nobody wants it any more."""
+    world = lively(
+        46, memory_mib=3 * 1024, guests={"h1": ("g1", "g2"), "h2": ("g3", "g4"), "h3": ("g5", "g6")}
+    )
+    world.power_off("h1")
+    assert world.run(30.0, lambda: "guest/g1/waiting" in world.store.alerts)
+    assert world.ask(AskStop(id="s", by="ops", guests=("g1", "g2"))).accepted
+    assert [key for key in world.store.alerts if key.startswith("guest/")] == []
+
+
+def test_a_quiet_old_leader_is_stopped_by_the_store() -> None:
+    """A process that was frozen while another one took over: its first write is refused, and it ends."""
+    world = lively(47)
+    old = world.coordinator
+    old.freeze(5.0)
+    world.replace_coordinator()
+    world.run(30.0)
+    assert not old.alive
+    assert world.said("a coordinator of an older term ends")
+    world.power_off("h1")
+    world.run(20.0)
+    all_run_once(world)
+
+
+def test_a_store_that_fails_for_a_while_stops_everything_and_loses_nothing() -> None:
+    """Nothing is decided while nothing can be written; what was asked meanwhile is decided afterwards."""
+    world = lively(48)
+    world.store.trouble = "fails"
+    world.power_off("h1")
+    world.run(5.0)
+    revision = world.store.revision
+    world.run(2.0)
+    assert world.store.revision == revision
+    world.store.trouble = ""
+    world.run(30.0)
+    all_run_once(world)

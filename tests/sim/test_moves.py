@@ -75,8 +75,8 @@ def test_a_lost_end_is_asked_for() -> None:
 
 
 def _deafen(world: World) -> None:
-    for host in world.hosts.values():
-        host.agent.answers_to_lose += 2
+    for name in world.hosts:
+        world.disturb(name, "answer", "lost", 0.0, 2)
 
 
 BLOWS: dict[str, Blow] = {

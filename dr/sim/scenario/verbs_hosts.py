@@ -226,7 +226,7 @@ class LoseAnswers(Verb):
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.lose_answers):
-            stage.world.hosts[name].agent.answers_to_lose += self.times
+            stage.world.disturb(name, "answer", "lost", 0.0, self.times)
 
 
 class BreakSession(Verb):

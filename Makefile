@@ -11,6 +11,9 @@ PYTHON := $(VENV)/bin/python
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --no-input
 APT_LISTS := packages/apt-dev.txt $(wildcard integration/lab/apt.txt)
 BENCHES   := failover core sim
+# Which cases of long tests `make check` runs (others each day), and from which seed on `make test` draws worlds.
+SAMPLE     ?= $(shell expr $$(date +%s) / 86400)
+FRESH      ?= $(shell date +%s)
 SOAK_SEEDS ?= 5000
 SOAK_FROM  ?= $(shell date +%s)
 SOAK_WALKS ?= 2000
@@ -18,16 +21,16 @@ SOAK_WALKS ?= 2000
 say = @printf '\n== %s\n' "$(1)"
 as_root = @if [ "$$(id -u)" != 0 ]; then echo "The lab needs root (network namespaces, libvirtd). Run: sudo make $@" >&2; exit 1; fi
 
-.PHONY: help install apt check lint types contracts unit test integration soak demo bench clean lock
+.PHONY: help install apt check lint types contracts quick unit test integration soak demo bench clean lock
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: apt $(VENV)/.requirements.stamp $(VENV)/.editable.stamp ## Install Debian packages, and dr with its locked dependencies in .venv
 
-check: lint types contracts unit ## Lint, types, import contracts and unit tests: under a minute, no root
+check: lint types contracts quick ## Lint, types, import contracts, and unit tests with a sample of the long ones: under a minute, no root
 
-test: check integration ## All of check, then the tests in the lab (as root)
+test: lint types contracts unit integration ## All of check, each long test as a whole, 100 fresh random worlds, then the lab (as root)
 
 soak: install ## Every interruption of every scenario, long walks through the core, 5,000 random worlds: an hour
 	$(call say,Every interruption of every scenario)
@@ -108,9 +111,14 @@ contracts: install
 	$(call say,Imports point one way (import-linter))
 	@$(VENV)/bin/lint-imports --no-logo
 
+# Long tests (random worlds, interruptions, mutants, blows in the middle of a move) say themselves how much of them this is.
+quick: install
+	$(call say,Unit$(comma) property and scenario tests$(comma) a sample of the long ones (pytest))
+	@$(PYTHON) -m pytest tests -x -q -n2 --sample=$(SAMPLE)
+
 unit: install
 	$(call say,Unit$(comma) property and scenario tests (pytest))
-	@$(PYTHON) -m pytest tests -x -q -n2
+	@$(PYTHON) -m pytest tests -x -q -n2 --fresh=$(FRESH)
 
 integration: install | unit
 	$(call say,Tests in the lab (pytest$(comma) as root))

@@ -23,6 +23,7 @@ def test_worlds_in_which_nothing_is_found(dr: Dr) -> None:
     assert told["seeds_per_min"] > 0
 
 
+@pytest.mark.long(keep=0)
 def test_a_finding_is_kept_small_and_runs_again(dr: Dr, tmp_path: Path) -> None:
     with broken(UNBOUND):
         seed = next(seed for seed in range(1, 40) if failure(plan_of(seed)) is not None)

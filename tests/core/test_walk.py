@@ -105,6 +105,13 @@ def reached(table: dict[Any, dict[Any, Any]]) -> set[str]:
     }
 
 
+@pytest.mark.long(keep=3)
+@pytest.mark.parametrize("seed", range(1000, 1020))
+def test_a_walk(seed: int) -> None:
+    _walk(seed, Walked())
+
+
+@pytest.mark.long(keep=0)
 def test_every_phase_of_a_host_meets_every_event(walked: Walked) -> None:
     of_hosts = [
         "Heard",
@@ -131,6 +138,7 @@ def test_every_phase_of_a_host_meets_every_event(walked: Walked) -> None:
     assert not missing
 
 
+@pytest.mark.long(keep=0)
 def test_every_phase_of_a_guest_meets_every_event(walked: Walked) -> None:
     of_guests = ["Tick", "Reconfigured", "Started", "AskLabel", "AskPause", "AskResume"]
     of_guests += [kind.__name__ for kind in ASKS if "guests" in fields_of(kind)]
@@ -143,6 +151,7 @@ def test_every_phase_of_a_guest_meets_every_event(walked: Walked) -> None:
     assert not missing
 
 
+@pytest.mark.long(keep=0)
 def test_every_command_ends_in_every_way(walked: Walked) -> None:
     kinds = {pair[1] for pair in walked.met}
     for command in ("start", "stop", "clean", "testify", "protect", "describe", "probe"):
@@ -282,6 +291,7 @@ UNUSED: set[Row] = {
 }
 
 
+@pytest.mark.long(keep=0)
 def test_every_row_of_the_tables_is_taken_by_decide(walked: Walked) -> None:
     """A row that no event leads to is decoration, and hides a bug one day."""
     rows: set[Row] = {(p, e) for p, row in HOST_TABLE.items() for e in row}

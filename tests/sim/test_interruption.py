@@ -16,6 +16,7 @@ ID = [f"{file.parent.name}/{file.stem}" for file in FILES]
 IN_ALL = 160  # points that are tried here, spread over the scenarios; `make soak` tries all
 
 
+@pytest.mark.long(keep=20)
 @pytest.mark.parametrize("file", FILES, ids=ID)
 def test_some_points_of_each_scenario(file: Path) -> None:
     plain = calm(load(file))
@@ -23,6 +24,7 @@ def test_some_points_of_each_scenario(file: Path) -> None:
         assert interrupted(plain, point).violations == [], f"dr sim run {file} --crash-at {point}"
 
 
+@pytest.mark.long(keep=0)
 @pytest.mark.parametrize("name", ["failover/power-cut"])
 def test_every_point_of_a_failover(name: str) -> None:
     """Killed after each commit, before and after each effect: and it really died there."""

@@ -120,6 +120,7 @@ def _end(world: World, how: str) -> None:
         world.hosts[name].end("g1", how)
 
 
+@pytest.mark.long(keep=8)
 @pytest.mark.parametrize("fault", ["", "lost_finish", "stuck", "fail", "lost"])
 @pytest.mark.parametrize("blow", BLOWS)
 def test_a_blow_at_any_moment(blow: str, fault: str) -> None:
@@ -143,6 +144,7 @@ def test_a_blow_at_any_moment(blow: str, fault: str) -> None:
             ends_well(world)
 
 
+@pytest.mark.long(keep=1)
 @pytest.mark.parametrize("fault", ["", "lost_finish", "lost"])
 def test_a_coordinator_killed_at_every_commit_and_effect(fault: str) -> None:
     def run(plan: Callable[[SimCoordinator], None]) -> World:

@@ -35,6 +35,7 @@ def well(seed: int) -> bool:
     return True
 
 
+@pytest.mark.long(keep=3)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_missing_guard_is_caught(mutant: Mutant) -> None:
     seed = caught(mutant, [mutant.seed, *range(1, 1 + SEARCH)])

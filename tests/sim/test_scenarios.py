@@ -44,6 +44,7 @@ def test_scenario(file: Path) -> None:
     assert result.violations == [], "\n".join(result.world.lines())
 
 
+@pytest.mark.long(keep=40)
 @pytest.mark.parametrize("file", FILES, ids=ID)
 def test_the_opposite_of_each_expectation_fails(file: Path) -> None:
     """Every field of every expectation is compared: with any other value the same run is not as expected."""

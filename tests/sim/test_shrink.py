@@ -1,5 +1,7 @@
 """A world that breaks a promise is made small, and the small one breaks the same promise again."""
 
+import pytest
+
 from dr.sim import fuzz, plan
 from dr.sim.shrink import failure, shrink, signature
 from tests.sim.mutants import MUTANTS, broken
@@ -7,6 +9,7 @@ from tests.sim.mutants import MUTANTS, broken
 UNBOUND = next(mutant for mutant in MUTANTS if mutant.name == "a store is bound to its machine")
 
 
+@pytest.mark.long(keep=0)
 def test_few_faults_are_left_and_they_are_enough() -> None:
     with broken(UNBOUND):
         whole = next(made for seed in range(1, 40) if failure(made := fuzz.plan_of(seed)) is not None)

@@ -24,6 +24,8 @@ OWNER_ENDED = {
 WAITS_FOR_BOTH = "waits for its definition and for the protected list there"
 # A stop that was asked for in one of these is given out when the guest is seen to run.
 STOP_TO_COME = frozenset({GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.MIGRATING})
+ASKED_UP = frozenset({"guest-start", "guest-relocate"})  # operations in which a person wants it started
+HEEDS_LATE_S = 1800.0  # a guest may shut down so long after it was asked to: it installs updates first
 AFTER_START_S = 1.0  # an inventory that comes this soon after a change may have been taken before it
 
 
@@ -125,6 +127,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
     desired = guest.desired
     if desired is Desired.STOPPED and guest.phase not in STOP_TO_COME:
         desired = Desired.RUNNING  # its stop failed, or somebody started it
+    given_up = guest.phase is GuestPhase.STOPPING and guest.move is not None
     guest = move_guest(
         draft,
         guest,
@@ -138,6 +141,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
         avoid=(),
         retry_at=0.0,
         waits_since=0.0,
+        stop_missed=draft.now if given_up else 0.0,
     )
     draft.clear_alert(f"guest/{guest.id}/error")
     return guest
@@ -167,6 +171,15 @@ def _gone(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts 
     reason = facts.reason if facts is not None else ""
     if guest.desired is Desired.RUNNING and (text := leaving.ended_by_host(host, facts)):
         ask_testimony(draft, host, [leaving.lose(draft, guest, host, text)])
+        return
+    late = guest.stop_missed and draft.now - guest.stop_missed < HEEDS_LATE_S
+    if reason == "shutdown" and late and guest.desired is Desired.RUNNING:
+        text = f"shut down on {host.name} at last, as its relocation had asked; starts again"
+        operation = draft.open_operation("restart", guest.name, text, guests=(guest.id,)).id
+        guest = move_guest(
+            draft, guest, GuestEvent.CRASHED, text, operation=operation, retry_at=draft.now, avoid=()
+        )
+        ask_testimony(draft, host, [guest])
         return
     if facts is None:
         text = f"its domain vanished from {host.name}: taken as stopped by hand"
@@ -412,8 +425,8 @@ def _step_places(draft: Draft, guest: GuestRecord) -> None:
 
 
 def asked_to_start(draft: Draft, guest: GuestRecord) -> bool:
-    """Whether a person's wish to start it is still open: it holds in a pause, and for an ignored guest."""
-    return any(op.kind == "guest-start" and guest.id in op.guests for op in draft.open_operations())
+    """Whether a person's wish to have it started is still open: it holds in a pause, and for an ignored guest."""
+    return any(op.kind in ASKED_UP and guest.id in op.guests for op in draft.open_operations())
 
 
 def _wait_for_places(draft: Draft, guest: GuestRecord) -> None:
@@ -446,7 +459,7 @@ def _step_stopping(draft: Draft, guest: GuestRecord) -> None:
     """The end of its stop was not seen. It may still come; it has failed only when none can be under way any longer."""
     if not guest.may_run_on:
         operation = draft.operation_about(guest.id)
-        if guest.move is not None and guest.desired is Desired.RUNNING:
+        if guest.move is not None and guest.desired is not Desired.STOPPED:
             text = f"stopped on {guest.move.source}; starts elsewhere"
             move_guest(draft, guest, GuestEvent.START, text, operation=operation, retry_at=draft.now)
             return

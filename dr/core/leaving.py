@@ -171,8 +171,9 @@ def operation_of(draft: Draft, host: HostName) -> Operation | None:
 def close_if_over(draft: Draft, operation: Operation) -> None:
     """It ends when the host is down or back, and each of its guests runs, or waits for something else."""
     host = draft.host(operation.subject)
-    if host is not None and host.leaving and host.phase is not HostPhase.FENCED:
-        return  # the boot that announced it may still be there
+    empty = host is not None and host.phase in (HostPhase.FENCED, HostPhase.MAINTENANCE)
+    if host is not None and host.leaving and not empty:
+        return  # the boot that announced it may still be there, and guests on it
     outcomes: dict[str, str] = {}
     for guest_id in operation.guests:
         guest = draft.guest(guest_id)

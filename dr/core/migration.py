@@ -224,6 +224,9 @@ def _back(draft: Draft, guest: GuestRecord, move: Move) -> None:
             )
         return
     here = (move.source, move.source_boot)
+    if (holder := onecopy.sole_holder(draft, guest)) not in ("", move.source):
+        guests.running_on(draft, guest, holder, f"runs on {holder}: {move.why}")
+        return
     for name, boot_id in sorted(onecopy.places(guest) - {here}):
         stranger = draft.host(name)
         if stranger is not None and stranger.boot_id == boot_id:
@@ -253,6 +256,9 @@ def _forward(draft: Draft, guest: GuestRecord, move: Move) -> None:
         return
     host = draft.require_host(move.destination)
     for name, boot_id in sorted(onecopy.places(guest) - {there}):
+        if seen_active(draft, guest.id, name, boot_id):
+            _undo(draft, guest, f"it was started on {name} meanwhile, so its copy is older than its disk")
+            return
         stranger = draft.host(name)
         if stranger is not None and stranger.boot_id == boot_id:
             _ask(draft, guest, stranger)

@@ -143,7 +143,8 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
         if move is None or move.stage not in (MoveStage.COPYING, MoveStage.UNRESOLVED):
             continue
         left = here == (move.source, move.source_boot) and testimony.left_by == move.job
-        if left and places(guest) == {(move.destination, move.destination_boot)}:
+        # Others may stand in the set meanwhile, as a host that joins does: they must testify before it is resumed.
+        if left and (move.destination, move.destination_boot) in places(guest):
             guest = changed(guest, move=changed(move, stage=MoveStage.MIGRATED, at=draft.now))
             draft.put_guest(guest)
     return guest

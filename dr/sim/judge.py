@@ -185,7 +185,9 @@ class Judge:
         if not host.facts.hook.proven or host.protected_version != store.cluster.protected_version:
             self._broken(f"{what}, which is not known to guard it")
         asked = any(
-            op.state is OperationState.OPEN and op.kind == "guest-start" and ticket.guest in op.guests
+            op.state is OperationState.OPEN
+            and op.kind in ("guest-start", "guest-relocate")
+            and ticket.guest in op.guests
             for op in store.operations.values()
         )
         if store.cluster.pause is not None and not asked:

@@ -26,8 +26,9 @@ from dr.model.effects import Reply, Send
 from dr.model.events import Answered, AskMigrate, AskRelocate, Reported, Tick
 from dr.model.facts import DomainState, Part, Sighting
 from dr.model.memory import AgentMemory
-from dr.model.records import Condition, GuestPhase, MoveStage, Pause
-from tests.core.build import NOW, Bench, domain, facts, guest, host
+from dr.model.records import Condition, GuestPhase, HostPhase, MoveStage, Pause
+from tests.core.build import NOW, PROTECTED_VERSION, Bench, domain, facts, guest, host
+from tests.core.test_members import beat, hello
 
 
 def bench(**fields: Any) -> Bench:
@@ -181,6 +182,41 @@ def test_a_resume_that_is_not_answered_is_looked_at_before_it_is_tried_again() -
     made.send(Reported(host="h2", session="s-h2", guests=(domain("g1"),)), after=0.1)
     assert (made.guest("g1").phase, made.guest("g1").holder) == (GuestPhase.RUNNING, "h2")
     assert sent(made, Resume) == 1
+
+
+def joined() -> Bench:
+    """As `migrated`, with a host that said its first hello in between: it may run anything until it has testified."""
+    made = copying()
+    made.put(host("h4", HostPhase.JOINING, boot_id="", facts=facts("h4")))
+    hello(made, "h4")
+    order = last(made, Migrate)
+    answer(made, order, Outcome.DONE, absent(made, left_by=order.id))
+    return made
+
+
+def test_a_host_that_joins_meanwhile_must_testify_before_the_copy_is_resumed() -> None:
+    made = joined()
+    assert stage(made) is MoveStage.MIGRATED
+    assert sent(made, Resume) == sent(made, Discard) == 0
+    beat(made, "h4")
+    made.put(changed(made.host("h4"), protected_version=PROTECTED_VERSION))
+    made.send(Tick(), after=1.0)
+    asked = last(made, commands.Testify)
+    assert asked.host == "h4"
+    answer(made, asked, Outcome.DONE, absent(made))
+    assert last(made, Resume).host == "h2"
+
+
+def test_a_copy_is_not_resumed_over_what_another_host_ran() -> None:
+    """Somebody started it on a host that did not guard it yet: the copy is older than the disk from then on."""
+    made = joined()
+    beat(made, "h4")
+    made.send(Reported(host="h4", session="new", guests=(domain("g1"),)), after=0.1)
+    answer(made, last(made, Discard), Outcome.DONE, absent(made))
+    assert sent(made, Resume) == 0
+    record = made.guest("g1")
+    assert (record.phase, record.holder) == (GuestPhase.RUNNING, "h4")
+    assert [place.host for place in record.may_run_on] == ["h4"]
 
 
 def test_a_waiting_copy_is_no_second_guest() -> None:

@@ -94,7 +94,7 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         )
     elif peers_say(view) is Peers.ANSWERS:
         why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")
-    elif host.phase in UNWATCHED and _look_for(draft, host):
+    elif (host.phase in UNWATCHED or view.round_at <= view.heard) and _look_for(draft, host):
         why.append("it is being looked for now: try again in a moment")
     elif not view.looks and looks.witnesses(draft, host) and looks.addresses_of(draft, host):
         why.append("no witness has looked for it yet: try again in a moment")
@@ -117,8 +117,12 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
 
 
 def _look_for(draft: Draft, host: HostRecord) -> bool:
-    """Whether it is being looked for: a round is under way, or begins now because the last one is old."""
-    if draft.now - draft.view(host.name).round_at > fencing.EVIDENCE_S:
+    """Whether it is being looked for: a round is under way, or begins now because the last one is old.
+
+    Old is also what was seen before it was heard last: of a host whose session has just ended nobody knows anything.
+    """
+    view = draft.view(host.name)
+    if view.round_at <= view.heard or draft.now - view.round_at > fencing.EVIDENCE_S:
         looks.begin_round(draft, host, looks.LOOK_S)
     return looks.in_round(draft, host.name)
 

@@ -35,13 +35,17 @@ def recoverable(draft: Draft, host: HostRecord) -> Iterator[str]:
         guest = draft.guest(guest_id)
         assert guest is not None
         wanted = guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR
-        elsewhere = any(
-            place.host != host.name and onecopy.seen_active(draft, guest_id, place.host, place.boot_id)
-            for place in guest.may_run_on
-        )  # only a copy of a migration is here
+        others = {place.host for place in guest.may_run_on} - {host.name}
+        elsewhere = any(_lives(draft, draft.require_host(name)) for name in others)
         startable = wanted and not elsewhere and guest.definition and not guest.blockers
         if startable and placement.refuge(draft, guest, host.name):
             yield guest.name
+
+
+def _lives(draft: Draft, host: HostRecord) -> bool:
+    """Whether it is for that host itself to say what runs there. Until then, switching another off starts nothing."""
+    alive = host.phase in (HostPhase.JOINING, HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.RETURNING)
+    return Condition.AGENT_LOST in host.conditions or (alive and not is_late(draft, host))
 
 
 def why_not_fence(draft: Draft, host: HostRecord) -> list[str]:
@@ -307,7 +311,7 @@ def _last_look(draft: Draft, host: HostRecord, fencing: Fencing) -> None:
             fail_test(draft, host, fencing.test, text)
         move_host(draft, host, HostEvent.HEARD if view.session else HostEvent.ANSWERS, text, fencing=None)
         return
-    gone = (HostPhase.JOINING, HostPhase.FENCED)
+    gone = (HostPhase.JOINING, HostPhase.FENCED, HostPhase.MAINTENANCE)  # none of these is ever a witness
     alone = all(peer.name == host.name or peer.phase in gone for peer in draft.hosts())
     if said is Peers.NONE and not ((fencing.operator or fencing.test) and alone):
         # Silence counts only from a live witness. A person's own fence on a site with no other host may go on.

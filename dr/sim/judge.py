@@ -295,6 +295,9 @@ class Judge:
             and guest.phase is not GuestPhase.ERROR
             and guest.definition
             and not guest.blockers
+            and not any(
+                Condition.AGENT_LOST in store.hosts[place.host].conditions for place in guest.may_run_on
+            )  # it may run there too, and nobody can say
         ]
         elsewhere = [
             host.name
@@ -306,7 +309,8 @@ class Judge:
 
     def _no_blackout(self, draft: Draft, name: HostName) -> None:
         """The brake: not while more than half of the hosts look dead that are not without power."""
-        members = [host for host in draft.hosts() if host.phase is not HostPhase.JOINING]
+        apart = (HostPhase.JOINING, HostPhase.MAINTENANCE)
+        members = [host for host in draft.hosts() if host.phase not in apart]
         window_s = draft.config.limits.brake_window_s
         down = (HostPhase.SUSPECT, HostPhase.FENCING)
         troubled = [

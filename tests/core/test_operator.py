@@ -7,7 +7,7 @@ import pytest
 from dr.core.state import LookSeen, Pending
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome
-from dr.model.effects import DropSession, Fence, ReadPower, Reply, Send
+from dr.model.effects import DropSession, Fence, Look, ReadPower, Reply, Send
 from dr.model.events import (
     Admitted,
     Answered,
@@ -23,6 +23,7 @@ from dr.model.events import (
     AskStart,
     AskStop,
     AskUnprotect,
+    Disconnected,
     LookEnded,
     OperatorAsk,
     PowerSeen,
@@ -345,3 +346,23 @@ def test_a_refused_stop_stops_nobody() -> None:
 def test_the_same_guest_named_twice_is_stopped_once() -> None:
     bench = Bench().put(guest("g1", "h1"))
     assert ask(bench, base(AskStop, guests=("g1", "g1"))).accepted
+
+
+def test_confirm_down_of_a_host_that_fell_silent_just_now_looks_for_it_first() -> None:
+    """Its agent is restarted, the other hosts are off, and somebody types the wrong name: the host lives."""
+    bench = Bench().put(guest("g1", "h1"))
+    bench.put(
+        *(host(name, HostPhase.FENCED, dead_boot=f"{name}-b1", dead_at=bench.now) for name in ("h2", "h3"))
+    )
+    for name in ("h2", "h3"):
+        bench.silence(name)
+    # What was seen of it in an older silence of the same session is no evidence now.
+    looks = {"h2": LookSeen(witness="h2", asked=1.0, answered=False)}
+    bench.look("h1", looks=looks, round_at=bench.now - 60.0, judged_at=bench.now - 60.0)
+    bench.send(Disconnected(host="h1", session="s-h1", goodbye="agent stops: asked to"), after=0.1)
+    wish = base(AskConfirmDown, host="h1", reason="r")
+    refused(bench, wish, "being looked for now")
+    (look,) = (effect for effect in bench.effects if isinstance(effect, Look))
+    bench.send(LookEnded(effect=look.id, host="h1", answered={"10.0.0.1": True}), after=0.1)
+    refused(bench, wish, "witnesses hear it")
+    assert [place.host for place in bench.guest("g1").may_run_on] == ["h1"]

@@ -169,7 +169,10 @@ def confirmed(phase: HostPhase) -> tuple[Bench, Event]:
     fields: dict[str, Any] = {"drain": Wish(by="ops")} if phase is HostPhase.DRAINING else {}
     if phase is HostPhase.FENCED:  # by an earlier leader
         fields = {"dead_boot": "h1-b1", "dead_at": -1.0}
-    return alone(phase, **fields), AskConfirmDown(id="1", by="ops", host="h1", reason="I see its plug")
+    bench = alone(phase, **fields)
+    if phase is not HostPhase.JOINING:  # nobody looked for that one
+        bench.look("h1", round_at=NOW)
+    return bench, AskConfirmDown(id="1", by="ops", host="h1", reason="I see its plug")
 
 
 def maintained_and_alive() -> tuple[Bench, Event]:

@@ -7,6 +7,7 @@ Everything goes through the `dr` command: init, tokens, join, fence tests, prote
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,6 +23,10 @@ DOOR = str(Path(__file__).with_name("door.py"))
 DR = str(Path(sys.executable).with_name("dr"))
 CONFIG = "/etc/dr/coordinator.yaml"
 ENV = {"NO_COLOR": "1"}
+if path := os.environ.get(
+    "PYTHONPATH"
+):  # services get no environment but this: they run the same tree as the tests
+    ENV["PYTHONPATH"] = path
 
 
 class Site:
@@ -84,6 +89,8 @@ class Site:
         """Token on the coordinator, join on the host, agent as a service."""
         token = self.lab.ctl.exec([DR, "cluster", "token", host.name], env=ENV).stdout
         host.exec([DR, "agent", "join", "-"], stdin=token, env=ENV)
+        with host.path("/etc/dr/agent.yaml").open("a") as file:
+            file.write("migration_uri: qemu+tcp://{address}/system\n")
         host.install_service("agent", [DR, "agent", "run"], ENV)
         # libvirtd looks for hooks only when it starts: once the agent has installed its own, restart it.
         self.wait(host.path("/etc/libvirt/hooks/qemu.d/50-dr").exists, 10, f"the hook on {host.name}")

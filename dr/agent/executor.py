@@ -1,7 +1,7 @@
 """Takes commands in the order in which they came, writes down what must not be forgotten, then lets them run.
 
 Here: the lane, the turns of each guest, bounds, answers. Not here: the rules (`dr.core.warden`), what a ticket does to
-libvirt (`dr.agent.tickets`), the link (`dr.agent.process`).
+libvirt (`dr.agent.tickets`, `dr.agent.moves`), the link (`dr.agent.process`).
 
 One task, the lane, does every command's durable part: admission, seals, the protected list. So what was sent later is
 judged later, and it waits for the state disk at most, never for libvirt. Effects run beside it, those of one guest
@@ -17,8 +17,10 @@ from typing import assert_never
 
 from dr.agent.hook import Hook
 from dr.agent.journal import Journal, StateTrouble
+from dr.agent.looks import Looks, Patience, refused, unseen
+from dr.agent.moves import MoveTickets
 from dr.agent.session import Session
-from dr.agent.tickets import Order, Patience, Tickets
+from dr.agent.tickets import Tickets
 from dr.core import warden
 from dr.model.base import BootId, GuestId, HostName, changed
 from dr.model.commands import (
@@ -28,6 +30,7 @@ from dr.model.commands import (
     Describe,
     Discard,
     Migrate,
+    Order,
     Outcome,
     Probe,
     Protect,
@@ -54,7 +57,6 @@ READS_MAX = 64
 SIGHTS_MAX = 16  # looks at once; each may read all of /proc
 PROBE_ADDRESSES_MAX = 16
 REASON_CHARS_MAX = 10_000  # of an answer that was too large, kept in the one that is sent instead
-NOT_LIVE = "this agent cannot migrate guests live: dr guest relocate stops a guest and starts it elsewhere"
 ANSWER_S = 5.0  # a link that does not take an answer for so long is stuck; the lane does not wait for it
 
 
@@ -68,7 +70,9 @@ class Executor:
         *,
         journal: Journal,
         hook: Hook,
+        looks: Looks,
         tickets: Tickets,
+        moves: MoveTickets,
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
@@ -78,7 +82,9 @@ class Executor:
         self._boot_id = boot_id
         self._journal = journal
         self._hook = hook
+        self._looks = looks
         self._tickets = tickets
+        self._moves = moves
         self._hypervisor = hypervisor
         self._prober = prober
         self._patience = patience
@@ -105,7 +111,7 @@ class Executor:
             self._lane.put_nowait((session, command))
         except asyncio.QueueFull:
             self._read(
-                self._answer(session, command.id, _refused("too many commands are waiting on this host"))
+                self._answer(session, command.id, refused("too many commands are waiting on this host"))
             )
 
     async def run(self) -> None:
@@ -115,7 +121,7 @@ class Executor:
             try:
                 await self._take(session, command)
             except StateTrouble as trouble:
-                await self._answer(session, command.id, _refused(str(trouble)))
+                await self._answer(session, command.id, refused(str(trouble)))
             except Exception as error:  # a bug must not cost the lane
                 log.exception("command %s failed", command.id)
                 reason = f"the agent failed: {type(error).__name__}: {error}"
@@ -160,20 +166,18 @@ class Executor:
         if session is not self._session:
             return  # its link is gone, and with it the force of everything that came over it
         if reason := warden.stale(self._journal.memory, command, session.id) or self._closing():
-            await self._answer(session, command.id, _refused(reason))
+            await self._answer(session, command.id, refused(reason))
             return
         body = command.body
         match body:
-            case Start() | Stop() | Clean():
+            case Start() | Stop() | Clean() | Receive() | Migrate() | Resume() | Discard():
                 await self._admit(session, command.id, body)
             case Testify():
                 await self._testify(session, command.id, body)
             case Protect():
                 await self._protect(session, command.id, body)
-            case Receive() | Migrate() | Resume() | Discard() | Abort():
-                await self._answer(
-                    session, command.id, _refused(NOT_LIVE)
-                )  # before admission: nothing is begun
+            case Abort():
+                self._read(self._reply(session, command.id, self._moves.abort(body)))
             case Probe() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))
             case _:
@@ -197,18 +201,18 @@ class Executor:
                 await self._answer(session, command, await self._durable(verdict.answer))
                 return
             case warden.Refuse():
-                await self._answer(session, command, _refused(verdict.reason))
+                await self._answer(session, command, refused(verdict.reason))
                 return
             case warden.Accept():
                 pass
         if reason := warden.mismatch(order) or self._full():
-            await self._answer(session, command, _refused(reason))
+            await self._answer(session, command, refused(reason))
             return
         self._journal.put(memory)
         try:
             await self._journal.save()
         except StateTrouble as trouble:  # never acted on; an equal command is told the same
-            self._journal.put(warden.finish(self._journal.memory, command, _refused(str(trouble))))
+            self._journal.put(warden.finish(self._journal.memory, command, refused(str(trouble))))
             raise
         log.info("ticket %s taken: %s %s generation %d", command, ticket.kind, ticket.name, ticket.generation)
         before = self._turns.get(ticket.guest)
@@ -240,7 +244,7 @@ class Executor:
             )
 
         try:
-            answer = await self._tickets.run(order, valid)
+            answer = await self._run(order, valid)
         except Exception as error:
             log.exception("ticket %s failed", command)
             answer = Answer(
@@ -253,6 +257,13 @@ class Executor:
             del self._turns[ticket.guest]
         self._refresh()
         await self._answer(session, command, answer)
+
+    async def _run(self, order: Order, valid: Callable[[], str]) -> Answer:
+        match order:
+            case Start() | Stop() | Clean():
+                return await self._tickets.run(order, valid)
+            case Receive() | Migrate() | Resume() | Discard():
+                return await self._moves.run(order, valid)
 
     async def _durable(self, answer: Answer) -> Answer:
         """The answer once it cannot be forgotten; where it could be, it is not told."""
@@ -271,12 +282,12 @@ class Executor:
         for question in order.questions:
             guest = question.guest
             if guest in self._turns:
-                answers[guest] = _unseen(guest, f"{question.name}: a ticket is still under way here")
+                answers[guest] = unseen(guest, f"{question.name}: a ticket is still under way here")
             elif guest not in listed:
                 reason = (
                     f"{question.name}: not on this host's protected list, so the hook does not hold it back"
                 )
-                answers[guest] = _unseen(guest, reason)
+                answers[guest] = unseen(guest, reason)
             elif guest not in asked or question.generation > asked[guest].generation:
                 asked[guest] = question
         if asked:
@@ -286,7 +297,7 @@ class Executor:
             try:
                 await self._journal.save()
             except StateTrouble as trouble:
-                answers |= {guest: _unseen(guest, str(trouble)) for guest in asked}
+                answers |= {guest: unseen(guest, str(trouble)) for guest in asked}
                 asked = {}
         if asked:
             await (
@@ -295,7 +306,7 @@ class Executor:
         sealed = self._journal.memory.sealed
         for guest in list(asked):
             # Here in the lane, so that no newer ticket has written its permit yet.
-            if failed := self._tickets.revoke(guest):
+            if failed := self._looks.revoke(guest):
                 answers[guest] = failed
                 del asked[guest]
         # A newer ticket begun from here on raises the seal, and is under way: only what is sealed now is testified.
@@ -307,14 +318,16 @@ class Executor:
 
         async def one(guest: GuestId, sealed: int) -> None:
             async with self._sights:
-                answers[guest] = await self._tickets.sight(guest, sealed)
+                seen = answers[guest] = await self._looks.sight(guest, sealed)
+                if seen.sighting is Sighting.ABSENT:
+                    self._journal.put(warden.without_copy(self._journal.memory, guest, sealed))
 
         try:
             async with asyncio.timeout(self._patience.testify_s), asyncio.TaskGroup() as looks:
                 for guest, sealed in upto.items():
                     looks.create_task(one(guest, sealed))
         except TimeoutError:
-            late = _unseen("", f"not looked at within {self._patience.testify_s:g} s")
+            late = unseen("", f"not looked at within {self._patience.testify_s:g} s")
             answers = {guest: changed(late, guest=guest) for guest in upto} | answers
         return Answer(outcome=Outcome.DONE, testimony=tuple(answers.values()))
 
@@ -407,11 +420,3 @@ class Executor:
         task = asyncio.create_task(work)
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
-
-
-def _refused(reason: str) -> Answer:
-    return Answer(outcome=Outcome.REFUSED, reason=reason)
-
-
-def _unseen(guest: GuestId, reason: str) -> Testimony:
-    return Testimony(guest=guest, sighting=Sighting.UNKNOWN, reason=reason)

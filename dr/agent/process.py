@@ -22,13 +22,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from dr import __version__
+from dr.agent.copies import Parts, Strays
 from dr.agent.executor import Executor
 from dr.agent.hook import Hook
 from dr.agent.isolation import Isolation
 from dr.agent.journal import Journal, StateTrouble, Worker
+from dr.agent.looks import Looks, Patience
+from dr.agent.moves import MoveTickets
 from dr.agent.reporter import Reporter, Rhythm
 from dr.agent.session import Session
-from dr.agent.tickets import Patience, Tickets
+from dr.agent.tickets import Tickets
 from dr.core import warden
 from dr.model.base import BootId, HostName, Record, changed
 from dr.model.commands import ProtectedEntry
@@ -78,6 +81,7 @@ class Timing(Record):
     goodbye_s: float = 1.0
     departure_s: float = 1.0  # how often it is looked whether the host goes down
     isolation_look_s: float = 1.0  # how often a host without a session looks for the others
+    copies_s: float = 0.5  # how often copies that wait, or arrive, are looked after
     watchdog_s: float = 5.0  # a third of the unit's WatchdogSec
 
 
@@ -123,21 +127,38 @@ class Agent:
         worker = Worker("dr-state")
         self._journal = Journal(memory, worker, save_s=timing.save_s, changed=self._look_again)
         self._hook = Hook(gate, hypervisor, worker, write_s=timing.save_s, changed=self._look_again)
+        parts = Parts(self.boot_id, hypervisor=hypervisor, journal=self._journal)
         self._reporter = Reporter(
             self.boot_id,
             hypervisor=hypervisor,
             host_health=host_health,
             hook=self._hook,
             own=self._own_readings,
-            tell=lambda guests: warden.told(self._journal.memory, guests),
+            parts=parts.of,
+            tell=lambda guests: parts.told(warden.told(self._journal.memory, guests)),
             rhythm=rhythm or Rhythm(),
+        )
+        looks = Looks(
+            self.boot_id, hypervisor=hypervisor, hook=self._hook, journal=self._journal, patience=patience
         )
         self._executor = Executor(
             host,
             self.boot_id,
             journal=self._journal,
             hook=self._hook,
-            tickets=Tickets(hypervisor, gate, self._hook, patience),
+            looks=looks,
+            tickets=Tickets(
+                hypervisor=hypervisor, gate=gate, hook=self._hook, looks=looks, patience=patience
+            ),
+            moves=MoveTickets(
+                self.boot_id,
+                hypervisor=hypervisor,
+                gate=gate,
+                hook=self._hook,
+                journal=self._journal,
+                looks=looks,
+                patience=patience,
+            ),
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,
@@ -155,6 +176,15 @@ class Agent:
             clock=clock,
         )
 
+        self._strays = Strays(
+            self.boot_id,
+            hypervisor=hypervisor,
+            journal=self._journal,
+            reporter=self._reporter,
+            executor=self._executor,
+            every_s=timing.copies_s,
+        )
+
     # ---- start and end
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -168,6 +198,7 @@ class Agent:
                 self._executor.run(),
                 self._reporter.run(),
                 self._isolation.run(),
+                self._strays.run(),
                 self._flush(),
                 self._feed_watchdog(),
                 self._keep_linked(),

@@ -47,6 +47,9 @@ class Reporter:
         host_health: HostHealth,
         hook: Hook,
         own: Callable[[], tuple[Reading, ...]],
+        parts: Callable[
+            [tuple[GuestFacts, ...]], Awaitable[tuple[GuestFacts, ...]]
+        ],  # adds parts in migrations
         tell: Callable[[tuple[GuestFacts, ...]], tuple[GuestFacts, ...]],  # adds what only the agent knows
         rhythm: Rhythm,
     ) -> None:
@@ -55,6 +58,7 @@ class Reporter:
         self._hook = hook
         self._boot_id = boot_id
         self._own = own
+        self._parts = parts
         self._tell = tell
         self._rhythm = rhythm
         self._facts = HostFacts(boot_id=boot_id)
@@ -74,7 +78,11 @@ class Reporter:
 
     @property
     def facts(self) -> HostFacts:
-        return changed(self._facts, boot_id=self._boot_id, agent_version=__version__, hook=self._hook.state)
+        hook = self._hook.state
+        live = self._facts.live_migration and hook.proven
+        return changed(
+            self._facts, boot_id=self._boot_id, agent_version=__version__, hook=hook, live_migration=live
+        )
 
     @property
     def guests(self) -> tuple[GuestFacts, ...] | None:
@@ -150,7 +158,7 @@ class Reporter:
     async def _read_guests(self) -> None:
         guests = await self._ask("guests", self._hypervisor.guests)
         if guests is not None:
-            self._guests = tuple(sorted(guests, key=lambda guest: guest.id))
+            self._guests = tuple(sorted(await self._parts(guests), key=lambda guest: guest.id))
         self.changed.set()
 
     async def _read_health(self) -> None:

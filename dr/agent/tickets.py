@@ -1,8 +1,8 @@
 """What one ticket does on this host, once it was admitted and written down.
 
-Here: the effect of START, DESTROY and UNDEFINE, in an order in which every interruption is safe; the look that a
-testimony rests on.
-Not here: admission, memory, turns of one guest (`dr.agent.executor`).
+Here: the effect of START, DESTROY and UNDEFINE, in an order in which every interruption is safe.
+Not here: admission, memory, turns of one guest (`dr.agent.executor`), the look (`dr.agent.looks`), tickets of a
+migration (`dr.agent.moves`).
 
 Why a start that was interrupted anywhere is safe. The order is: ticket begun and its generation sealed (durable),
 permit, libvirt, permit revoked. Whoever says `absent` later does, in this order: seal, revoke, look. A start that is
@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from dr.agent.hook import Hook
-from dr.model.base import GuestId, Record
+from dr.agent.looks import Ended, Looks, Patience, refused, unknown
 from dr.model.commands import Answer, Clean, Outcome, Start, Stop, Testimony, Ticket
 from dr.model.facts import DomainState, Sighting
 from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown
@@ -33,32 +33,16 @@ log = logging.getLogger("dr.agent.tickets")
 Order = Start | Stop | Clean
 
 
-class Patience(Record):
-    """How long a call to libvirt may take before its end counts as not seen."""
-
-    start_s: float = 120.0
-    stop_s: float = 30.0  # beyond the time that the order gives the guest
-    clean_s: float = 60.0
-    sight_s: float = 5.0
-    testify_s: float = 8.0  # all looks of one testimony; the coordinator waits 10 s for it
-    describe_s: float = 30.0
-    probe_s: float = 5.0  # beyond the probe's own window
-
-
-class Ended(Record):
-    """How one call ended; both empty: it did what it was asked."""
-
-    failed: str = ""
-    unseen: str = ""
-
-
 class Tickets:
     """Runs one ticket to its answer. Never raises for what the world does."""
 
-    def __init__(self, hypervisor: Hypervisor, gate: Gate, hook: Hook, patience: Patience) -> None:
+    def __init__(
+        self, *, hypervisor: Hypervisor, gate: Gate, hook: Hook, looks: Looks, patience: Patience
+    ) -> None:
         self._hypervisor = hypervisor
         self._gate = gate
         self._hook = hook
+        self._looks = looks
         self._patience = patience
 
     async def run(self, order: Order, valid: Callable[[], str]) -> Answer:
@@ -75,20 +59,20 @@ class Tickets:
         ticket = order.ticket
         hook = await self._hook.ensure()
         if not hook.proven:
-            return _refused(
+            return refused(
                 f"{ticket.name} is not started: the permit hook is not proven here ({hook.reason})"
             )
-        seen = await self.look(ticket.guest, ticket.generation)
+        seen = await self._looks.look(ticket.guest, ticket.generation)
         if seen.sighting is Sighting.PRESENT:
             return await self._already(ticket, seen)
         if seen.sighting is not Sighting.ABSENT:
-            return _unknown(f"{ticket.name} was not started: {seen.reason}", seen)
+            return unknown(f"{ticket.name} was not started: {seen.reason}", seen)
         if reason := valid() or self._hook.open_for(ticket.guest):
-            return _refused(reason)
+            return refused(reason)
         ended = await self._permitted(order)  # no await between here and the permit
         if ended == Ended():
             return Answer(outcome=Outcome.DONE)
-        seen = await self.look(ticket.guest, ticket.generation)
+        seen = await self._looks.look(ticket.guest, ticket.generation)
         if ended.failed and seen.sighting is Sighting.ABSENT:
             return Answer(outcome=Outcome.FAILED, reason=ended.failed, testimony=(seen,))
         # After a call whose end was not seen even `absent` is only a moment's truth: a testimony will tell.
@@ -105,7 +89,9 @@ class Tickets:
             except OSError as error:
                 ended = Ended(failed=f"no permit could be written for {ticket.name}: {error}")
             else:
-                ended = await self._call(self._hypervisor.start(order.definition), self._patience.start_s)
+                ended = await self._looks.call(
+                    self._hypervisor.start(order.definition), self._patience.start_s
+                )
         finally:
             try:
                 self._hook.revoke(ticket.guest)
@@ -125,106 +111,51 @@ class Tickets:
         running = {DomainState.RUNNING, DomainState.BLOCKED}
         if any(guest.id == ticket.guest and guest.state in running for guest in guests):
             return Answer(outcome=Outcome.DONE, reason=f"{ticket.name} already runs here")
-        return _unknown(
-            f"{ticket.name} was not started: something of it is here already; {seen.reason}", seen
-        )
+        return unknown(f"{ticket.name} was not started: something of it is here already; {seen.reason}", seen)
 
     async def _stop(self, order: Stop, valid: Callable[[], str]) -> Answer:
         ticket = order.ticket
         if reason := valid():
-            return _refused(reason)
+            return refused(reason)
         patience_s = order.timeout_s + self._patience.stop_s
-        ended = await self._call(self._hypervisor.stop(ticket.guest, order.mode, order.timeout_s), patience_s)
-        seen = await self.look(ticket.guest, ticket.generation)
+        ended = await self._looks.call(
+            self._hypervisor.stop(ticket.guest, order.mode, order.timeout_s), patience_s
+        )
+        seen = await self._looks.look(ticket.guest, ticket.generation)
         if seen.sighting is Sighting.ABSENT:  # whatever the call said: what counts is that it does not run
             return Answer(outcome=Outcome.DONE, testimony=(seen,))
         if ended.failed and seen.sighting is Sighting.PRESENT:
             return Answer(outcome=Outcome.FAILED, reason=ended.failed, testimony=(seen,))
         reason = ended.failed or ended.unseen or "libvirt says that it stopped"
-        return _unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
+        return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
 
     async def _clean(self, order: Clean, valid: Callable[[], str]) -> Answer:
         """Stop what still runs, keep what there is, undefine. An active domain is never undefined."""
         ticket = order.ticket
-        seen = await self.look(ticket.guest, ticket.generation)
+        seen = await self._looks.look(ticket.guest, ticket.generation)
         if reason := valid():
-            return _refused(reason)
+            return refused(reason)
         if seen.sighting is Sighting.PRESENT:
             stopping = self._hypervisor.stop(ticket.guest, "destroy", self._patience.stop_s)
-            ended = await self._call(stopping, 2 * self._patience.stop_s)
-            seen = await self.look(ticket.guest, ticket.generation)
+            ended = await self._looks.call(stopping, 2 * self._patience.stop_s)
+            seen = await self._looks.look(ticket.guest, ticket.generation)
             if ended.failed and seen.sighting is Sighting.PRESENT:
                 return Answer(outcome=Outcome.FAILED, reason=ended.failed, testimony=(seen,))
         if seen.sighting is not Sighting.ABSENT:
-            return _unknown(f"{ticket.name} was not cleaned up: {seen.sighting} {seen.reason}".rstrip(), seen)
+            return unknown(f"{ticket.name} was not cleaned up: {seen.sighting} {seen.reason}".rstrip(), seen)
         if reason := valid():
-            return _refused(reason)
+            return refused(reason)
         note = (
             f"cleaned up by dr: ticket {ticket.id}, generation {ticket.generation}, epoch {ticket.epoch}"
             f" of leader {ticket.leader_id}; the guest's place is another host"
         )
-        ended = await self._call(
+        ended = await self._looks.call(
             self._hypervisor.archive_and_undefine(ticket.guest, note), self._patience.clean_s
         )
-        seen = await self.look(ticket.guest, ticket.generation)
+        seen = await self._looks.look(ticket.guest, ticket.generation)
         if ended.failed and seen.sighting is Sighting.ABSENT:
             return Answer(outcome=Outcome.FAILED, reason=ended.failed, testimony=(seen,))
         if ended != Ended() or seen.sighting is not Sighting.ABSENT:
             reason = ended.failed or ended.unseen or "libvirt says that it was undefined"
-            return _unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
+            return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
         return Answer(outcome=Outcome.DONE, testimony=(seen,))
-
-    async def look(self, guest: GuestId, sealed: int) -> Testimony:
-        """Testify within this guest's own turn, its generation being sealed: revoke, then look."""
-        return self.revoke(guest) or await self.sight(guest, sealed)
-
-    def revoke(self, guest: GuestId) -> Testimony | None:
-        """Take back any permit. Where that or the hook itself fails, nobody may be testified absent.
-
-        Whether the hook is *proven* is not asked: a start was sent to libvirt only after this libvirtd's hook was
-        proven, and a libvirtd that restarted since has no such start in its queue.
-        """
-        reason = self._hook.open_for(guest)
-        try:
-            self._hook.revoke(guest)
-        except OSError as error:
-            reason = f"a permit may be left: {error}"
-        return Testimony(guest=guest, sighting=Sighting.UNKNOWN, reason=reason) if reason else None
-
-    async def sight(self, guest: GuestId, sealed: int) -> Testimony:
-        """Look only. `sealed` goes into the testimony with `absent` only: elsewhere it would prove nothing."""
-        try:
-            async with asyncio.timeout(self._patience.sight_s):
-                sighting, reason = await self._hypervisor.sight(guest)
-        except TimeoutError:
-            sighting, reason = Sighting.UNKNOWN, f"no answer within {self._patience.sight_s:g} s"
-        except (HypervisorError, HypervisorUnknown) as error:
-            sighting, reason = Sighting.UNKNOWN, str(error)
-        except Exception as error:
-            log.exception("looking for %s failed", guest)
-            sighting, reason = Sighting.UNKNOWN, f"looking for it failed: {error}"
-        kept = sealed if sighting is Sighting.ABSENT else 0
-        return Testimony(guest=guest, sighting=sighting, sealed=kept, reason=reason)
-
-    async def _call(self, call: Awaitable[object], patience_s: float) -> Ended:
-        try:
-            async with asyncio.timeout(patience_s):
-                await call
-        except TimeoutError:  # before OSError-like failures: the call itself may still run
-            return Ended(unseen=f"libvirt did not answer within {patience_s:g} s")
-        except HypervisorUnknown as error:
-            return Ended(unseen=str(error) or "the end was not seen")
-        except HypervisorError as error:
-            return Ended(failed=str(error) or "libvirt refused without a reason")
-        except Exception as error:
-            log.exception("a call to libvirt failed in an unforeseen way")
-            return Ended(unseen=f"{type(error).__name__}: {error}")
-        return Ended()
-
-
-def _refused(reason: str) -> Answer:
-    return Answer(outcome=Outcome.REFUSED, reason=reason)
-
-
-def _unknown(reason: str, seen: Testimony) -> Answer:
-    return Answer(outcome=Outcome.UNKNOWN, reason=reason, testimony=(seen,))

@@ -366,6 +366,16 @@ def _asking_guests(desk: Desk) -> APIRouter:
             desk, events.AskStop(**_who(request, body), guests=tuple(body.guests), mode=body.mode)
         )
 
+    @api.post(f"{guests}/migrate", response_model=schema.Accepted)
+    async def migrate(request: Request, body: schema.MigrateBody) -> Response:
+        names = tuple(body.guests)
+        ask = events.AskMigrate(**_who(request, body), guests=names, to=body.to, dry_run=body.dry_run)
+        return await _ask(desk, ask)
+
+    @api.post(f"{guests}/cancel-move", response_model=schema.Accepted)
+    async def cancel_move(request: Request, body: schema.GuestsBody) -> Response:
+        return await _ask(desk, events.AskCancelMove(**_who(request, body), guests=tuple(body.guests)))
+
     @api.post(f"{guests}/relocate", response_model=schema.Accepted)
     async def relocate(request: Request, body: schema.RelocateBody) -> Response:
         names = tuple(body.guests)

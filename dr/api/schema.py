@@ -368,6 +368,13 @@ class StopBody(GuestsBody):
     mode: Literal["shutdown", "destroy"] = "shutdown"
 
 
+class MigrateBody(GuestsBody):
+    to: str = Field(default="", description="the host to move to; empty: wherever they fit best")
+    dry_run: bool = Field(
+        default=False, description="only tell what would be done, or what stands against it"
+    )
+
+
 class RelocateBody(StopBody):
     to: str = Field(default="", description="the host to start on; empty: wherever they fit best")
 

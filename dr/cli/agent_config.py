@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from dr.adapters.libvirt import way
 from dr.cli.agent_settings import DEFAULT_FILE, LEVELS, AgentConfig
 from dr.cli.yamlfile import BadFile, Document, Problem, read
 
@@ -17,6 +18,7 @@ KNOWN = {
     "coordinators": "where the coordinator's agent link listens, as ADDRESS:PORT; tried in turn",
     "state_dir": "what the agent must not forget: epoch, seals, its key and certificate",
     "libvirt_uri": "which libvirt to use",
+    "migration_uri": "how libvirtd here reaches libvirtd on another host, for live migration; {address} is that host's",
     "log_level": "debug, info, warning or error",
 }
 
@@ -58,12 +60,15 @@ def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
     for key in ("host", "cluster", "coordinators"):
         if key not in data:
             wrong(key, "is required")
-    for key in ("host", "cluster", "state_dir", "libvirt_uri", "log_level"):
+    for key in ("host", "cluster", "state_dir", "libvirt_uri", "migration_uri", "log_level"):
         if key in data and not (isinstance(data[key], str) and data[key]):
             wrong(key, "must be text")
     folder = data.get("state_dir")
     if isinstance(folder, str) and not folder.startswith("/"):
         wrong("state_dir", f'must be a whole path that starts with /, not "{folder}"')
+    uri = data.get("migration_uri")
+    if isinstance(uri, str) and uri and (why := way.why_not(uri)):
+        wrong("migration_uri", why)
     level = data.get("log_level", "info")
     if isinstance(level, str) and level not in LEVELS:
         wrong("log_level", f'must be one of {", ".join(LEVELS)}, not "{level}"')
@@ -94,6 +99,10 @@ coordinators: [{coordinators}]
 
 # Epoch, seals, certificate: what the agent must not forget.
 state_dir: {state_dir}
+
+# Live migration: how this host's libvirtd reaches that of another host, {{address}} being the other's address there.
+# libvirtd must listen for it on every host (TLS, with certificates of its own, or SSH between the hosts' roots).
+# migration_uri: qemu+tls://{{address}}/system
 
 # log_level: info                  # debug, info, warning, error
 """

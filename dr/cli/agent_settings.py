@@ -23,6 +23,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     coordinators: list[str]
     state_dir: str = DEFAULT_STATE_DIR
     libvirt_uri: str = "qemu:///system"
+    migration_uri: str = ""  # empty: no live migration
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

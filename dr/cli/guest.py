@@ -309,6 +309,46 @@ def stop(
 
 
 @app.command()
+def migrate(
+    *,
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    to: Annotated[
+        str, typer.Option("--to", help="The host to move to. Default: wherever they fit best.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be done, or all that stands against it.")
+    ] = False,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Move protected guests live to another host: they go on running. One that cannot be moved stays as it is."""
+    rows = select(names, label, host, everything, protected=True)
+    body = {"guests": [row.id for row in rows], "to": to, "dry_run": dry_run, "reason": reason}
+    send("/v1/guests/migrate", body, wait=wait, timeout_s=timeout, form=form)
+
+
+@app.command("cancel-move")
+def cancel_move(
+    *,
+    names: Names = None,
+    label: ByLabel = None,
+    host: ByHost = "",
+    everything: All = False,
+    reason: Reason = "",
+    form: Output = Form.TABLE,
+) -> None:
+    """Call off the live migration of guests. They stay where they run, unless they have left already."""
+    rows = select(names, label, host, everything, protected=True)
+    body = {"guests": [row.id for row in rows], "reason": reason}
+    send("/v1/guests/cancel-move", body, form=form)
+
+
+@app.command()
 def relocate(
     *,
     names: Names = None,

@@ -16,6 +16,8 @@ def migrate(draft: Draft, ask: AskMigrate) -> Reply:
     why = [reason for guest in have for reason in moves.objections(draft, guest, ask.to, asked=True)]
     if why:
         return no(ask, *dict.fromkeys(why))
+    if ask.dry_run:
+        return yes(ask, "; ".join(moves.foreseen(draft, guest, ask.to) for guest in have))
     operation = draft.open_operation(
         "guest-migrate", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )

@@ -18,7 +18,10 @@ from dr.model.records import (
     MoveStage,
 )
 
-NO_LIVE = "its agent cannot migrate guests live (dr guest relocate stops a guest and starts it elsewhere)"
+NO_LIVE = (
+    "its agent cannot migrate guests live (dr guest relocate stops a guest and starts it elsewhere);"
+    " migration_uri in its /etc/dr/agent.yaml lets it"
+)
 
 
 # ---- who may move, and where
@@ -119,6 +122,13 @@ def begin(
     move = Move(stage=MoveStage.RECEIVING, source=holder, operation=operation, asked=asked)
     draft.clear_alert(f"guest/{guest.id}/resumed-by-hand")
     return onecopy.issue_receive(draft, guest, draft.require_host(holder), draft.require_host(to), move)
+
+
+def foreseen(draft: Draft, guest: GuestRecord, to: HostName) -> str:
+    """Where a live move, against which nothing stands, would take it if it began now, alone."""
+    holder = onecopy.sole_holder(draft, guest)
+    there = to or placement.choose(draft, guest, without=_not_live(draft) | {holder}).host
+    return f"{guest.name} would move live from {holder} to {there}"
 
 
 def queue(draft: Draft, guest: GuestRecord, to: HostName, operation: str) -> None:

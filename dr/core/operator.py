@@ -61,6 +61,8 @@ def asked(draft: Draft, ask: OperatorAsk) -> None:
     reply = _answer(draft, ask)
     outcome = "accepted" if reply.accepted else f"refused: {'; '.join(reply.blockers) or reply.message}"
     what = ASKED[type(ask)]
+    if isinstance(ask, AskMigrate) and ask.dry_run:
+        what = "tell what it would be to migrate"
     why = f" because {ask.reason}" if ask.reason else ""
     subject = getattr(ask, "host", "") or ", ".join(getattr(ask, "guests", ())) or getattr(ask, "name", "")
     if isinstance(ask, AskSet):

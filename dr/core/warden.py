@@ -254,6 +254,11 @@ def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
     return copy is not None and copy.boot_id == boot_id
 
 
+def moving(memory: AgentMemory) -> frozenset[GuestId]:
+    """Guests of which a migration may be under way here, for all that this agent knows."""
+    return frozenset(memory.copies) | frozenset(memory.left)
+
+
 def without_copy(memory: AgentMemory, guest: GuestId, sealed: int) -> AgentMemory:
     """It was looked for, up to that seal, and is not here: whatever runs here later is not that copy."""
     if guest not in memory.copies or memory.sealed.get(guest, 0) != sealed:

@@ -191,6 +191,7 @@ class AskMigrate(Ask, tag="ask_migrate"):
 
     guests: tuple[str, ...]
     to: HostName = ""  # empty: wherever they fit best
+    dry_run: bool = False  # only tell what would be done
 
 
 class AskRelocate(Ask, tag="ask_relocate"):

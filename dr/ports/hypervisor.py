@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
-from dr.model.base import GuestId, Record
+from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import TicketKind
 from dr.model.facts import (
+    ACTIVE_STATES,
     Definition,
+    DomainState,
     GuestFacts,
     HookState,
     HostFacts,
+    Part,
     Reading,
     Sighting,
 )
@@ -37,6 +40,24 @@ class DomainEvent(Record):
     detail: str = ""
 
 
+class Standing(Record):
+    """How libvirt has one guest at this moment, and what it is in a migration."""
+
+    state: DomainState | None = None  # None: libvirt does not know it
+    reason: str = ""
+    part: Part = Part.NONE  # leaving or arriving; whether a copy waits is for the agent to say
+
+    @property
+    def runs(self) -> bool:
+        """Whether its CPUs run."""
+        return self.state in (DomainState.RUNNING, DomainState.BLOCKED)
+
+    @property
+    def active(self) -> bool:
+        """Whether a QEMU process stands behind it."""
+        return self.state in ACTIVE_STATES
+
+
 class Hypervisor(Protocol):
     """One libvirt connection with reconnect behind it."""
 
@@ -60,6 +81,25 @@ class Hypervisor(Protocol):
 
     async def sight(self, guest: GuestId) -> tuple[Sighting, str]:
         """Does it run here, and why so? Works without libvirtd too, from /proc; a QEMU in D state runs."""
+
+    async def standing(self, guest: GuestId) -> Standing:
+        """Its state, and whether a migration of it is under way. Asks its QEMU. Raises HypervisorUnknown."""
+
+    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> None:
+        """Send it live to a host that lets it in; returns when libvirt says that it has left, and waits paused there.
+
+        Never undefines it here. Takes as long as it takes: `abort_migration` ends it. Raises HypervisorError when
+        libvirt says that it failed, HypervisorUnknown when its end was not seen (it may go on).
+        """
+
+    async def abort_migration(self, guest: GuestId) -> None:
+        """Ask the outgoing migration of it to end, and no other job. Raises HypervisorError, HypervisorUnknown."""
+
+    async def resume(self, guest: GuestId) -> None:
+        """Let its CPUs run. Raises HypervisorError, HypervisorUnknown."""
+
+    async def suspend(self, guest: GuestId) -> None:
+        """Stop its CPUs. Raises HypervisorError, HypervisorUnknown."""
 
     async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
         """Keep XML, NVRAM, TPM state and saved image under the archive folder, then undefine (never a disk).

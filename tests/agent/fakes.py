@@ -14,17 +14,21 @@ from typing import Any
 
 import msgspec
 
+from dr.agent.looks import Patience
 from dr.agent.process import Agent, Timing
 from dr.agent.reporter import Rhythm
-from dr.agent.tickets import Patience
-from dr.model.base import GuestId
+from dr.model.base import GuestId, HostName
 from dr.model.commands import (
     Answer,
     Body,
     Clean,
+    Discard,
+    Migrate,
     Protect,
     ProtectedEntry,
     Question,
+    Receive,
+    Resume,
     Start,
     Stop,
     Testify,
@@ -32,7 +36,17 @@ from dr.model.commands import (
     Ticket,
     TicketKind,
 )
-from dr.model.facts import Definition, DomainState, GuestFacts, HookState, HostFacts, Level, Reading, Sighting
+from dr.model.facts import (
+    Definition,
+    DomainState,
+    GuestFacts,
+    HookState,
+    HostFacts,
+    Level,
+    Part,
+    Reading,
+    Sighting,
+)
 from dr.model.memory import AgentMemory
 from dr.model.policy import StopMode
 from dr.model.wire import (
@@ -52,7 +66,7 @@ from dr.model.wire import (
     Welcome,
     encode,
 )
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 from dr.ports.link import LinkClosed
 
 HOST, BOOT, CLUSTER = "h1", "boot-1", "c1"
@@ -70,6 +84,7 @@ TIMING = Timing(
     goodbye_s=0.1,
     silence_s=1.0,
     isolation_look_s=0.02,
+    copies_s=0.02,
     departure_s=0.02,
     watchdog_s=0.05,
 )
@@ -110,6 +125,15 @@ class World:
         self.stop_fails = ""
         self.sight_unknown = ""
         self.hold_start: asyncio.Event | None = None
+        # Migrations.
+        self.parts: dict[GuestId, Part] = {}  # what libvirt says of a domain with a job
+        self.reasons: dict[GuestId, str] = {}  # of a domain's state
+        self.migrated: set[GuestId] = set()  # off, and libvirt gives a migration as the reason
+        self.hold_migration: asyncio.Event | None = None
+        self.migration_fails = ""
+        self.migration_unknown = False
+        self.standing_unknown = ""
+        self.resume_fails = ""
 
     def memory(self) -> AgentMemory:
         return msgspec.json.decode(self.disk, type=AgentMemory) if self.disk else AgentMemory()
@@ -123,6 +147,19 @@ class World:
                 self.domains[guest] = DomainState.RUNNING
                 self.starts.append(guest)
         self.queue.clear()
+
+    def leave(self, guest: GuestId) -> None:
+        """libvirt's job ends well: the guest is off here."""
+        self.parts.pop(guest, None)
+        self.domains.pop(guest, None)
+        self.migrated.add(guest)
+
+    def arrive(self, guest: GuestId) -> bool:
+        """Prepare: the hook decides; then the domain is there, and its memory comes in."""
+        if self.hook_there and guest in self.protected and self.permits.pop(guest, None) is None:
+            return False
+        self.domains[guest], self.parts[guest] = DomainState.PAUSED, Part.ARRIVING
+        return True
 
 
 class Process:
@@ -183,7 +220,7 @@ class Process:
         return "entries were removed" if set(guests or ()) - set(self.world.protected) else ""
 
     def permit(self, guest: GuestId, kind: TicketKind, ticket: str) -> None:
-        assert kind is TicketKind.START
+        assert kind in (TicketKind.START, TicketKind.RECEIVE)
         self.step("permitting")
         self.world.permits[guest] = ticket
         self.step("permitted")
@@ -203,12 +240,13 @@ class Process:
 
     async def facts(self) -> HostFacts:
         await self.libvirt()
-        return HostFacts(boot_id=BOOT, cpus=4, memory_mib=1024)
+        return HostFacts(boot_id=BOOT, cpus=4, memory_mib=1024, live_migration=True)
 
     async def guests(self) -> tuple[GuestFacts, ...]:
         await self.libvirt()
         return tuple(
-            GuestFacts(id=guest, name="vm", state=state) for guest, state in self.world.domains.items()
+            GuestFacts(id=guest, name="vm", state=state, reason=self.world.reasons.get(guest, ""))
+            for guest, state in self.world.domains.items()
         )
 
     async def describe(self, guest: GuestId) -> Definition:
@@ -239,6 +277,7 @@ class Process:
         if self.world.stop_fails:
             raise HypervisorError(self.world.stop_fails)
         self.world.domains.pop(guest, None)
+        self.world.parts.pop(guest, None)
         self.step("stopped")
 
     async def sight(self, guest: GuestId) -> tuple[Sighting, str]:
@@ -249,6 +288,54 @@ class Process:
         if guest in self.world.domains:
             return Sighting.PRESENT, "an active domain"
         return Sighting.ABSENT, ""
+
+    async def standing(self, guest: GuestId) -> Standing:
+        await self.libvirt()
+        if self.world.standing_unknown:
+            raise HypervisorUnknown(self.world.standing_unknown)
+        if guest in self.world.domains:
+            state, reason = self.world.domains[guest], self.world.reasons.get(guest, "")
+            return Standing(state=state, reason=reason, part=self.world.parts.get(guest, Part.NONE))
+        if guest in self.world.migrated:
+            return Standing(state=DomainState.SHUTOFF, reason="migrated")
+        return Standing()
+
+    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> None:
+        await self.libvirt()
+        self.step("migration sent")
+        self.world.parts[guest] = Part.LEAVING
+        self.step("migration under way")
+        if self.world.hold_migration:
+            await self.world.hold_migration.wait()
+        if self.world.migration_fails:
+            self.world.parts.pop(guest, None)
+            raise HypervisorError(self.world.migration_fails)
+        if self.world.migration_unknown:
+            raise HypervisorUnknown("connection to libvirtd lost")
+        self.world.leave(guest)
+        self.step("migration done")
+
+    async def abort_migration(self, guest: GuestId) -> None:
+        await self.libvirt()
+        self.step("aborting")
+        if self.world.parts.get(guest) is not Part.LEAVING:
+            raise HypervisorError("no migration of it is under way here")
+        self.world.migration_fails = "operation aborted"
+        if self.world.hold_migration:
+            self.world.hold_migration.set()
+
+    async def resume(self, guest: GuestId) -> None:
+        await self.libvirt()
+        self.step("resuming")
+        if self.world.resume_fails:
+            raise HypervisorError(self.world.resume_fails)
+        self.world.domains[guest] = DomainState.RUNNING
+        self.step("resumed")
+
+    async def suspend(self, guest: GuestId) -> None:
+        await self.libvirt()
+        self.step("suspending")
+        self.world.domains[guest] = DomainState.PAUSED
 
     async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
         await self.libvirt()
@@ -408,6 +495,19 @@ class Session:
 
     def stop(self, generation: int) -> Stop:
         return Stop(ticket=self.ticket(TicketKind.DESTROY, generation), mode="destroy", timeout_s=0.1)
+
+    def receive(self, generation: int, **fields: Any) -> Receive:
+        return Receive(ticket=self.ticket(TicketKind.RECEIVE, generation, **fields), source="h2")
+
+    def migrate(self, generation: int, timeout_s: float = 5.0, **fields: Any) -> Migrate:
+        ticket = self.ticket(TicketKind.MIGRATE, generation, **fields)
+        return Migrate(ticket=ticket, to="h2", addresses=("10.0.0.2",), timeout_s=timeout_s)
+
+    def resume(self, generation: int) -> Resume:
+        return Resume(ticket=self.ticket(TicketKind.RESUME, generation))
+
+    def discard(self, generation: int) -> Discard:
+        return Discard(ticket=self.ticket(TicketKind.DISCARD, generation))
 
     def clean(self, generation: int) -> Clean:
         return Clean(ticket=self.ticket(TicketKind.UNDEFINE, generation))

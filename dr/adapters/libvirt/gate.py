@@ -21,7 +21,10 @@ MARKER = "DR-PERMIT-REFUSED"  # in every refusal of the script, so that its word
 CANARY = "canary of "  # starts the content of the canary's own file in protected/
 
 # The operations of libvirt that a permit allows, in the order in which libvirt asks for them.
-OPERATIONS: Mapping[TicketKind, str] = {TicketKind.START: "prepare"}
+OPERATIONS: Mapping[TicketKind, str] = {
+    TicketKind.START: "prepare",
+    TicketKind.RECEIVE: "migrate prepare",
+}
 
 SCRIPT_MODE = 0o755
 SCRIPT = Path(__file__).with_name("hook.sh")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import libvirt
 
-from dr.adapters.libvirt import archive, canary, definition, facts, health, sight, start
+from dr.adapters.libvirt import archive, canary, definition, facts, health, migration, sight, start, way
 from dr.adapters.libvirt import libvirt_api as api
 from dr.adapters.libvirt.calls import Calls
 from dr.adapters.libvirt.connection import Connection
@@ -20,10 +20,10 @@ from dr.adapters.libvirt.guests import Guests
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.reach import Reach
 from dr.adapters.libvirt.sight import LibvirtView
-from dr.model.base import GuestId
+from dr.model.base import GuestId, HostName
 from dr.model.facts import Definition, GuestFacts, HookState, HostFacts, Level, Reading, Sighting
 from dr.model.policy import StopMode
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 
 T = TypeVar("T")
 
@@ -36,16 +36,30 @@ DESTROY_S = 60.0  # libvirt itself gives a QEMU that hangs up to 45 s
 ARCHIVE_S = 300.0  # a saved image may have to be copied
 CANARY_S = 20.0
 POLL_S = 0.25
+STANDING_S = 3.0
+ABORT_S = 20.0
+RESUME_S = 30.0
 HOST_SLOTS = 8
+MIGRATION_S = 24 * 3600.0
+MIGRATIONS_MAX = 16  # beyond any limit of moves that makes sense
+MIGRATES_FROM = (6, 5, 0)  # libvirt: from then on it runs the hooks in qemu.d
 
 
 class LibvirtHypervisor:
     """One host's libvirt. Connects by itself, from the first call on, and again whenever the connection is lost."""
 
     def __init__(
-        self, uri: str = "qemu:///system", *, layout: Layout | None = None, start_timeout_s: float = START_S
+        self,
+        uri: str = "qemu:///system",
+        *,
+        layout: Layout | None = None,
+        start_timeout_s: float = START_S,
+        migration_uri: str = "",
     ) -> None:
+        """`migration_uri`: libvirt's URI of another host, with {address} or {host} in it; empty: no live migration."""
         self._layout = layout or Layout()
+        self._uri = uri
+        self._migration_uri = migration_uri
         self._start_timeout_s = start_timeout_s
         self._events = Events()
         self._guests = Guests(self._layout)
@@ -53,6 +67,7 @@ class LibvirtHypervisor:
         self._pools = health.PoolTrials(self._layout)
         self._connection = Connection(uri, self._events.register, self._on_connected)
         self._host = Calls("this host", HOST_SLOTS)
+        self._migrations = Calls("libvirt's migrations", MIGRATIONS_MAX)
         self._capabilities: tuple[int, Capabilities] | None = None
         self._answered_at = time.monotonic()
         self._events.on_definition = self._guests.forget
@@ -103,6 +118,7 @@ class LibvirtHypervisor:
             networks=tuple(sorted({*facts.bridges(layout), *now.networks})),
             storage=tuple(sorted(reachable.union(now.pools))),
             hibernation_masked=facts.hibernation_masked(layout),
+            live_migration=bool(self._migration_uri) and _version(can.libvirt_version) >= MIGRATES_FROM,
         )
 
     async def _can(self) -> Capabilities:
@@ -191,6 +207,48 @@ class LibvirtHypervisor:
         except HypervisorUnknown as error:
             return Sighting.UNKNOWN, str(error)
 
+    async def standing(self, guest: GuestId) -> Standing:
+        """See the port."""
+        return await self._call(
+            f"tell what {guest} does", lambda conn: migration.standing(conn, guest), STANDING_S
+        )
+
+    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> None:
+        """See the port. The caller's patience is the only limit; libvirt's job does not end with it."""
+        self._events.bind()
+        if not self._migration_uri:
+            raise HypervisorError("no migration_uri is set in this host's /etc/dr/agent.yaml")
+        api.run_event_loop()
+
+        def send() -> None:
+            migration.send(self._uri, guest, way.way_to(self._migration_uri, to, addresses))
+
+        await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
+
+    async def abort_migration(self, guest: GuestId) -> None:
+        """See the port."""
+        await self._act(f"end the migration of {guest}", lambda conn: migration.abort(conn, guest), ABORT_S)
+
+    async def resume(self, guest: GuestId) -> None:
+        """See the port."""
+        await self._act(f"resume {guest}", lambda conn: conn.lookupByUUIDString(guest).resume(), RESUME_S)
+
+    async def suspend(self, guest: GuestId) -> None:
+        """See the port."""
+        await self._act(f"suspend {guest}", lambda conn: conn.lookupByUUIDString(guest).suspend(), RESUME_S)
+
+    async def _act(self, what: str, function: Callable[[Any], object], timeout_s: float) -> None:
+        """A call that libvirt may refuse. Raises HypervisorError with its words, HypervisorUnknown."""
+        self._events.bind()
+        try:
+            await self._connection.call(what, function, timeout_s)
+        except libvirt.libvirtError as error:
+            if api.is_unseen(error):
+                raise HypervisorUnknown(
+                    f"libvirt did not say whether it did {what}: {api.text(error)}"
+                ) from error
+            raise HypervisorError(f"libvirt could not {what}: {api.text(error)}") from error
+
     def _name(self, guest: GuestId) -> str:
         """A protected guest's name as the gate keeps it."""
         try:
@@ -270,3 +328,7 @@ class LibvirtHypervisor:
     async def close(self) -> None:
         """Stop connecting. Calls that are still in libvirt end by themselves."""
         self._connection.close()
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))

@@ -1,0 +1,87 @@
+"""libvirt's live migration: how it is asked for, and what a domain is in one.
+
+All functions run on call threads. The flags are the point. PAUSED: the copy waits at its end until it is told to run,
+so a Finish whose answer was lost doubles nothing (without it libvirt 9.0 leaves both ends running). Never
+UNDEFINE_SOURCE: the definition here is the way back, and a domain that stays defined says afterwards why it is off.
+Never UNSAFE: libvirt refuses disks that would not survive a change of hosts. PEER2PEER: the job belongs to libvirtd
+and survives the agent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+
+from dr.adapters.libvirt import libvirt_api as api
+from dr.model.base import GuestId
+from dr.model.facts import ACTIVE_STATES, Part
+from dr.ports.hypervisor import HypervisorError, HypervisorUnknown, Standing
+
+FLAGS = (
+    libvirt.VIR_MIGRATE_LIVE
+    | libvirt.VIR_MIGRATE_PEER2PEER
+    | libvirt.VIR_MIGRATE_PERSIST_DEST
+    | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+    | libvirt.VIR_MIGRATE_PAUSED
+)
+
+
+def send(local: str, guest: GuestId, uri: str) -> None:
+    """Migrate it, and return when it has left.
+
+    On a connection of its own: libvirtd serves few calls of one client at once, and this one takes long. Raises
+    HypervisorError when libvirt says that it failed, HypervisorUnknown when the end was not seen.
+    """
+    try:
+        conn = libvirt.open(local)
+    except libvirt.libvirtError as error:
+        raise HypervisorError(f"libvirt could not be asked to migrate it: {api.text(error)}") from error
+    try:
+        conn.lookupByUUIDString(guest).migrateToURI3(uri, {}, FLAGS)
+    except libvirt.libvirtError as error:
+        # An error that libvirtd met on its way to the other host looks like one of our own socket's.
+        if api.is_unseen(error) and not conn.isAlive():
+            raise HypervisorUnknown(f"the end of its migration was not seen: {api.text(error)}") from error
+        raise HypervisorError(f"its migration failed: {api.text(error)}") from error
+    finally:
+        conn.close()
+
+
+def abort(conn: Any, guest: GuestId) -> None:
+    """Ask its outgoing migration to end. Raises HypervisorError when there is none, libvirt's error."""
+    if standing(conn, guest).part is not Part.LEAVING:
+        raise HypervisorError("no migration of it is under way here")
+    conn.lookupByUUIDString(guest).abortJob()
+
+
+def standing(conn: Any, guest: GuestId) -> Standing:
+    """State and part; the state is not older than the part. Raises libvirt's error."""
+    try:
+        domain = conn.lookupByUUIDString(guest)
+        part = _part(domain)
+        number, reason = domain.state()
+    except libvirt.libvirtError as error:
+        if api.is_missing(error):
+            return Standing()
+        raise
+    state = api.state_name(number)
+    active = state in ACTIVE_STATES
+    return Standing(state=state, reason=api.reason_name(state, reason), part=part if active else Part.NONE)
+
+
+def _part(domain: Any) -> Part:
+    """libvirt tells a job's figures at the source only, and refuses them with an error of its own at the other end."""
+    if not domain.isActive():
+        return Part.NONE
+    try:
+        job = domain.jobStats()
+    except libvirt.libvirtError as error:
+        if api.code(error) == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return Part.ARRIVING
+        if api.code(error) == libvirt.VIR_ERR_OPERATION_INVALID and not domain.isActive():
+            return Part.NONE  # it ended meanwhile
+        raise
+    if job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT and job.get("type"):
+        return Part.LEAVING
+    return Part.NONE

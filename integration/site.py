@@ -88,9 +88,8 @@ class Site:
     def join(self, host: Machine) -> None:
         """Token on the coordinator, join on the host, agent as a service."""
         token = self.lab.ctl.exec([DR, "cluster", "token", host.name], env=ENV).stdout
-        host.exec([DR, "agent", "join", "-"], stdin=token, env=ENV)
-        with host.path("/etc/dr/agent.yaml").open("a") as file:
-            file.write("migration_uri: qemu+tcp://{address}/system\n")
+        way = "qemu+tcp://{address}/system"
+        host.exec([DR, "agent", "join", "-", "--migration-uri", way], stdin=token, env=ENV)
         host.install_service("agent", [DR, "agent", "run"], ENV)
         # libvirtd looks for hooks only when it starts: once the agent has installed its own, restart it.
         self.wait(host.path("/etc/libvirt/hooks/qemu.d/50-dr").exists, 10, f"the hook on {host.name}")

@@ -16,6 +16,7 @@ def agent() -> None: ...
 
 @app.command()
 def join(
+    *,
     token: Annotated[
         str, typer.Argument(help="The token, a file that holds it, or - for standard input.")
     ] = "-",
@@ -26,6 +27,10 @@ def join(
         "/var/lib/dr/agent"
     ),
     libvirt_uri: Annotated[str, typer.Option("--libvirt-uri", help="Which libvirt.")] = "qemu:///system",
+    migration_uri: Annotated[
+        str | None,
+        typer.Option("--migration-uri", help="For live migration: qemu+tls://{address}/system, for example."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also if this machine is another host already.")
     ] = False,
@@ -33,7 +38,14 @@ def join(
     """Make this machine a host of the cluster, with a token from `dr cluster token HOST`."""
     from dr.cli.join import join as do
 
-    do(token, config=config, state_dir=state_dir, libvirt_uri=libvirt_uri, force=force)
+    do(
+        token,
+        config=config,
+        state_dir=state_dir,
+        libvirt_uri=libvirt_uri,
+        migration_uri=migration_uri,
+        force=force,
+    )
 
 
 @app.command()

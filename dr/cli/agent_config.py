@@ -118,4 +118,6 @@ def starter(config: AgentConfig) -> str:
     )
     if config.libvirt_uri != "qemu:///system":
         text += f"libvirt_uri: {config.libvirt_uri}\n"
+    if config.migration_uri:
+        text += f'migration_uri: "{config.migration_uri}"\n'
     return text

@@ -17,13 +17,24 @@ from dr.cli.failure import Exit, Failure, tell
 TOKEN_BYTES_MAX = 128 * 1024
 
 
-def join(source: str, *, config: Path, state_dir: Path, libvirt_uri: str, force: bool) -> None:
-    """`source`: a token, a file that holds one, or `-`. Raises Failure."""
+def join(
+    source: str,
+    *,
+    config: Path,
+    state_dir: Path,
+    libvirt_uri: str,
+    migration_uri: str | None = None,
+    force: bool,
+) -> None:
+    """`source`: a token, a file that holds one, or `-`. `migration_uri` None: as it was. Raises Failure."""
+    from dr.adapters.libvirt import way
     from dr.adapters.pki.credentials import Credentials, write_credentials
     from dr.adapters.pki.request import make_request
     from dr.adapters.pki.token import TokenError, parse_token
     from dr.adapters.store.atomic import write_atomic
 
+    if migration_uri and (why := way.why_not(migration_uri)):
+        raise Failure(f"--migration-uri {migration_uri} {why}.", code=Exit.USAGE)
     try:
         token = parse_token(_read(source))
     except TokenError as error:
@@ -34,6 +45,7 @@ def join(source: str, *, config: Path, state_dir: Path, libvirt_uri: str, force:
         coordinators=list(token.link),
         state_dir=str(state_dir),
         libvirt_uri=libvirt_uri,
+        migration_uri=_known_way(config) if migration_uri is None else migration_uri,
     )
     if config.exists() and not force:
         _same_host(config, token.host, token.cluster)
@@ -75,6 +87,16 @@ def _read(source: str) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"{source} cannot be read.", why=str(error), code=Exit.BAD_DATA) from None
+
+
+def _known_way(config: Path) -> str:
+    """`migration_uri` of the file that is written anew: a renewed certificate does not cost live migration."""
+    from dr.cli.yamlfile import BadFile
+
+    try:
+        return agent_config.load(config).migration_uri if config.exists() else ""
+    except BadFile:
+        return ""
 
 
 def _same_host(config: Path, host: str, cluster: str) -> None:

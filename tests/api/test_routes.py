@@ -18,7 +18,17 @@ from dr.core.state import State, View
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
-from dr.model.events import AskConfirmDown, AskCordon, AskLabel, AskProtect, AskRelocate, AskStop, AskUncordon
+from dr.model.events import (
+    AskCancelMove,
+    AskConfirmDown,
+    AskCordon,
+    AskLabel,
+    AskMigrate,
+    AskProtect,
+    AskRelocate,
+    AskStop,
+    AskUncordon,
+)
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState
 from dr.model.policy import HostRule
@@ -139,12 +149,14 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
         ("/v1/guests/protect", {"guests": ["web"], "priority": 7, "reason": "it matters"}),
         ("/v1/guests/stop", {"guests": ["web", "db"], "mode": "destroy"}),
         ("/v1/guests/relocate", {"guests": ["web"], "to": "h2"}),
+        ("/v1/guests/migrate", {"guests": ["web"], "to": "h2", "dry_run": True}),
+        ("/v1/guests/cancel-move", {"guests": ["web"]}),
         ("/v1/hosts/h2/confirm-down", {"boot_id": "boot-2", "reason": "unplugged"}),
         ("/v1/hosts/h1/labels", {"labels": {"rack": "b", "old": None}}),
     ]
     for path, body in sent:
         assert http.post(path, json=body).status_code == 200
-    protect, stop, relocate, down, label = service.coordinator.asked
+    protect, stop, relocate, migrate, cancel, down, label = service.coordinator.asked
     assert isinstance(protect, AskProtect)
     assert (protect.guests, protect.priority, protect.reason, protect.by) == (
         ("web",),
@@ -156,11 +168,15 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
     assert (stop.guests, stop.mode) == (("web", "db"), "destroy")
     assert isinstance(relocate, AskRelocate)
     assert (relocate.guests, relocate.to, relocate.mode) == (("web",), "h2", "shutdown")
+    assert isinstance(migrate, AskMigrate)
+    assert (migrate.guests, migrate.to, migrate.dry_run) == (("web",), "h2", True)
+    assert isinstance(cancel, AskCancelMove)
+    assert cancel.guests == ("web",)
     assert isinstance(down, AskConfirmDown)
     assert (down.host, down.boot_id) == ("h2", "boot-2")
     assert isinstance(label, AskLabel)
     assert (label.kind, label.name, label.labels) == ("host", "h1", {"rack": "b", "old": None})
-    assert len({ask.id for ask in service.coordinator.asked}) == 5
+    assert len({ask.id for ask in service.coordinator.asked}) == len(sent)
 
 
 def test_a_refusal_lists_every_blocker(http: httpx.Client, service: Service) -> None:

@@ -122,6 +122,21 @@ def test_join_with_a_token_file_and_only_once(service: Service, dr: Dr, tmp_path
     assert join(dr, tmp_path, other, "--force").code == 0, "a refusal here does not use the token up"
 
 
+def test_join_keeps_the_way_of_migrations(service: Service, dr: Dr, tmp_path: Path) -> None:
+    """A renewed certificate does not lose it; one that is none is refused before the token is spent."""
+    token = dr("cluster", "token", "h3").out.strip()
+    bad = join(dr, tmp_path, token, "--migration-uri", "qemu+tls://h2/system")
+    assert bad.code == Exit.USAGE
+    assert "{address} or {host}" in bad.err
+    way = "qemu+tls://{address}/system"
+    assert join(dr, tmp_path, token, "--migration-uri", way).code == 0
+    assert agent_config.load(tmp_path / "agent.yaml").migration_uri == way
+    assert join(dr, tmp_path, dr("cluster", "token", "h3").out.strip()).code == 0
+    assert agent_config.load(tmp_path / "agent.yaml").migration_uri == way
+    assert join(dr, tmp_path, dr("cluster", "token", "h3").out.strip(), "--migration-uri", "").code == 0
+    assert agent_config.load(tmp_path / "agent.yaml").migration_uri == ""
+
+
 @pytest.mark.parametrize("source", ["nothing-there", "drjoin1.AAAA", "drjoin9.AAAA"])
 def test_join_with_what_is_no_token(dr: Dr, tmp_path: Path, source: str) -> None:
     assert join(dr, tmp_path, source).code == Exit.BAD_DATA

@@ -19,9 +19,11 @@ from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import (
+    AskCancelMove,
     AskConfirmDown,
     AskFence,
     AskLabel,
+    AskMigrate,
     AskPause,
     AskProtect,
     AskRelocate,
@@ -213,6 +215,18 @@ def test_protect_in_bulk(service: Service, dr: Dr) -> None:
     relocate = service.coordinator.asked[-1]
     assert isinstance(relocate, AskRelocate)
     assert (relocate.guests, relocate.to, relocate.mode) == ((DB,), "h2", "destroy")
+    assert dr("guest", "migrate", "db", "--to", "h2", "--dry-run").code == 0, (
+        "it is no danger: no yes is wanted"
+    )
+    migrate = service.coordinator.asked[-1]
+    assert isinstance(migrate, AskMigrate)
+    assert (migrate.guests, migrate.to, migrate.dry_run) == ((DB,), "h2", True)
+    assert dr("guest", "migrate", "db").code == 0
+    assert service.coordinator.asked[-1].dry_run is False  # type: ignore[union-attr]
+    assert dr("guest", "cancel-move", "db").code == 0
+    cancel = service.coordinator.asked[-1]
+    assert isinstance(cancel, AskCancelMove)
+    assert cancel.guests == (DB,)
 
 
 def test_guest_set_sends_what_was_named_and_nothing_else(service: Service, dr: Dr) -> None:

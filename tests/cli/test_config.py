@@ -350,6 +350,8 @@ def test_an_agents_file() -> None:
     )
     again = agent_config.translate(parse(agent_config.starter(config), "a.yaml"))
     assert again == config
+    moving = msgspec.structs.replace(config, migration_uri="qemu+ssh://{host}/system")
+    assert agent_config.translate(parse(agent_config.starter(moving), "a.yaml")) == moving
 
 
 @pytest.mark.parametrize(
@@ -358,6 +360,11 @@ def test_an_agents_file() -> None:
         (AGENT + "hots: x", "a.yaml:4: hots: unknown key; did you mean host?"),
         ("host: h1\ncluster: lab", "a.yaml:1: coordinators: is required"),
         (AGENT + "state_dir: x", "a.yaml:4: state_dir: must be a whole path"),
+        (
+            AGENT + "migration_uri: qemu+tls://h2/system",
+            "a.yaml:4: migration_uri: must hold {address} or {host}",
+        ),
+        (AGENT + "migration_uri: qemu:///{host}", "a.yaml:4: migration_uri: must begin with qemu+tls"),
         (AGENT + "log_level: loud", "a.yaml:4: log_level: must be one of debug"),
         (
             "host: h1\ncluster: lab\ncoordinators: [here]",

@@ -98,6 +98,21 @@ def test_the_destinations_place_is_durable_before_anything_goes_out() -> None:
     assert sent(made, Migrate) == 0, "the source is told only when the destination waits"
 
 
+def test_a_dry_run_tells_and_does_nothing() -> None:
+    made = bench()
+    before = made.guest("g1")
+    for to, there in (("h3", "h3"), ("", "h2")):
+        made.send(AskMigrate(id="m", by="ops", guests=("g1",), to=to, dry_run=True))
+        reply = next(e for e in reversed(made.effects) if isinstance(e, Reply))
+        assert reply.accepted
+        assert (reply.message, reply.operations) == (f"g1 would move live from h1 to {there}", ())
+    made.send(AskMigrate(id="m", by="ops", guests=("g1",), to="h1", dry_run=True))
+    reply = next(e for e in reversed(made.effects) if isinstance(e, Reply))
+    assert (reply.accepted, reply.blockers) == (False, ("g1 runs on h1 already",))
+    assert made.guest("g1") == before
+    assert sent(made, Receive) == 0
+
+
 def test_every_ticket_has_a_new_generation() -> None:
     made = migrated()
     tickets = [last(made, kind).body.ticket for kind in (Receive, Migrate, Resume)]

@@ -85,7 +85,7 @@ def test_write_durably_leaves_the_old_file_when_it_fails(
     assert target.read_text() == "old"
 
 
-@pytest.mark.parametrize("kind", [TicketKind.DESTROY, TicketKind.UNDEFINE])
+@pytest.mark.parametrize("kind", sorted(set(TicketKind) - {TicketKind.START, TicketKind.RECEIVE}))
 def test_only_what_starts_a_guest_has_permits(gate: LibvirtGate, kind: TicketKind) -> None:
     with pytest.raises(ValueError, match="needs a permit"):
         gate.permit(G, kind, "t-1")

@@ -94,13 +94,21 @@ def test_revoked_permit_is_gone(gate: LibvirtGate, layout: Layout) -> None:
     assert list(layout.consumed.iterdir()) == []
 
 
-def test_incoming_permit_allows_the_pair_and_no_more(gate: LibvirtGate, layout: Layout) -> None:
+def test_incoming_permit_allows_the_pair_and_no_more(gate: LibvirtGate) -> None:
     gate.protect({G: "web1"})
-    permit(layout, "migrate prepare ticket=t-1")
+    gate.permit(G, TicketKind.RECEIVE, "t-1")
     assert not ask(gate, "prepare")[0], "an incoming permit must not start a guest from cold"
     assert ask(gate, "migrate")[0]
     assert not ask(gate, "migrate")[0]
     assert ask(gate, "prepare")[0]
+    assert not ask(gate, "prepare")[0]
+
+
+def test_revoking_takes_the_rest_of_an_incoming_permit_too(gate: LibvirtGate) -> None:
+    gate.protect({G: "web1"})
+    gate.permit(G, TicketKind.RECEIVE, "t-1")
+    assert ask(gate, "migrate")[0]
+    gate.revoke(G)
     assert not ask(gate, "prepare")[0]
 
 

@@ -169,20 +169,22 @@ class MoveTickets:
     # ---- either end
 
     async def _resume(self, order: Resume, valid: Callable[[], str]) -> Answer:
+        """The guest stands still until this is done: /proc is read only where libvirt does not have it."""
         ticket = order.ticket
-        seen = await self._look(ticket)
-        if seen.sighting is Sighting.ABSENT:
-            reason = f"{ticket.name} is not here: {seen.reason}"
-            return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
         try:
             standing = await self._standing(ticket)
         except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
-            return unknown(f"{ticket.name} was not resumed: {_said(error)}", seen)
-        if standing.part is not Part.NONE:  # its memory is not whole, or goes elsewhere
-            seen = changed(seen, part=standing.part)
-            return Answer(
-                outcome=Outcome.FAILED, reason=f"{ticket.name} is {standing.part}", testimony=(seen,)
-            )
+            return unknown(f"{ticket.name} was not resumed: {_said(error)}", await self._look(ticket))
+        if (
+            not standing.active or standing.part is not Part.NONE
+        ):  # its memory is not whole, or goes elsewhere
+            seen = await self._look(ticket)
+            if seen.sighting is Sighting.PRESENT:
+                seen = changed(seen, part=standing.part)
+            reason = f"{ticket.name} is {standing.part or 'not here'}"
+            if seen.sighting is Sighting.UNKNOWN:
+                return unknown(f"{reason}; then: {seen.reason}", seen)
+            return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
         if reason := valid():
             return refused(reason)
         ended = await self._looks.call(self._hypervisor.resume(ticket.guest), self._patience.resume_s)

@@ -38,10 +38,16 @@ class Patience(Record):
 
 
 class Ended(Record):
-    """How one call ended; both empty: it did what it was asked."""
+    """How one call ended; neither failed nor unseen: it did what it was asked."""
 
     failed: str = ""
     unseen: str = ""
+    said: str = ""  # of one that did
+
+    @property
+    def well(self) -> bool:
+        """Whether it did what it was asked."""
+        return not self.failed and not self.unseen
 
 
 class Looks:
@@ -121,11 +127,11 @@ class Looks:
             part = Part.WAITING
         return Testimony(guest=guest, sighting=Sighting.PRESENT, reason=reason, part=part)
 
-    async def call(self, call: Awaitable[object], patience_s: float) -> Ended:
+    async def call(self, call: Awaitable[str | None], patience_s: float) -> Ended:
         """How it ended, within that time."""
         try:
             async with asyncio.timeout(patience_s):
-                await call
+                said = await call
         except TimeoutError:  # before OSError-like failures: the call itself may still run
             return Ended(unseen=f"libvirt did not answer within {patience_s:g} s")
         except HypervisorUnknown as error:
@@ -135,7 +141,7 @@ class Looks:
         except Exception as error:
             log.exception("a call to libvirt failed in an unforeseen way")
             return Ended(unseen=f"{type(error).__name__}: {error}")
-        return Ended()
+        return Ended(said=said or "")
 
 
 def unseen(guest: GuestId, reason: str) -> Testimony:

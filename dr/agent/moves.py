@@ -78,7 +78,7 @@ class MoveTickets:
     async def abort(self, order: Abort) -> Answer:
         """Ask libvirt to end the outgoing migration. `done` means asked."""
         ended = await self._looks.call(self._hypervisor.abort_migration(order.guest), self._patience.abort_s)
-        if ended == Ended():
+        if ended.well:
             return Answer(outcome=Outcome.DONE)
         outcome = Outcome.FAILED if ended.failed else Outcome.UNKNOWN
         return Answer(outcome=outcome, reason=ended.failed or ended.unseen)
@@ -149,9 +149,9 @@ class MoveTickets:
         finally:
             late.cancel()
         seen = await self._look(ticket)
-        if ended == Ended() and seen.sighting is Sighting.ABSENT:
+        if ended.well and seen.sighting is Sighting.ABSENT:
             left = changed(seen, left_by=ticket.id)  # libvirt's own word to its caller
-            return Answer(outcome=Outcome.DONE, testimony=(left,))
+            return Answer(outcome=Outcome.DONE, reason=ended.said, testimony=(left,))
         reason = ended.failed or ended.unseen or "libvirt says that it has left"
         if ended.failed and seen.sighting is not Sighting.UNKNOWN:
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))

@@ -70,7 +70,7 @@ class Tickets:
         if reason := valid() or self._hook.open_for(ticket.guest):
             return refused(reason)
         ended = await self._permitted(order)  # no await between here and the permit
-        if ended == Ended():
+        if ended.well:
             return Answer(outcome=Outcome.DONE)
         seen = await self._looks.look(ticket.guest, ticket.generation)
         if ended.failed and seen.sighting is Sighting.ABSENT:
@@ -155,7 +155,7 @@ class Tickets:
         seen = await self._looks.look(ticket.guest, ticket.generation)
         if ended.failed and seen.sighting is Sighting.ABSENT:
             return Answer(outcome=Outcome.FAILED, reason=ended.failed, testimony=(seen,))
-        if ended != Ended() or seen.sighting is not Sighting.ABSENT:
+        if not ended.well or seen.sighting is not Sighting.ABSENT:
             reason = ended.failed or ended.unseen or "libvirt says that it was undefined"
             return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
         return Answer(outcome=Outcome.DONE, testimony=(seen,))

@@ -99,6 +99,7 @@ class Host(HostRow):
     storage: list[str] = []
     hook_reason: str = ""
     hibernation_masked: bool = True
+    live_migration: bool = False
     readings: list[Reading] = []
     looks: list[Look] = []
     power: list[DeviceSeen] = []

@@ -86,6 +86,7 @@ def host(snap: Snapshot, name: str) -> schema.HostDocument | None:
             storage=list(facts.storage),
             hook_reason=facts.hook.reason,
             hibernation_masked=facts.hibernation_masked,
+            live_migration=facts.live_migration,
             readings=[_reading(reading) for reading in record.health],
             looks=[
                 schema.Look(witness=look.witness, answered=look.answered, age_s=snap.age(look.asked))

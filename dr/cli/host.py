@@ -101,6 +101,7 @@ def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
         ("fencing now", _fencing_now(host)),
         ("permit hook", "proven" if host.hook else f"not proven: {host.hook_reason}"),
         ("hibernation", "" if host.hibernation_masked else "not masked"),
+        ("live migration", "yes" if host.live_migration else "no: migration_uri in its /etc/dr/agent.yaml lets it"),
         ("health", host.health),
         ("readings", "\n".join(_said(each.part, each.level, each.reason) for each in readings)),
         ("seen by others", "\n".join(_look(look) for look in host.looks)),

@@ -56,6 +56,9 @@ def sent(draft: Draft, guest: GuestRecord, host: HostRecord, ticket: str, answer
     """The job has ended, as far as the source's agent knows. Its testimony decides, not its outcome."""
     if guest.move is None or guest.move.job != ticket:
         return
+    if answer.outcome is Outcome.DONE and answer.reason:  # what it took
+        text = f"{guest.name}: {answer.reason}"
+        draft.note("guest.sent", text, guest=guest.id, operation=guest.move.operation)
     guests.testified(draft, host, answer.testimony)
     after = draft.guest(guest.id)
     assert after is not None

@@ -85,11 +85,12 @@ class Hypervisor(Protocol):
     async def standing(self, guest: GuestId) -> Standing:
         """Its state, and whether a migration of it is under way. Asks its QEMU. Raises HypervisorUnknown."""
 
-    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> None:
+    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> str:
         """Send it live to a host that lets it in; returns when libvirt says that it has left, and waits paused there.
 
-        Never undefines it here. Takes as long as it takes: `abort_migration` ends it. Raises HypervisorError when
-        libvirt says that it failed, HypervisorUnknown when its end was not seen (it may go on).
+        What it took is returned in words, as far as libvirt tells. Never undefines it here. Takes as long as it takes:
+        `abort_migration` ends it. Raises HypervisorError when libvirt says that it failed, HypervisorUnknown when its
+        end was not seen (it may go on).
         """
 
     async def abort_migration(self, guest: GuestId) -> None:

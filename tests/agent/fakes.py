@@ -89,7 +89,7 @@ TIMING = Timing(
     watchdog_s=0.05,
 )
 RHYTHM = Rhythm(guests_s=0.1, facts_s=0.2, health_s=0.05, gap_s=0.005, call_s=0.1)
-PATIENCE = Patience(start_s=1.0, stop_s=0.2, clean_s=0.5, sight_s=0.2, describe_s=0.2, probe_s=0.2)
+PATIENCE = Patience(start_s=1.0, stop_s=0.2, clean_s=0.5, sight_s=0.5, describe_s=0.2, probe_s=0.2)
 
 
 class Dead(BaseException):
@@ -300,7 +300,7 @@ class Process:
             return Standing(state=DomainState.SHUTOFF, reason="migrated")
         return Standing()
 
-    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> None:
+    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> str:
         await self.libvirt()
         self.step("migration sent")
         self.world.parts[guest] = Part.LEAVING
@@ -314,6 +314,7 @@ class Process:
             raise HypervisorUnknown("connection to libvirtd lost")
         self.world.leave(guest)
         self.step("migration done")
+        return "96 MiB sent"
 
     async def abort_migration(self, guest: GuestId) -> None:
         await self.libvirt()

@@ -134,7 +134,8 @@ async def test_it_leaves_and_says_by_which_job(host: Host) -> None:
     session = await source(host)
     answer = await session.ask(session.migrate(1))
     (testimony,) = answer.testimony
-    assert (answer.outcome, testimony.sighting, testimony.left_by) == (Outcome.DONE, Sighting.ABSENT, "t1")
+    assert (answer.outcome, answer.reason) == (Outcome.DONE, "96 MiB sent")
+    assert (testimony.sighting, testimony.left_by) == (Sighting.ABSENT, "t1")
     assert testimony.sealed == 1
     assert (await session.testify(2)).left_by == "t1"
 

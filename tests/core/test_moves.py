@@ -113,6 +113,14 @@ def test_a_dry_run_tells_and_does_nothing() -> None:
     assert sent(made, Receive) == 0
 
 
+def test_what_the_sending_took_is_in_the_jobs_history() -> None:
+    made = copying()
+    order = last(made, Migrate)
+    answer(made, order, Outcome.DONE, absent(made, left_by=order.id), reason="84 MiB sent in 1.3 s")
+    (key,) = made.state.open_operations
+    assert "g1: 84 MiB sent in 1.3 s" in [step.text for step in made.state.operations[key].steps]
+
+
 def test_every_ticket_has_a_new_generation() -> None:
     made = migrated()
     tickets = [last(made, kind).body.ticket for kind in (Receive, Migrate, Resume)]

@@ -213,17 +213,17 @@ class LibvirtHypervisor:
             f"tell what {guest} does", lambda conn: migration.standing(conn, guest), STANDING_S
         )
 
-    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> None:
+    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> str:
         """See the port. The caller's patience is the only limit; libvirt's job does not end with it."""
         self._events.bind()
         if not self._migration_uri:
             raise HypervisorError("no migration_uri is set in this host's /etc/dr/agent.yaml")
         api.run_event_loop()
 
-        def send() -> None:
-            migration.send(self._uri, guest, way.way_to(self._migration_uri, to, addresses))
+        def send() -> str:
+            return migration.send(self._uri, guest, way.way_to(self._migration_uri, to, addresses))
 
-        await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
+        return await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
 
     async def abort_migration(self, guest: GuestId) -> None:
         """See the port."""

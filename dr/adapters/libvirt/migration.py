@@ -27,8 +27,8 @@ FLAGS = (
 )
 
 
-def send(local: str, guest: GuestId, uri: str) -> None:
-    """Migrate it, and return when it has left.
+def send(local: str, guest: GuestId, uri: str) -> str:
+    """Migrate it, and return when it has left, with what that took in one sentence.
 
     On a connection of its own: libvirtd serves few calls of one client at once, and this one takes long. Raises
     HypervisorError when libvirt says that it failed, HypervisorUnknown when the end was not seen.
@@ -38,7 +38,9 @@ def send(local: str, guest: GuestId, uri: str) -> None:
     except libvirt.libvirtError as error:
         raise HypervisorError(f"libvirt could not be asked to migrate it: {api.text(error)}") from error
     try:
-        conn.lookupByUUIDString(guest).migrateToURI3(uri, {}, FLAGS)
+        domain = conn.lookupByUUIDString(guest)
+        domain.migrateToURI3(uri, {}, FLAGS)
+        return _took(domain)
     except libvirt.libvirtError as error:
         # An error that libvirtd met on its way to the other host looks like one of our own socket's.
         if api.is_unseen(error) and not conn.isAlive():
@@ -46,6 +48,19 @@ def send(local: str, guest: GuestId, uri: str) -> None:
         raise HypervisorError(f"its migration failed: {api.text(error)}") from error
     finally:
         conn.close()
+
+
+def _took(domain: Any) -> str:
+    """The figures of the job that has ended; empty where libvirt keeps none."""
+    try:
+        job = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+    except libvirt.libvirtError:
+        return ""
+    sent_mib = job.get("data_processed", 0) / 2**20
+    elapsed_s = job.get("time_elapsed", 0) / 1000
+    return (
+        f"{sent_mib:.0f} MiB sent in {elapsed_s:.1f} s; QEMU counts {job.get('downtime', 0)} ms of downtime"
+    )
 
 
 def abort(conn: Any, guest: GuestId) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,12 +45,23 @@ def guest_on_h1(site: Site) -> tuple[str, str]:
     return name, site.lab.guest(name).http().boot
 
 
+def wait_copying(site: Site, name: str) -> None:
+    """Until its memory is on its way from h1 to h3: both ends are prepared then, and nothing is switched over yet."""
+
+    def sent() -> bool:
+        job = site.lab.host("h1").exec(["virsh", "-q", "domjobinfo", name], check=False).stdout
+        found = re.search(r"Data processed:\s+([\d.]+)", job)
+        return found is not None and float(found[1]) > 0
+
+    wait_for(sent, 30, f"{name} to be on its way", interval_s=0.05)
+    assert sorted(site.lab.qemu_hosts(name)) == ["h1", "h3"]
+    assert site.lab.guest(name).state_on("h3") == "paused"
+
+
 def send_to_h3(site: Site, name: str) -> None:
     """Begin its move and return in the middle of the copying."""
     site.dr("guest", "migrate", name, "--to", "h3", "--no-wait")
-    wait_for(lambda: sorted(site.lab.qemu_hosts(name)) == ["h1", "h3"], 15, "the copy on h3")
-    time.sleep(1)
-    assert site.lab.guest(name).state_on("h3") == "paused"
+    wait_copying(site, name)
 
 
 def assert_runs_on(site: Site, name: str, boot: str, host: str) -> None:
@@ -134,8 +146,7 @@ def test_bare_libvirt_doubles_a_guest_when_the_finish_reply_is_lost(site: Site) 
     slow(site, name)
     to = f"qemu+tcp://{site.lab.host('h3').address('mgmt')}/system"
     moving = site.lab.popen("h1", ["virsh", "migrate", "--live", "--p2p", "--persistent", name, to])
-    wait_for(lambda: sorted(site.lab.qemu_hosts(name)) == ["h1", "h3"], 15, "the copy on h3")
-    time.sleep(1)
+    wait_copying(site, name)
     with replies_lost(site, "h3"):
         wait_for(
             lambda: moving.poll() is not None, GIVEN_UP_S, "the source to give its peer up", interval_s=0.2

@@ -1,0 +1,222 @@
+"""Guards of an agent: which leader it follows, which tickets it takes, what it seals and testifies."""
+
+from __future__ import annotations
+
+from dr.core import warden
+from tests.sim.mutants.mutant import m
+
+SEALED = "    assert ticket.generation > memory.sealed.get(ticket.guest, 0)\n"
+BELOW_THE_SEAL = (
+    (warden.admit, "if ticket.generation <= sealed:", "if False:"),
+    (warden.begin, SEALED, ""),
+)
+
+GROUPS = {
+    "epoch, at the agent": (
+        m(
+            "an agent refuses an older epoch",
+            "",
+            (warden.adopt, "if welcome.epoch < memory.epoch:", "if False:"),
+        ),
+        m(
+            "an agent refuses another leader of its epoch",
+            "",
+            (warden.adopt, "if welcome.epoch == memory.epoch and", "if False and"),
+        ),
+        m(
+            "an agent takes no command of another leader",
+            "",
+            (warden._not_led_by, "if (epoch, leader_id) == (memory.epoch, memory.leader_id):", "if True:"),
+            (warden.stale, "if command.session != session:", "if False:"),
+            (warden.invalid, "if ticket.session != session:", "if False:"),
+        ),
+        m(
+            "an agent keeps the highest revision",
+            "",
+            (warden.acknowledge, "if revision > memory.revision", "if False"),
+        ),
+    ),
+    "ticket, at the agent": (
+        m("a ticket below the seal", "", *BELOW_THE_SEAL),
+        m(
+            "a ticket is run at most once",
+            "",
+            (warden.admit, "if known.command == command:", "if False:"),
+            *BELOW_THE_SEAL,
+            (warden.begin, "    assert all(known.command != command for known in memory.tickets)\n", ""),
+        ),
+        m(
+            "a ticket is remembered when it is begun",
+            "",
+            (warden.begin, "(*memory.tickets, Remembered(command=command))", "memory.tickets"),
+        ),
+        m(
+            "a ticket has no force when it is acted on",
+            "",
+            (warden.invalid, "    if ticket.host != host:", '    return ""\n    if ticket.host != host:'),
+        ),
+        m(
+            "a ticket is for one boot",
+            "",
+            (warden.invalid, "if ticket.boot_id != boot_id:", "if False:"),
+            (warden.invalid, "if ticket.session != session:", "if False:"),
+            (warden.stale, "if command.session != session:", "if False:"),
+        ),
+        m(
+            "no list, no ticket",
+            "",
+            (warden.invalid, "if ticket.guest not in listed(memory):", "if False:"),
+        ),
+        m(
+            "what was under way when the agent restarted has an end that nobody saw",
+            "",
+            (warden.wake, "if known.answer is None:", "if False:"),
+        ),
+        m(
+            "a ticket has no force in another session",
+            "",
+            (warden.invalid, "if ticket.session != session:", "if False:"),
+            (warden.stale, "if command.session != session:", "if False:"),
+        ),
+    ),
+    "seal, at the agent": (
+        m(
+            "a seal before a testimony",
+            "",
+            (warden.seal, "if higher else memory", "if not higher else memory"),
+        ),
+        m("a seal is durable", "", (warden.seal, "if higher else memory", "if False else memory")),
+        m(
+            "seals come back with the list",
+            "",
+            (warden.protect, "if guest not in known and entry.generation", "if False and entry.generation"),
+        ),
+        m(
+            "a seal stays when the list comes again",
+            "",
+            (warden.protect, "for guest, generation in memory.sealed.items() if guest in entries", ""),
+        ),
+        m(
+            "beginning a ticket seals its generation",
+            "",
+            (
+                warden.begin,
+                "acknowledge(seal(begun, {ticket.guest: ticket.generation}), ticket.revision)",
+                "acknowledge(begun, ticket.revision)",
+            ),
+        ),
+        m(
+            "an older protected list",
+            "",
+            (warden.protect, "if order.version < memory.protected_version:", "if False:"),
+        ),
+    ),
+    "rule 7: what the hook cannot see": (
+        m(
+            "a copy that was made to run by hand is suspended",
+            "",
+            (
+                warden.stray,
+                "return Stray.SUSPEND if runs and not arriving else Stray.NONE",
+                "return Stray.NONE",
+            ),
+        ),
+        m(
+            "what arrives without a ticket is destroyed",
+            "",
+            (warden.stray, "return Stray.DESTROY if arriving else Stray.NONE", "return Stray.NONE"),
+        ),
+        m(
+            "a copy that was received whole is not destroyed by its agent",
+            "",
+            (
+                warden.stray,
+                "return Stray.SUSPEND if runs and not arriving else Stray.NONE",
+                "return Stray.DESTROY",
+            ),
+        ),
+        m(
+            "a copy is known as one until a ticket lets it run",
+            "",
+            (warden._follow, "copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)", "pass"),
+        ),
+        m(
+            "one that was resumed by ticket is no copy any more",
+            "",
+            (
+                warden._follow,
+                "        case TicketKind.START | TicketKind.RESUME:\n            copies.pop(ticket.guest, None)\n",
+                "        case TicketKind.START | TicketKind.RESUME:\n",
+            ),
+        ),
+    ),
+    "rule 2: migration's end, at the agent": (
+        m(
+            "only a job that libvirt says to have migrated took the guest away",
+            "",
+            (warden.left_by, "return ticket if ticket and (migrated or done)", "return ticket if ticket"),
+        ),
+        m(
+            "a ticket's own word that it migrated outlives libvirt's",
+            "",
+            (warden.left_by, "(migrated or done)", "migrated"),
+        ),
+        m(
+            "libvirt's word that it migrated counts without the job's",
+            "",
+            (warden.left_by, "(migrated or done)", "done"),
+        ),
+        m(
+            "a guest that came back has not left",
+            "",
+            (
+                warden._follow,
+                "            copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)\n"
+                "            left.pop(ticket.guest, None)\n",
+                "            copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)\n",
+            ),
+            (
+                warden._follow,
+                "            copies.pop(ticket.guest, None)\n            left.pop(ticket.guest, None)\n",
+                "            copies.pop(ticket.guest, None)\n",
+            ),
+        ),
+    ),
+    "isolation, at the agent": (
+        m(
+            "a host is alone only when its peers are silent too",
+            "",
+            (warden.alone_since, "if linked or heard is not False:", "if linked:"),
+        ),
+        m(
+            "a host that hears its coordinator is not alone",
+            "",
+            (warden.alone_since, "if linked or heard is not False:", "if heard is not False:"),
+        ),
+        m(
+            "a host that is alone shuts guests down",
+            "isolation/shut-down-then-cable-back",
+            (warden.to_shut_down, "entry.isolation is Isolation.SHUT_DOWN", "False"),
+        ),
+        m(
+            "only guests that want it are shut down",
+            "",
+            (warden.to_shut_down, "entry.isolation is Isolation.SHUT_DOWN", "True"),
+        ),
+        m(
+            "a host is alone for a while before it shuts guests down",
+            "",
+            (warden.to_shut_down, "now - since < memory.isolation_s", "False"),
+        ),
+        m(
+            "who was shut down by isolation was not shut down by its owner",
+            "isolation/shut-down-then-cable-back",
+            (warden.isolate, "return changed(memory, isolated=(*memory.isolated, guest))", "return memory"),
+        ),
+        m(
+            "who runs again is isolated no longer",
+            "",
+            (warden.relieve, "return changed(memory, isolated=left) if left", "return memory if left"),
+        ),
+    ),
+}

@@ -1,0 +1,529 @@
+"""Guards of promise 5 (every protected guest ends up running) and of what people asked for: starts, retries, upkeep."""
+
+from __future__ import annotations
+
+from dr.core import (
+    asks_cluster,
+    asks_guests,
+    asks_hosts,
+    asks_policies,
+    asks_upkeep,
+    checks,
+    decide,
+    definitions,
+    dependencies,
+    fleet,
+    guests,
+    leaving,
+    members,
+    onecopy,
+    operations,
+    retries,
+    starts,
+    upkeep,
+)
+from tests.sim.mutants.mutant import m
+
+PAUSED = "if draft.cluster.pause is not None and not asked_to_start(draft, guest):"
+
+GROUPS = {
+    "promise 3: no operation lost": (
+        m(
+            "a start that was not answered is asked for",
+            "store/coordinator-dies-after-a-ticket-left",
+            (guests.step, 'if not draft.find_pending("start", guest=guest.id):', "if False:"),
+            (decide._expire, 'if pending.kind == "start" and guest is not None:', "if False:"),
+        ),
+        m(
+            "a stop that was not answered is asked for",
+            "starts/begins-to-recover-at-once",
+            (guests.step, 'if not draft.find_pending("stop", guest=guest.id):', "if False:"),
+        ),
+        m(
+            "a stop whose guest still runs after its time has failed",
+            "operator/stop-whose-failure-is-not-heard",
+            (
+                guests._step_stopping,
+                "if holder and draft.now >= guest.since + timers.stop_s + timers.testify_s:",
+                "if False:",
+            ),
+        ),
+        m(
+            "what is not answered expires",
+            "one-copy/answers-of-a-start-are-lost",
+            (decide._expire, "        draft.forget(key)\n", "        continue\n"),
+        ),
+        m(
+            "operations end",
+            "starts/begins-to-recover-at-once",
+            (operations._close_over_guests, "    by_itself =", "    return\n    by_itself ="),
+        ),
+        m(
+            "an operation that ends without its guests has failed",
+            "operator/a-guest-that-does-not-heed-shutdown",
+            (operations._close_over_guests, '"failed" if failed else "done"', '"done"'),
+        ),
+        m(
+            "a drain ends",
+            "maintenance/maintenance-survives-the-coordinator",
+            (upkeep.close_if_over, "elif host.phase is HostPhase.MAINTENANCE:", "elif False:"),
+        ),
+        m(
+            "a drain that is taken back ends",
+            "maintenance/drain-taken-back",
+            (upkeep.close_if_over, "elif host.drain is None:", "elif False:"),
+            (upkeep.close_if_over, "elif host.phase is HostPhase.FENCED:", "elif False:"),
+        ),
+        m(
+            "a definition that was edited is kept",
+            "hand-made/definition-edited-then-host-dies",
+            (
+                definitions.want,
+                "if facts.digest == guest.digest and guest.definition:",
+                "if guest.definition:",
+            ),
+        ),
+    ),
+    "promise 5: every protected guest ends up running": (
+        m(
+            "guests of a dead host recover",
+            "starts/dies-right-after-its-start",
+            (
+                guests.lost_host,
+                "            wanted.append(guest)\n        elif ran:",
+                "            pass\n        elif ran:",
+            ),
+        ),
+        m(
+            "a guest that is to be stopped does not recover",
+            "",
+            (
+                guests.lost_host,
+                "        if guest.desired is Desired.RUNNING:\n            wanted.append(guest)\n        elif ran:",
+                "        if True:\n            wanted.append(guest)\n        elif ran:",
+            ),
+            (
+                guests._step_places,
+                "if guest.desired is not Desired.RUNNING and not asked_to_start(draft, guest):",
+                "if False:",
+            ),
+        ),
+        m(
+            "an ignored guest is left alone",
+            "policies/ignored-guest-is-left-alone",
+            (
+                guests.lost_host,
+                "        if guest.desired is Desired.RUNNING:\n            wanted.append(guest)\n        elif ran:",
+                "        if guest.desired is not Desired.STOPPED:\n            wanted.append(guest)\n        elif ran:",
+            ),
+            (
+                guests._step_places,
+                "if guest.desired is not Desired.RUNNING and not asked_to_start(draft, guest):",
+                "if False:",
+            ),
+            (
+                retries.failed,
+                "if guest.desired is not Desired.RUNNING:",
+                "if guest.desired is Desired.STOPPED:",
+            ),
+        ),
+        m(
+            "a guest whose owner shut it down stays off",
+            "hand-made/virsh-destroy-is-its-owners-wish",
+            (guests._gone, "elif reason in OWNER_ENDED:", "elif False:"),
+        ),
+        m(
+            "a guest that crashed is started again",
+            "starts/crashed-guest-restarts-in-place",
+            (
+                guests._gone,
+                "ask_testimony(draft, host, [retries.failed(draft, guest, host.name, GuestEvent.CRASHED, text)])",
+                "ask_testimony(draft, host, [retries.put_down(draft, guest, text)])",
+            ),
+        ),
+        m(
+            "a guest whose domain vanished was stopped by hand",
+            "hand-made/undefined-by-hand",
+            (guests._gone, "    if facts is None:\n", "    if False:\n"),
+        ),
+        m(
+            "restarts in place are bounded",
+            "starts/dies-right-after-its-start",
+            (retries.failed, "if len(restarts) < policy.max_restarts:", "if True:"),
+        ),
+        m(
+            "a guest that fails here is tried elsewhere",
+            "starts/dies-right-after-its-start",
+            (retries.failed, "elif len(relocations) < policy.max_relocations:", "elif False:"),
+        ),
+        m(
+            "relocations are bounded",
+            "starts/fails-everywhere-then-by-command",
+            (
+                retries.failed,
+                "elif len(relocations) < policy.max_relocations:",
+                "else:\n        pass\n    if len(restarts) >= policy.max_restarts:",
+            ),
+            (
+                retries.failed,
+                "    else:\n        guest = move_guest(draft, guest, event, text, operation=operation)\n        return",
+                "    if False:\n        return",
+            ),
+        ),
+        m(
+            "a host where it failed is avoided",
+            "starts/dies-right-after-its-start",
+            (retries.failed, "tuple(dict.fromkeys((*guest.avoid, host)))", "()"),
+        ),
+        m(
+            "failures of long ago do not count",
+            "starts/failures-of-long-ago",
+            (retries._within, "if draft.now - at < window_s", "if True"),
+        ),
+        m(
+            "restarts follow each other ever more slowly",
+            "starts/ever-more-slowly",
+            (retries._backoff_s, "return min(", "return 0.0 * min("),
+        ),
+        m(
+            "a guest that was given up says so",
+            "hand-made/crashes-until-it-is-given-up",
+            (
+                retries.give_up,
+                '    draft.clear_alert(f"guest/{guest.id}/waiting")\n',
+                "    return move_guest(draft, guest, GuestEvent.GAVE_UP, why)\n",
+            ),
+        ),
+        m(
+            "one that was given up is taken up again by command",
+            "starts/in-error-is-left-alone",
+            (asks_policies.want_up, "        restarts=(),\n        relocations=(),\n", ""),
+            (asks_policies.want_up, "if guest.phase in AT_REST:", "if guest.phase is GuestPhase.STOPPED:"),
+        ),
+        m(
+            "a guest that finds no place is tried again",
+            "starts/target-without-libvirt",
+            (
+                starts._fits_nowhere,
+                "    draft.put_guest(\n",
+                "    draft.put_guest(changed(guest, retry_at=1e12))\n    str(\n",
+            ),
+        ),
+        m(
+            "a guest that finds no place says so",
+            "starts/target-without-libvirt",
+            (starts._fits_nowhere, "    text =", "    return\n    text ="),
+        ),
+        m(
+            "elsewhere is better, not required",
+            "starts/fails-everywhere-then-by-command",
+            (starts._fits_nowhere, "(host := draft.host(name)) and host.phase is HostPhase.ONLINE", "False"),
+        ),
+        m(
+            "starts wait for their time",
+            "starts/ever-more-slowly",
+            (starts.place_waiting, " and draft.now >= guest.retry_at", ""),
+        ),
+        m(
+            "higher priority starts first",
+            "failover/higher-priority-first",
+            (starts.start_order, "-guest.policy.priority, ", ""),
+        ),
+        m(
+            "starts on a host are bounded",
+            "",
+            (starts._turns, "turns[pending.host] -= 1", "pass"),
+            (starts._start, "turns[name] -= 1", "pass"),
+        ),
+        m(
+            "a paused automation starts nothing",
+            "operator/pause-holds-a-failover",
+            (starts.place_waiting, PAUSED, "if False:"),
+        ),
+        m(
+            "what a person asks for starts in a pause too",
+            "operator/start-in-a-pause",
+            (starts.place_waiting, PAUSED, "if draft.cluster.pause is not None:"),
+        ),
+        m(
+            "a pause has a reason and ends",
+            "operator/resume-without-a-pause-is-refused",
+            (
+                asks_cluster.pause_or_resume,
+                'changed(draft.cluster, pause=None, restored="")',
+                "draft.cluster",
+            ),
+        ),
+        m(
+            "a resume without a pause is refused",
+            "operator/resume-without-a-pause-is-refused",
+            (asks_cluster.pause_or_resume, "if draft.cluster.pause is None:", "if False:"),
+        ),
+        m(
+            "a host that is back is powered on and cleaned",
+            "policies/failback-off",
+            (
+                members.step,
+                "if host.phase in (HostPhase.JOINING, HostPhase.RETURNING):",
+                "if host.phase is HostPhase.JOINING:",
+            ),
+        ),
+        m(
+            "a suspect host that answers counts again",
+            "policies/isolation-leave",
+            (members.heard, "if host.phase is HostPhase.SUSPECT and event.fresh > 0:", "if False:"),
+        ),
+        m(
+            "the protected list is sent again until it is acknowledged",
+            "",
+            (
+                members.push_list,
+                "    if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:",
+                "    if version == draft.cluster.protected_version:",
+            ),
+        ),
+        m(
+            "a host that could not testify is asked again",
+            "",
+            (onecopy.ask_testimony, "        or draft.now - last[1] >= ASK_AGAIN_S\n", ""),
+        ),
+        m(
+            "people are told of a guest paused by an I/O error",
+            "",
+            (
+                guests._paused_for_io,
+                'facts.state is DomainState.PAUSED and facts.reason == "ioerror"',
+                "False",
+            ),
+        ),
+    ),
+    "order and checks": (
+        m(
+            "a guest waits for those that start before it",
+            "policies/web-waits-for-its-database",
+            (starts.place_waiting, "if _waits_its_turn(draft, guest):", "if False:"),
+        ),
+        m(
+            "a guest waits for a check that has not passed",
+            "policies/waits-for-a-check",
+            (
+                dependencies._holds_up,
+                'return after.until == "check" and other.policy.check is not None and not passed(other)',
+                "return False",
+            ),
+        ),
+        m(
+            "a check that passed before the guest started anew does not count",
+            "",
+            (checks.passed, " and guest.checked_at >= guest.since", " and guest.checked_at > 0"),
+        ),
+        m(
+            "nobody waits for a guest that is to be off",
+            "policies/dependency-on-a-stopped-guest",
+            (dependencies._holds_up, "return other.desired is Desired.RUNNING", "return True"),
+        ),
+        m(
+            "waiting for others ends",
+            "policies/waits-no-longer",
+            (
+                starts._waits_its_turn,
+                "elif draft.now < guest.waits_since + draft.config.timers.boot_after_s:",
+                "elif True:",
+            ),
+        ),
+        m(
+            "guests that would wait for each other are refused",
+            "policies/circle-of-dependencies-is-refused",
+            (dependencies.why_not, "if circle and not changing.keys().isdisjoint(circle):", "if False:"),
+        ),
+        m(
+            "whom nobody protects cannot be waited for",
+            "policies/dependency-on-nobody-is-refused",
+            (dependencies.why_not, "if name in changing and other is None:", "if False:"),
+        ),
+        m(
+            "a check that was made before the guest ran anew says nothing",
+            "policies/waits-for-a-check",
+            (checks.ended, "or not event.passed", ""),
+        ),
+    ),
+    "hosts that go down": (
+        m(
+            "a guest that ended with its host was not ended by its owner",
+            "maintenance/announced-shutdown-fails-over",
+            (leaving.ended_by_host, "if host.leaving and", "if False and"),
+        ),
+        m(
+            "who was shut down in isolation is recovered",
+            "",
+            (leaving.ended_by_host, "if facts is not None and facts.reason == ISOLATED:", "if False:"),
+        ),
+        m(
+            "a host that announced its end takes no guests",
+            "maintenance/announced-shutdown-fails-over",
+            (fleet._blockers, "if host.leaving:", "if False:"),
+        ),
+        m(
+            "its guests are moved away while there is time",
+            "",
+            (
+                leaving.step,
+                "if policy is OnLeave.MIGRATE and operation is not None and in_time:",
+                "if False:",
+            ),
+        ),
+        m(
+            "guests that are held start nowhere else",
+            "maintenance/announced-reboot-holds",
+            (leaving.home_of, "return host.name", 'return ""'),
+        ),
+        m(
+            "guests are not held for ever",
+            "maintenance/held-in-vain",
+            (
+                leaving.home_of,
+                "host is None or draft.now - guest.since >= draft.config.timers.hold_s",
+                "host is None",
+            ),
+        ),
+        m(
+            "guests are not held for a host that a person took out of use",
+            "maintenance/held-for-a-host-taken-out-of-use",
+            (leaving.home_of, "unwanted or host.name in guest.avoid", "False"),
+        ),
+    ),
+    "upkeep": (
+        m(
+            "a drain moves guests away",
+            "migration/paused-automation-drains-nothing",
+            (
+                upkeep._drain,
+                "outcomes = move_away(draft, host, left, operation)",
+                "outcomes = {g.id: '' for g in left}",
+            ),
+        ),
+        m(
+            "maintenance begins when the host is empty",
+            "maintenance/not-before-its-guests-have-left",
+            (upkeep._drain, "if not left and not unprotected:", "if not unprotected:"),
+            (
+                upkeep.step,
+                "if names := [guest.name for guest in guests_on(draft, host) if _occupies(draft, guest, host)]:",
+                "if names := []:",
+            ),
+        ),
+        m(
+            "maintenance waits for guests that are not protected",
+            "maintenance/not-before-it-is-empty",
+            (upkeep._drain, "if not left and not unprotected:", "if not left:"),
+        ),
+        m(
+            "a host in maintenance that is not empty any more is drained again",
+            "",
+            (
+                upkeep.step,
+                "if names := [guest.name for guest in guests_on(draft, host) if _occupies(draft, guest, host)]:",
+                "if names := []:",
+            ),
+        ),
+        m(
+            "a question is no guest",
+            "",
+            (upkeep._occupies, "return not asked_only or", "return True or"),
+        ),
+        m(
+            "what was drained comes back into use",
+            "maintenance/cordon-refused-and-repeated-drain",
+            (upkeep.step, 'move_host(draft, host, HostEvent.UNDRAIN, "no longer to be drained")', "pass"),
+        ),
+        m(
+            "a drain outlasts a reboot",
+            "maintenance/maintenance-survives-the-coordinator",
+            (
+                upkeep.step,
+                "case HostPhase.ONLINE if wish is not None:",
+                "case HostPhase.ONLINE if wish is not None and wish.at < 0:",
+            ),
+        ),
+        m(
+            "an uncordon of a drained host is refused",
+            "maintenance/drain-taken-back",
+            (asks_upkeep.uncordon, "if host.drain is not None:", "if False:"),
+        ),
+        m(
+            "an uncordon of what is not cordoned is refused",
+            "maintenance/uncordon-of-what-is-not-cordoned",
+            (asks_upkeep.uncordon, "if host.cordon is None:", "if False:"),
+        ),
+        m(
+            "a host that has not joined is not drained",
+            "",
+            (asks_upkeep.drain, "if host.phase is HostPhase.JOINING:", "if False:"),
+        ),
+        m(
+            "work on a host alarms nobody",
+            "",
+            (members._conditions, "if bad and host.phase is HostPhase.MAINTENANCE:", "if False:"),
+        ),
+    ),
+    "what people ask": (
+        m(
+            "a start of a guest that runs is refused",
+            "operator/start-of-a-running-guest-is-refused",
+            (asks_guests.start, "    if why:\n", "    if False:\n"),
+        ),
+        m(
+            "a stop is for a guest that can be stopped",
+            "",
+            (asks_guests.stop, "if guest.phase not in STOPPABLE and not _relocated(guest)", "if False"),
+        ),
+        m(
+            "a stop over a recovery ends with the guest off",
+            "operator/stop-while-it-recovers",
+            (asks_guests.stop, 'retries.put_down(draft, wanted_off, f"{ask.by} asked to stop it")', "pass"),
+        ),
+        m(
+            "a stop over a start is done when the guest runs",
+            "",
+            (
+                guests.step,
+                "            if guest.desired is Desired.STOPPED:\n                _stop_now(draft, guest)\n",
+                "            pass\n",
+            ),
+        ),
+        m(
+            "a guest that is unprotected is left alone",
+            "operator/unprotect-then-its-host-dies",
+            (asks_guests.unprotect, "        onecopy.forget(draft, guest)\n", ""),
+        ),
+        m(
+            "nothing to set is refused",
+            "policies/set-nothing-is-refused",
+            (asks_policies.set_, "if ask.desired is None and not fields:", "if False:"),
+        ),
+        m(
+            "who is set to stopped is stopped",
+            "policies/set-stopped-and-running",
+            (
+                asks_policies._want_stopped,
+                "        draft.put_guest(changed(guest, desired=Desired.STOPPED))\n",
+                "        pass\n",
+            ),
+        ),
+        m(
+            "who is ignored keeps so over a start",
+            "",
+            (asks_policies.kept_ignored, "return Desired.IGNORED if", "return desired if"),
+        ),
+        m(
+            "a quarantine is lifted by a person",
+            "",
+            (asks_hosts.clear_quarantine, "host.conditions - {Condition.QUARANTINED}", "host.conditions"),
+        ),
+        m(
+            "what is not quarantined is not cleared",
+            "",
+            (asks_hosts.clear_quarantine, "if Condition.QUARANTINED not in host.conditions:", "if False:"),
+        ),
+    ),
+}

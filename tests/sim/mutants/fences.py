@@ -1,0 +1,444 @@
+"""Guards of detection and fencing: rule 5, promise 6 (do no harm), and what a fencing proves."""
+
+from __future__ import annotations
+
+from dr.core import (
+    asks_hosts,
+    decide,
+    detector,
+    fencing,
+    flaps,
+    isolation,
+    leaving,
+    looks,
+    members,
+    operations,
+)
+from tests.sim.mutants.mutant import m
+
+OWN_HOST = "draft.policy(host.name).coordinator_here or host.boot_id == draft.state.own_boot"
+
+GROUPS = {
+    "rule 5: fencing": (
+        m(
+            "a last look after a fence",
+            "fencing/bmc-that-lies-is-found-out",
+            (fencing._last_look, "said = peers_say(view)", "said = Peers.SILENT"),
+        ),
+        m(
+            "a last look hears the host's own agent",
+            "",
+            (
+                fencing._last_look,
+                "view.fresh > fencing.verified_at or said is Peers.ANSWERS",
+                "said is Peers.ANSWERS",
+            ),
+        ),
+        m(
+            "a last look needs a live witness",
+            "",
+            (
+                fencing._last_look,
+                "if said is Peers.NONE and not ((fencing.operator or fencing.test) and alone):",
+                "if False:",
+            ),
+        ),
+        m(
+            "the GUID of a BMC",
+            "",
+            (detector.why_not_identical, "if reading.guid != identity.guid:", "if False:"),
+            (fencing._aimed_elsewhere, 'owner not in ("", host.name)', "False"),
+        ),
+        m(
+            "whose machine a device would switch, asked before it does",
+            "fencing/bmc-of-another-machine",
+            (fencing._aimed_elsewhere, "why += why_not_identical(identity, reading)", "pass"),
+        ),
+        m(
+            "only devices that were tested",
+            "fencing/not-proven-is-not-used",
+            (fencing.provable, "return any(", "return True or any("),
+            (
+                detector.why_not_identical,
+                'if identity is None:\n        return [f"{reading.device} was never proven: run dr fence test"]',
+                "if identity is None:\n        return []",
+            ),
+            (fencing._aimed_elsewhere, "elif not fencing.operator and not fencing.test:", "elif False:"),
+        ),
+        m(
+            "a fence that proves nothing is not made",
+            "",
+            (fencing.why_not_fence, "elif not provable(draft, host):", "elif False:"),
+        ),
+        m(
+            "a device that was never tested is not switched",
+            "fencing/not-proven-is-not-used",
+            (fencing._aimed_elsewhere, "elif not fencing.operator and not fencing.test:", "elif False:"),
+            (fencing.why_not_fence, "elif not provable(draft, host):", "elif False:"),
+        ),
+        m(
+            "a person's fence reads its devices first",
+            "",
+            (
+                fencing._read_lately,
+                "if round_at < host.since or draft.now - round_at > EVIDENCE_S:",
+                "if False:",
+            ),
+        ),
+        m("a fence is for one boot", "", (fencing.ended, " or fencing.boot_id != boot_id", "")),
+        m(
+            "a fencing is judged anew by a later leader",
+            "",
+            (decide._started, "if host.phase is HostPhase.FENCING:", "if False:"),
+        ),
+        m(
+            "a fence is believed only if its devices read off",
+            "fencing/returns-while-being-fenced",
+            (fencing.ended, "why = why_not_off(draft, host.name, report)", "why = []"),
+        ),
+        m(
+            "a hibernated host is not over",
+            "",
+            (detector.why_not_off, "not record.facts.hibernation_masked", "False"),
+            (fencing.why_not_fence, "not host.facts.hibernation_masked", "False"),
+        ),
+        m(
+            "a host whose hibernation is not masked is unprotected",
+            "",
+            (members.unprotected, "if host.boot_id and not host.facts.hibernation_masked:", "if False:"),
+        ),
+        m(
+            "a level that fails is followed by the next",
+            "fencing/bmc-hangs-and-the-outlets-work",
+            (fencing._failed, "attempt, level = 0, level + 1", "attempt = 0"),
+        ),
+        m(
+            "a fencing that failed is tried again",
+            "",
+            (fencing._failed, "level, rounds = 0, rounds + 1", "level, rounds, wait_s = 0, rounds + 1, 1e9"),
+        ),
+        m(
+            "a person's fence of a host that answers does not come true hours later",
+            "",
+            (
+                fencing._failed,
+                "if rounds and fencing.operator and draft.view(host.name).session and not is_late(draft, host):",
+                "if False:",
+            ),
+        ),
+        m(
+            "a test proves nothing of a host that did not reboot",
+            "",
+            (
+                members._booted,
+                "if test is not None and host.phase is HostPhase.FENCED:",
+                "if test is not None:",
+            ),
+        ),
+        m(
+            "a test believes no device that does not read off",
+            "",
+            (fencing.ended, "if r.power is not Power.OFF", "if False"),
+        ),
+        m(
+            "a test is for an empty host",
+            "fencing/test-is-refused-where-guests-run",
+            (asks_hosts.fence_test, "    if active:\n", "    if False:\n"),
+            (asks_hosts.fence_test, "if claimed := draft.guests_at(host.name):", "if claimed := ():"),
+        ),
+        m(
+            "a fence test that a crash cut short leaves the host on",
+            "",
+            (
+                decide._started,
+                'fencing.power_on(draft, draft.require_host(host.name), "its fence test was cut short")',
+                "pass",
+            ),
+            (decide._started, "again = bool(test) or draft", "again = not test and draft"),
+        ),
+        m(
+            "a fence test that never comes back ends",
+            "",
+            (
+                operations._carry_test_on,
+                "if host.phase is HostPhase.FENCED and draft.now - host.dead_at > 20 * draft.config.timers.fence_s:",
+                "if False:",
+            ),
+        ),
+        m(
+            "a fence test ends when its host is suspect",
+            "",
+            (operations._carry_test_on, "if host.phase is HostPhase.SUSPECT:", "if False:"),
+        ),
+    ),
+    "promise 6: do no harm": (
+        m(
+            "the brake",
+            "fencing/brake-holds-when-most-hosts-look-dead",
+            (detector.brake, "if 2 * len(troubled) > len(members):", "if False:"),
+        ),
+        m(
+            "the brake remembers who was fenced just now",
+            "",
+            (detector.brake, "any(draft.now - at < limits.brake_window_s for at in host.fenced_at)", "False"),
+        ),
+        m(
+            "the brake does not hold for hosts without power",
+            "",
+            (detector.brake, " and power_says(draft, host) is not Power.OFF", ""),
+        ),
+        m(
+            "the brake does not count hosts in maintenance",
+            "",
+            (
+                detector.brake,
+                "apart = (HostPhase.JOINING, HostPhase.MAINTENANCE)",
+                "apart = (HostPhase.JOINING,)",
+            ),
+        ),
+        m(
+            "a fence rests on fresh evidence",
+            "",
+            (
+                fencing._still_silent,
+                "    if draft.now - draft.view",
+                "    return True\n    if draft.now - draft.view",
+            ),
+        ),
+        m(
+            "a fence is called off when the host answers",
+            "fencing/agent-of-a-silent-host-answers-in-time",
+            (fencing.step, "if view.session and view.fresh > host.since:", "if False:"),
+            (fencing._still_silent, "said = peers_say(draft.view(host.name))", "said = Peers.SILENT"),
+        ),
+        m(
+            "silence counts only from a live witness",
+            "",
+            (detector.peers_say, "look.answered is False and look.witness", "look.answered is False"),
+        ),
+        m(
+            "who hears the host outweighs who does not",
+            "",
+            (
+                detector.peers_say,
+                "if any(look.answered for look in view.looks.values()):",
+                "if view.looks and all(look.answered for look in view.looks.values()):",
+            ),
+        ),
+        m(
+            "a witness must have been heard just now",
+            "",
+            (looks.witnesses, "and draft.now - draft.view(peer.name).heard <= fresh_s", ""),
+        ),
+        m(
+            "a probe that could not be made says nothing",
+            "",
+            (looks._saw, "look is None or not answered", "look is None"),
+        ),
+        m(
+            "after a start or a gap, unheard is not late",
+            "",
+            (detector.is_late, "    if draft.now < draft.quiet_until:\n        return False\n", ""),
+            (detector.is_late, "max(view.heard, draft.quiet_until - timers.settle_s)", "view.heard"),
+        ),
+        m(
+            "a coordinator that stood still distrusts itself first",
+            "",
+            (decide._tick, "if event.lag_s > timers.gap_s:", "if False:"),
+            (detector.is_late, " - draft.lag_s", ""),
+        ),
+        m(
+            "automation that is paused fences nobody",
+            "fencing/paused-automation-fences-nobody",
+            (fencing.why_not_fence, "if draft.cluster.pause is not None:", "if False:"),
+        ),
+        m(
+            "a restored store fences nobody",
+            "",
+            (fencing.why_not_fence, "if draft.cluster.restored:", "if False:"),
+            (fencing.why_not_fence, "if draft.cluster.pause is not None:", "if False:"),
+        ),
+        m(
+            "automatic fencing can be off",
+            "",
+            (fencing.why_not_fence, "if not draft.config.auto_fence:", "if False:"),
+        ),
+        m(
+            "no fencing that saves nobody",
+            "",
+            (
+                fencing.why_not_fence,
+                "if not why and next(recoverable(draft, host), None) is None:",
+                "if False:",
+            ),
+        ),
+        m(
+            "no fencing for a guest that is to be stopped",
+            "",
+            (
+                fencing.recoverable,
+                "guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR",
+                "guest.phase is not GuestPhase.ERROR",
+            ),
+        ),
+        m(
+            "no fencing for a guest that was given up",
+            "",
+            (
+                fencing.recoverable,
+                "guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR",
+                "guest.desired is Desired.RUNNING",
+            ),
+        ),
+        m(
+            "no fencing for a guest that fits nowhere else",
+            "fencing/of-a-full-site-saves-nobody",
+            (
+                fencing.recoverable,
+                "if startable and placement.refuge(draft, guest, host.name):",
+                "if startable:",
+            ),
+        ),
+        m(
+            "no fencing for a copy whose guest runs elsewhere",
+            "",
+            (fencing.recoverable, "wanted and not elsewhere and", "wanted and"),
+        ),
+        m(
+            "the coordinator never fences its own host",
+            "",
+            (asks_hosts._why_not_switch, OWN_HOST, "False"),
+            (fencing.why_not_fence, OWN_HOST, "False"),
+        ),
+        m(
+            "the guests that would die too are listed",
+            "fencing/told-whom-else-it-ends",
+            (fencing.condemn, "if others and not test:", "if False:"),
+        ),
+        m(
+            "a host whose agent alone is silent is not fenced",
+            "",
+            (decide._judge, "if verdict is Verdict.AGENT_LOST:", "if False:"),
+            (decide._judge, "elif verdict is Verdict.HOLD:", "elif False:"),
+        ),
+        m(
+            "people are told of a host whose agent is lost",
+            "",
+            (
+                decide._agent_lost,
+                "if Condition.AGENT_LOST in host.conditions and host.phase in IN_USE:",
+                "if True:",
+            ),
+        ),
+        m(
+            "people are told of a host that is held",
+            "",
+            (decide._hold, '    text = "; ".join(why)\n', "    return\n"),
+        ),
+        m(
+            "an agent that says goodbye is not called lost",
+            "",
+            (
+                decide._agent_lost,
+                "if bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S:",
+                "if False:",
+            ),
+            (
+                decide._watch,
+                "excused = bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S",
+                "excused = False",
+            ),
+        ),
+        m(
+            "a host that is expected to go down alarms nobody",
+            "",
+            (leaving.patience, "if not host.leaving:", "if True:"),
+        ),
+        m(
+            "a host that announced its end is not waited for without end",
+            "",
+            (
+                leaving.patience,
+                "if draft.now - last >= (timers.hold_s if hold else timers.leave_s):",
+                "if False:",
+            ),
+        ),
+        m(
+            "guests that are to be left alone keep their host from being fenced",
+            "",
+            (fencing.why_not_fence, "if reason := isolation.left_alone(draft, host):", 'if reason := "":'),
+        ),
+        m(
+            "a host has time to shut its guests down before it is fenced",
+            "",
+            (decide._judge, "elif wait := isolation.patience(draft, host):", 'elif wait := "":'),
+        ),
+        m(
+            "that time ends",
+            "policies/isolation-shut-down",
+            (
+                isolation.patience,
+                "if draft.now - last >= timers.isolation_s + timers.stop_s + STOP_MARGIN_S:",
+                "if False:",
+            ),
+        ),
+        m(
+            "a host that is fenced too often is set aside",
+            "",
+            (flaps.fenced, "if often < draft.config.limits.fences_per_window:", "if True:"),
+        ),
+        m(
+            "a host that comes back too often is set aside",
+            "",
+            (flaps.returned, "if often < limit or", "if True or"),
+        ),
+        m(
+            "hosts that all restart are not set aside",
+            "",
+            (flaps.returned, " or 2 * (len(restless) + 1) > len(others) + 1", ""),
+        ),
+        m(
+            "reboots in maintenance are what was asked for",
+            "",
+            (flaps.returned, "host.phase is HostPhase.MAINTENANCE or", ""),
+        ),
+        m(
+            "a quarantined host is not switched on",
+            "fencing/fenced-too-often",
+            (fencing.maybe_power_on, "Condition.QUARANTINED in host.conditions or", ""),
+        ),
+        m(
+            "a paused automation switches nothing on",
+            "fencing/paused-automation-switches-nothing-on",
+            (fencing.maybe_power_on, " or draft.cluster.pause is not None", ""),
+        ),
+        m(
+            "a host is switched on when its guests have a place",
+            "",
+            (
+                fencing.maybe_power_on,
+                'if any(op.kind == "failover" and op.subject == host.name for op in draft.open_operations()):',
+                "if False:",
+            ),
+        ),
+        m(
+            "a host that a person confirmed down is not switched on by itself",
+            "",
+            (
+                fencing.dead,
+                "or (host.power_on and proof.kind is ProofKind.POWER)",
+                "or draft.policy(host.name).power_on_after_fence",
+            ),
+        ),
+        m(
+            "power-on after fencing, by policy",
+            "",
+            (fencing.dead, "(fenced and draft.policy(host.name).power_on_after_fence)", "False"),
+        ),
+        m(
+            "a person's fence is refused where it cannot be",
+            "",
+            (asks_hosts.fence, "    if why:\n", "    if False:\n"),
+        ),
+    ),
+}

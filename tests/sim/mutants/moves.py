@@ -1,0 +1,327 @@
+"""Guards of moves: rule 2, what may move and where, and how every move ends."""
+
+from __future__ import annotations
+
+from dr.core import asks_guests, asks_moves, guests, migration, moves, onecopy, starts
+from tests.sim.mutants.mutant import m
+
+GROUPS = {
+    "rule 2: migration's end": (
+        m(
+            "a copy is resumed only on the word of the source that this job migrated",
+            "migration/its-owner-ends-it",
+            (
+                onecopy.accept_testimony,
+                "here == (move.source, move.source_boot) and testimony.left_by == move.job",
+                "here == (move.source, move.source_boot)",
+            ),
+        ),
+        m(
+            "after a proof that the source is dead its copy is not resumed",
+            "migration/its-owner-ends-it",
+            (
+                migration._resolve,
+                "        _undo(\n",
+                '        _stage(draft, guest, MoveStage.MIGRATED, "")\n        return\n        _undo(\n',
+            ),
+        ),
+        m(
+            "a resume waits for the source to leave the set",
+            "migration/called-off",
+            (
+                migration._resolve,
+                "    source = draft.host(move.source)\n",
+                "    guest = changed(guest, move=changed(move, stage=MoveStage.MIGRATED))\n"
+                "    draft.put_guest(guest)\n"
+                "    return\n"
+                "    source = draft.host(move.source)\n",
+            ),
+            (onecopy.issue_resume, " or places(guest) != {here}", ""),
+        ),
+        m(
+            "the copy is destroyed before the guest goes on where it was",
+            "migration/can-never-be-resumed",
+            (
+                migration._back,
+                "if there in onecopy.places(guest):",
+                "if False:",
+            ),
+            (
+                migration._back,
+                "if onecopy.places(guest) != {here}:",
+                "if here not in onecopy.places(guest):",
+            ),
+            (onecopy.issue_resume, " or places(guest) != {here}", ""),
+        ),
+        m(
+            "a copy that waits for its resume is not destroyed",
+            "migration/coordinator-dies-while-it-copies",
+            (
+                guests._seen_active,
+                "if facts.part in COPIES and (move is None or host.name != move.destination):",
+                "if facts.part in COPIES:",
+            ),
+            (onecopy.issue_discard, "or not (undone or (stray and not expected))", ""),
+        ),
+        m(
+            "a copy that belongs to no move is destroyed",
+            "migration/store-restored-in-the-middle",
+            (guests._seen_active, "if not onecopy.discarded_lately(draft, guest, host):", "if False:"),
+        ),
+        m(
+            "a copy is destroyed by ticket and its place goes by testimony",
+            "migration/called-off",
+            (
+                onecopy.issue_discard,
+                "    guest = add_place(draft, guest, host, generation)\n",
+                "    guest = changed(guest, generation=generation, may_run_on=tuple(\n"
+                "        place for place in guest.may_run_on if place.host != host.name))\n"
+                "    draft.put_guest(guest)\n",
+            ),
+        ),
+        m(
+            "the end of a migration that was not seen is asked for",
+            "migration/coordinator-dies-over-it",
+            (migration._resolve, "not _ask(draft, guest, source)", "True"),
+        ),
+        m(
+            "how a job ended is for the source to say, not for the job",
+            "",
+            (migration.sent, "MoveStage.UNRESOLVED,", "MoveStage.UNDOING,"),
+        ),
+        m(
+            "a word of before this stage says nothing about it",
+            "migration/the-second-try-is-judged-by-itself",
+            (migration._said, "and said[1] >= move.at", ""),
+        ),
+        m(
+            "a source that is still sending has not stayed",
+            "migration/never-converges",
+            (migration._resolve, " and said.part is not Part.LEAVING", ""),
+        ),
+        m(
+            "a source that was left paused is resumed",
+            "migration/libvirtd-dies-at-the-switch-over",
+            (migration._back, "    elif not stands:\n", "    else:\n"),
+            (migration._back, "elif draft.now >= move.retry_at:", "elif_never = False\n    if elif_never:"),
+        ),
+        m(
+            "a guest that was lost on its way starts anew",
+            "migration/source-dies",
+            (migration.step, "        _nowhere(draft, guest, move)\n", "        pass\n"),
+        ),
+        m(
+            "one whose owner ended it over its move stays off",
+            "migration/its-owner-ends-it",
+            (
+                migration._nowhere,
+                "guest.desired is Desired.STOPPED or (reason in guests.OWNER_ENDED and not by_host)",
+                "False",
+            ),
+        ),
+        m(
+            "a resume is tried again",
+            "migration/can-never-be-resumed",
+            (migration._forward, "elif move.stage is MoveStage.RESUMING:", "elif False:"),
+            (
+                migration.resumed,
+                '        _not_resumed(draft, after, f"{answer.outcome}: {answer.reason}")\n',
+                "        pass\n",
+            ),
+        ),
+        m(
+            "a copy that can never be resumed is given up",
+            "migration/can-never-be-resumed",
+            (migration._not_resumed, "move.tries >= RESUMES_MAX", "False"),
+        ),
+        m(
+            "a leave to enter that was not answered is taken back",
+            "migration/answer-of-the-destination-is-lost",
+            (
+                migration.step,
+                '            _undo(draft, guest, f"whether {move.destination} lets it in was not seen")\n',
+                "            pass\n",
+            ),
+        ),
+        m(
+            "a migration that never ends is ended",
+            "migration/never-converges",
+            (
+                migration._watch,
+                "if not why and draft.now - move.at > draft.config.timers.move_s:",
+                "if False:",
+            ),
+        ),
+    ),
+    "moves: who, where, one at a time": (
+        m(
+            "one move of a guest at a time",
+            "migration/of-a-stopped-guest-is-refused",
+            (
+                moves._not_from_here,
+                "if guest.move is not None and guest.phase is not GuestPhase.MIGRATING:",
+                "if False:",
+            ),
+            (moves._not_from_here, "if guest.phase is not GuestPhase.RUNNING:", "if False:"),
+        ),
+        m(
+            "a second move of a guest that waits for its first",
+            "migration/one-move-at-a-time",
+            (
+                moves._not_from_here,
+                "if guest.move is not None and guest.phase is not GuestPhase.MIGRATING:",
+                "if False:",
+            ),
+        ),
+        m(
+            "a move that has passed its switch-over is not called off",
+            "migration/resumed-when-libvirt-is-back",
+            (moves.why_not_cancel, "if move.stage in (MoveStage.MIGRATED, MoveStage.RESUMING):", "if False:"),
+        ),
+        m(
+            "a guest that is not moved cannot be called off",
+            "migration/nothing-to-call-off",
+            (asks_moves.cancel, "    if why:\n", "    if False:\n"),
+        ),
+        m(
+            "a move that is called off ends",
+            "migration/a-new-rule-forbids-it",
+            (
+                migration._watch,
+                "    if why:\n        onecopy.ask_abort",
+                "    if False:\n        onecopy.ask_abort",
+            ),
+        ),
+        m(
+            "a move that is called off before it is sent is not sent",
+            "migration/called-off-before-it-is-sent",
+            (migration.received, "if why := move.why or _unwanted(draft, guest, host):", "if False:"),
+            (migration._watch, "why = move.why or (", "why = ("),
+            (migration._watch, "if why and not move.why:", "if why:"),
+        ),
+        m(
+            "a guest is not moved into a host that was set aside meanwhile",
+            "migration/destination-is-cordoned",
+            (migration._unwanted, "if Condition.CORDONED in host.conditions", "if False"),
+            (
+                migration._unwanted,
+                "if host.phase in (HostPhase.DRAINING, HostPhase.MAINTENANCE):",
+                "if False:",
+            ),
+        ),
+        m(
+            "a rule that comes under way calls a move off",
+            "migration/a-new-rule-forbids-it",
+            (migration._unwanted, "if draft.settings is not None and", "if False and"),
+        ),
+        m(
+            "what stands against a host stands against a move to it",
+            "migration/against-a-strict-rule-is-refused",
+            (
+                moves._not_to,
+                'return [f"{to} {why}" for why in placement.why_not(draft, guest, host)]',
+                "return []",
+            ),
+        ),
+        m(
+            "a guest does not move to where it is",
+            "migration/nothing-to-call-off",
+            (moves._not_to, "if to == holder:", "if False:"),
+            (onecopy.issue_receive, "if host.name == source.name:", "if False:"),
+        ),
+        m(
+            "a paused automation begins no move by itself",
+            "migration/paused-automation-drains-nothing",
+            (moves.objections, "if draft.cluster.pause is not None and not asked:", "if False:"),
+        ),
+        m(
+            "a restored store moves nothing",
+            "restore/moves-nothing",
+            (moves.objections, "if reason := onecopy.hold(draft):", 'if reason := "":'),
+            (onecopy._refuse_host, "if reason := hold(draft):", 'if reason := "":'),
+            (onecopy.issue_migrate, "if reason := hold(draft):", 'if reason := "":'),
+        ),
+        m(
+            "moves out of a host are bounded",
+            "migration/one-move-at-a-time",
+            (moves.begin, "if leaving.get(holder, 0) >= limits.moves_out_per_host:", "if False:"),
+        ),
+        m(
+            "moves into a host are bounded",
+            "migration/bounded-into-one-host",
+            (moves.begin, "if count >= limits.moves_in_per_host", "if False"),
+        ),
+        m(
+            "moves that had to wait begin when hands are free",
+            "migration/bounded-into-one-host",
+            (moves.begin_queued, "for operation in draft.open_operations():", "for operation in ():"),
+        ),
+        m(
+            "a move that was queued is judged anew",
+            "migration/waited-too-long",
+            (moves.begin_queued, "if why := objections(draft, free, to, asked=True):", "if why := ():"),
+        ),
+        m(
+            "a guest that moves is not unprotected",
+            "migration/unprotect-over-it-is-refused",
+            (asks_guests.unprotect, "    if moving:\n", "    if False:\n"),
+        ),
+        m(
+            "a stop over a move ends with the guest off",
+            "migration/unprotect-over-it-is-refused",
+            (
+                asks_guests.stop,
+                'moves.cancel(draft, wanted_off, f"{ask.by} asked to stop it")',
+                'moves.cancel(draft, guest, f"{ask.by} asked to stop it")',
+            ),
+        ),
+        m(
+            "a relocation is refused where nobody could take the guest",
+            "migration/relocate-to-nowhere-is-refused",
+            (
+                moves.why_not_relocate,
+                "elif holder and not (found := placement.choose(draft, guest, without={holder})).host:",
+                "elif False:",
+            ),
+        ),
+        m(
+            "a relocated guest starts where it was asked for",
+            "migration/relocate-to-the-fuller-host",
+            (
+                starts._elsewhere,
+                "if to is not None and not placement.why_not(draft, guest, to):",
+                "if False:",
+            ),
+        ),
+        m(
+            "a relocated guest starts only when its stop is proven",
+            "maintenance/announced-shutdown-fails-over",
+            (
+                guests._step_stopping,
+                "    if not guest.may_run_on:\n        operation",
+                "    if True:\n        operation",
+            ),
+            (starts.place_waiting, "and not guest.may_run_on and", "and"),
+            (onecopy.issue_start, "if guest.may_run_on:", "if False:"),
+        ),
+        m(
+            "a copy that waits is no second one that runs",
+            "migration/where-it-fits-best",
+            (
+                guests._seen_active,
+                "running = [name for name in running if name != move.destination or (copy is not None and copy.runs)]",
+                "pass",
+            ),
+            (onecopy.seen_active, " or facts.part in COPIES", ""),
+        ),
+        m(
+            "people are told of a copy that was resumed by hand",
+            "migration/copy-resumed-by-hand",
+            (
+                migration._resumed_by_hand,
+                "if facts is None or not facts.runs or facts.part is not Part.WAITING:",
+                "if True:",
+            ),
+        ),
+    ),
+}

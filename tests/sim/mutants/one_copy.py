@@ -1,0 +1,514 @@
+"""Guards of the set, of tickets, proofs, seals, epochs, restored stores and protection, in the coordinator."""
+
+from __future__ import annotations
+
+from dr.core import (
+    asks_guests,
+    asks_hosts,
+    decide,
+    definitions,
+    detector,
+    fleet,
+    guests,
+    members,
+    onecopy,
+    starts,
+)
+from tests.sim.mutants.mutant import m
+
+NOT_ALONE = "if len(guest.may_run_on) != 1:"
+
+GROUPS = {
+    "may_run_on": (
+        m(
+            "a start while another place may run it",
+            "starts/crash-that-nobody-confirms",
+            (onecopy.issue_start, "if guest.may_run_on:", "if False:"),
+            (starts.place_waiting, "and not guest.may_run_on and", "and"),
+        ),
+        m(
+            "a place leaves its set when a start was not answered",
+            "one-copy/virsh-start-of-a-stopped-guest-is-refused",
+            (
+                onecopy.ask_testimony,
+                "    view = draft.view(host.name)\n",
+                "    view = draft.view(host.name)\n"
+                "    for guest in guests:\n"
+                "        draft.put_guest(changed(guest, may_run_on=()))\n",
+            ),
+        ),
+        m(
+            "a place is in its set before its ticket is sent",
+            "one-copy/agent-dies-over-a-start",
+            (
+                onecopy.issue_start,
+                "guest = add_place(draft, guest, host, generation)",
+                "guest = changed(guest, generation=generation)",
+            ),
+        ),
+        m(
+            "a destination is in the set before it lets the guest in",
+            "migration/where-it-fits-best",
+            (
+                onecopy.issue_receive,
+                "guest = add_place(draft, guest, host, generation)",
+                "guest = changed(guest, generation=generation)",
+            ),
+        ),
+        m(
+            "a migration starts only when the set is exactly its source",
+            "one-copy/virsh-start-of-a-stopped-guest-is-refused",
+            (onecopy.sole_holder, NOT_ALONE, "if not guest.may_run_on:"),
+        ),
+        m(
+            "a stop leaves the place until its host has testified",
+            "operator/stop-that-libvirt-never-answers",
+            (guests._step_stopping, "if not guest.may_run_on:", "if True:"),
+        ),
+        m(
+            "a stop that failed is no stop",
+            "operator/a-guest-that-does-not-heed-shutdown",
+            (guests.stop_ended, "running_on(draft, after, host.name,", "retries.put_down(draft, after,"),
+        ),
+        m(
+            "a guest that is found running is in its set",
+            "",
+            (
+                guests._seen_active,
+                "guest = onecopy.add_place(draft, guest, host, guest.generation)",
+                "return",
+            ),
+        ),
+        m(
+            "one that runs twice is for a person to judge",
+            "",
+            (
+                guests._seen_active,
+                "if len(running) > 1 and guest.phase is not GuestPhase.ERROR:",
+                "if False:",
+            ),
+        ),
+        m(
+            "one operation for each guest",
+            "",
+            (onecopy._refuse_ticket, "if busy is not None:", "if False:"),
+        ),
+        m(
+            "a guest that is not seen is not taken for gone: its host is asked",
+            "operator/crashed-guest-waits-for-resume",
+            (
+                guests._gone,
+                '    reason = facts.reason if facts is not None else ""\n',
+                '    reason = facts.reason if facts is not None else ""\n'
+                "    guest = changed(guest, may_run_on=())\n",
+            ),
+        ),
+    ),
+    "ticket and generation": (
+        m(
+            "a ticket carries a new generation",
+            "one-copy/agent-dies-over-a-start",
+            (onecopy.issue_start, "generation = guest.generation + 1", "generation = guest.generation"),
+        ),
+        m(
+            "a destroy ticket carries a new generation",
+            "one-copy/virsh-start-of-a-stopped-guest-is-refused",
+            (onecopy.issue_stop, "generation = guest.generation + 1", "generation = guest.generation"),
+        ),
+        m(
+            "guests that are unprotected leave their generations behind",
+            "",
+            (onecopy.forget, "max(draft.cluster.generation_floor, guest.generation)", "0"),
+        ),
+        m(
+            "an answer counts only in the session of its question",
+            "",
+            (
+                decide._answered,
+                "pending is None or draft.view(event.host).session != event.session",
+                "pending is None",
+            ),
+        ),
+        m(
+            "an answer to an earlier start says nothing about this one",
+            "",
+            (
+                guests.start_ended,
+                "guest.generation != pending.generation or guest.phase is not GuestPhase.STARTING",
+                "guest.phase is not GuestPhase.STARTING",
+            ),
+        ),
+        m(
+            "no leave to unprotect while a ticket is out",
+            "operator/unprotect-while-it-stops-is-refused",
+            (asks_guests.unprotect, "    if busy:\n", "    if False:\n"),
+        ),
+    ),
+    "epoch": (
+        m(
+            "hello is no acknowledgement of the epoch",
+            "operator/start-answered-after-the-coordinator-returned",
+            (members.connected, "acked_epoch=0,", "acked_epoch=draft.cluster.epoch,"),
+        ),
+        m(
+            "a ticket only for a host that follows this leader",
+            "operator/start-answered-after-the-coordinator-returned",
+            (onecopy._refuse_ticket, "if view.acked_epoch != draft.cluster.epoch:", "if False:"),
+            (members.connected, "acked_epoch=0,", "acked_epoch=draft.cluster.epoch,"),
+        ),
+        m(
+            "a new leader waits for more than half",
+            "black-start/autostart-meets-the-hook",
+            (onecopy._too_few_know, "if 2 * len(telling)", "if False and 2 * len(telling)"),
+        ),
+        m(
+            "an agent that lost its memory cannot vouch for the store",
+            "",
+            (onecopy._too_few_know, "if not draft.view(host.name).forgot", ""),
+        ),
+        m(
+            "an earlier leader's proof of death is shown anew",
+            "",
+            (onecopy.proven_over, "return off and host.dead_at >= draft.state.started_at", "return off"),
+        ),
+        m(
+            "each term is a new epoch",
+            "store/coordinator-dies-right-after-the-decision",
+            (decide._started, "epoch=cluster.epoch + 1", "epoch=max(cluster.epoch, 1)"),
+        ),
+        m(
+            "a session that is over says nothing",
+            "",
+            (members.heard, "if view.session != event.session:", "if False:"),
+        ),
+        m(
+            "an inventory of a session that is over says nothing",
+            "",
+            (members.reported, "view.session != event.session or host is None", "host is None"),
+        ),
+        m(
+            "the end of an older session is not that of the newer",
+            "black-start/highest-priority-first",
+            (members.disconnected, "if view.session != event.session:", "if False:"),
+        ),
+    ),
+    "seal": (
+        m(
+            "a testimony that is not sealed",
+            "",
+            (onecopy.accept_testimony, " or place.generation > testimony.sealed", ""),
+            (guests.start_ended, "guest.generation != pending.generation or ", ""),
+        ),
+        m(
+            "`present` and `unknown` taken for `absent`",
+            "operator/a-guest-that-does-not-heed-shutdown",
+            (
+                onecopy.accept_testimony,
+                "guest is None or testimony.sighting is not Sighting.ABSENT",
+                "guest is None",
+            ),
+            (onecopy.accept_testimony, " or place.generation > testimony.sealed", ""),
+        ),
+        m(
+            "a testimony is of the boot that gave it",
+            "",
+            (
+                onecopy.accept_testimony,
+                "(place.host, place.boot_id) != (host.name, host.boot_id)",
+                "place.host != host.name",
+            ),
+        ),
+        m(
+            "only a host that has the list is asked",
+            "",
+            (
+                onecopy.ask_testimony,
+                "if host.protected_version != draft.cluster.protected_version:",
+                "if False:",
+            ),
+        ),
+    ),
+    "proof 1: power": (
+        m(
+            "every device of a level must be off",
+            "",
+            (
+                detector.why_not_off,
+                "for device in levels[report.level].devices:",
+                "for device in levels[report.level].devices[:1]:",
+            ),
+        ),
+        m(
+            "no witness and power off is no death",
+            "",
+            (
+                decide._judge,
+                "    evidence = looks.in_words(",
+                "    if verdict is Verdict.HOLD and power_says(draft, host) == 'off':\n"
+                "        verdict = Verdict.DEAD if peers_say(draft.view(host.name)) == 'none' else verdict\n"
+                "    evidence = looks.in_words(",
+            ),
+        ),
+        m(
+            "a device that was read before this round says nothing now",
+            "",
+            (detector.power_says, "if view.power_at < view.round_at:", "if False:"),
+        ),
+        m(
+            "who answers a question asked after the proof voids it",
+            "fencing/liar-that-nobody-contradicts",
+            (
+                members.heard,
+                "and event.fresh > host.dead_at",
+                "and False",
+            ),
+        ),
+    ),
+    "proof 2: reboot": (
+        m(
+            "a newer boot stands in for one of which nothing is known",
+            "restore/new-host-took-the-guest",
+            (onecopy.prove_boot_over, "if now is not None and unsure:", "if False:"),
+        ),
+        m(
+            "only another boot proves that one is over",
+            "one-copy/agent-dies-over-a-start",
+            (members.connected, "bool(host.boot_id) and host.boot_id != hello.boot_id", "bool(host.boot_id)"),
+        ),
+        m(
+            "a boot that is over takes only its own places",
+            "restore/older-store-holds-until-a-person-looked",
+            (
+                onecopy.prove_boot_over,
+                "if (place.host, place.boot_id) == (proof.host, proof.boot_id):",
+                "if place.boot_id:",
+            ),
+        ),
+        m(
+            "a newer boot proves that the old one is over",
+            "one-copy/frozen-host-thaws-after-failover",
+            (members.connected, "        host = _booted(draft, host, old_boot)\n", "        pass\n"),
+        ),
+    ),
+    "proof 4: self": (
+        m(
+            "a waiting copy is not the guest running",
+            "",
+            (onecopy.seen_active, " or facts.part in COPIES", ""),
+        ),
+        m(
+            "what an earlier boot ran is not seen now",
+            "",
+            (onecopy.seen_active, "host.boot_id == boot_id and ", ""),
+        ),
+        m(
+            "what was seen before the link broke is not seen now",
+            "",
+            (onecopy.seen_active, " and view.session and view.inventory", ""),
+        ),
+        m(
+            "a host counts only when it is clean",
+            "",
+            (members._maybe_online, "    if waits:\n", "    if False:\n"),
+        ),
+        m(
+            "a host counts only when it has testified",
+            "",
+            (members._maybe_online, "    if unasked:\n", "    if False:\n"),
+        ),
+    ),
+    "proof 5: operator": (
+        m(
+            "a person's word is refused while the host lives",
+            "",
+            (asks_hosts.confirm_down, "    if why:\n        return no(ask, *why)\n", ""),
+        ),
+        m(
+            "a person's word is refused while its agent answers",
+            "",
+            (asks_hosts.confirm_down, "if view.session and not is_late(draft, host):", "if False:"),
+        ),
+        m(
+            "a person's word is refused while a witness hears the host",
+            "operator/confirm-down-against-evidence-is-refused",
+            (asks_hosts.confirm_down, "peers_say(view) is Peers.ANSWERS", "False"),
+        ),
+        m(
+            "a person's word is refused while its device says on",
+            "operator/confirm-down-against-evidence-is-refused",
+            (asks_hosts.confirm_down, "if power_says(draft, host) is Power.ON:", "if False:"),
+        ),
+        m(
+            "a person's word has a reason",
+            "",
+            (asks_hosts.confirm_down, "if not ask.reason:", "if False:"),
+        ),
+    ),
+    "rule 1: restored store": (
+        m(
+            "a store that is older than its agents",
+            "",
+            (members._older_than, "    cluster = draft.cluster\n", '    return ""\n'),
+        ),
+        m(
+            "an agent knows a newer epoch",
+            "",
+            (members._older_than, "if memory.epoch > cluster.epoch:", "if False:"),
+            (members._older_than, "if memory.revision > known:", "if False:"),
+            (members._older_than, "if guest is not None and sealed > guest.generation:", "if False:"),
+        ),
+        m(
+            "an agent knows a newer revision",
+            "",
+            (members._older_than, "if memory.revision > known:", "if False:"),
+        ),
+        m(
+            "an older store doubts every place",
+            "",
+            (onecopy.doubt_everything, "guest = add_every_place(draft, guest)", "pass"),
+        ),
+        m(
+            "an older store jumps generations",
+            "",
+            (onecopy.doubt_everything, " + GENERATION_JUMP", ""),
+        ),
+        m(
+            "a restored store starts nothing before it was looked over",
+            "",
+            (onecopy.hold, "if draft.cluster.restored:", "if False:"),
+            (
+                starts.place_waiting,
+                "if draft.cluster.pause is not None and not asked_to_start(draft, guest):",
+                "if False:",
+            ),
+        ),
+        m(
+            "a store is bound to its machine",
+            "",
+            (decide._started, "if cluster.machine != event.machine:", "if False:"),
+        ),
+        m(
+            "guests that only agents know are taken over",
+            "",
+            (
+                members._merge,
+                "            onecopy.adopt_unknown(draft, entry.guest, entry.name, entry.generation)\n",
+                "            pass\n",
+            ),
+        ),
+        m(
+            "a guest that only agents know may run anywhere",
+            "",
+            (onecopy.adopt_unknown, "return add_every_place(draft, guest)", "return guest"),
+        ),
+        m(
+            "a host that only agents know stands in every set",
+            "",
+            (members._merge, "if entry.holder and draft.host(entry.holder) is None:", "if False:"),
+        ),
+    ),
+    "rule 4: protection begins": (
+        m(
+            "protection begins with every host",
+            "",
+            (
+                onecopy.begin_protection,
+                "add_every_place(draft, guest)",
+                "add_place(draft, guest, next(iter(draft.hosts())), guest.generation)",
+            ),
+        ),
+        m(
+            "a host that joins stands in every set",
+            "",
+            (members.connected, "onecopy.add_place(draft, guest, host, guest.generation)", "pass"),
+        ),
+        m(
+            "a host that hello again acknowledges the list again",
+            "",
+            (members.connected, "protected_version=0", "protected_version=host.protected_version"),
+        ),
+        m(
+            "a start where the hook is proven and the list is known",
+            "",
+            (
+                onecopy._refuse_host,
+                "if not host.facts.hook.proven or host.protected_version != draft.cluster.protected_version:",
+                "if False:",
+            ),
+            (fleet._blockers, "if not host.facts.hook.proven:", "if False:"),
+        ),
+        m(
+            "a guest is protected where the hook is proven",
+            "",
+            (guests._step_protecting, "if not draft.require_host(holder).facts.hook.proven:", "if False:"),
+        ),
+        m(
+            "every host must have the list before protection begins",
+            "",
+            (asks_guests.protect, "    list_changed(draft)\n", ""),
+        ),
+        m(
+            "a host without a proven hook is not online",
+            "",
+            (members._maybe_online, "if not host.facts.hook.proven:", "if False:"),
+        ),
+        m(
+            "a guest that runs twice is not protected",
+            "",
+            (asks_guests.protect, "if len(running) > 1:", "if False:"),
+        ),
+        m(
+            "a guest is protected once",
+            "",
+            (asks_guests.protect, "    if have:\n", "    if False:\n"),
+        ),
+        m(
+            "a guest that could not start elsewhere is not protected",
+            "",
+            (
+                definitions.described,
+                "if blockers and guest.phase is GuestPhase.PROTECTING:",
+                "if False:",
+            ),
+        ),
+    ),
+    "rule 6: removal": (
+        m(
+            "a host that may run guests is not removed",
+            "",
+            (asks_hosts.remove, "if names:  # rule 6", "if False:"),
+        ),
+        m(
+            "a host that is being fenced is not removed",
+            "",
+            (asks_hosts.remove, "if host.phase is HostPhase.FENCING:", "if False:"),
+        ),
+    ),
+    "nothing lost": (
+        m(
+            "leftovers are removed only where the guest runs elsewhere",
+            "",
+            (
+                onecopy.issue_clean,
+                'if guest.phase is not GuestPhase.RUNNING or holder in ("", host.name):',
+                "if False:",
+            ),
+            (
+                members._clean,
+                'sole_holder(draft, guest) not in ("", host.name)',
+                "sole_holder(draft, guest) != host.name",
+            ),
+            (members._clean, "guest is None or guest.phase is not GuestPhase.RUNNING", "guest is None"),
+        ),
+        m(
+            "leftovers are removed before a host counts",
+            "",
+            (members._maybe_online, "if names := leftovers(draft, host):", "if False:"),
+            (
+                members._clean,
+                "    for guest_id, facts in view.guests.items():\n",
+                "    for guest_id, facts in ():\n",
+            ),
+        ),
+    ),
+}

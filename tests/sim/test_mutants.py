@@ -49,6 +49,7 @@ def without(mutant: Mutant, name: str) -> str:
             return f"{type(error).__name__}: {error}"
 
 
+@pytest.mark.long(keep=20)
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.scenario], ids=lambda mutant: mutant.name)
 def test_a_missing_guard_is_caught(mutant: Mutant) -> None:
     assert violations(mutant.scenario) == ()

@@ -82,23 +82,31 @@ GROUPS = {
     "seal, at the agent": (
         m(
             "a seal before a testimony",
-            "",
+            "one-copy/answers-of-a-start-are-lost",
             (warden.seal, "if higher else memory", "if not higher else memory"),
         ),
-        m("a seal is durable", "", (warden.seal, "if higher else memory", "if False else memory")),
+        m(
+            "a seal is durable",
+            "one-copy/agent-dies-over-a-start",
+            (warden.seal, "if higher else memory", "if False else memory"),
+        ),
         m(
             "seals come back with the list",
-            "",
+            "detection/agent-lost-its-state",
             (warden.protect, "if guest not in known and entry.generation", "if False and entry.generation"),
         ),
         m(
             "a seal stays when the list comes again",
-            "",
-            (warden.protect, "for guest, generation in memory.sealed.items() if guest in entries", ""),
+            "one-copy/agent-dies-over-a-start",
+            (
+                warden.protect,
+                "for guest, generation in memory.sealed.items() if guest in entries",
+                "for guest, generation in {}.items()",
+            ),
         ),
         m(
             "beginning a ticket seals its generation",
-            "",
+            "one-copy/answers-of-a-start-are-lost",
             (
                 warden.begin,
                 "acknowledge(seal(begun, {ticket.guest: ticket.generation}), ticket.revision)",
@@ -114,7 +122,7 @@ GROUPS = {
     "rule 7: what the hook cannot see": (
         m(
             "a copy that was made to run by hand is suspended",
-            "",
+            "migration/copy-resumed-by-hand",
             (
                 warden.stray,
                 "return Stray.SUSPEND if runs and not arriving else Stray.NONE",
@@ -128,7 +136,7 @@ GROUPS = {
         ),
         m(
             "a copy that was received whole is not destroyed by its agent",
-            "",
+            "migration/copy-resumed-by-hand",
             (
                 warden.stray,
                 "return Stray.SUSPEND if runs and not arriving else Stray.NONE",
@@ -137,12 +145,12 @@ GROUPS = {
         ),
         m(
             "a copy is known as one until a ticket lets it run",
-            "",
+            "migration/copy-resumed-by-hand",
             (warden._follow, "copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)", "pass"),
         ),
         m(
             "one that was resumed by ticket is no copy any more",
-            "",
+            "migration/where-it-fits-best",
             (
                 warden._follow,
                 "        case TicketKind.START | TicketKind.RESUME:\n            copies.pop(ticket.guest, None)\n",
@@ -153,7 +161,7 @@ GROUPS = {
     "rule 2: migration's end, at the agent": (
         m(
             "only a job that libvirt says to have migrated took the guest away",
-            "",
+            "migration/last-word-lost-then-guest-crashes",
             (warden.left_by, "return ticket if ticket and (migrated or done)", "return ticket if ticket"),
         ),
         m(
@@ -163,7 +171,7 @@ GROUPS = {
         ),
         m(
             "libvirt's word that it migrated counts without the job's",
-            "",
+            "migration/end-not-seen",
             (warden.left_by, "(migrated or done)", "done"),
         ),
         m(
@@ -200,7 +208,7 @@ GROUPS = {
         ),
         m(
             "only guests that want it are shut down",
-            "",
+            "isolation/host-cut-off-while-its-peers-are-cut-off-too",
             (warden.to_shut_down, "entry.isolation is Isolation.SHUT_DOWN", "True"),
         ),
         m(

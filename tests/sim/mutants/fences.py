@@ -45,7 +45,7 @@ GROUPS = {
         ),
         m(
             "the GUID of a BMC",
-            "",
+            "fencing/bmc-of-another-machine",
             (detector.why_not_identical, "if reading.guid != identity.guid:", "if False:"),
             (fencing._aimed_elsewhere, 'owner not in ("", host.name)', "False"),
         ),
@@ -198,7 +198,7 @@ GROUPS = {
         ),
         m(
             "a fence rests on fresh evidence",
-            "",
+            "fencing/bmc-dead-until-a-person-confirms",
             (
                 fencing._still_silent,
                 "    if draft.now - draft.view",
@@ -213,12 +213,12 @@ GROUPS = {
         ),
         m(
             "silence counts only from a live witness",
-            "",
+            "isolation/coordinator-cut-off-and-power-off",
             (detector.peers_say, "look.answered is False and look.witness", "look.answered is False"),
         ),
         m(
             "who hears the host outweighs who does not",
-            "",
+            "isolation/peers-hear-but-coordinator-does-not",
             (
                 detector.peers_say,
                 "if any(look.answered for look in view.looks.values()):",
@@ -237,13 +237,13 @@ GROUPS = {
         ),
         m(
             "after a start or a gap, unheard is not late",
-            "",
+            "detection/coordinator-restarted-while-a-host-was-dying",
             (detector.is_late, "    if draft.now < draft.quiet_until:\n        return False\n", ""),
             (detector.is_late, "max(view.heard, draft.quiet_until - timers.settle_s)", "view.heard"),
         ),
         m(
             "a coordinator that stood still distrusts itself first",
-            "",
+            "detection/coordinator-stood-still",
             (decide._tick, "if event.lag_s > timers.gap_s:", "if False:"),
             (detector.is_late, " - draft.lag_s", ""),
         ),
@@ -260,12 +260,12 @@ GROUPS = {
         ),
         m(
             "automatic fencing can be off",
-            "",
+            "fencing/automatic-fencing-is-off",
             (fencing.why_not_fence, "if not draft.config.auto_fence:", "if False:"),
         ),
         m(
             "no fencing that saves nobody",
-            "",
+            "fencing/no-second-guest-no-fence",
             (
                 fencing.why_not_fence,
                 "if not why and next(recoverable(draft, host), None) is None:",
@@ -306,7 +306,7 @@ GROUPS = {
         ),
         m(
             "the coordinator never fences its own host",
-            "",
+            "fencing/coordinators-own-host-is-never-fenced",
             (asks_hosts._why_not_switch, OWN_HOST, "False"),
             (fencing.why_not_fence, OWN_HOST, "False"),
         ),
@@ -317,13 +317,13 @@ GROUPS = {
         ),
         m(
             "a host whose agent alone is silent is not fenced",
-            "",
+            "detection/agent-killed-host-alive",
             (decide._judge, "if verdict is Verdict.AGENT_LOST:", "if False:"),
             (decide._judge, "elif verdict is Verdict.HOLD:", "elif False:"),
         ),
         m(
             "people are told of a host whose agent is lost",
-            "",
+            "detection/agent-frozen",
             (
                 decide._agent_lost,
                 "if Condition.AGENT_LOST in host.conditions and host.phase in IN_USE:",
@@ -332,12 +332,12 @@ GROUPS = {
         ),
         m(
             "people are told of a host that is held",
-            "",
+            "fencing/none-configured",
             (decide._hold, '    text = "; ".join(why)\n', "    return\n"),
         ),
         m(
             "an agent that says goodbye is not called lost",
-            "",
+            "detection/agent-upgraded",
             (
                 decide._agent_lost,
                 "if bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S:",
@@ -365,12 +365,12 @@ GROUPS = {
         ),
         m(
             "guests that are to be left alone keep their host from being fenced",
-            "",
+            "policies/isolation-leave",
             (fencing.why_not_fence, "if reason := isolation.left_alone(draft, host):", 'if reason := "":'),
         ),
         m(
             "a host has time to shut its guests down before it is fenced",
-            "",
+            "isolation/shut-down-then-cable-back",
             (decide._judge, "elif wait := isolation.patience(draft, host):", 'elif wait := "":'),
         ),
         m(
@@ -384,7 +384,7 @@ GROUPS = {
         ),
         m(
             "a host that is fenced too often is set aside",
-            "",
+            "fencing/fenced-too-often",
             (flaps.fenced, "if often < draft.config.limits.fences_per_window:", "if True:"),
         ),
         m(
@@ -432,12 +432,12 @@ GROUPS = {
         ),
         m(
             "power-on after fencing, by policy",
-            "",
+            "fencing/cut-off-host-is-fenced-before-guests-start",
             (fencing.dead, "(fenced and draft.policy(host.name).power_on_after_fence)", "False"),
         ),
         m(
             "a person's fence is refused where it cannot be",
-            "",
+            "fencing/coordinators-own-host-is-never-fenced",
             (asks_hosts.fence, "    if why:\n", "    if False:\n"),
         ),
     ),

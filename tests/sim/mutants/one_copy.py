@@ -293,7 +293,7 @@ GROUPS = {
     "proof 4: self": (
         m(
             "a waiting copy is not the guest running",
-            "",
+            "migration/copy-resumed-by-hand",
             (onecopy.seen_active, " or facts.part in COPIES", ""),
         ),
         m(
@@ -308,24 +308,24 @@ GROUPS = {
         ),
         m(
             "a host counts only when it is clean",
-            "",
+            "failover/host-returns-and-is-used-again",
             (members._maybe_online, "    if waits:\n", "    if False:\n"),
         ),
         m(
             "a host counts only when it has testified",
-            "",
+            "operator/join-while-another-is-silent",
             (members._maybe_online, "    if unasked:\n", "    if False:\n"),
         ),
     ),
     "proof 5: operator": (
         m(
             "a person's word is refused while the host lives",
-            "",
+            "operator/confirm-down-against-evidence-is-refused",
             (asks_hosts.confirm_down, "    if why:\n        return no(ask, *why)\n", ""),
         ),
         m(
             "a person's word is refused while its agent answers",
-            "",
+            "operator/confirm-down-of-a-living-host-is-refused",
             (asks_hosts.confirm_down, "if view.session and not is_late(draft, host):", "if False:"),
         ),
         m(
@@ -347,12 +347,12 @@ GROUPS = {
     "rule 1: restored store": (
         m(
             "a store that is older than its agents",
-            "",
+            "restore/older-store-holds-until-a-person-looked",
             (members._older_than, "    cluster = draft.cluster\n", '    return ""\n'),
         ),
         m(
             "an agent knows a newer epoch",
-            "",
+            "restore/older-store-holds-until-a-person-looked",
             (members._older_than, "if memory.epoch > cluster.epoch:", "if False:"),
             (members._older_than, "if memory.revision > known:", "if False:"),
             (members._older_than, "if guest is not None and sealed > guest.generation:", "if False:"),
@@ -364,7 +364,7 @@ GROUPS = {
         ),
         m(
             "an older store doubts every place",
-            "",
+            "restore/older-store-holds-until-a-person-looked",
             (onecopy.doubt_everything, "guest = add_every_place(draft, guest)", "pass"),
         ),
         m(
@@ -374,7 +374,7 @@ GROUPS = {
         ),
         m(
             "a restored store starts nothing before it was looked over",
-            "",
+            "migration/store-restored-in-the-middle",
             (onecopy.hold, "if draft.cluster.restored:", "if False:"),
             (
                 starts.place_waiting,
@@ -403,14 +403,14 @@ GROUPS = {
         ),
         m(
             "a host that only agents know stands in every set",
-            "",
+            "restore/new-host-took-the-guest",
             (members._merge, "if entry.holder and draft.host(entry.holder) is None:", "if False:"),
         ),
     ),
     "rule 4: protection begins": (
         m(
             "protection begins with every host",
-            "",
+            "one-copy/silent-host-stays-in-the-set",
             (
                 onecopy.begin_protection,
                 "add_every_place(draft, guest)",
@@ -419,7 +419,7 @@ GROUPS = {
         ),
         m(
             "a host that joins stands in every set",
-            "",
+            "operator/join-while-another-is-silent",
             (members.connected, "onecopy.add_place(draft, guest, host, guest.generation)", "pass"),
         ),
         m(
@@ -429,7 +429,7 @@ GROUPS = {
         ),
         m(
             "a start where the hook is proven and the list is known",
-            "",
+            "one-copy/hook-broken-host-takes-nobody",
             (
                 onecopy._refuse_host,
                 "if not host.facts.hook.proven or host.protected_version != draft.cluster.protected_version:",
@@ -459,7 +459,7 @@ GROUPS = {
         ),
         m(
             "a guest is protected once",
-            "",
+            "operator/protect-twice-is-refused",
             (asks_guests.protect, "    if have:\n", "    if False:\n"),
         ),
         m(
@@ -475,7 +475,7 @@ GROUPS = {
     "rule 6: removal": (
         m(
             "a host that may run guests is not removed",
-            "",
+            "operator/remove-a-host-that-holds-a-guest-is-refused",
             (asks_hosts.remove, "if names:  # rule 6", "if False:"),
         ),
         m(
@@ -487,7 +487,7 @@ GROUPS = {
     "nothing lost": (
         m(
             "leftovers are removed only where the guest runs elsewhere",
-            "",
+            "operator/stop-and-start",
             (
                 onecopy.issue_clean,
                 'if guest.phase is not GuestPhase.RUNNING or holder in ("", host.name):',

@@ -32,7 +32,7 @@ GROUPS = {
         ),
         m(
             "an agent keeps the highest revision",
-            "",
+            "restore/guest-that-only-agents-know",
             (warden.acknowledge, "if revision > memory.revision", "if False"),
         ),
     ),
@@ -193,7 +193,7 @@ GROUPS = {
     "isolation, at the agent": (
         m(
             "a host is alone only when its peers are silent too",
-            "",
+            "isolation/coordinator-down-isolates-nobody",
             (warden.alone_since, "if linked or heard is not False:", "if linked:"),
         ),
         m(
@@ -213,7 +213,7 @@ GROUPS = {
         ),
         m(
             "a host is alone for a while before it shuts guests down",
-            "",
+            "isolation/alone-for-a-moment",
             (warden.to_shut_down, "now - since < memory.isolation_s", "False"),
         ),
         m(
@@ -223,7 +223,7 @@ GROUPS = {
         ),
         m(
             "who runs again is isolated no longer",
-            "",
+            "isolation/its-owner-shuts-it-down-later",
             (warden.relieve, "return changed(memory, isolated=left) if left", "return memory if left"),
         ),
     ),

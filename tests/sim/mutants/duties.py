@@ -457,12 +457,12 @@ GROUPS = {
         ),
         m(
             "a host that has not joined is not drained",
-            "",
+            "operator/drain-of-a-joining-host-is-refused",
             (asks_upkeep.drain, "if host.phase is HostPhase.JOINING:", "if False:"),
         ),
         m(
             "work on a host alarms nobody",
-            "",
+            "maintenance/libvirt-stopped-alarms-nobody",
             (members._conditions, "if bad and host.phase is HostPhase.MAINTENANCE:", "if False:"),
         ),
     ),
@@ -474,7 +474,7 @@ GROUPS = {
         ),
         m(
             "a stop is for a guest that can be stopped",
-            "",
+            "operator/stop-of-a-stopped-guest-is-refused",
             (asks_guests.stop, "if guest.phase not in STOPPABLE and not _relocated(guest)", "if False"),
         ),
         m(
@@ -484,7 +484,7 @@ GROUPS = {
         ),
         m(
             "a stop over a start is done when the guest runs",
-            "",
+            "operator/stop-while-it-starts",
             (
                 guests.step,
                 "            if guest.desired is Desired.STOPPED:\n                _stop_now(draft, guest)\n",
@@ -512,17 +512,17 @@ GROUPS = {
         ),
         m(
             "who is ignored keeps so over a start",
-            "",
+            "policies/ignored-guest-is-started-once",
             (asks_policies.kept_ignored, "return Desired.IGNORED if", "return desired if"),
         ),
         m(
             "a quarantine is lifted by a person",
-            "",
+            "fencing/quarantine-is-lifted",
             (asks_hosts.clear_quarantine, "host.conditions - {Condition.QUARANTINED}", "host.conditions"),
         ),
         m(
             "what is not quarantined is not cleared",
-            "",
+            "fencing/quarantine-is-lifted",
             (asks_hosts.clear_quarantine, "if Condition.QUARANTINED not in host.conditions:", "if False:"),
         ),
     ),

@@ -78,7 +78,7 @@ GROUPS = {
         ),
         m(
             "a person's fence reads its devices first",
-            "",
+            "fencing/by-hand-through-a-swapped-bmc",
             (
                 fencing._read_lately,
                 "if round_at < host.since or draft.now - round_at > EVIDENCE_S:",
@@ -119,7 +119,7 @@ GROUPS = {
         ),
         m(
             "a person's fence of a host that answers does not come true hours later",
-            "",
+            "fencing/wish-of-hours-ago",
             (
                 fencing._failed,
                 "if rounds and fencing.operator and draft.view(host.name).session and not is_late(draft, host):",
@@ -158,7 +158,7 @@ GROUPS = {
         ),
         m(
             "a fence test that never comes back ends",
-            "",
+            "fencing/test-that-never-comes-back",
             (
                 operations._carry_test_on,
                 "if host.phase is HostPhase.FENCED and draft.now - host.dead_at > 20 * draft.config.timers.fence_s:",
@@ -179,7 +179,7 @@ GROUPS = {
         ),
         m(
             "the brake remembers who was fenced just now",
-            "",
+            "fencing/brake-remembers",
             (detector.brake, "any(draft.now - at < limits.brake_window_s for at in host.fenced_at)", "False"),
         ),
         m(
@@ -189,7 +189,7 @@ GROUPS = {
         ),
         m(
             "the brake does not count hosts in maintenance",
-            "",
+            "fencing/brake-without-maintenance",
             (
                 detector.brake,
                 "apart = (HostPhase.JOINING, HostPhase.MAINTENANCE)",
@@ -254,7 +254,7 @@ GROUPS = {
         ),
         m(
             "a restored store fences nobody",
-            "",
+            "restore/fences-nobody",
             (fencing.why_not_fence, "if draft.cluster.restored:", "if False:"),
             (fencing.why_not_fence, "if draft.cluster.pause is not None:", "if False:"),
         ),
@@ -389,17 +389,17 @@ GROUPS = {
         ),
         m(
             "a host that comes back too often is set aside",
-            "",
+            "fencing/comes-back-too-often",
             (flaps.returned, "if often < limit or", "if True or"),
         ),
         m(
             "hosts that all restart are not set aside",
-            "",
+            "fencing/all-come-back-too-often",
             (flaps.returned, " or 2 * (len(restless) + 1) > len(others) + 1", ""),
         ),
         m(
             "reboots in maintenance are what was asked for",
-            "",
+            "maintenance/reboots-are-what-was-asked-for",
             (flaps.returned, "host.phase is HostPhase.MAINTENANCE or", ""),
         ),
         m(
@@ -414,7 +414,7 @@ GROUPS = {
         ),
         m(
             "a host is switched on when its guests have a place",
-            "",
+            "fencing/paused-automation-switches-nothing-on",
             (
                 fencing.maybe_power_on,
                 'if any(op.kind == "failover" and op.subject == host.name for op in draft.open_operations()):',
@@ -423,7 +423,7 @@ GROUPS = {
         ),
         m(
             "a host that a person confirmed down is not switched on by itself",
-            "",
+            "fencing/confirmed-down-stays-off",
             (
                 fencing.dead,
                 "or (host.power_on and proof.kind is ProofKind.POWER)",

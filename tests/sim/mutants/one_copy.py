@@ -359,7 +359,7 @@ GROUPS = {
         ),
         m(
             "an agent knows a newer revision",
-            "",
+            "restore/guest-that-only-agents-know",
             (members._older_than, "if memory.revision > known:", "if False:"),
         ),
         m(
@@ -389,7 +389,7 @@ GROUPS = {
         ),
         m(
             "guests that only agents know are taken over",
-            "",
+            "restore/guest-that-only-agents-know",
             (
                 members._merge,
                 "            onecopy.adopt_unknown(draft, entry.guest, entry.name, entry.generation)\n",
@@ -398,7 +398,7 @@ GROUPS = {
         ),
         m(
             "a guest that only agents know may run anywhere",
-            "",
+            "restore/guest-that-only-agents-know",
             (onecopy.adopt_unknown, "return add_every_place(draft, guest)", "return guest"),
         ),
         m(
@@ -480,7 +480,7 @@ GROUPS = {
         ),
         m(
             "a host that is being fenced is not removed",
-            "",
+            "operator/remove-while-it-is-fenced-is-refused",
             (asks_hosts.remove, "if host.phase is HostPhase.FENCING:", "if False:"),
         ),
     ),

@@ -9,7 +9,7 @@ GROUPS = {
     "placement: which hosts take guests": (
         m(
             "a quarantined host takes no guests",
-            "",
+            "fencing/quarantined-host-takes-nobody",
             (fleet._blockers, "if Condition.QUARANTINED in host.conditions:", "if False:"),
         ),
         m(
@@ -25,12 +25,12 @@ GROUPS = {
         ),
         m(
             "a host that is unfit takes no guests",
-            "",
+            "starts/target-without-libvirt",
             (fleet.unfit, "if reading.part in UNFIT and reading.level is Level.CRITICAL", "if False"),
         ),
         m(
             "a cordoned host takes no guests",
-            "",
+            "maintenance/cordoned-host-takes-nobody",
             (wishes.why_not_placed, "if wish is not None", "if wish is not None and what != 'is cordoned'"),
         ),
         m(
@@ -40,34 +40,34 @@ GROUPS = {
         ),
         m(
             "a guest that crashed on a cordoned host restarts there",
-            "",
+            "maintenance/crash-on-a-cordoned-host",
             (placement.Case._unwelcome, "return () if in_place else row.wishes", "return row.wishes"),
         ),
         m(
             "a host without what a guest needs does not take it",
-            "",
+            "failover/a-storage-that-only-some-see",
             (fleet.Fleet._have, "having = [name in (row.networks", "having = [True or name in (row.networks"),
         ),
     ),
     "placement: room": (
         m(
             "a host takes no more than it has room for",
-            "",
+            "failover/no-room-waits-and-says-so",
             (placement.Case.has_room, "mask &= (", "mask |= ("),
         ),
         m(
             "the reserve is kept",
-            "",
+            "placement/reserve-is-kept",
             (fleet._rooms, "facts.memory_mib - pools_mib - reserve_mib", "facts.memory_mib - pools_mib"),
         ),
         m(
             "guests that are on their way count",
-            "",
+            "placement/who-starts-counts",
             (fleet._rooms, "            _add(used, taken)\n", ""),
         ),
         m(
             "guests that nobody protects count",
-            "",
+            "placement/who-is-not-protected-counts",
             (
                 fleet._rooms,
                 "        if each.active:\n",
@@ -76,7 +76,7 @@ GROUPS = {
         ),
         m(
             "the emptier host is chosen",
-            "",
+            "migration/where-it-fits-best",
             (placement.Case.best, "np.argmin(self.load(fleet)[hosts])", "np.argmax(self.load(fleet)[hosts])"),
         ),
     ),
@@ -89,7 +89,7 @@ GROUPS = {
         ),
         m(
             "preferred rules like hosts",
-            "",
+            "rules/preferred-host-rule",
             (
                 placement.Case.best,
                 "for liked in (self.liking, self.wished(fleet)):",
@@ -98,12 +98,12 @@ GROUPS = {
         ),
         m(
             "strict rules keep guests apart",
-            "",
+            "rules/keep-apart-strict-waits",
             (placement.Case.suits, "mask &= fleet.count(rule) == 0", "pass"),
         ),
         m(
             "preferred rules keep guests apart",
-            "",
+            "rules/keep-apart-preferred",
             (
                 placement.Case.best,
                 "for liked in (self.liking, self.wished(fleet)):",
@@ -112,7 +112,7 @@ GROUPS = {
         ),
         m(
             "strict rules keep guests together",
-            "",
+            "rules/keep-together-with-one-that-runs",
             (placement.Case.suits, "    if at:\n", "    if False:\n"),
         ),
         m(
@@ -135,14 +135,14 @@ GROUPS = {
         ),
         m(
             "people's moves keep to strict rules",
-            "",
+            "migration/against-a-strict-rule-is-refused",
             (placement.why_not, "return case.why_not(fleet, fleet.index[host.name])", "return []"),
         ),
     ),
     "placement: said": (
         m(
             "lost N+1 is told",
-            "",
+            "placement/no-room-if-one-died",
             (spare.step, "    _tell(draft)\n", ""),
         ),
     ),

@@ -394,7 +394,7 @@ GROUPS = {
         ),
         m(
             "hosts that all restart are not set aside",
-            "fencing/all-come-back-too-often",
+            "",
             (flaps.returned, " or 2 * (len(restless) + 1) > len(others) + 1", ""),
         ),
         m(

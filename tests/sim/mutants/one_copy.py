@@ -140,7 +140,7 @@ GROUPS = {
         ),
         m(
             "no leave to unprotect while a ticket is out",
-            "operator/unprotect-while-it-stops-is-refused",
+            "",
             (asks_guests.unprotect, "    if busy:\n", "    if False:\n"),
         ),
     ),

@@ -457,7 +457,7 @@ GROUPS = {
         ),
         m(
             "a host that has not joined is not drained",
-            "operator/drain-of-a-joining-host-is-refused",
+            "",
             (asks_upkeep.drain, "if host.phase is HostPhase.JOINING:", "if False:"),
         ),
         m(

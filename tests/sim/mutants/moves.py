@@ -27,7 +27,7 @@ GROUPS = {
         ),
         m(
             "a resume waits for the source to leave the set",
-            "migration/called-off",
+            "migration/last-word-lost-then-guest-crashes",
             (
                 migration._resolve,
                 "    source = draft.host(move.source)\n",

@@ -1,7 +1,7 @@
-"""`dr sim fuzz`: random worlds with every fault there is; one that breaks a promise is made small and kept in a file.
+"""`dr sim fuzz`: random worlds with every fault there is; one that breaks a promise becomes a small scenario file.
 
 Here: the command and how its findings look. Not here: worlds (`dr.sim.fuzz`), faults (`dr.sim.faults`), making them
-small (`dr.sim.shrink`).
+small (`dr.sim.shrink`), running the file again (`dr.cli.sim_run`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from dr.cli.output import Form
 
 @dataclass(frozen=True)
 class Finding:
-    """A world that broke a promise. `file`: the plan of the small one."""
+    """A world that broke a promise. `file`: the small scenario that breaks it too, with so many entries."""
 
     seed: int
     violation: str
-    faults: int
+    entries: int
     file: str
 
 
@@ -49,21 +49,14 @@ def fuzz(
     faults: Annotated[int, typer.Option(min=0, max=1000, help="Faults in each world; 0: as drawn.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
     folder: Annotated[
-        Path, typer.Option("--save", metavar="FOLDER", help="Where plans of failures are written.")
+        Path, typer.Option("--save", metavar="FOLDER", help="Where scenarios of failures are written.")
     ] = Path(),
-    plan: Annotated[
-        Path | None,
-        typer.Option("--plan", metavar="FILE", help="Run this plan again, and show its timeline."),
-    ] = None,
 ) -> None:
     """Run random worlds of ten simulated minutes and more, and check every promise after every step.
 
-    A world that breaks one is made small (few faults, guests, hosts) and written to a file, which --plan runs again.
+    A world that breaks one is made small (few faults, guests, hosts) and written as a scenario, for dr sim run.
     Same seed and version: same world, byte for byte. Exit code 0: nothing was found; 1: something was.
     """
-    if plan is not None:
-        _again(plan)
-        return
     began = time.monotonic()
     size = Size(hosts, guests, faults)
     numbers = range(first, first + seeds)
@@ -96,46 +89,26 @@ def fuzz(
 
 
 def _one(size: Size, folder: Path, seed: int) -> Finding | None:
-    from dr.sim.fuzz import plan_of
-    from dr.sim.plan import dump
+    from dr.model.base import changed
+    from dr.sim.fuzz import scenario_of
+    from dr.sim.scenario.language import dump
     from dr.sim.shrink import failure, shrink
 
-    plan = plan_of(seed, hosts=size.hosts, guests=size.guests, faults=size.faults)
-    error = failure(plan)
-    if error is None:
+    scenario = scenario_of(seed, hosts=size.hosts, guests=size.guests, faults=size.faults)
+    violation = failure(scenario)
+    if not violation:
         return None
-    tell(f"seed {seed}: {error}; making it small …")
-    small = shrink(plan)
-    file = folder / f"dr-fuzz-{seed}.json"
+    tell(f"seed {seed}: {violation}; making it small …")
+    small = shrink(scenario)
+    violation = failure(small)
+    file = folder / f"dr-fuzz-{seed}.yaml"
     try:
-        file.write_text(dump(small))
+        file.write_text(dump(changed(small, shows=f"{scenario.shows} Found: {violation}.")))
     except OSError as problem:
         raise Failure(f"{file} cannot be written.", why=str(problem)) from None
-    return Finding(seed, str(failure(small)), len(small.faults), str(file))
+    return Finding(seed, violation, len(small.do), str(file))
 
 
 def _words(found: Finding) -> str:
-    again = f"{found.faults} faults are enough: dr sim fuzz --plan {found.file}"
-    return f"seed {found.seed}: {found.violation}\n    {again}"
-
-
-def _again(file: Path) -> None:
-    import msgspec
-
-    from dr.sim.fuzz import run
-    from dr.sim.plan import load
-
-    try:
-        plan = load(file.read_text())
-    except OSError as error:
-        raise Failure(f"{file} cannot be read.", why=str(error), code=Exit.BAD_DATA) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Failure(f"{file} is no plan of dr sim fuzz.", why=str(error), code=Exit.BAD_DATA) from None
-    try:
-        world = run(plan)
-    except Exception as error:
-        print("\n".join(getattr(error, "world").lines()))  # noqa: B009  # `run` hangs it on whatever it raises
-        tell(f"{type(error).__name__}: {error}")
-        raise typer.Exit(Exit.FAILED) from None
-    print("\n".join(world.lines()))
-    tell("no promise was broken")
+    text = f"seed {found.seed}: {found.violation}" if "seed" not in found.violation else found.violation
+    return f"{text}\n    {found.entries} entries are enough; run it again with: dr sim run {found.file}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dr.core.decide import StoreElsewhere, decide
 from dr.core.saved import Saved, encode, worth_saving
 from dr.core.state import Draft, State
-from dr.model.commands import Body, Start
+from dr.model.commands import Body, Protect, Start, Testify
 from dr.model.effects import (
     Accept,
     CheckGuest,
@@ -57,6 +57,7 @@ TICK_S = 0.1
 KEEPALIVE_S = 20.0
 STORE_RETRY_S = 0.5  # as `coordinator.service` does
 STORE_PATIENCE_S = 10.0
+MESSAGES: dict[type[Body], str] = {Start: "start", Testify: "question", Protect: "list"}  # others: "command"
 
 
 class Killed(Exception):
@@ -104,6 +105,15 @@ class SimCoordinator:
     def listening(self) -> bool:
         """Whether it takes an event at once."""
         return self.alive and self._frozen_since is None and self._waits_since is None
+
+    @property
+    def doomed(self) -> bool:
+        """Whether a point at which it will die is still to come."""
+        return (
+            self.commits < self.die_after_commit
+            or self.effects < self.die_before_effect
+            or self.effects < self.die_after_effect
+        )
 
     # ---- the process
 
@@ -410,7 +420,7 @@ class SimCoordinator:
         command = Command(
             id=key, epoch=cluster.epoch, leader_id=cluster.leader_id, session=session, body=body
         )
-        link.send_down(lambda: link.host.agent.command(link, command), "command")
+        link.send_down(lambda: link.host.agent.command(link, command), MESSAGES.get(type(body), "command"))
 
     def _look(self, effect: Look) -> None:
         target = self.world.hosts[effect.host]

@@ -1,7 +1,7 @@
 """Everything that DESIGN.md says can go wrong, one function for each kind, and the odds of each.
 
-Here: what a fault does to the world. Not here: which faults a world gets (`dr.sim.plan`), what must hold
-(`dr.sim.truth`).
+Here: what a fault is, in verbs of the scenario language, its repair included. Not here: how often and when
+(`dr.sim.draw`), what the verbs do (`dr.sim.scenario`), what must hold (`dr.sim.truth`).
 
 A fence device that lies while it shows the right identity can only be found out by somebody who hears the host. So in
 worlds with such liars no host is cut off from everybody or frozen for long: that combination is what DESIGN.md admits.
@@ -9,556 +9,477 @@ worlds with such liars no host is cut off from everybody or frozen for long: tha
 
 from __future__ import annotations
 
-from dr.model.base import changed
-from dr.model.events import (
-    AskCancelMove,
-    AskClearQuarantine,
-    AskConfirmDown,
-    AskFence,
-    AskFenceTest,
-    AskMigrate,
-    AskPause,
-    AskProtect,
-    AskRelocate,
-    AskRemoveHost,
-    AskResume,
-    AskStart,
-    AskStop,
-    AskUnprotect,
-    OperatorAsk,
-)
-from dr.model.records import Condition, GuestPhase, HostPhase, Pause
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
 from dr.sim import migration
-from dr.sim.plan import LONG, SECONDS, Fault, Kind
-from dr.sim.world import World
+from dr.sim.draw import LONG, SECONDS, Drawing, Kind, Then
+from dr.sim.scenario.facts import AutomationIs, CoordinatorIs, GuestIs, HostIs
+from dr.sim.scenario.verb import Verb
+from dr.sim.scenario.verbs_coordinator import Backup, CloneStore, Coordinator, Restore, Store
+from dr.sim.scenario.verbs_fencing import Behaviour, Fence, ReplaceDevice, SwapCables
+from dr.sim.scenario.verbs_guests import (
+    Autostart,
+    CrashGuest,
+    MigrationsFail,
+    OwnerShutsDown,
+    StartFault,
+    StartsFail,
+    StopsFail,
+    VirshDefine,
+    VirshDestroy,
+    VirshEdit,
+    VirshMigrate,
+    VirshResume,
+    VirshStart,
+    VirshUndefine,
+)
+from dr.sim.scenario.verbs_hosts import (
+    ABOUT,
+    Block,
+    BreakSession,
+    Cut,
+    Fate,
+    Freeze,
+    FreezeAgent,
+    Hibernate,
+    Hibernation,
+    Hook,
+    Join,
+    KillAgent,
+    Libvirtd,
+    LoseAgentState,
+    Mend,
+    Messages,
+    PowerOff,
+    PowerOn,
+    Reset,
+    Scrap,
+    SlowNetwork,
+    StartAgent,
+    StopAgent,
+    Unblock,
+)
+from dr.sim.scenario.verbs_people import (
+    CancelMove,
+    ClearQuarantine,
+    ConfirmDown,
+    FenceHost,
+    FenceTest,
+    Migrate,
+    Pause,
+    Protect,
+    Relocate,
+    RemoveHost,
+    Resume,
+    Start,
+    Stop,
+    Unprotect,
+)
+from dr.sim.scenario.words import ALL
 
-OPS = "ops"
+Faults = Iterator[Then]
+
+HOSTS_MIN = 3  # so many stay, however many are scrapped
+JOINS_MAX = 2
+UP = CoordinatorIs(coordinator="up")
 
 
-def _submit(world: World, ask: OperatorAsk) -> None:
-    if world.coordinator.listening:
-        world.coordinator.submit(ask)
+def lasting(begin: Verb, end: Verb, seconds: float) -> Faults:
+    """A fault and its repair; 0 s: it stays until the end."""
+    yield Then(begin)
+    if seconds:
+        yield Then(end, seconds)
 
 
 # ---- hosts and networks
 
 
-def _power_off(world: World, fault: Fault) -> None:
-    world.power_off(fault.host)
-    if fault.seconds:
-        world.clock.after(fault.seconds, lambda: world.power_on(fault.host))
+def _power_off(d: Drawing) -> Faults:
+    host = (d.host(),)
+    return lasting(PowerOff(power_off=host), PowerOn(power_on=host), d.one((0.0, *LONG)))
 
 
-def _reboot(world: World, fault: Fault) -> None:
-    world.hosts[fault.host].reboot()
+def _reset(d: Drawing) -> Faults:
+    yield Then(Reset(reset=(d.host(),)))
 
 
-def _frozen(world: World, fault: Fault) -> None:
-    world.freeze(fault.host, fault.seconds)
+def _frozen(*seconds: float) -> Callable[[Drawing], Faults]:
+    def draw(d: Drawing) -> Faults:
+        yield Then(Freeze(freeze=(d.host(),), for_=d.one(seconds)))
+
+    return draw
 
 
-def _cut(world: World, fault: Fault) -> None:
-    world.cut(fault.host, management=fault.how != "storage", storage=fault.how != "management")
-    if fault.seconds:
-        world.clock.after(fault.seconds, lambda: world.mend(fault.host))
+def _cut(d: Drawing) -> Faults:
+    host = (d.host(),)
+    return lasting(Cut(cut=host), Mend(mend=host), d.one((0.0, *LONG)))
 
 
-def _blocked(world: World, fault: Fault) -> None:
-    pairs = {(fault.peer, fault.host), (fault.host, fault.peer)}
-    if fault.how == "one way":
-        pairs = {(fault.peer, fault.host)}
-    world.network.blocked |= pairs
-    world.say(f"{fault.peer or 'coordinator'} and {fault.host} do not reach each other ({fault.how})")
-
-    def mend() -> None:
-        world.network.blocked -= pairs
-        world.network.changed()
-
-    world.clock.after(fault.seconds, mend)
+def _cut_in_part(d: Drawing) -> Faults:
+    host, network = (d.host(),), d.one(("management", "storage"))
+    return lasting(Cut(cut=host, networks=(network,)), Mend(mend=host), d.one(LONG))
 
 
-def _coordinator_cut(world: World, fault: Fault) -> None:
-    world.cut_coordinator(bmcs=fault.how == "from hosts and BMCs")
-    world.clock.after(fault.seconds, world.mend_coordinator)
+def _blocked(d: Drawing) -> Faults:
+    host = d.host()
+    peer = d.peer(host)
+    block = Block(block=peer, to=host, one_way=d.one((True, False)))
+    return lasting(block, Unblock(unblock=peer, to=host), d.one(SECONDS))
 
 
-def _slow(world: World, fault: Fault) -> None:
-    world.slowness = float(fault.how)
-    world.clock.after(fault.seconds, lambda: setattr(world, "slowness", 1.0))
+def _coordinator_cut(d: Drawing) -> Faults:
+    cut = Coordinator(coordinator="cut_off", bmcs=d.one((True, False)))
+    return lasting(cut, Coordinator(coordinator="reconnect"), d.one(SECONDS))
 
 
-def _unmasked(world: World, fault: Fault) -> None:
-    host = world.hosts[fault.host]
-    host.hibernation_masked = False
-    host.agent.look_again()
+def _slow(d: Drawing) -> Faults:
+    return lasting(
+        SlowNetwork(slow_network=d.one((10, 100, 500))), SlowNetwork(slow_network=1), d.one(SECONDS)
+    )
 
 
-def _hibernates(world: World, fault: Fault) -> None:
-    """The moment between unmasking and the agent's report of it is what the design admits: it is not used."""
-    record = world.store.hosts.get(fault.host)
-    if record is None or record.facts.hibernation_masked or world.truth.doubtful:
-        return
-    world.hosts[fault.host].hibernate()
-    if fault.seconds:
-        world.clock.after(fault.seconds, lambda: world.power_on(fault.host))
+def _unmasked(d: Drawing) -> Faults:
+    yield Then(Hibernation(hibernation="allowed", on=(d.host(),)))
+
+
+def _hibernates(d: Drawing) -> Faults:
+    host = (d.host(),)
+    return lasting(Hibernate(hibernate=host), PowerOn(power_on=host), d.one((0.0, *LONG)))
 
 
 # ---- on hosts
 
 
-def _agent_down(world: World, fault: Fault) -> None:
-    agent = world.hosts[fault.host].agent
-    {"killed": agent.kill, "stopped": agent.stop, "state lost": agent.lose_state}[fault.how]()
-    world.clock.after(fault.seconds, agent.start)
-
-
-def _agent_frozen(world: World, fault: Fault) -> None:
-    world.hosts[fault.host].agent.freeze(fault.seconds)
-
-
-def _session_broken(world: World, fault: Fault) -> None:
-    link = world.hosts[fault.host].agent.link
-    if link is not None:
-        link.reset()
-
-
-def _libvirtd(world: World, fault: Fault) -> None:
-    host = world.hosts[fault.host]
-    if fault.how == "slow":
-        host.libvirt_slow_s = fault.count / 2
-        world.clock.after(fault.seconds, lambda: setattr(host, "libvirt_slow_s", 0.0))
+def _agent_down(d: Drawing) -> Faults:
+    host, seconds = (d.host(),), d.one(LONG)
+    stop: list[Verb] = [KillAgent(kill_agent=host), StopAgent(stop_agent=host)]
+    if d.rng.random() < 1 / 3:
+        yield Then(LoseAgentState(lose_agent_state=host, down_for=seconds))
     else:
-        host.set_libvirtd(fault.how)
-        world.clock.after(fault.seconds, lambda: host.set_libvirtd("up"))
+        yield from lasting(d.one(stop), StartAgent(start_agent=host), seconds)
 
 
-def _hook_broken(world: World, fault: Fault) -> None:
-    host = world.hosts[fault.host]
-    host.hook_broken = True
-    host.agent.look_again()
-
-    def mend() -> None:
-        host.hook_broken = False
-        host.agent.look_again()
-
-    world.clock.after(fault.seconds, mend)
+def _agent_frozen(d: Drawing) -> Faults:
+    yield Then(FreezeAgent(freeze_agent=(d.host(),), for_=d.one(SECONDS)))
 
 
-def _starts(world: World, fault: Fault) -> None:
-    world.hosts[fault.host].start_faults.append(fault.how)
+def _session_broken(d: Drawing) -> Faults:
+    yield Then(BreakSession(break_session=(d.host(),)))
 
 
-def _stops(world: World, fault: Fault) -> None:
-    world.hosts[fault.host].stop_faults.append(fault.how)
+def _libvirtd(d: Drawing) -> Faults:
+    host = (d.host(),)
+    how: Literal["down", "hung", "slow"] = d.one(("down", "hung", "slow"))
+    by = d.rng.randint(1, 16) / 2 if how == "slow" else 0.0
+    return lasting(Libvirtd(libvirtd=how, on=host, by=by), Libvirtd(libvirtd="up", on=host), d.one(SECONDS))
+
+
+def _hook_broken(d: Drawing) -> Faults:
+    host = (d.host(),)
+    return lasting(Hook(hook="broken", on=host), Hook(hook="mended", on=host), d.one(SECONDS))
+
+
+def _starts(d: Drawing) -> Faults:
+    how: StartFault = d.one(("fail", "die", "slow", "hang", "lost"))
+    yield Then(StartsFail(starts_fail=(ALL,), on=(d.host(),), how=how, times=1))
+
+
+def _stops(d: Drawing) -> Faults:
+    yield Then(StopsFail(stops_fail=(ALL,), on=(d.host(),), how=d.one(("deaf", "hang")), times=1))
 
 
 # ---- fence devices
 
 
-def _bmc(world: World, fault: Fault) -> None:
-    device = world.fencer.devices[fault.device]
-    device.fault = "" if fault.how == "works" else fault.how
+def _device(*how: Behaviour) -> Callable[[Drawing], Faults]:
+    def draw(d: Drawing) -> Faults:
+        host, which = d.device()
+        yield Then(Fence(fence=d.one(how), of=(host,), devices=which))
+
+    return draw
 
 
-def _bmc_swapped(world: World, fault: Fault) -> None:
-    device = world.fencer.devices[fault.device]
-    device.acts_on = fault.host if fault.host != device.host else ""
-    if fault.seconds:
-        world.clock.after(fault.seconds, lambda: setattr(device, "acts_on", ""))
+def _swapped(d: Drawing) -> Faults:
+    host, which = d.device()
+    swap = SwapCables(swap_cables=host, with_=d.host(), device=which)
+    return lasting(swap, SwapCables(swap_cables=host, with_=host, device=which), d.one((0.0, *LONG)))
 
 
-def _bmc_replaced(world: World, fault: Fault) -> None:
-    world.fencer.devices[fault.device].serial += 1
+def _replaced(d: Drawing) -> Faults:
+    host, which = d.device()
+    yield Then(ReplaceDevice(replace_device=host, device=which))
 
 
-def _fenced_through(world: World, fault: Fault) -> None:
-    """A host falls silent whose fencing hangs on this one device: "alone", the others being dead, or "swapped"."""
-    devices = world.fencer.devices
-    device = devices[fault.device]
-    if fault.how == "swapped":
-        device.acts_on = fault.host if fault.host != device.host else ""
-    changed_ones = [other for other in devices.values() if other.host == device.host and other is not device]
-    for other in changed_ones:
-        other.fault = "dead"
-    world.cut(device.host, storage=True)
-
-    def mend() -> None:
-        device.acts_on = ""
-        for other in changed_ones:
-            other.fault = ""
-        world.mend(device.host)
-
-    world.clock.after(fault.seconds, mend)
+def _fenced_through(d: Drawing) -> Faults:
+    """A host falls silent whose fencing hangs on one device, the others being dead: and it may be another machine's."""
+    (host, which), other, seconds = d.device(), d.host(), d.one((10.0, 20.0, 45.0))
+    if d.one((True, False)):
+        swap = SwapCables(swap_cables=host, with_=other, device=which)
+        yield from lasting(swap, SwapCables(swap_cables=host, with_=host, device=which), seconds)
+    for each in d.devices(host):
+        if each != which:
+            dead = Fence(fence="fails", of=(host,), devices=each)
+            yield from lasting(dead, Fence(fence="works", of=(host,), devices=each), seconds)
+    yield from lasting(Cut(cut=(host,)), Mend(mend=(host,)), seconds)
 
 
-def _fenced_by_hand(world: World, fault: Fault) -> None:
+def _fenced_by_hand(d: Drawing) -> Faults:
     """A person's wish, for a host whose device only says that it obeys."""
-    device = world.fencer.devices[fault.device]
-    device.fault = fault.how
-    _submit(world, AskFence(id=world.next_ask(), by=OPS, host=device.host, reason="it acts up"))
+    host, which = d.device()
+    yield Then(Fence(fence=d.one(("deaf", "says_off")), of=(host,), devices=which))
+    yield Then(FenceHost(fence_host=host, reason="it acts up", answer="any"))
 
 
 # ---- messages
 
 
-def _message(world: World, fault: Fault) -> None:
-    """The next of that kind, to or from that host: lost, or delivered twice, or late and out of order."""
-    what, how = fault.how.split(": ")
-    world.disturb(fault.host, what, how, fault.seconds, fault.count)
+def _message(*kinds: str) -> Callable[[Drawing], Faults]:
+    """The next of that kind, to, from or about a host: lost, late and out of order, or twice."""
+
+    def draw(d: Drawing) -> Faults:
+        kind, times = d.one(kinds), d.rng.randint(1, 4)
+        ways: tuple[Fate, ...] = ("lost",)
+        if kind in MAY_BE_LATE:
+            ways = ("lost", "late") if kind in ABOUT else ("lost", "late", "repeated")
+        how = d.one(ways)
+        by = 0.0 if how == "lost" else d.one((0.02, 0.5, 2.0, 25.0, 40.0))
+        yield Then(Messages(messages=how, kind=kind, of=(d.host(),), by=by, times=times))
+
+    return draw
+
+
+COMMANDS = ("start", "question", "list", "command", "answer")
+OTHERS = ("welcome", "hello", "report", "ack", "beat", *ABOUT)
+MAY_BE_LATE = (*COMMANDS, "power reading", "fence result")
 
 
 # ---- the coordinator and its store
 
 
-def _coordinator_crash(world: World, fault: Fault) -> None:
-    world.crash_coordinator(fault.seconds)
+def _coordinator_crash(d: Drawing) -> Faults:
+    yield Then(Coordinator(coordinator="crash", for_=d.one((0.3, 1.0, 5.0))))
 
 
-def _crash_in_act(world: World, fault: Fault) -> None:
+def _crash_in_act(d: Drawing) -> Faults:
     """Between a commit and its effects, before an effect, after one: one that is soon to come."""
-    coordinator = world.coordinator
-    if fault.how == "after a commit":
-        coordinator.die_after_commit = coordinator.commits + fault.count
-    elif fault.how == "before an effect":
-        coordinator.die_before_effect = coordinator.effects + fault.count
-    else:
-        coordinator.die_after_effect = coordinator.effects + fault.count
-    world.clock.after(fault.seconds, world.restart_coordinator)
+    point: dict[str, Any] = {d.one(("after_commit", "before_effect", "after_effect")): d.rng.randint(1, 8)}
+    yield Then(Coordinator(coordinator="crash", for_=d.one((1.0, 10.0)), **point))
 
 
-def _coordinator_frozen(world: World, fault: Fault) -> None:
-    world.coordinator.freeze(fault.seconds)
+def _coordinator_frozen(d: Drawing) -> Faults:
+    yield Then(Coordinator(coordinator="freeze", for_=d.one(SECONDS)))
 
 
-def _second(world: World, fault: Fault) -> None:
-    """The process stands still, a second one takes over its store, and the first goes on beside it."""
-    if world.coordinator.listening:
-        world.coordinator.freeze(fault.seconds)
-        world.replace_coordinator()
+def _second(d: Drawing) -> Faults:
+    yield Then(Coordinator(coordinator="replace", for_=d.one(LONG)), only=UP)
 
 
-def _store(world: World, fault: Fault) -> None:
-    world.store.trouble, world.store.slow_s = fault.how, fault.count / 4
-
-    def mend() -> None:
-        world.store.trouble = ""
-
-    world.clock.after(fault.seconds, mend)
+def _store(d: Drawing) -> Faults:
+    how: Literal["fails", "slow"] = d.one(("fails", "slow"))
+    by = d.rng.randint(1, 8) / 4 if how == "slow" else 0.0
+    return lasting(Store(store=how, by=by), Store(store="works"), d.one(SECONDS))
 
 
-def _backup(world: World, fault: Fault) -> None:
-    world.backups.append(world.store.copy())
+def _backup(d: Drawing) -> Faults:
+    name = f"b{len(d.backups)}"
+    d.backups.append(name)
+    yield Then(Backup(backup=name))
 
 
-def _restored(world: World, fault: Fault) -> None:
-    """Put back: silently ("as it is"), by command ("marked"), or so that who knows least is heard first."""
-    if not world.backups or not world.coordinator.listening:
-        return
-    backup, machine = world.backups[fault.count % len(world.backups)].copy(), world.coordinator.machine
-    if fault.how == "marked" or backup.cluster.machine != machine:  # of another machine: only by command
-        pause = Pause(reason="the store was restored", by=OPS)
-        backup.cluster = changed(backup.cluster, machine=machine, restored="restored by ops", pause=pause)
-    if fault.how == "who knows least first":
-        world.hosts[fault.host].agent.lose_state()
-        world.clock.after(0.5, world.hosts[fault.host].agent.start)
-        for name in world.hosts:
-            if name != fault.host:
-                world.cut(name)
-                world.clock.after(fault.seconds, lambda name=name: world.mend(name))  # type: ignore[misc]
-    world.restore_store(backup, 0.3)
+def _restored(d: Drawing) -> Faults:
+    """An older copy is put back: without a word, by command, or so that who knows least is heard first."""
+    name, how = d.one(d.backups), d.one(("as it is", "by command", "who knows least first"))
+    if how == "who knows least first":
+        ignorant, seconds = d.host(), d.one((5.0, 10.0, 20.0))
+        others = tuple(host for host in d.hosts if host != ignorant)
+        cut = Cut(cut=others, networks=("management",))
+        yield Then(LoseAgentState(lose_agent_state=(ignorant,), down_for=0.5), only=UP)
+        yield Then(cut, only=UP)
+        yield Then(Mend(mend=others), seconds)
+    yield Then(Restore(restore=name, for_=0.3, by_command=how == "by command"), only=UP)
 
 
-def _cloned(world: World, fault: Fault) -> None:
-    """The store is copied to another machine: refused there as it is; through restore, once the old one is off."""
-    if not world.coordinator.listening:
-        return
-    world.start_clone(world.store.copy(), "copied")
-    if fault.how == "restored there":
-        world.coordinator.kill()
-        world.start_clone(world.store.copy(), "restored")
+def _cloned(d: Drawing) -> Faults:
+    """The store is copied to another machine: refused there as it is; by command, once the old one is off."""
+    yield Then(CloneStore(clone_store=d.one(("as_it_is", "by_command"))), only=UP)
 
 
 # ---- guests and people
 
 
-def _guest_ends(world: World, fault: Fault) -> None:
-    for name in world.running(fault.guest):
-        world.hosts[name].end(fault.guest, fault.how)
+def _guest_ends(d: Drawing) -> Faults:
+    guest = (d.guest(),)
+    ends: list[Verb] = [
+        *[CrashGuest(crash_guest=guest)] * 3,
+        OwnerShutsDown(owner_shuts_down=guest),
+        VirshDestroy(virsh_destroy=guest),
+    ]
+    yield Then(d.one(ends))
 
 
-def _virsh(world: World, fault: Fault) -> None:
+def _virsh(d: Drawing) -> Faults:
     """By hand, of a guest that the hook guards: what nobody protects, nobody keeps from running twice."""
-    host, guest = world.hosts[fault.host], fault.guest
-    if guest not in host.guarded:
-        return
-    if fault.how == "start":
-        host.hand_start(guest)
-    elif fault.how == "define":
-        host.hand_define(guest)
-    else:
-        host.undefine(guest, by_hand=True)
+    host, guest = d.host(), (d.guest(),)
+    hands: list[Verb] = [
+        *[VirshStart(virsh_start=guest, on=host)] * 2,
+        VirshDefine(virsh_define=guest, on=host),
+        VirshUndefine(virsh_undefine=guest, on=host),
+    ]
+    yield Then(d.one(hands), only=GuestIs(guest=guest, guarded_on=(host,)))
 
 
-def _redefined(world: World, fault: Fault) -> None:
-    world.redefine(fault.guest, f"d{world.clock.steps}-{fault.guest}")
-
-
-def _autostart(world: World, fault: Fault) -> None:
-    for host in world.hosts.values():
-        for domain in host.domains.values():
-            domain.autostart = True
-
-
-def _unprotect(world: World, fault: Fault) -> None:
-    """Only of a guest that runs in one place, so that nobody's own double start follows."""
-    guest = fault.guest
-    if guest in world.store.guests and world.guest(guest).phase is GuestPhase.RUNNING:
-        if fault.how == "list late":
-            world.disturb(fault.host, "command", "late", 5.0, 1)
-        _submit(world, AskUnprotect(id=world.next_ask(), by=OPS, guests=(guest,)))
-        world.clock.after(fault.seconds, lambda: protect_again(world))
-
-
-def _join(world: World, fault: Fault) -> None:
-    if world.coordinator.listening and len(world.hosts) < len(world.first_hosts) + 2:
-        world.add_host(f"h{len(world.hosts) + 1}")
-
-
-def _remove(world: World, fault: Fault) -> None:
-    """A machine that is off for good; its record goes when nothing may run on it."""
-    host = world.hosts[fault.host]
-    if host.up or host.asleep or len(world.hosts) - len(world.scrapped) <= 3 or fault.host == world.home:
-        return
-    _submit(world, AskRemoveHost(id=world.next_ask(), by=OPS, host=fault.host))
-    if fault.host not in world.store.hosts:
-        host.agent.enabled = False
-        world.scrapped.add(fault.host)
-
-
-def _ask_guest(world: World, fault: Fault) -> None:
-    key, guests = world.next_ask(), (fault.guest,)
-    if fault.how == "start":
-        _submit(world, AskStart(id=key, by=OPS, guests=guests))
-    elif fault.how == "stop":
-        _submit(world, AskStop(id=key, by=OPS, guests=guests))
-    else:
-        _submit(world, AskStop(id=key, by=OPS, guests=guests, mode="destroy"))
-
-
-def _ask_host(world: World, fault: Fault) -> None:
-    key, host = world.next_ask(), fault.host
-    if fault.how == "fence":
-        _submit(world, AskFence(id=key, by=OPS, host=host, reason="to see"))
-    elif fault.how == "fence the coordinator's own":
-        _submit(world, AskFence(id=key, by=OPS, host=world.home or host, reason="to see"))
-    elif fault.how == "fence test":
-        _submit(world, AskFenceTest(id=key, by=OPS, host=host))
-    elif fault.how == "remove":
-        if host in world.store.hosts and not world.hosts[host].up:
-            return  # that is "host removed"
-        _submit(world, AskRemoveHost(id=key, by=OPS, host=host))
-    elif fault.how == "clear quarantine":
-        _submit(world, AskClearQuarantine(id=key, by=OPS, host=host))
-    elif _surely(world, fault):
-        boot = world.store.hosts[host].boot_id if host in world.store.hosts else ""
-        _submit(world, AskConfirmDown(id=key, by=OPS, host=host, boot_id=boot, reason="I stand beside it"))
-
-
-def _surely(world: World, fault: Fault) -> bool:
-    """A person confirms what is so, or errs about a host that everybody hears: any other error is admitted."""
-    host, link = world.hosts[fault.host], world.hosts[fault.host].agent.link
-    dead = not host.up and not host.asleep
-    heard = link is not None and link.quick and not host.frozen and not host.agent.frozen
-    return dead or heard
-
-
-def _ask_cluster(world: World, fault: Fault) -> None:
-    key = world.next_ask()
-    if fault.how == "pause":
-        _submit(world, AskPause(id=key, by=OPS, reason="to see"))
-    elif not world.store.cluster.restored:
-        _submit(world, AskResume(id=key, by=OPS, reason="seen"))
-
-
-def _moved(world: World, fault: Fault) -> None:
-    key, guests = world.next_ask(), (fault.guest,)
-    kind = {"migrate": AskMigrate, "relocate": AskRelocate, "cancel": AskCancelMove}[fault.how]
-    _submit(world, kind(id=key, by=OPS, guests=guests))
-
-
-def _migration(world: World, fault: Fault) -> None:
-    """The next one from that host goes wrong; or its migration network is down for a while."""
-    if fault.how != "network":
-        world.hosts[fault.host].migrate_faults.append(fault.how)
-        return
-    world.network.migration_down.add(fault.host)
-    world.clock.after(fault.seconds, lambda: world.network.migration_down.discard(fault.host))
-
-
-def _virsh_moves(world: World, fault: Fault) -> None:
+def _virsh_moves(d: Drawing) -> Faults:
     """What nobody should do with a protected guest: the hook refuses the one, agents undo the other."""
-    guest, host = fault.guest, world.hosts[fault.host]
-    if fault.how == "resume":
-        host.hand_resume(guest)
-    elif guest in world.store.guests and guest in host.guarded:
-        for name in world.running(guest):
-            if name != fault.host:
-                world.hosts[name].hand_migrate(guest, fault.host)
+    host, guest = d.host(), (d.guest(),)
+    if d.rng.random() < 1 / 3:
+        yield Then(VirshResume(virsh_resume=guest, on=host))
+    else:
+        elsewhere = GuestIs(guest=guest, guarded_on=(host,), not_on=(host,))
+        yield Then(VirshMigrate(virsh_migrate=guest, to=host), only=elsewhere)
+
+
+def _edited(d: Drawing) -> Faults:
+    yield Then(VirshEdit(virsh_edit=(d.guest(),)))
+
+
+def _autostart(d: Drawing) -> Faults:
+    yield Then(Autostart(autostart=(ALL,)))
+
+
+def _unprotect(d: Drawing) -> Faults:
+    """Only of a guest that runs in one place, so that nobody's own double start follows."""
+    guest = (d.guest(),)
+    runs = GuestIs(guest=guest, is_=("running",))
+    if d.one((True, False)):
+        yield Then(Messages(messages="late", kind="list", of=(d.host(),), by=5.0), only=runs)
+    yield Then(Unprotect(unprotect=guest, answer="any"), only=runs)
+    yield Then(Protect(protect=guest, answer="any"), d.one(SECONDS))
+
+
+def _join(d: Drawing) -> Faults:
+    if d.joined < JOINS_MAX:
+        d.joined += 1
+        yield Then(Join(join=f"h{len(d.hosts) + d.joined}"))
+
+
+def _scrapped(d: Drawing) -> Faults:
+    """A machine that is off for good; its record goes when nothing may run on it."""
+    host = d.host()
+    if host != d.home and len(d.hosts) - len(d.scrapped | {host}) >= HOSTS_MIN:
+        d.scrapped.add(host)
+        yield Then(Scrap(scrap=(host,)), only=HostIs(host=(host,), up=False))
+        yield Then(RemoveHost(remove_host=host, answer="any"), only=HostIs(host=(host,), up=False))
+
+
+def _ask_guest(d: Drawing) -> Faults:
+    guest = (d.guest(),)
+    asks: list[Verb] = [
+        *[Start(start=guest, answer="any")] * 2,
+        Stop(stop=guest, answer="any"),
+        Stop(stop=guest, mode="destroy", answer="any"),
+    ]
+    yield Then(d.one(asks))
+
+
+def _ask_host(d: Drawing) -> Faults:
+    host = d.host()
+    asks: list[Verb] = [
+        FenceHost(fence_host=host, answer="any"),
+        FenceHost(fence_host=d.home or host, answer="any"),
+        FenceTest(fence_test=host, answer="any"),
+        ClearQuarantine(clear_quarantine=host, answer="any"),
+    ]
+    yield Then(d.one(asks))
+
+
+def _remove_in_use(d: Drawing) -> Faults:
+    host = d.host()
+    yield Then(RemoveHost(remove_host=host, answer="any"), only=HostIs(host=(host,), up=True))
+
+
+def _confirm(d: Drawing) -> Faults:
+    """A person confirms what is so, or errs about a host that everybody hears: any other error is admitted."""
+    host = d.host()
+    so = d.one((HostIs(host=(host,), up=False), HostIs(host=(host,), heard=True)))
+    yield Then(ConfirmDown(confirm_down=host, answer="any"), only=so)
+
+
+def _ask_cluster(d: Drawing) -> Faults:
+    if d.rng.random() < 1 / 3:
+        yield Then(Pause(pause="to see", answer="any"))
+    else:
+        yield Then(Resume(resume="seen", answer="any"), only=AutomationIs(automation="paused"))
+
+
+def _moved(d: Drawing) -> Faults:
+    guest = (d.guest(),)
+    asks: list[Verb] = [
+        *[Migrate(migrate=guest, answer="any")] * 3,
+        Relocate(relocate=guest, answer="any"),
+        CancelMove(cancel_move=guest, answer="any"),
+    ]
+    yield Then(d.one(asks))
+
+
+def _migration(d: Drawing) -> Faults:
+    """The next one from a host goes wrong; or its migration network is down for a while."""
+    host, how = (d.host(),), d.one((*migration.FAULTS, "network", "network"))
+    if how == "network":
+        cut = Cut(cut=host, networks=("migration",))
+        yield from lasting(cut, Mend(mend=host, networks=("migration",)), d.one(SECONDS))
+    else:
+        yield Then(MigrationsFail(migrations_fail=(ALL,), on=host, how=how, times=1))
 
 
 KINDS: dict[str, Kind] = {
-    "power off": Kind(6, _power_off, host=True, seconds=(0.0, *LONG)),
-    "reboot": Kind(4, _reboot, host=True),
-    "frozen": Kind(5, _frozen, host=True, seconds=SECONDS, never=("liars",)),
-    "frozen for a moment": Kind(4, _frozen, host=True, seconds=(0.3, 1.0, 2.0), only="liars"),
-    "cut off": Kind(6, _cut, host=True, how=("everything",), seconds=(0.0, *LONG), never=("liars",)),
-    "cut off in part": Kind(6, _cut, host=True, how=("management", "storage"), seconds=LONG),
-    "blocked": Kind(
-        3, _blocked, host=True, peer=True, how=("both ways", "one way"), seconds=SECONDS, never=("liars",)
-    ),
-    "coordinator cut off": Kind(
-        3, _coordinator_cut, how=("from hosts", "from hosts and BMCs"), seconds=SECONDS
-    ),
-    "slow network": Kind(2, _slow, how=("10", "100", "500"), seconds=SECONDS),
-    "hibernation unmasked": Kind(1, _unmasked, host=True),
-    "hibernates": Kind(4, _hibernates, host=True, seconds=(0.0, *LONG)),
-    "agent down": Kind(9, _agent_down, host=True, how=("killed", "stopped", "state lost"), seconds=LONG),
-    "agent frozen": Kind(3, _agent_frozen, host=True, seconds=SECONDS),
-    "session broken": Kind(4, _session_broken, host=True),
-    "libvirtd": Kind(4, _libvirtd, host=True, how=("down", "hung", "slow"), seconds=SECONDS, count=(1, 16)),
-    "hook broken": Kind(2, _hook_broken, host=True, seconds=SECONDS),
-    "start fails": Kind(5, _starts, host=True, how=("fail", "die", "slow", "hang", "lost")),
-    "stop fails": Kind(2, _stops, host=True, how=("deaf", "hang")),
-    "BMC": Kind(4, _bmc, device=True, how=("works", "dead", "hang")),
-    "BMC swapped": Kind(3, _bmc_swapped, device=True, host=True, seconds=(0.0, *LONG)),
-    "BMC replaced": Kind(1, _bmc_replaced, device=True),
-    "fenced through": Kind(
-        4,
-        _fenced_through,
-        device=True,
-        host=True,
-        how=("alone", "swapped"),
-        seconds=(10.0, 20.0, 45.0),
-        never=("liars",),
-    ),
-    "BMC lies": Kind(6, _bmc, device=True, how=("deaf", "says_off", "works"), only="liars"),
-    "fenced by hand": Kind(6, _fenced_by_hand, device=True, how=("deaf", "says_off"), only="liars"),
-    "message": Kind(
-        8,
-        _message,
-        host=True,
-        how=(
-            *(f"{what}: lost" for what in ("command", "answer", "welcome", "hello", "report", "ack", "beat")),
-            *(f"{what}: lost" for what in ("look", "power reading", "fence result", "power-on result")),
-            *(f"{what}: late" for what in ("power reading", "fence result")),
-            *(f"{what}: {how}" for what in ("command", "answer") for how in ("repeated", "late")),
-        ),
-        seconds=(0.02, 0.5, 2.0, 25.0, 40.0),
-        count=(1, 4),
-    ),
-    "coordinator crashes": Kind(5, _coordinator_crash, seconds=(0.3, 1.0, 5.0)),
-    "coordinator crashes in mid-act": Kind(
-        5,
-        _crash_in_act,
-        how=("after a commit", "before an effect", "after an effect"),
-        seconds=(10.0,),
-        count=(1, 8),
-    ),
-    "coordinator frozen": Kind(3, _coordinator_frozen, seconds=SECONDS),
-    "second coordinator": Kind(3, _second, seconds=LONG),
-    "store": Kind(3, _store, how=("fails", "slow"), seconds=SECONDS, count=(1, 8)),
-    "store cloned": Kind(1, _cloned, how=("as it is", "restored there")),
+    "power off": Kind(6, _power_off),
+    "reset": Kind(4, _reset),
+    "frozen": Kind(5, _frozen(*SECONDS), never=("liars",)),
+    "frozen for a moment": Kind(4, _frozen(0.3, 1.0, 2.0), only="liars"),
+    "cut off": Kind(6, _cut, never=("liars",)),
+    "cut off in part": Kind(6, _cut_in_part),
+    "blocked": Kind(3, _blocked, never=("liars",)),
+    "coordinator cut off": Kind(3, _coordinator_cut),
+    "slow network": Kind(2, _slow),
+    "hibernation unmasked": Kind(1, _unmasked),
+    "hibernates": Kind(4, _hibernates),
+    "agent down": Kind(9, _agent_down),
+    "agent frozen": Kind(3, _agent_frozen),
+    "session broken": Kind(4, _session_broken),
+    "libvirtd": Kind(4, _libvirtd),
+    "hook broken": Kind(2, _hook_broken),
+    "start fails": Kind(5, _starts),
+    "stop fails": Kind(2, _stops),
+    "device": Kind(4, _device("works", "fails", "hangs")),
+    "device swapped": Kind(3, _swapped),
+    "device replaced": Kind(1, _replaced),
+    "fenced through": Kind(4, _fenced_through, never=("liars",)),
+    "device lies": Kind(6, _device("deaf", "says_off", "works"), only="liars"),
+    "fenced by hand": Kind(6, _fenced_by_hand, only="liars"),
+    "command or answer": Kind(8, _message(*COMMANDS)),
+    "other message": Kind(6, _message(*OTHERS)),
+    "coordinator crashes": Kind(5, _coordinator_crash),
+    "coordinator crashes in mid-act": Kind(5, _crash_in_act),
+    "coordinator frozen": Kind(3, _coordinator_frozen),
+    "second coordinator": Kind(3, _second),
+    "store": Kind(3, _store),
+    "store cloned": Kind(1, _cloned),
     "backup": Kind(4, _backup, only="restores"),
-    "store restored": Kind(
-        4,
-        _restored,
-        host=True,
-        how=("as it is", "marked", "who knows least first"),
-        seconds=(5.0, 10.0, 20.0),
-        count=(1, 100),
-        only="restores",
-    ),
-    "guest ends": Kind(
-        5, _guest_ends, guest=True, how=("crashed", "crashed", "crashed", "shutdown", "destroyed")
-    ),
-    "virsh": Kind(4, _virsh, host=True, guest=True, how=("start", "start", "define", "undefine")),
-    "definition edited": Kind(1, _redefined, guest=True),
+    "store restored": Kind(4, _restored, only="restores"),
+    "guest ends": Kind(5, _guest_ends),
+    "virsh": Kind(4, _virsh),
+    "virsh migrate or resume": Kind(2, _virsh_moves),
+    "definition edited": Kind(1, _edited),
     "autostart": Kind(1, _autostart),
-    "protection ends and begins": Kind(
-        4, _unprotect, host=True, guest=True, how=("list late", ""), seconds=SECONDS
-    ),
+    "protection ends and begins": Kind(4, _unprotect),
     "host joins": Kind(1, _join),
-    "host removed": Kind(1, _remove, host=True),
-    "ask for a guest": Kind(5, _ask_guest, guest=True, how=("start", "start", "stop", "destroy")),
-    "ask for a host": Kind(
-        6,
-        _ask_host,
-        host=True,
-        how=(
-            "fence",
-            "fence the coordinator's own",
-            "fence test",
-            "remove",
-            "clear quarantine",
-            "confirm",
-            "confirm",
-        ),
-    ),
-    "move": Kind(10, _moved, guest=True, how=("migrate", "migrate", "migrate", "relocate", "cancel")),
-    "migration goes wrong": Kind(
-        6, _migration, host=True, how=(*migration.FAULTS, "network", "network"), seconds=SECONDS
-    ),
-    "virsh migrate or resume": Kind(
-        2, _virsh_moves, host=True, guest=True, how=("migrate", "migrate", "resume")
-    ),
-    "ask for the cluster": Kind(2, _ask_cluster, how=("pause", "resume", "resume")),
+    "host scrapped": Kind(1, _scrapped),
+    "ask for a guest": Kind(5, _ask_guest),
+    "ask for a host": Kind(4, _ask_host),
+    "removal of a host in use": Kind(1, _remove_in_use),
+    "host confirmed down": Kind(2, _confirm),
+    "ask for the cluster": Kind(2, _ask_cluster),
+    "move": Kind(10, _moved),
+    "migration goes wrong": Kind(6, _migration),
 }
-
-
-def throw(world: World, fault: Fault) -> None:
-    """Let it happen; what names a host or guest that this world does not have is nothing."""
-    if (fault.host and fault.host not in world.hosts) or (fault.peer and fault.peer not in world.hosts):
-        return
-    if fault.guest and fault.guest not in world.definitions:
-        return
-    if fault.device and fault.device not in world.fencer.devices:
-        return
-    world.say(f"--- {fault.kind} {fault.host}{fault.guest}{fault.device} {fault.how}".rstrip(), "fault")
-    KINDS[fault.kind].throw(world, fault)
-
-
-# ---- what people do in the end
-
-
-def protect_again(world: World) -> None:
-    """Protect what runs and is not protected."""
-    for guest in world.definitions:
-        if guest not in world.store.guests:
-            _submit(world, AskProtect(id=world.next_ask(), by=OPS, guests=(guest,)))
-
-
-def help_by_people(world: World) -> None:
-    """What an operator does once all is repaired: looks over, resumes, starts again what was given up."""
-    coordinator = world.coordinator
-    if not coordinator.listening:
-        return
-    for name, host in world.hosts.items():
-        if not host.up:
-            world.power_on(name)
-    if world.store.cluster.pause is not None:
-        _submit(world, AskResume(id=world.next_ask(), by=OPS, reason="all is repaired"))
-    for record in list(world.store.hosts.values()):
-        name, boot = record.name, record.boot_id
-        if name in world.scrapped and record.phase is not HostPhase.FENCED:
-            why = "it was scrapped"
-            ask = AskConfirmDown(id=world.next_ask(), by=OPS, host=name, boot_id=boot, reason=why)
-            _submit(world, ask)  # now somebody looks for it
-            again = changed(ask, id=world.next_ask())
-            world.clock.after(2.0, lambda again=again: _submit(world, again))  # type: ignore[misc]
-        if Condition.QUARANTINED in record.conditions:
-            _submit(world, AskClearQuarantine(id=world.next_ask(), by=OPS, host=name))
-    for guest in list(world.store.guests.values()):
-        for name in world.running(guest.id)[1:]:  # runs twice: one of the two is stopped by hand
-            world.hosts[name].end(guest.id, "destroyed")
-        if guest.phase is GuestPhase.ERROR:
-            _submit(world, AskStart(id=world.next_ask(), by=OPS, guests=(guest.id,)))

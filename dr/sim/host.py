@@ -63,6 +63,12 @@ class SimHost:
     def powered(self) -> bool:
         return self.chassis_on and any(self.outlets_on)
 
+    @property
+    def heard(self) -> bool:
+        """Whether a coordinator and its agent hear each other at this moment."""
+        link = self.agent.link
+        return link is not None and link.quick and not self.frozen and not self.agent.frozen
+
     def power_changed(self, why: str) -> None:
         """Some switch was thrown: does it run on, go dark, or boot?"""
         if self.asleep:
@@ -330,7 +336,7 @@ class SimHost:
         return domain.outgoing.abort()
 
     def resume_domain(self, guest: GuestId, ended: Ended) -> None:
-        fault = self.start_faults.popleft() if self.start_faults else ""
+        fault = self._trouble("start", guest, self.start_faults)
 
         def resume() -> None:
             domain = self.domains.get(guest)

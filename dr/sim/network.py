@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dr.sim.world import World
 
 COORDINATOR = ""
+NETWORKS = ("management", "storage", "migration")
 
 
 class Network:

@@ -6,10 +6,12 @@ Here: time, conditions, the result. Not here: the language (`dr.sim.scenario`), 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dr.sim.repair import repair
 from dr.sim.scenario.facts import Fact
 from dr.sim.scenario.language import FACT, Act, Expectation, Scenario
 from dr.sim.scenario.observer import Observer
@@ -106,10 +108,17 @@ class _Play:
             self._turn_of(0)
         try:
             clock.run(begun + self.scenario.end_s, self._watch)
-        except AssertionError as broken:  # a promise, or an assertion of the core itself
-            self.result.violations.append(str(broken) or type(broken).__name__)
+            wrong: list[str] = []
+            if self.scenario.end == "repaired":
+                wrong = repair(self.world, self._wait)
+        except Exception as broken:  # a promise, or what no decision may end in
+            promise = isinstance(broken, AssertionError) and str(broken)
+            self.result.violations.append(
+                promise or f"{type(broken).__name__}: {broken} ({_raised_in(broken)})"
+            )
             self.result.violations += self.stage.violations
             return self.result
+        self.result.violations += [f"not all well although all was repaired: {text}" for text in wrong]
         self._end()
         return self.result
 
@@ -131,11 +140,22 @@ class _Play:
 
     def _happen(self, number: int) -> None:
         act = self.scenario.do[number]
-        self.world.say(f">>> {act.verb.text()}", "act", act=act.verb.word())
         self._happened.add(number)
-        act.verb.do(self.stage)
+        if instead := self._instead(act.if_):
+            self.world.say(f"--- not {act.verb.text()}: {instead}", "act.not")
+        else:
+            self.world.say(f">>> {act.verb.text()}", "act", act=act.verb.word())
+            self.stage.still = lambda: not self._instead(act.if_)
+            act.verb.do(self.stage)
         if number + 1 < len(self.scenario.do) and self.scenario.do[number + 1].at is None:
             self._turn_of(number + 1)
+
+    def _instead(self, fact: Fact | None) -> str:
+        """What is so instead of that; "" = it is so."""
+        if fact is None:
+            return ""
+        self.seen.catch_up()
+        return "; ".join(why for single in fact.single(self.seen) if (why := single.why_not(self.seen)))
 
     def _watch(self) -> bool:
         """After each step of the world."""
@@ -186,12 +206,20 @@ class _Play:
             wrong = self.world.truth.unfinished()
             self.result.violations += [f"not all well at the end: {text}" for text in wrong]
 
+    def _wait(self, seconds: float) -> None:
+        self.world.clock.run(self.world.clock.now + seconds, self._watch)
+
     def _never_happened(self) -> Iterator[str]:
         for number, act in enumerate(self.scenario.do):
             if number not in self._happened:
                 waits = "" if act.when is None else f", as never {written(FACT.write(act.when))}"
                 yield f"never happened{waits}: {act.verb.text()}"
                 return
+
+
+def _raised_in(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
 
 
 def run(scenario: Scenario, *, prepare: Prepare | None = None, patience_s: float = 0.0) -> Result:

@@ -1,7 +1,8 @@
 """A simulated world: hosts, networks, fence devices and one coordinator, under virtual time and one seed.
 
 Here: how the parts are put together, and what a scenario may do to them. Not here: random faults (`dr.sim.faults`),
-promises (`dr.sim.truth`). Same seed, same calls: same trace, byte for byte.
+what people do once all is repaired (`dr.sim.repair`), promises (`dr.sim.truth`). Same seed, same calls: same trace,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dr.sim.clock import Clock
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.host import STORAGE, SimHost
 from dr.sim.link import Link
-from dr.sim.network import Network
+from dr.sim.network import NETWORKS, Network
 from dr.sim.shutdown import go_down
 from dr.sim.store import SimStore
 from dr.sim.trace import Said
@@ -73,7 +74,6 @@ class World:
         self.clock = Clock()
         self.trace: list[Said] = []
         self.store = SimStore()
-        self.backups: list[SimStore] = []
         self.home = home  # the host that the coordinator runs on; "" = a machine of its own
         self._terms = 0
         self._disturbances: list[Disturbance] = []
@@ -312,20 +312,34 @@ class World:
         self.say(f"{name} stands still for {seconds:.2f} s", "host.frozen", host=name)
         self.hosts[name].freeze(seconds)
 
-    def cut(self, name: HostName, *, management: bool = True, storage: bool = False) -> None:
+    def scrap(self, name: HostName) -> None:
+        """Its plug is pulled for good, and whatever a hibernated one kept on its disk is lost."""
+        host = self.hosts[name]
+        self.scrapped.add(name)
+        host.asleep = host.agent.enabled = False
+        self.power_off(name)
+
+    def cut(
+        self, name: HostName, *, management: bool = True, storage: bool = False, migration: bool = False
+    ) -> None:
         """Pull cables of a host."""
-        networks = [word for word, cut in (("management", management), ("storage", storage)) if cut]
+        cuts = {"management": management, "storage": storage, "migration": migration}
+        networks = [word for word, cut in cuts.items() if cut]
         self.say(f"{name} is cut off from {' and '.join(networks)}", "network.cut", host=name)
         if management:
             self.network.management_down.add(name)
         if storage:
             self.network.storage_down.add(name)
             self.hosts[name].agent.look_again()
+        if migration:
+            self.network.migration_down.add(name)
 
-    def mend(self, name: HostName) -> None:
+    def mend(self, name: HostName, networks: Iterable[str] = NETWORKS) -> None:
         self.say(f"{name} has its cables again", "network.mended", host=name)
-        self.network.management_down.discard(name)
-        self.network.storage_down.discard(name)
+        down = (self.network.management_down, self.network.storage_down, self.network.migration_down)
+        for network, hosts in zip(NETWORKS, down, strict=True):
+            if network in networks:
+                hosts.discard(name)
         self.hosts[name].agent.look_again()
         self.network.changed()
 
@@ -412,7 +426,6 @@ class World:
             device.fault, device.acts_on, device.switched_off, device.serial = "", "", False, 0
         self.network.blocked.clear()
         self.troubles.clear()
-        self.network.migration_down.clear()
         self._disturbances.clear()
         self.store.trouble = ""
         self.slowness = 1.0

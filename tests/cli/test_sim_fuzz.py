@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from dr.cli.failure import Exit
-from dr.sim import plan
-from dr.sim.fuzz import plan_of
+from dr.cli.scenario_file import load
+from dr.sim.fuzz import scenario_of
+from dr.sim.scenario.language import Scenario
 from dr.sim.shrink import failure
 from tests.cli.conftest import Dr
 from tests.sim.mutants import MUTANTS, broken
@@ -23,26 +24,25 @@ def test_worlds_in_which_nothing_is_found(dr: Dr) -> None:
     assert told["seeds_per_min"] > 0
 
 
+def clones(scenario: Scenario) -> bool:
+    return any(act.verb.word() == "clone_store" for act in scenario.do) and failure(scenario) != ""
+
+
 @pytest.mark.long(keep=0)
-def test_a_finding_is_kept_small_and_runs_again(dr: Dr, tmp_path: Path) -> None:
+def test_a_finding_is_a_small_scenario_that_runs_again(dr: Dr, tmp_path: Path) -> None:
     with broken(UNBOUND):
-        seed = next(seed for seed in range(1, 40) if failure(plan_of(seed)) is not None)
-        done = dr("sim", "fuzz", "--seeds", "1", "--from", str(seed), "--save", str(tmp_path))
+        seed = next(seed for seed in range(500) if clones(scenario_of(seed, faults=6)))
+        size = ["--seeds", "1", "--faults", "6"]
+        done = dr("sim", "fuzz", *size, "--from", str(seed), "--save", str(tmp_path))
         assert done.code == Exit.FAILED
-        file = tmp_path / f"dr-fuzz-{seed}.json"
-        assert f"dr sim fuzz --plan {file}" in done.out
-        assert len(plan.load(file.read_text()).faults) == 1
-        again = dr("sim", "fuzz", "--plan", str(file))
+        file = tmp_path / f"dr-fuzz-{seed}.yaml"
+        assert f"run it again with: dr sim run {file}" in done.out
+        assert f"seed {seed}" in done.out.lower()
+        scenario = load(file)
+        assert len(scenario.do) == 1
+        assert f"Seed {seed} of dr sim fuzz" in scenario.shows
+        assert "a coordinator leads on" in scenario.shows
+        again = dr("sim", "run", str(file))
         assert again.code == Exit.FAILED
         assert "VIOLATION a coordinator leads on" in again.out
-    assert "no promise was broken" in dr("sim", "fuzz", "--plan", str(file)).err
-
-
-@pytest.mark.parametrize("text", ["", "{}", "no plan"])
-def test_a_file_that_is_no_plan(dr: Dr, tmp_path: Path, text: str) -> None:
-    file = tmp_path / "x.json"
-    file.write_text(text)
-    done = dr("sim", "fuzz", "--plan", str(file))
-    assert done.code == Exit.BAD_DATA
-    assert "is no plan of dr sim fuzz" in done.err
-    assert "cannot be read" in dr("sim", "fuzz", "--plan", str(tmp_path / "none")).err
+    assert dr("sim", "run", str(file)).code == Exit.OK

@@ -49,6 +49,16 @@ def refused(text: str) -> list[str]:
         ("do: [{at: 5s, restore: x}]", "do[0].restore: no backup is named x before this, only: none"),
         ("do: [{at: 5s, join: h2}]", "do[0].join: there is a host h2 already"),
         ("do: [{at: 5s, add_guest: g1, on: h1}]", "do[0].add_guest: there is a guest g1 already"),
+        ("do: [{at: 5s, if: {guest: g9, runs: true}, reset: h1}]", "do[0].if.guest: no guest is named g9"),
+        ("do: [{at: 5s, if: {guest: g1}, reset: h1}]", "do[0].if: says nothing of guest; one of is"),
+        ("do: [{at: 5s, messages: lost, kind: beat, of: h1, by: 1s}]", "do[0].by: says how late"),
+        ("do: [{at: 5s, messages: late, kind: start, of: h1}]", "do[0].by: says how late"),
+        (
+            "do: [{at: 5s, messages: repeated, kind: look, of: h1, by: 1s}]",
+            "do[0].messages: a look is no message that could come twice",
+        ),
+        ("do: [{at: 5s, libvirtd: slow, on: h1}]", "do[0].by: says how slow"),
+        ("do: [{at: 5s, store: fails, by: 1s}]", "do[0].by: says how slow"),
         ("do: [{at: 5s, block: h1, to: h1}]", "do[0].to: h1 cannot be cut off from itself"),
         (
             "do: [{at: 5s, coordinator: stop, after_commit: 1}]",

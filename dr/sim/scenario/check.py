@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from dr.core.contradictions import contradictions
 from dr.model.base import Record
-from dr.model.policy import HostRule, Rule
+from dr.model.policy import GuestRule, HostRule, Rule
 from dr.model.records import GuestRecord
 from dr.sim.scenario.facts import Fact
 from dr.sim.scenario.language import GuestSpec, Scenario
@@ -61,17 +61,33 @@ def _references(scenario: Scenario) -> Iterator[tuple[Where, str, str]]:
     for after in scenario.policy.boot_after:
         yield ("policy", "boot_after"), "guest", after.guest
     for at, rule in enumerate(scenario.rules):
-        yield from _of_rule(rule, ("rules", at))
+        yield from named_in(rule, ("rules", at))
     for at, act in enumerate(scenario.do):
-        yield from _of_record(act.verb, ("do", at))
-        if isinstance(act.verb, AddRule):
-            yield from _of_rule(act.verb.add_rule, ("do", at, "add_rule"))
-        if act.when is not None:
-            yield from _of_record(act.when, ("do", at, "when"))
+        yield from named_in(act.verb, ("do", at))
+        for key, fact in (("when", act.when), ("if", act.if_)):
+            if fact is not None:
+                yield from named_in(fact, ("do", at, key))
     for at, expectation in enumerate(scenario.expect):
-        yield from _of_record(expectation.fact, ("expect", at))
+        yield from named_in(expectation.fact, ("expect", at))
     for at, fact in enumerate(scenario.never):
-        yield from _of_record(fact, ("never", at))
+        yield from named_in(fact, ("never", at))
+
+
+def named_in(record: Record, where: Where) -> Iterator[tuple[Where, str, str]]:
+    """Every host and guest that a rule, a verb or a fact speaks of: where in it, "host" or "guest", the name."""
+    if isinstance(record, HostRule | GuestRule):
+        yield from _of_rule(record, where)
+        return
+    if isinstance(record, AddRule):
+        yield from _of_rule(record.add_rule, (*where, "add_rule"))
+    for field in fields_of(type(record)):
+        kind = field.kind.each if isinstance(field.kind, Many) else field.kind
+        value = getattr(record, field.name)
+        if not isinstance(kind, Name) or kind.new or value is None:
+            continue
+        for name in value if isinstance(value, tuple) else (value,):
+            if name not in kind.also:
+                yield (*where, field.key), kind.of, name
 
 
 def _of_rule(rule: Rule, where: Where) -> Iterator[tuple[Where, str, str]]:
@@ -81,18 +97,6 @@ def _of_rule(rule: Rule, where: Where) -> Iterator[tuple[Where, str, str]]:
     if isinstance(rule, HostRule):
         for host in rule.hosts:
             yield (*where, "hosts"), "host", host
-
-
-def _of_record(record: Record, where: Where) -> Iterator[tuple[Where, str, str]]:
-    """Names of hosts and guests in the fields of a verb or a fact."""
-    for field in fields_of(type(record)):
-        kind = field.kind.each if isinstance(field.kind, Many) else field.kind
-        value = getattr(record, field.name)
-        if not isinstance(kind, Name) or kind.new or value is None:
-            continue
-        for name in value if isinstance(value, tuple) else (value,):
-            if name not in kind.also:
-                yield (*where, field.key), kind.of, name
 
 
 def _places(scenario: Scenario, problems: Problems) -> None:
@@ -131,6 +135,7 @@ def _facts(scenario: Scenario, problems: Problems) -> None:
     found: list[tuple[Where, Fact]] = [(("expect", at), each.fact) for at, each in enumerate(scenario.expect)]
     found += [(("never", at), fact) for at, fact in enumerate(scenario.never)]
     found += [(("do", at, "when"), act.when) for at, act in enumerate(scenario.do) if act.when is not None]
+    found += [(("do", at, "if"), act.if_) for at, act in enumerate(scenario.do) if act.if_ is not None]
     for where, fact in found:
         if type(fact) is Fact:
             continue  # it was not understood, which is a problem already

@@ -54,6 +54,7 @@ class GuestIs(Fact):
     runs: Annotated[bool | None, "whether it really runs anywhere"] = None
     not_on: Annotated[Hosts, "it really runs on none of these"] = ()
     placed_on: Annotated[Hosts, "the places where it may be running, as recorded, are exactly these"] = ()
+    guarded_on: Annotated[Hosts, "the hook on each of these hosts guards it"] = ()
     desired: Annotated[Desired | None, "what its owner wants, as recorded"] = None
     reason: Annotated[str, "its reason contains this"] = ""
     starts: Annotated[Number, "how often it began to run since the scenario began"] = None
@@ -96,6 +97,8 @@ class GuestIs(Fact):
             return f"{name} runs {where if not real else f'on {where}'}"
         if bad := sorted({*real} & {*self.not_on}):
             return f"{name} runs on {' and '.join(bad)}"
+        if bare := [host for host in self.guarded_on if name not in seen.world.hosts[host].guarded]:
+            return f"the hook on {' and '.join(bare)} does not guard {name}"
         return ""
 
     def _counted(self, name: str, seen: Observer) -> str:
@@ -124,6 +127,7 @@ class HostIs(Fact):
     has: Annotated[Conditions, "these conditions stand beside its phase"] = ()
     lacks: Annotated[Conditions, "these conditions do not"] = ()
     up: Annotated[bool | None, "whether an operating system really runs on it"] = None
+    heard: Annotated[bool | None, "whether the coordinator and its agent really hear each other now"] = None
     empty: Annotated[bool | None, "whether no guest really runs on it"] = None
     reason: Annotated[str, "its reason contains this"] = ""
     fenced: Annotated[Number, "how often it was fenced since the scenario began"] = None
@@ -148,6 +152,8 @@ class HostIs(Fact):
             return f'the reason of {name} is "{reason}", without "{self.reason}"'
         if self.up is not None and (real is not None and real.up) != self.up:
             return f"{name} is {'down' if self.up else 'up'}"
+        if self.heard is not None and (real is not None and real.heard) != self.heard:
+            return f"{name} is {'not heard' if self.heard else 'heard'}"
         there = sorted(guest for guest in seen.world.definitions if name in seen.world.running(guest))
         if self.empty is not None and (not there) != self.empty:
             return f"on {name} runs {' and '.join(there) or 'nothing'}"

@@ -76,6 +76,9 @@ class Act(Record):
     at: float | None = None  # since the beginning
     when: Fact | None = None  # as soon as this is so, watched from when the entry before has happened
     after: float | None = None  # so long after the entry before, or after `when` came true
+    if_: Fact | None = (
+        None  # nothing is done unless this is so; what is asked again is dropped once it is not
+    )
 
 
 class Expectation(Record):
@@ -158,28 +161,31 @@ VERB = OneOf(VERBS, "verb")
 class _Act(Kind):
     means = "a mapping of a verb and when it happens"
     WHEN = ("at", "when", "after")
+    ALSO = (*WHEN, "if")
 
     def read(self, value: Any, where: Where, problems: Problems) -> Act | None:
-        verb = VERB.read(value, where, problems, self.WHEN)
+        verb = VERB.read(value, where, problems, self.ALSO)
         if not isinstance(value, dict):
             return None
         times = {
             key: TIME.read(value[key], (*where, key), problems) for key in ("at", "after") if key in value
         }
         fact = FACT.read(value["when"], (*where, "when"), problems) if "when" in value else None
+        only = FACT.read(value["if"], (*where, "if"), problems) if "if" in value else None
         if "at" in times and len({*self.WHEN} & {*value}) > 1:
             problems.add((*where, "at"), "a time since the beginning, `when` and `after` exclude each other")
         if verb is None:
             return None
         verb.check(where, problems)
-        return Act(verb=verb, at=times.get("at"), when=fact, after=times.get("after"))
+        return Act(verb=verb, at=times.get("at"), when=fact, after=times.get("after"), if_=only)
 
     def write(self, value: Any) -> Any:
         times = {
             key: TIME.write(time) for key in ("at", "after") if (time := getattr(value, key)) is not None
         }
         when = {} if value.when is None else {"when": FACT.write(value.when)}
-        return when | times | VERB.write(value.verb)
+        only = {} if value.if_ is None else {"if": FACT.write(value.if_)}
+        return when | times | only | VERB.write(value.verb)
 
 
 class _Expectation(Kind):
@@ -229,9 +235,10 @@ class Scenario(Record):
         tuple[Fact, ...], _List(FACT, "a list of facts", Fact()), "what must not be so at any moment"
     ] = ()
     end: Annotated[
-        Literal["all well", "as expected"],
+        Literal["all well", "as expected", "repaired"],
         "`all well`: every guest is as its owner wants it, every host that is up is online, nothing is under way; "
-        "`as expected`: only what `expect` says",
+        "`as expected`: only what `expect` says; `repaired`: then everything is repaired, people help where only they "
+        "can, and within four minutes all must be well and no alert may stand",
     ] = "all well"
 
     @property

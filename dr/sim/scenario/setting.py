@@ -37,7 +37,10 @@ class CannotBegin(AssertionError):
 
 def begin(scenario: Scenario) -> World:
     """Raises CannotBegin."""
-    world = World(scenario.seed, hosts=scenario.hosts, timers=scenario.timers, limits=scenario.limits)
+    home = next((name for name, spec in scenario.hosts.items() if spec.coordinator_here), "")
+    world = World(
+        scenario.seed, hosts=scenario.hosts, timers=scenario.timers, limits=scenario.limits, home=home
+    )
     _machines(world, scenario)
     world.begin(protect=False)
     _protect(world, scenario)

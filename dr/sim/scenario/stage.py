@@ -6,6 +6,7 @@ Here: what a verb needs beside the world. Not here: the verbs (`verbs_*`), when 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
@@ -20,6 +21,18 @@ ASK_AGAIN_S = 0.5
 Make = Callable[[str], OperatorAsk]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks until it is answered."""
+
+    make: Make
+    words: str
+    answer: str  # that is expected
+    because: str
+    until: float  # another answer is not taken before
+    still: Callable[[], bool]  # whether it is still wanted
+
+
 class Stage:
     """One scenario under way."""
 
@@ -31,6 +44,9 @@ class Stage:
         # For so long after its first asking, somebody who got another answer than wanted asks again: a coordinator
         # that has just started says "try again in a moment".
         self.patience_s = 0.0
+        self.still: Callable[[], bool] = lambda: (
+            True
+        )  # whether what is being done is still wanted: see `Act.if_`
 
     def hosts(self, names: Iterable[HostName]) -> list[HostName]:
         names = list(names)
@@ -50,21 +66,23 @@ class Stage:
         """
         words = _in_words(make(""))
         self.unanswered[words] = words
-        until = self.world.clock.now + self.patience_s
-        self._ask(make, words, answer, because, lost=False, until=until)
+        wish = Wish(make, words, answer, because, self.world.clock.now + self.patience_s, self.still)
+        self._ask(wish, lost=False)
 
-    def _ask(self, make: Make, words: str, answer: str, because: str, *, lost: bool, until: float) -> None:
-        world, coordinator = self.world, self.world.coordinator
+    def _ask(self, wish: Wish, *, lost: bool) -> None:
+        world, coordinator, words, answer = self.world, self.world.coordinator, wish.words, wish.answer
         reply: Reply | None = None
-        if coordinator.alive and not coordinator.frozen:
+        if not wish.still():
+            self.unanswered.pop(words, None)
+            return
+        if coordinator.listening:
             key = world.next_ask()
-            coordinator.submit(make(key))
+            coordinator.submit(wish.make(key))
             reply = coordinator.replies.pop(key, None)
             lost = lost or reply is None
         other = reply is not None and not lost and answer not in ("any", _word(reply))
-        if reply is None or (other and world.clock.now < until):
-            again = lambda: self._ask(make, words, answer, because, lost=lost, until=until)  # noqa: E731
-            world.clock.after(ASK_AGAIN_S, again)
+        if reply is None or (other and world.clock.now < wish.until):
+            world.clock.after(ASK_AGAIN_S, lambda: self._ask(wish, lost=lost))
             return
         self.unanswered.pop(words, None)
         found = _word(reply)
@@ -74,8 +92,8 @@ class Stage:
             return
         if found != answer:
             self.violate(f"{words}: {found}, not {answer}{f': {text}' if text else ''}")
-        elif because.lower() not in text.lower():
-            self.violate(f'{words}: {found}, but not because of "{because}": {text}')
+        elif wish.because.lower() not in text.lower():
+            self.violate(f'{words}: {found}, but not because of "{wish.because}": {text}')
 
     def violate(self, text: str) -> None:
         self.world.say(f"NOT AS EXPECTED {text}", "violation")

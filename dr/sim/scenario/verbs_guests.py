@@ -9,7 +9,7 @@ from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds, Word
 
-How = Literal["fail", "die", "slow", "hang", "lost"]
+StartFault = Literal["fail", "die", "slow", "hang", "lost"]
 
 
 def _end(stage: Stage, names: tuple[str, ...], reason: str) -> None:
@@ -76,14 +76,29 @@ class VirshRename(Verb):
         stage.world.rename(self.virsh_rename, self.to)
 
 
+class VirshDefine(Verb):
+    """`virsh define` on a host where it is not defined."""
+
+    virsh_define: Annotated[Guests, "guests"]
+    on: Annotated[HostRef, "the host"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.virsh_define):
+            stage.world.hosts[self.on].hand_define(guest)
+
+
 class VirshUndefine(Verb):
-    """`virsh destroy` and `virsh undefine` on the host where it runs."""
+    """`virsh undefine` on a host, of what does not run there; without a host: where it runs, after `virsh destroy`."""
 
     virsh_undefine: Annotated[Guests, "guests"]
+    on: Annotated[HostRef, "the host; wherever it runs, if not named"] = ""
 
     def do(self, stage: Stage) -> None:
         for guest in stage.guests(self.virsh_undefine):
-            stage.world.undefine(guest)
+            if self.on:
+                stage.world.hosts[self.on].undefine(guest, by_hand=True)
+            else:
+                stage.world.undefine(guest)
 
 
 class ReadyAfter(Verb):
@@ -167,12 +182,12 @@ class AddGuest(Verb):
 
 
 class StartsFail(Verb):
-    """Starts go wrong: `fail` (libvirt says no), `die` (QEMU ends right away), `slow` (it takes a while), `hang`
-    (longer than anybody waits), `lost` (it runs, and libvirt never says so)."""
+    """Starts go wrong, and so does resuming a copy that arrived: `fail` (libvirt says no), `die` (QEMU ends right
+    away), `slow` (it takes a while), `hang` (longer than anybody waits), `lost` (it runs, libvirt does not say so)."""
 
     starts_fail: Annotated[Guests, "guests"]
     on: Annotated[Hosts, "only on these hosts"] = (ALL,)
-    how: Annotated[How, "how"] = "fail"
+    how: Annotated[StartFault, "how"] = "fail"
     times: Annotated[Count | None, "only the next n starts; not named: until `starts_work`"] = None
 
     def do(self, stage: Stage) -> None:
@@ -215,6 +230,7 @@ VERBS: tuple[type[Verb], ...] = (
     VirshDestroy,
     VirshStart,
     VirshEdit,
+    VirshDefine,
     VirshRename,
     VirshUndefine,
     ReadyAfter,

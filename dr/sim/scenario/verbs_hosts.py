@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from dr.sim.network import COORDINATOR
-from dr.sim.scenario.stage import Stage
+from dr.sim.network import COORDINATOR, NETWORKS
+from dr.sim.scenario.stage import ASK_AGAIN_S, Stage
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.words import Count, End, Hosts, Many, NewHost, Problems, Seconds, Where, Whole, Word
 
-NETWORKS = ("management", "storage")
 Networks = Annotated[tuple[str, ...], Many(Word(NETWORKS))]
+DOWN = ("command", "start", "question", "list", "welcome", "ack")  # to the agent
+UP = ("answer", "hello", "report", "beat")  # from it
+ABOUT = (
+    "look",
+    "power reading",
+    "fence result",
+    "power-on result",
+)  # what the coordinator had looked at or done
+Fate = Literal["lost", "late", "repeated"]
+Message = Annotated[str, Word((*DOWN, *UP, *ABOUT))]
 
 
 class PowerOff(Verb):
@@ -80,23 +89,23 @@ class Cut(Verb):
     """Pull network cables of a host."""
 
     cut: Annotated[Hosts, "hosts"]
-    networks: Annotated[Networks, "which"] = NETWORKS
+    networks: Annotated[Networks, "which"] = ("management", "storage")
 
     def do(self, stage: Stage) -> None:
+        cut = {network: network in self.networks for network in NETWORKS}
         for name in stage.hosts(self.cut):
-            stage.world.cut(
-                name, management="management" in self.networks, storage="storage" in self.networks
-            )
+            stage.world.cut(name, **cut)
 
 
 class Mend(Verb):
-    """Plug all cables of a host in again."""
+    """Plug cables of a host in again."""
 
     mend: Annotated[Hosts, "hosts"]
+    networks: Annotated[Networks, "which"] = NETWORKS
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.mend):
-            stage.world.mend(name)
+            stage.world.mend(name, self.networks)
 
 
 def _pairs(stage: Stage, one: str, other: str, one_way: bool) -> set[tuple[str, str]]:
@@ -218,15 +227,29 @@ class LoseAgentState(Verb):
             stage.world.hosts[name].later(self.down_for, agent.start)
 
 
-class LoseAnswers(Verb):
-    """The agent's next answers to commands are lost; the session itself lives on."""
+class Messages(Verb):
+    """The next messages of one kind are lost, come late (and out of order), or come twice; the session itself lives on.
+    To the agent: `start`, `question` (what runs there?), `list` (of what is protected), `command` (any other),
+    `welcome`, `ack`. From it: `answer`, `hello`, `report`, `beat`. Of the coordinator's own looks and deeds: `look`,
+    `power reading`, `fence result`, `power-on result`. A report is never lost alone: its session ends with it."""
 
-    lose_answers: Annotated[Hosts, "hosts"]
-    times: Annotated[Count, "how many answers"] = 1
+    messages: Annotated[Fate, "what becomes of them"]
+    kind: Annotated[Message, "of which kind"]
+    of: Annotated[Hosts, "to, from or about these hosts"]
+    by: Annotated[Seconds, "late, repeated: how much later"] = 0.0
+    times: Annotated[Count, "how many, for each host"] = 1
 
     def do(self, stage: Stage) -> None:
-        for name in stage.hosts(self.lose_answers):
-            stage.world.disturb(name, "answer", "lost", 0.0, self.times)
+        for name in stage.hosts(self.of):
+            stage.world.disturb(name, self.kind, self.messages, self.by, self.times)
+
+    def check(self, where: Where, problems: Problems) -> None:
+        if (self.messages == "lost") == bool(self.by):
+            problems.add(
+                (*where, "by"), "says how late `late` and `repeated` messages come, and is needed there"
+            )
+        if self.messages == "repeated" and self.kind in ABOUT:
+            problems.add((*where, "messages"), f"a {self.kind} is no message that could come twice")
 
 
 class BreakSession(Verb):
@@ -243,14 +266,21 @@ class BreakSession(Verb):
 
 
 class Libvirtd(Verb):
-    """libvirtd dies, hangs, or answers again. Guests run on without it."""
+    """libvirtd dies, hangs, is slow, or answers again. Guests run on without it."""
 
-    libvirtd: Annotated[Literal["down", "hung", "up"], "what becomes of it"]
+    libvirtd: Annotated[Literal["down", "hung", "slow", "up"], "what becomes of it"]
     on: Annotated[Hosts, "hosts"]
+    by: Annotated[Seconds, "slow: how much longer each call takes"] = 0.0
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.on):
-            stage.world.hosts[name].set_libvirtd(self.libvirtd)
+            host = stage.world.hosts[name]
+            host.libvirt_slow_s = self.by
+            host.set_libvirtd("up" if self.libvirtd == "slow" else self.libvirtd)
+
+    def check(self, where: Where, problems: Problems) -> None:
+        if (self.libvirtd == "slow") != bool(self.by):
+            problems.add((*where, "by"), "says how slow `slow` is, and is needed there only")
 
 
 class Hook(Verb):
@@ -265,14 +295,54 @@ class Hook(Verb):
             stage.world.hosts[name].agent.look_again()
 
 
+class Hibernation(Verb):
+    """Hibernation is allowed on a host, or masked as the agent does it; its agent tells within a heartbeat."""
+
+    hibernation: Annotated[Literal["allowed", "masked"], "which"]
+    on: Annotated[Hosts, "hosts"]
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.on):
+            stage.world.hosts[name].hibernation_masked = self.hibernation == "masked"
+            stage.world.hosts[name].agent.look_again()
+
+
+class Hibernate(Verb):
+    """`systemctl hibernate`: its memory goes to its disk, its power off; with power it goes on where it was. Nobody
+    does it before the coordinator knows that it may happen: the moment until then is what the design admits."""
+
+    hibernate: Annotated[Hosts, "hosts"]
+
+    def do(self, stage: Stage) -> None:
+        world = stage.world
+        for name in stage.hosts(self.hibernate):
+            record, host = world.store.hosts.get(name), world.hosts[name]
+            known = record is not None and not record.facts.hibernation_masked and not world.truth.doubtful
+            if known or host.hibernation_masked:
+                host.hibernate()
+
+
+class Scrap(Verb):
+    """A machine is gone for good: without power, and nobody gives it any again."""
+
+    scrap: Annotated[Hosts, "hosts"]
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.scrap):
+            stage.world.scrap(name)
+
+
 class Join(Verb):
-    """A new machine joins: its token is made, its agent starts."""
+    """A new machine joins: its token is made as soon as a coordinator listens, and its agent starts."""
 
     join: Annotated[NewHost, "its name"]
     memory_mib: Annotated[Count, "its memory"] = 8192
 
     def do(self, stage: Stage) -> None:
-        stage.world.add_host(self.join, self.memory_mib)
+        if stage.world.coordinator.listening:
+            stage.world.add_host(self.join, self.memory_mib)
+        else:
+            stage.world.clock.after(ASK_AGAIN_S, lambda: self.do(stage))
 
 
 VERBS: tuple[type[Verb], ...] = (
@@ -294,9 +364,12 @@ VERBS: tuple[type[Verb], ...] = (
     DisableAgent,
     FreezeAgent,
     LoseAgentState,
-    LoseAnswers,
+    Messages,
     BreakSession,
     Libvirtd,
     Hook,
+    Hibernation,
+    Hibernate,
+    Scrap,
     Join,
 )

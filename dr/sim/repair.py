@@ -1,0 +1,65 @@
+"""The end of a random world: everything is repaired, people do what only they can, and all must become well.
+
+Here: what people do, and for how long it is waited. Not here: what can be repaired (`dr.sim.world`), what well means
+(`dr.sim.ending`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dr.model.base import changed
+from dr.model.events import AskClearQuarantine, AskConfirmDown, AskProtect, AskResume, AskStart, OperatorAsk
+from dr.model.records import Condition, GuestPhase, HostPhase
+from dr.sim.ending import alerts_left
+from dr.sim.world import World
+
+OPS = "ops"
+REPAIRED_S = 240.0  # what may be left to do after everything was repaired takes no longer
+LOOK_EVERY_S = 10.0
+
+
+def repair(world: World, wait: Callable[[float], None]) -> list[str]:
+    """Repair everything, and help until all is well; what is not well in the end. Raises Violation."""
+    world.heal()
+    until = world.clock.now + REPAIRED_S
+    while True:
+        wait(LOOK_EVERY_S)
+        _help(world)
+        wrong = world.truth.unfinished() + alerts_left(world)
+        if not wrong or world.clock.now >= until:
+            return wrong
+
+
+def _submit(world: World, ask: OperatorAsk) -> None:
+    if world.coordinator.listening:
+        world.coordinator.submit(ask)
+
+
+def _help(world: World) -> None:
+    """What operators do once all is repaired: look over, resume, protect, start again what was given up."""
+    if not world.coordinator.listening:
+        return
+    for name, host in world.hosts.items():
+        if not host.up:
+            world.power_on(name)
+    if world.store.cluster.pause is not None:
+        _submit(world, AskResume(id=world.next_ask(), by=OPS, reason="all is repaired"))
+    for record in list(world.store.hosts.values()):
+        name, boot = record.name, record.boot_id
+        if name in world.scrapped and record.phase is not HostPhase.FENCED:
+            why = "it was scrapped"
+            ask = AskConfirmDown(id=world.next_ask(), by=OPS, host=name, boot_id=boot, reason=why)
+            _submit(world, ask)  # now somebody looks for it
+            again = changed(ask, id=world.next_ask())
+            world.clock.after(2.0, lambda again=again: _submit(world, again))  # type: ignore[misc]
+        if Condition.QUARANTINED in record.conditions:
+            _submit(world, AskClearQuarantine(id=world.next_ask(), by=OPS, host=name))
+    for guest in list(world.store.guests.values()):
+        for name in world.running(guest.id)[1:]:  # runs twice: one of the two is stopped by hand
+            world.hosts[name].end(guest.id, "destroyed")
+        if guest.phase is GuestPhase.ERROR:
+            _submit(world, AskStart(id=world.next_ask(), by=OPS, guests=(guest.id,)))
+    for guest_id in world.definitions:
+        if guest_id not in world.store.guests:
+            _submit(world, AskProtect(id=world.next_ask(), by=OPS, guests=(guest_id,)))

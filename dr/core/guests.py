@@ -10,6 +10,7 @@ from dr.core import definitions, leaving, onecopy, placement, retries
 from dr.core.onecopy import COPIES, ask_testimony, seen_active, sole_holder
 from dr.core.state import Draft, Pending
 from dr.core.tables import GuestEvent, move_guest, say
+from dr.core.wishes import standing
 from dr.model.base import HostName, changed
 from dr.model.commands import Answer, Outcome, Testimony
 from dr.model.facts import DomainState, GuestFacts, Sighting
@@ -435,7 +436,7 @@ def _wait_for_places(draft: Draft, guest: GuestRecord) -> None:
         names = ", ".join(sorted(set(silent)))
         waits = {name: draft.host(name) for name in silent}
         why = "; ".join(
-            f"{name}: {host.reason}" for name, host in sorted(waits.items()) if host and host.reason
+            f"{name}: {standing(host)}" for name, host in sorted(waits.items()) if host and host.reason
         )
         say(draft, guest, f"may still run on {names}; waits for a proof that it does not ({why})")
 

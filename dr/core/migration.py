@@ -15,6 +15,7 @@ from dr.core.looks import addresses_of
 from dr.core.onecopy import seen_active
 from dr.core.state import TICKETED, Draft, Pending
 from dr.core.tables import GuestEvent, move_guest, say
+from dr.core.wishes import standing
 from dr.model.base import GuestId, HostName, changed
 from dr.model.commands import Answer, Outcome, Testimony
 from dr.model.facts import DomainState, Part, Sighting
@@ -187,7 +188,7 @@ def _resolve(draft: Draft, guest: GuestRecord) -> None:
             draft,
             guest,
             f"whether it left {move.source} is unknown; waits for that host, or a proof that it is off"
-            f" ({source.reason if source else 'it was removed'})",
+            f" ({standing(source) if source else 'it was removed'})",
         )
 
 

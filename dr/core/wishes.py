@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dr.model.base import changed
-from dr.model.records import Condition, HostRecord, Wish
+from dr.model.records import Condition, HostPhase, HostRecord, Wish
 
 
 def with_wishes(host: HostRecord, *, cordon: Wish | None, drain: Wish | None) -> HostRecord:
@@ -22,6 +22,13 @@ def why_not_placed(host: HostRecord) -> list[str]:
         for what, wish in wishes
         if wish is not None
     ]
+
+
+def standing(host: HostRecord) -> str:
+    """Why it stands as it does, for its guests to quote: without what it says of them, or each would quote the other."""
+    if host.phase is HostPhase.DRAINING and host.drain is not None:
+        return f"is being drained: {in_words(host.drain)}"
+    return host.reason
 
 
 def in_words(wish: Wish) -> str:

@@ -8,83 +8,27 @@ written to a file is the world itself, and an entry that is left out changes no 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from dr.model.base import GuestId, HostName, changed
-from dr.model.policy import Limits
-from dr.sim.scenario.facts import Fact
+from dr.model.base import GuestId, changed
+from dr.model.policy import GuestPolicy, Limits, OnLeave
+from dr.sim.drawing import Drawing, Kind
+from dr.sim.faults_people import HOSTS_MIN, LABEL, TIERS, policy_part, rule
+from dr.sim.scenario.check import problems_of
 from dr.sim.scenario.language import Act, Fencing, GuestSpec, HostSpec, Scenario
-from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.verbs_coordinator import Backup
-from dr.sim.scenario.verbs_fencing import OneDevice
+from dr.sim.world import TIMERS
 
-T = TypeVar("T")
-
-SECONDS = (0.3, 1.0, 3.0, 10.0, 20.0)
-LONG = (*SECONDS, 45.0)
 GAPS_S = (0.05, 0.5, 2.0, 6.0, 15.0, 40.0)  # means: faults come in bursts, then there is peace
 FAULTS_MIN = 5
 LASTS_S = (600.0, 660.0)
+BOOT_AFTER_S = 60.0  # less than what people wait for in the end
 FIRST_BACKUP = "first"
+GUEST_MIB = 1024
 
 # What the design admits, or what would hide other things, stays apart: a world has one character.
 # liars: fence devices that show the right identity and lie. restores: older copies of the store are put back.
 CHARACTERS = {"plain": 5, "liars": 3, "restores": 3}
-
-
-@dataclass
-class Drawing:
-    """A world while it is drawn: chance, and what there is so far."""
-
-    rng: random.Random
-    hosts: tuple[HostName, ...]  # from the beginning
-    guests: tuple[GuestId, ...]
-    pdu: frozenset[HostName]  # hosts with two power outlets as a second fencing level
-    home: HostName  # the host that the coordinator runs on; "" = a machine of its own
-    backups: list[str]
-    joined: int = 0
-    scrapped: set[HostName] = field(default_factory=set)
-
-    def one(self, of: Sequence[T]) -> T:
-        return self.rng.choice(of)
-
-    def host(self) -> HostName:
-        return self.rng.choice(self.hosts)
-
-    def guest(self) -> GuestId:
-        return self.rng.choice(self.guests)
-
-    def peer(self, host: HostName) -> str:
-        """Another host, or the coordinator."""
-        return self.rng.choice(["coordinator", *(other for other in self.hosts if other != host)])
-
-    def devices(self, host: HostName) -> list[OneDevice]:
-        return ["bmc", "pdu_a", "pdu_b"] if host in self.pdu else ["bmc"]
-
-    def device(self) -> tuple[HostName, OneDevice]:
-        """A fence device: of which host, and which of its own."""
-        return self.rng.choice([(host, which) for host in self.hosts for which in self.devices(host)])
-
-
-@dataclass(frozen=True)
-class Then:
-    """One entry of what a fault does: so long after it began, and only if that is so."""
-
-    verb: Verb
-    after_s: float = 0.0
-    only: Fact | None = None
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of fault: how likely it is, and what it does, its repair included; nothing: it is not possible."""
-
-    weight: int
-    draw: Callable[[Drawing], Iterable[Then]]
-    only: str = ""  # only in worlds of this character
-    never: tuple[str, ...] = ()  # not in worlds of these
 
 
 def draw(
@@ -97,11 +41,14 @@ def draw(
     drawing = Drawing(
         rng,
         hosts=tuple(scenario.hosts),
-        guests=tuple(scenario.guests),
+        guests=list(scenario.guests),
         pdu=frozenset(name for name, spec in scenario.hosts.items() if spec.fencing == "bmc_and_pdu"),
         home=next((name for name, spec in scenario.hosts.items() if spec.coordinator_here), ""),
+        guest_mib=GUEST_MIB,
+        room_mib=_room_mib(scenario),
         backups=[FIRST_BACKUP],
     )
+    scenario = _policies(drawing, scenario)
     eligible = [
         kind
         for kind in kinds.values()
@@ -133,12 +80,12 @@ def _shape(rng: random.Random, seed: int, hosts: int, guests: int) -> Scenario:
         )
         for name in names
     }
-    free = {name: (memory_mib - Limits().memory_reserve_mib) // 1024 for name in names}
+    free = {name: (memory_mib - Limits().memory_reserve_mib) // GUEST_MIB for name in names}
     placed: dict[GuestId, GuestSpec] = {}
     for number in range(1, (guests or rng.randint(2, 8)) + 1):
         on = rng.choice([name for name in names if free[name] > 0] or names)
         free[on] -= 1
-        placed[f"g{number}"] = GuestSpec(on=on)
+        placed[f"g{number}"] = GuestSpec(on=on, memory_mib=GUEST_MIB)
     return Scenario(
         shows="",
         seed=seed,
@@ -149,9 +96,37 @@ def _shape(rng: random.Random, seed: int, hosts: int, guests: int) -> Scenario:
             brake_window_s=rng.choice([30.0, 600.0]),
             starts_per_host=rng.choice([1, 4]),
             fences_per_window=rng.choice([2, 3]),
+            memory_overcommit=rng.choice([1.0, 1.0, 1.5]),
         ),
+        timers=changed(TIMERS, boot_after_s=BOOT_AFTER_S),
+        on_leave=rng.choice(list(OnLeave)),
         end="repaired",
     )
+
+
+def _room_mib(scenario: Scenario) -> int:
+    """What more guests may take, so that one always fits: however the others lie, on all hosts that surely stay."""
+    free = min(spec.memory_mib for spec in scenario.hosts.values()) - scenario.limits.memory_reserve_mib
+    hosts = min(HOSTS_MIN, len(scenario.hosts))
+    return hosts * (free - GUEST_MIB) + GUEST_MIB - GUEST_MIB * len(scenario.guests)
+
+
+def _policies(drawing: Drawing, scenario: Scenario) -> Scenario:
+    """Labels, policies and rules from the beginning; rules that contradict each other would be refused."""
+    rng = drawing.rng
+    guests = dict(scenario.guests)
+    for name, spec in guests.items():
+        labels = {LABEL: rng.choice(TIERS)} if rng.random() < 0.5 else {}
+        policy = changed(GuestPolicy(), **policy_part(drawing, name)) if rng.random() < 0.3 else None
+        guests[name] = changed(spec, labels=labels, policy=policy)
+    scenario = changed(scenario, guests=guests)
+    for _ in range(rng.choice([0, 0, 1, 2, 3])):
+        drawing.rules_made += 1
+        more = changed(scenario, rules=(*scenario.rules, rule(drawing, f"r{drawing.rules_made}")))
+        if not problems_of(more):
+            scenario = more
+    drawing.rules += [each.name for each in scenario.rules]
+    return scenario
 
 
 def _times(rng: random.Random, seconds: float, wanted: int) -> list[float]:

@@ -1,7 +1,8 @@
 """Everything that DESIGN.md says can go wrong, one function for each kind, and the odds of each.
 
-Here: what a fault is, in verbs of the scenario language, its repair included. Not here: how often and when
-(`dr.sim.draw`), what the verbs do (`dr.sim.scenario`), what must hold (`dr.sim.truth`).
+Here: what a fault is, in verbs of the scenario language, its repair included. Not here: what people do meanwhile
+(`dr.sim.faults_people`), how often and when (`dr.sim.draw`), what the verbs do (`dr.sim.scenario`), what must hold
+(`dr.sim.truth`).
 
 A fence device that lies while it shows the right identity can only be found out by somebody who hears the host. So in
 worlds with such liars no host is cut off from everybody or frozen for long: that combination is what DESIGN.md admits.
@@ -9,12 +10,12 @@ worlds with such liars no host is cut off from everybody or frozen for long: tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
-from dr.sim import migration
-from dr.sim.draw import LONG, SECONDS, Drawing, Kind, Then
-from dr.sim.scenario.facts import AutomationIs, CoordinatorIs, GuestIs, HostIs
+from dr.sim import faults_people, migration
+from dr.sim.drawing import LONG, SECONDS, Drawing, Faults, Kind, Then, lasting
+from dr.sim.scenario.facts import CoordinatorIs, GuestIs
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.verbs_coordinator import Backup, CloneStore, Coordinator, Restore, Store
 from dr.sim.scenario.verbs_fencing import Behaviour, Fence, ReplaceDevice, SwapCables
@@ -45,7 +46,6 @@ from dr.sim.scenario.verbs_hosts import (
     Hibernate,
     Hibernation,
     Hook,
-    Join,
     KillAgent,
     Libvirtd,
     LoseAgentState,
@@ -54,42 +54,17 @@ from dr.sim.scenario.verbs_hosts import (
     PowerOff,
     PowerOn,
     Reset,
-    Scrap,
     SlowNetwork,
     StartAgent,
     StopAgent,
     Unblock,
 )
 from dr.sim.scenario.verbs_people import (
-    CancelMove,
-    ClearQuarantine,
-    ConfirmDown,
     FenceHost,
-    FenceTest,
-    Migrate,
-    Pause,
-    Protect,
-    Relocate,
-    RemoveHost,
-    Resume,
-    Start,
-    Stop,
-    Unprotect,
 )
 from dr.sim.scenario.words import ALL
 
-Faults = Iterator[Then]
-
-HOSTS_MIN = 3  # so many stay, however many are scrapped
-JOINS_MAX = 2
 UP = CoordinatorIs(coordinator="up")
-
-
-def lasting(begin: Verb, end: Verb, seconds: float) -> Faults:
-    """A fault and its repair; 0 s: it stays until the end."""
-    yield Then(begin)
-    if seconds:
-        yield Then(end, seconds)
 
 
 # ---- hosts and networks
@@ -305,7 +280,7 @@ def _cloned(d: Drawing) -> Faults:
     yield Then(CloneStore(clone_store=d.one(("as_it_is", "by_command"))), only=UP)
 
 
-# ---- guests and people
+# ---- guests
 
 
 def _guest_ends(d: Drawing) -> Faults:
@@ -347,81 +322,6 @@ def _autostart(d: Drawing) -> Faults:
     yield Then(Autostart(autostart=(ALL,)))
 
 
-def _unprotect(d: Drawing) -> Faults:
-    """Only of a guest that runs in one place, so that nobody's own double start follows."""
-    guest = (d.guest(),)
-    runs = GuestIs(guest=guest, is_=("running",))
-    if d.one((True, False)):
-        yield Then(Messages(messages="late", kind="list", of=(d.host(),), by=5.0), only=runs)
-    yield Then(Unprotect(unprotect=guest, answer="any"), only=runs)
-    yield Then(Protect(protect=guest, answer="any"), d.one(SECONDS))
-
-
-def _join(d: Drawing) -> Faults:
-    if d.joined < JOINS_MAX:
-        d.joined += 1
-        yield Then(Join(join=f"h{len(d.hosts) + d.joined}"))
-
-
-def _scrapped(d: Drawing) -> Faults:
-    """A machine that is off for good; its record goes when nothing may run on it."""
-    host = d.host()
-    if host != d.home and len(d.hosts) - len(d.scrapped | {host}) >= HOSTS_MIN:
-        d.scrapped.add(host)
-        yield Then(Scrap(scrap=(host,)), only=HostIs(host=(host,), up=False))
-        yield Then(RemoveHost(remove_host=host, answer="any"), only=HostIs(host=(host,), up=False))
-
-
-def _ask_guest(d: Drawing) -> Faults:
-    guest = (d.guest(),)
-    asks: list[Verb] = [
-        *[Start(start=guest, answer="any")] * 2,
-        Stop(stop=guest, answer="any"),
-        Stop(stop=guest, mode="destroy", answer="any"),
-    ]
-    yield Then(d.one(asks))
-
-
-def _ask_host(d: Drawing) -> Faults:
-    host = d.host()
-    asks: list[Verb] = [
-        FenceHost(fence_host=host, answer="any"),
-        FenceHost(fence_host=d.home or host, answer="any"),
-        FenceTest(fence_test=host, answer="any"),
-        ClearQuarantine(clear_quarantine=host, answer="any"),
-    ]
-    yield Then(d.one(asks))
-
-
-def _remove_in_use(d: Drawing) -> Faults:
-    host = d.host()
-    yield Then(RemoveHost(remove_host=host, answer="any"), only=HostIs(host=(host,), up=True))
-
-
-def _confirm(d: Drawing) -> Faults:
-    """A person confirms what is so, or errs about a host that everybody hears: any other error is admitted."""
-    host = d.host()
-    so = d.one((HostIs(host=(host,), up=False), HostIs(host=(host,), heard=True)))
-    yield Then(ConfirmDown(confirm_down=host, answer="any"), only=so)
-
-
-def _ask_cluster(d: Drawing) -> Faults:
-    if d.rng.random() < 1 / 3:
-        yield Then(Pause(pause="to see", answer="any"))
-    else:
-        yield Then(Resume(resume="seen", answer="any"), only=AutomationIs(automation="paused"))
-
-
-def _moved(d: Drawing) -> Faults:
-    guest = (d.guest(),)
-    asks: list[Verb] = [
-        *[Migrate(migrate=guest, answer="any")] * 3,
-        Relocate(relocate=guest, answer="any"),
-        CancelMove(cancel_move=guest, answer="any"),
-    ]
-    yield Then(d.one(asks))
-
-
 def _migration(d: Drawing) -> Faults:
     """The next one from a host goes wrong; or its migration network is down for a while."""
     host, how = (d.host(),), d.one((*migration.FAULTS, "network", "network"))
@@ -433,6 +333,7 @@ def _migration(d: Drawing) -> Faults:
 
 
 KINDS: dict[str, Kind] = {
+    **faults_people.KINDS,
     "power off": Kind(6, _power_off),
     "reset": Kind(4, _reset),
     "frozen": Kind(5, _frozen(*SECONDS), never=("liars",)),
@@ -472,14 +373,5 @@ KINDS: dict[str, Kind] = {
     "virsh migrate or resume": Kind(2, _virsh_moves),
     "definition edited": Kind(1, _edited),
     "autostart": Kind(1, _autostart),
-    "protection ends and begins": Kind(4, _unprotect),
-    "host joins": Kind(1, _join),
-    "host scrapped": Kind(1, _scrapped),
-    "ask for a guest": Kind(5, _ask_guest),
-    "ask for a host": Kind(4, _ask_host),
-    "removal of a host in use": Kind(1, _remove_in_use),
-    "host confirmed down": Kind(2, _confirm),
-    "ask for the cluster": Kind(2, _ask_cluster),
-    "move": Kind(10, _moved),
     "migration goes wrong": Kind(6, _migration),
 }

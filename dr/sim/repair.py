@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dr.model.base import changed
-from dr.model.events import AskClearQuarantine, AskConfirmDown, AskProtect, AskResume, AskStart, OperatorAsk
+from dr.model.events import (
+    AskClearQuarantine,
+    AskConfirmDown,
+    AskProtect,
+    AskResume,
+    AskStart,
+    AskUncordon,
+    AskUndrain,
+    Event,
+    Reconfigured,
+)
 from dr.model.records import Condition, GuestPhase, HostPhase
 from dr.sim.ending import alerts_left
 from dr.sim.world import World
 
 OPS = "ops"
 REPAIRED_S = 240.0  # what may be left to do after everything was repaired takes no longer
+RULES_LIFTED_S = 120.0  # before that: what rules forbid waits, and people see it and lift them
 LOOK_EVERY_S = 10.0
 
 
@@ -26,14 +37,22 @@ def repair(world: World, wait: Callable[[float], None]) -> list[str]:
     while True:
         wait(LOOK_EVERY_S)
         _help(world)
+        if until - world.clock.now < RULES_LIFTED_S and world.settings.rules:
+            _lift_rules(world)
         wrong = world.truth.unfinished() + alerts_left(world)
         if not wrong or world.clock.now >= until:
             return wrong
 
 
-def _submit(world: World, ask: OperatorAsk) -> None:
+def _submit(world: World, event: Event) -> None:
     if world.coordinator.listening:
-        world.coordinator.submit(ask)
+        world.coordinator.submit(event)
+
+
+def _lift_rules(world: World) -> None:
+    world.say("people lift every rule")
+    world.settings = changed(world.settings, rules=())
+    _submit(world, Reconfigured(settings=world.settings))
 
 
 def _help(world: World) -> None:
@@ -53,6 +72,10 @@ def _help(world: World) -> None:
             _submit(world, ask)  # now somebody looks for it
             again = changed(ask, id=world.next_ask())
             world.clock.after(2.0, lambda again=again: _submit(world, again))  # type: ignore[misc]
+        if record.drain is not None:
+            _submit(world, AskUndrain(id=world.next_ask(), by=OPS, host=name))
+        if record.cordon is not None:
+            _submit(world, AskUncordon(id=world.next_ask(), by=OPS, host=name))
         if Condition.QUARANTINED in record.conditions:
             _submit(world, AskClearQuarantine(id=world.next_ask(), by=OPS, host=name))
     for guest in list(world.store.guests.values()):

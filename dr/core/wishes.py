@@ -25,7 +25,7 @@ def why_not_placed(host: HostRecord) -> list[str]:
 
 
 def standing(host: HostRecord) -> str:
-    """Why it stands as it does, for its guests to quote: without what it says of them, or each would quote the other."""
+    """Why it stands as it does, for its guests to quote: without what it says of them, or each quotes the other."""
     if host.phase is HostPhase.DRAINING and host.drain is not None:
         return f"is being drained: {in_words(host.drain)}"
     return host.reason

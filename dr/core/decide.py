@@ -465,7 +465,7 @@ def _at_rest(draft: Draft, host: HostRecord) -> bool:
     """Nothing is under way there; what it may still owe can wait for its turn, a second at most."""
     if host.phase is not HostPhase.ONLINE or host.fencing is not None:
         return False
-    return host.protected_version == draft.cluster.protected_version and not host.leaving
+    return not host.leaving and not members.owes_list(draft, host)
 
 
 def _settle(draft: Draft) -> None:

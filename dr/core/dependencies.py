@@ -40,7 +40,8 @@ def why_not(draft: Draft, changing: Mapping[str, GuestPolicy]) -> list[str]:
                     f"{name} waits for the check of {after.guest}, which has none: "
                     f"dr guest set {after.guest} --check …"
                 )
-    circle = _circle({name: [each.guest for each in policy.boot_after] for name, policy in known.items()})
+    waits = {name: policy.boot_after for name, policy in known.items() if policy.boot_after}
+    circle = _circle({name: [each.guest for each in after] for name, after in waits.items()})
     if circle and not changing.keys().isdisjoint(circle):
         why.append(f"they would wait for each other: {' after '.join(circle)}")
     return why

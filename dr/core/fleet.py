@@ -356,6 +356,12 @@ class Fleet:
         shares = (self.used[each] / np.maximum(self.capacity[each], 1e-9) for each in (MEMORY, CPU, COUNT))
         return np.asarray(np.maximum.reduce(list(shares)))
 
+    def load_at(self, at: int) -> float:
+        """As `load`, of one host."""
+        return max(
+            float(self.used[each][at] / max(self.capacity[each][at], 1e-9)) for each in (MEMORY, CPU, COUNT)
+        )
+
     # ---- planning
 
     def place(self, guest: GuestRecord, at: int, sign: int = 1) -> None:

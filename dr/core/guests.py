@@ -354,12 +354,11 @@ def _ask_places(draft: Draft, guest: GuestRecord) -> list[HostName]:
 
 
 def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
+    asked = (draft.host(name) for name in sorted({place.host for place in guest.may_run_on}))
     unacknowledged = [
         host.name
-        for host in draft.hosts()
-        if host.boot_id
-        and host.name in {place.host for place in guest.may_run_on}
-        and host.protected_version != draft.cluster.protected_version
+        for host in asked
+        if host is not None and host.boot_id and host.protected_version != draft.cluster.protected_version
     ]
     silent = _ask_places(draft, guest)
     holder = sole_holder(draft, guest)

@@ -49,12 +49,27 @@ def patience(draft: Draft, host: HostRecord) -> str:
 
 def peers(draft: Draft, name: HostName) -> tuple[str, ...]:
     """Addresses by which that host can tell whether it is alone: of hosts that are in use, first of those heard now."""
-    away = (HostPhase.JOINING, HostPhase.FENCED, HostPhase.MAINTENANCE)
-    others = [host for host in draft.hosts() if host.name != name and host.phase not in away]
-    others.sort(key=lambda host: (not draft.view(host.name).session, host.name))
-    found = (
-        address
-        for host in others
-        for address in draft.policy(host.name).addresses or sorted(set(host.facts.addresses.values()))
-    )
-    return tuple(dict.fromkeys(found))[:PEERS_MAX]
+    found: dict[str, None] = {}
+    for other, addresses in _in_use(draft):
+        if other != name:
+            found |= dict.fromkeys(addresses)
+        if len(found) >= PEERS_MAX:
+            break
+    return tuple(found)[:PEERS_MAX]
+
+
+def _in_use(draft: Draft) -> list[tuple[HostName, tuple[str, ...]]]:
+    """Hosts with their addresses, as this decision first asked for them: all hosts may be told in one decision."""
+    kept: list[tuple[HostName, tuple[str, ...]]] | None = draft.memo.get("peers")
+    if kept is None:
+        away = (HostPhase.JOINING, HostPhase.FENCED, HostPhase.MAINTENANCE)
+        hosts = [host for host in draft.hosts() if host.phase not in away]
+        hosts.sort(key=lambda host: (not draft.view(host.name).session, host.name))
+        kept = draft.memo["peers"] = [
+            (
+                host.name,
+                tuple(draft.policy(host.name).addresses or sorted(set(host.facts.addresses.values()))),
+            )
+            for host in hosts
+        ]
+    return kept

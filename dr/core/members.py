@@ -30,6 +30,7 @@ from dr.model.wire import PROTOCOL, Memory, speaks
 
 LOST_HOST = "known to other agents, not to this older store; it has not said hello"
 MOVES_EVERY_S = 10.0  # where guests are is told to all hosts, which remember it, at most this often
+TOLD_MAX = 200  # hosts that are told the list in one decision; the others with the next tick
 PUSH_AGAIN_S = 1.0  # a host that could not take the protected list is not told again before this
 
 
@@ -297,6 +298,13 @@ def list_changed(draft: Draft) -> None:
     draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
 
 
+def owes_list(draft: Draft, host: HostRecord) -> bool:
+    """It has not acknowledged this version of the list, and does not have it from us since a moment ago."""
+    version, sent = draft.view(host.name).pushed
+    just_sent = version == draft.cluster.protected_version and draft.now - sent < PUSH_AGAIN_S
+    return host.protected_version != draft.cluster.protected_version and not just_sent
+
+
 def push_list(draft: Draft, host: HostRecord) -> None:
     """Send the list to a host that has not acknowledged this version, or that does not know who moved since."""
     view = draft.view(host.name)
@@ -311,6 +319,9 @@ def push_list(draft: Draft, host: HostRecord) -> None:
         return
     version, last = view.pushed
     if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:
+        return
+    told = draft.memo["told the list"] = draft.memo.get("told the list", 0) + 1
+    if told > TOLD_MAX:
         return
     draft.put_view(host.name, pushed=(draft.cluster.protected_version, draft.now), told_moves=draft.moves)
     entries, storage = _listed(draft)

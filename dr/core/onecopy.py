@@ -51,12 +51,17 @@ GENERATION_JUMP = 1_000_000  # after a restored store: past anything that the lo
 
 def add_place(draft: Draft, guest: GuestRecord, host: HostRecord, generation: int) -> GuestRecord:
     """It may be running there from now on."""
-    place = Place(host=host.name, boot_id=host.boot_id, generation=generation)
-    others = tuple(p for p in guest.may_run_on if (p.host, p.boot_id) != (place.host, place.boot_id))
-    before = next((p for p in guest.may_run_on if (p.host, p.boot_id) == (place.host, place.boot_id)), None)
-    if before is not None:
-        place = changed(place, generation=max(before.generation, generation))
-    guest = changed(guest, may_run_on=(*others, place), generation=max(guest.generation, generation))
+    return _add_places(draft, guest, [host], generation)
+
+
+def _add_places(draft: Draft, guest: GuestRecord, hosts: list[HostRecord], generation: int) -> GuestRecord:
+    """On each of them as it is booted now. No place leaves, and no generation of a place falls."""
+    found = {(place.host, place.boot_id): place for place in guest.may_run_on}
+    for host in hosts:
+        before = found.pop((host.name, host.boot_id), None)
+        newest = max(before.generation, generation) if before is not None else generation
+        found[host.name, host.boot_id] = Place(host=host.name, boot_id=host.boot_id, generation=newest)
+    guest = changed(guest, may_run_on=tuple(found.values()), generation=max(guest.generation, generation))
     draft.put_guest(guest)
     return guest
 
@@ -70,10 +75,7 @@ def begin_protection(draft: Draft, guest: GuestRecord) -> None:
 
 def add_every_place(draft: Draft, guest: GuestRecord) -> GuestRecord:
     """It may be running on any host that ever said hello: protection begins, or the store is an older copy."""
-    for host in draft.hosts():
-        if host.boot_id:
-            guest = add_place(draft, guest, host, guest.generation)
-    return guest
+    return _add_places(draft, guest, [host for host in draft.hosts() if host.boot_id], guest.generation)
 
 
 def _without(draft: Draft, guest: GuestRecord, place: Place, proof: Proof) -> GuestRecord:
@@ -532,9 +534,11 @@ def ask_testimony(draft: Draft, host: HostRecord, guests: list[GuestRecord]) -> 
         or last[0] != guest.generation
         or draft.now - last[1] >= ASK_AGAIN_S
     ]
+    if not guests:
+        return False
     asked = {
         guest_id
-        for _, pending in draft.pendings()
+        for _, pending in draft.pendings_of(host.name)
         if pending.kind == "testify" and pending.host == host.name
         for guest_id in pending.detail.split()
     }

@@ -118,6 +118,18 @@ class Case:
         mask = self.may & self.has_room(fleet)
         return mask & self.suits(fleet) if self.apart or self.mates else mask
 
+    def fits_at(self, fleet: Fleet, at: int) -> bool:
+        """As `eligible`, of one host."""
+        if not self.may[at]:
+            return False
+        for resource, amounts in self.taken.items():
+            amount = amounts if isinstance(amounts, float) else amounts[at]
+            if amount and fleet.used[resource][at] + amount > fleet.capacity[resource][at]:
+                return False
+        if any(fleet.count(rule)[at] for rule in self.apart.values()):
+            return False
+        return not self.mates or self.bound(fleet) <= {at}
+
     def load(self, fleet: Fleet) -> Floats:
         """How full each host would be with them in its scarcest resource; 1 is full."""
         load: Floats = np.zeros(len(fleet))

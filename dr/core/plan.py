@@ -129,7 +129,7 @@ class Plan:
     def _push_out(self, unit: Unit, at: int, others: tuple[Unit, ...], depth: int) -> bool:
         for other in others:
             self._take(other)
-        if unit.case.eligible(self.fleet)[at]:
+        if unit.case.fits_at(self.fleet, at):
             before = {each: each.at for each in self.units}
             self._put(unit, at)
             if all(
@@ -197,6 +197,11 @@ class Plan:
                 mask &= liked >= liked[at]
         return mask
 
+    def _likes(self, unit: Unit, to: int, back: int) -> bool:
+        """As `_as_good`, of one host."""
+        likings = (unit.case.liking, unit.case.wished(self.fleet))
+        return all(bool(liked[to] >= liked[back]) for liked in likings if liked is not None)
+
     def _swap(self, hot: int, load: Floats, tries: int) -> tuple[bool, int]:
         """Exchange units with a host that is less full: one for one, and on small sites two for one or two."""
         most = 2 if len(self.fleet) <= PAIRS_HOSTS_MAX else 1
@@ -225,12 +230,11 @@ class Plan:
         for unit, _, _ in moves:
             self._take(unit)
         for unit, to, back in moves:
-            if not (self._as_good(unit, back)[to] and unit.case.eligible(self.fleet)[to]):
+            if not (unit.case.fits_at(self.fleet, to) and self._likes(unit, to, back)):
                 break
             self._put(unit, to)
         else:
-            now = self.fleet.load()
-            if max(now[hot], now[cold]) < limit - 1e-9:
+            if max(self.fleet.load_at(hot), self.fleet.load_at(cold)) < limit - 1e-9:
                 return True
         for unit, _, _ in moves:
             if unit.at >= 0:

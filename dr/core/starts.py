@@ -15,7 +15,7 @@ from dr.model.records import GuestPhase, GuestRecord, HostPhase, MoveStage
 
 # In one decision, so that none takes long; with the next tick the next ones come.
 PLANNED_MAX = 64  # guests that are planned together
-AT_ONCE_MAX = 128  # further ones that start if they can at once
+AT_ONCE_MAX = 64  # further ones that start if they can at once
 PATIENCE_OVER = -1.0  # of `waits_since`: it has waited long enough for others
 
 

@@ -53,6 +53,7 @@ from dr.model.records import Cluster, Condition, GuestPhase, HostPhase, HostReco
 
 OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often; what an agent reports is at once
 OBSERVED_A_PERIOD = 200  # on larger sites less often, so that a tick stays short
+OBSERVED_AT_ONCE = 200  # by one tick, so that it stays short also after a start, when all are due
 ALL_AT_ONCE = 50  # hosts; on larger sites those at rest are carried on in turn
 TURNS = 11  # a prime: ticks that come late in a regular way still reach every host
 TURN_S = 0.1
@@ -184,15 +185,25 @@ def _tick(draft: Draft, event: Tick) -> None:
     contradictions.review(draft)
     spare.step(draft)
     names = draft.host_names()
-    observe_s = OBSERVE_EVERY_S * max(1.0, len(names) / OBSERVED_A_PERIOD)
+    due = _to_observe(draft, names)
     for name in names:
         host, view = draft.require_host(name), draft.view(name)
         # Silence shorter than the floor is never late, whatever the rest says: most hosts need no more than this.
         if draft.now - view.heard >= timers.late_floor_s or host.phase not in (*IN_USE, HostPhase.RETURNING):
             _watch(draft, host)
             view = draft.view(name)
-        if view.session and draft.now - view.observed_at >= observe_s:
+        if view.session and name in due:
             _observe(draft, name)
+
+
+def _to_observe(draft: Draft, names: list[HostName]) -> set[HostName]:
+    """Whose inventory is compared again now: who was not for a period; the longest ago first, if many are due."""
+    observe_s = OBSERVE_EVERY_S * max(1.0, len(names) / OBSERVED_A_PERIOD)
+    views = {name: draft.view(name) for name in names}
+    due = [name for name, view in views.items() if view.session and draft.now - view.observed_at >= observe_s]
+    if len(due) > OBSERVED_AT_ONCE:
+        due = sorted(due, key=lambda name: (views[name].observed_at, name))[:OBSERVED_AT_ONCE]
+    return set(due)
 
 
 def _observe(draft: Draft, name: HostName) -> None:

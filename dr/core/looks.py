@@ -6,8 +6,10 @@ A round asks up to three online peers to probe every address of the host, lets t
 
 from __future__ import annotations
 
+from itertools import islice
+
 from dr.core.detector import Peers, peers_say
-from dr.core.state import Draft, LookSeen, Pending
+from dr.core.state import LOOKS, Draft, LookSeen, Pending
 from dr.model.base import HostName
 from dr.model.commands import Answer, Probe
 from dr.model.effects import Look, ReadPower, Send
@@ -30,18 +32,27 @@ def witnesses(draft: Draft, host: HostRecord) -> list[HostRecord]:
     Not those in maintenance or going down: their other links may be down already.
     """
     fresh_s = 3 * draft.config.timers.heartbeat_s
-    live = [
+    live = (
         peer
-        for peer in draft.hosts()
-        if peer.name != host.name
+        for name in _heard_lately(draft, fresh_s)
+        if name != host.name
+        and (peer := draft.host(name)) is not None
         and not peer.leaving
         and peer.phase in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.RETURNING)
         and draft.view(peer.name).session
         and draft.view(peer.name).acked_epoch == draft.cluster.epoch
-        and draft.now - draft.view(peer.name).heard <= fresh_s
-    ]
-    live.sort(key=lambda peer: (-draft.view(peer.name).heard, peer.name))
-    return live[:WITNESSES_MAX]
+    )
+    return list(islice(live, WITNESSES_MAX))
+
+
+def _heard_lately(draft: Draft, fresh_s: float) -> list[HostName]:
+    """The freshest first, as this decision first asked for it: many hosts may fall silent at once."""
+    kept: list[HostName] | None = draft.memo.get("heard lately")
+    if kept is None:
+        heard = {name: draft.view(name).heard for name in draft.host_names()}
+        lately = [name for name, at in heard.items() if draft.now - at <= fresh_s]
+        kept = draft.memo["heard lately"] = sorted(lately, key=lambda name: (-heard[name], name))
+    return kept
 
 
 def begin_round(draft: Draft, host: HostRecord, window_s: float, *, power: bool = True) -> None:
@@ -49,8 +60,10 @@ def begin_round(draft: Draft, host: HostRecord, window_s: float, *, power: bool 
     timers = draft.config.timers
     addresses = addresses_of(draft, host)
     looks: dict[HostName, LookSeen] = {}
-    for key, pending in list(draft.pendings()):  # answers to an earlier round say nothing about this one
-        if pending.kind in ("probe", "look", "power") and pending.detail == host.name:
+    for key, pending in list(
+        draft.pendings_of(host.name)
+    ):  # of an earlier round: they say nothing about this one
+        if pending.kind in LOOKS and pending.detail == host.name:
             draft.forget(key)
     deadline = draft.now + max(timers.probe_s, 2 * window_s)
     for peer in witnesses(draft, host) if addresses else []:
@@ -79,8 +92,8 @@ def begin_round(draft: Draft, host: HostRecord, window_s: float, *, power: bool 
 def in_round(draft: Draft, host: HostName) -> bool:
     """Whether answers are still out."""
     return any(
-        pending.kind in ("probe", "look", "power") and pending.detail == host and draft.now < pending.deadline
-        for _, pending in draft.pendings()
+        pending.kind in LOOKS and pending.detail == host and draft.now < pending.deadline
+        for _, pending in draft.pendings_of(host)
     )
 
 

@@ -47,7 +47,8 @@ def _overlay(base: dict[K, V], decided: Mapping[K, V | None]) -> None:
 
 
 def _note_pending(index: dict[str, dict[str, Pending]], key: str, pending: Pending) -> None:
-    for name in {pending.guest, pending.host} - {""}:
+    looked_at = pending.detail if pending.kind in LOOKS else ""
+    for name in {pending.guest, pending.host, looked_at} - {""}:
         index.setdefault(name, {})[key] = pending
 
 
@@ -63,6 +64,7 @@ def settled(guest: GuestRecord) -> bool:
 TICKETED = frozenset(
     {"start", "stop", "clean", "receive", "migrate", "resume", "discard"}
 )  # kinds of Pending
+LOOKS = frozenset({"probe", "look", "power"})  # `detail` is the host that is looked at
 OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe"}
 
 
@@ -376,7 +378,7 @@ class Draft:
         return self.pending[key] if key in self.pending else self.state.pending.get(key)
 
     def pendings_of(self, name: GuestId | HostName) -> Iterator[tuple[str, Pending]]:
-        """Those that are about that guest or that host."""
+        """Those that are about that guest or that host: sent there, or looking at it."""
         index: dict[str, dict[str, Pending]] | None = self.memo.get("pendings")
         if index is None:
             index = self.memo["pendings"] = {}

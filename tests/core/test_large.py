@@ -1,5 +1,7 @@
 """On a large site hosts at rest are carried on in turn: none is forgotten, and what is in motion never waits."""
 
+import pytest
+
 from dr.core import decide as room
 from dr.core import members
 from dr.model.base import changed
@@ -63,3 +65,56 @@ def test_the_protected_list_is_made_once_for_all_hosts_and_is_as_new_as_the_deci
     assert isinstance(third, Protect)
     assert first.entries is second.entries
     assert [entry.generation for entry in third.entries] == [7]
+
+
+def told(bench: Bench) -> set[str]:
+    return {pending.host for pending in bench.state.pending.values() if pending.kind == "protect"}
+
+
+def test_the_list_goes_to_so_many_hosts_in_a_decision_and_in_the_end_to_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(members, "TOLD_MAX", 20)
+    bench = Bench(*MANY)
+    bench.state.cluster = changed(bench.state.cluster, protected_version=99)
+    counts = []
+    for _ in range(4):
+        tick(bench, 1)
+        counts.append(len(told(bench)))
+    assert counts == [20, 40, 60, len(MANY)]
+
+
+def test_who_was_just_told_the_list_is_at_rest_until_it_has_had_time_to_answer() -> None:
+    """Else every answer of one host would look at all the others again."""
+    bench = Bench(*MANY)
+    bench.state.cluster = changed(bench.state.cluster, protected_version=99)
+    assert len(room._in_turn(bench.draft())) == len(MANY)
+    tick(bench, 1)
+    assert told(bench) == set(MANY)
+    assert len(room._in_turn(bench.draft())) < len(MANY) / 5
+    bench.now += members.PUSH_AGAIN_S
+    assert len(room._in_turn(bench.draft())) == len(MANY)
+
+
+def test_inventories_are_compared_again_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "OBSERVED_AT_ONCE", 25)
+    bench = Bench(*MANY)
+    for name in MANY:
+        bench.look(name, observed_at=bench.now - 60.0)
+    for part in (25, 50, len(MANY)):
+        tick(bench, 1)
+        assert sum(bench.now - bench.state.views[name].observed_at < 1 for name in MANY) == part
+
+
+def test_many_that_fall_silent_at_once_are_looked_at_by_those_who_are_left() -> None:
+    """The witnesses are heard lately themselves, and not among those who became suspect in the same decision."""
+    bench = Bench(*MANY)
+    tick(bench, 1)
+    silent = MANY[:30]
+    for name in silent:
+        bench.silence(name)
+    bench.send(Tick())
+    probes = [pending for pending in bench.state.pending.values() if pending.kind == "probe"]
+    assert {pending.detail for pending in probes} == set(silent)
+    assert not {pending.host for pending in probes} & set(silent)
+    assert all(sum(pending.detail == name for pending in probes) == 3 for name in silent)

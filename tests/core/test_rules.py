@@ -270,6 +270,9 @@ def test_strict_rules_are_never_broken_and_every_reason_agrees(
         assert (name in found.reasons) == forbidden
         assert (name in found.scores) != forbidden
         assert bool(placement.why_not(bench.draft(), bench.guest("a"), bench.host(name))) == forbidden
+    fleet, case = placement._case(bench.draft(), bench.guest("a"))
+    assert [case.fits_at(fleet, at) for at in range(len(fleet))] == case.eligible(fleet).tolist()
+    assert [fleet.load_at(at) for at in range(len(fleet))] == fleet.load().tolist()
     assert bool(found.host) == bool(found.scores)
     if found.host:
         members = bench.state.members

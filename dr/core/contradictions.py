@@ -1,8 +1,9 @@
 """Which strict rules cannot all hold, and every rule that takes part. Refused in a configuration, alerted at run time.
 
 Found: guests kept together and apart; guests that must share a host, with no host allowed to all of them; more guests
-kept apart than there are hosts allowed to them (a matching). Not found: what several overlapping rules of `apart`
-forbid only together (colouring a graph is hard): such guests wait, with the reason.
+kept apart than there are hosts allowed to them (a matching); and what several overlapping rules of `apart` forbid only
+together (`seating`). That last search is exact up to its bound: rules that knot more than that are not refused, and
+guests of theirs that find no host wait, with the reason.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from dr.core import seating
 from dr.core.rules import LABEL, Members, label_of
 from dr.core.state import Draft
 from dr.model.base import GuestId, HostName, Record, changed
@@ -38,6 +40,7 @@ def contradictions(
     records = [guest for guest in guests if everyone.about(guest.id)]
     known = None if hosts is None else frozenset(hosts)
     found = [*_torn(strict, records), *_homeless(strict, records), *_crowded(strict, records, known)]
+    found += _knotted(strict, records, known)
     sets = {frozenset(each.rules) for each in found}
     told = {each.rules: each for each in reversed(found) if not any(some < set(each.rules) for some in sets)}
     return list(told.values())[::-1]
@@ -196,6 +199,78 @@ def _unmatched(
             # Hall: those who hold what was tried, and this one, are one more than these hosts.
             return [group, *(taken[host] for host in tried)]
     return []
+
+
+# ---- several rules of apart together
+
+
+def _knotted(
+    rules: tuple[Rule, ...], guests: list[GuestRecord], hosts: frozenset[HostName] | None
+) -> Iterator[Contradiction]:
+    for some in _overlapping(rules, guests):
+        if sum(isinstance(rule, GuestRule) and rule.kind == "apart" for rule in some) < 2:
+            continue  # alone it is all told by now
+        if not _no_seats(guests, hosts, some):
+            continue
+        core = _core(list(some), partial(_no_seats, guests, hosts))
+        members = Members(tuple(core), guests)
+        groups = _seats(members, guests, hosts)
+        who = [guest.name for guest in guests if any(guest.id in group for group in groups)]
+        where = sorted(frozenset[HostName]().union(*groups.values()))
+        yield _contradiction(
+            core,
+            f"{_called(core)} cannot all hold for {_listed(who)}: there is no way to give each its place "
+            f"on {_listed(where)}",
+        )
+
+
+def _overlapping(rules: tuple[Rule, ...], guests: list[GuestRecord]) -> list[tuple[Rule, ...]]:
+    """Rules that are about the same guests, directly or through others."""
+    members = Members(rules, guests)
+    found: list[tuple[Rule, ...]] = []
+    left = {rule.name: rule for rule in rules}
+    while left:
+        todo = [next(iter(left))]
+        names = dict.fromkeys(todo)
+        for name in todo:
+            about = {each.name for guest in members.of(left[name]) for each in members.about(guest)}
+            todo += sorted(about - names.keys())
+            names |= dict.fromkeys(sorted(about))
+        found.append(tuple(rule for rule in rules if rule.name in names))
+        left = {name: rule for name, rule in left.items() if name not in names}
+    return found
+
+
+def _seats(
+    members: Members, guests: list[GuestRecord], hosts: frozenset[HostName] | None
+) -> dict[frozenset[GuestId], frozenset[HostName]]:
+    """Guests that share a host, and the hosts that they may have; without those that may go anywhere."""
+    found: dict[frozenset[GuestId], frozenset[HostName]] = {}
+    seen: set[GuestId] = set()
+    for guest in guests:
+        if guest.id in seen or not members.about(guest.id):
+            continue
+        group = frozenset({guest.id, *members.group(guest.id)})
+        seen |= group
+        allowed = _allowed(members, group)
+        if allowed is not None or hosts is not None:
+            found[group] = (allowed if allowed is not None else hosts) or frozenset()
+    return found
+
+
+def _no_seats(guests: list[GuestRecord], hosts: frozenset[HostName] | None, rules: tuple[Rule, ...]) -> bool:
+    """Whether it is certain that these rules cannot all hold."""
+    members = Members(rules, guests)
+    groups = _seats(members, guests, hosts)
+    number = {guest: at for at, group in enumerate(groups) for guest in group}
+    apart = []
+    for rule in rules:
+        if isinstance(rule, GuestRule) and rule.kind == "apart":
+            parties = [number[guest] for guest in members.of(rule) if guest in number]
+            if len(set(parties)) < len(parties):
+                return True
+            apart.append(frozenset(parties))
+    return seating.possible(list(groups.values()), apart) is False
 
 
 # ---- all that take part

@@ -135,7 +135,6 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
         GuestEvent.START: GuestPhase.RECOVERING,  # it was stopped in order to start elsewhere
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
         GuestEvent.SEEN_NOWHERE: GuestPhase.STOPPED,
-        GuestEvent.ENDED: GuestPhase.STOPPED,
     },
     GuestPhase.STOPPED: _ALWAYS
     | {
@@ -152,7 +151,6 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
     GuestPhase.STARTING: _ALWAYS
     | {
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
-        GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
         GuestEvent.FAILED: GuestPhase.RECOVERING,
         GuestEvent.UNANSWERED: GuestPhase.UNKNOWN,
     },
@@ -160,7 +158,6 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
     | {
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
         GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
-        GuestEvent.ENDED: GuestPhase.STOPPED,
     },
     GuestPhase.MIGRATING: _ALWAYS
     | {
@@ -168,9 +165,9 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
         GuestEvent.SEEN_NOWHERE: GuestPhase.RECOVERING,
         GuestEvent.ENDED: GuestPhase.STOPPED,
     },
-    GuestPhase.ERROR: _ALWAYS
-    | {
-        GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
+    # Only a person takes it out, also where it is seen to run; that it runs twice is known by then.
+    GuestPhase.ERROR: {
+        GuestEvent.REVERIFY: GuestPhase.PROTECTING,
         GuestEvent.START: GuestPhase.RECOVERING,
         GuestEvent.ENDED: GuestPhase.STOPPED,
     },

@@ -21,7 +21,7 @@ from dr.core.decide import decide
 from dr.core.guests import asked_to_start
 from dr.core.state import Draft, Pending, State, View
 from dr.model.base import changed
-from dr.model.commands import Answer, Outcome, ProtectedEntry, Testimony
+from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Testimony
 from dr.model.effects import (
     CheckGuest,
     DropSession,
@@ -56,7 +56,7 @@ from dr.model.events import (
     Tick,
 )
 from dr.model.evidence import Power, PowerReport, ProofKind
-from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Reading, Sighting
+from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Part, Reading, Sighting
 from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestRecord, HostRecord, Place
 from dr.model.wire import PROTOCOL, Hello, Memory
@@ -72,6 +72,7 @@ STRANGER = "h9"
 GUESTS = ("g1", "g2", "g3")
 ASKS: tuple[type[Ask], ...] = get_args(OperatorAsk)
 STEPS = 400
+ON = (DomainState.RUNNING, DomainState.PAUSED)
 
 
 class Unsound(AssertionError):
@@ -87,6 +88,7 @@ class Walk:
         self.now = 1000.0
         self.boots = dict.fromkeys((*HOSTS, STRANGER), 1)
         self.runs: dict[str, dict[str, DomainState]] = {name: {} for name in self.boots}
+        self.parts: dict[tuple[str, str], Part] = {}  # (host, guest), in a migration
         self.memory = {name: Memory() for name in self.boots}
         self.sessions = 0
         self.asks = 0
@@ -330,6 +332,7 @@ class Walk:
                 state=state,
                 reason=self.rng.choice(["booted", "ioerror", "shutdown", "destroyed", "crashed", ""]),
                 memory_mib=1024,
+                part=self.parts.get((name, guest), Part.NONE) if state in ON else Part.NONE,
                 digest=f"d{self.rng.choice([1, 1, 1, 2])}-{guest}",
             )
             for guest, state in self.runs[name].items()
@@ -342,6 +345,7 @@ class Walk:
             boot_id=f"{name}-b{self.boots[name]}",
             hook=HookState(proven=not sick, reason="canary ran"),
             memory_mib=self.rng.choice([1600, 2600, 8192]) if sick else 8192,
+            live_migration=not sick,
             hibernation_masked=not sick,
         )
 
@@ -409,6 +413,7 @@ class Walk:
         """Guests end or begin round the coordinator; or nothing of the kind happened and the host says so."""
         name, guest = self._host(), self.rng.choice(GUESTS)
         self.runs[name][guest] = self.rng.choice(list(DomainState))
+        self.parts[name, guest] = self.rng.choice([Part.NONE, Part.NONE, *Part])
         if self.rng.random() < 0.3:
             self.runs[name].pop(guest)
 
@@ -468,7 +473,7 @@ class Walk:
                 )
             case _:
                 session = (self.state.views.get(pending.host) or View()).session or "none"
-                answer = self._agent_says(pending, kind)
+                answer = self._agent_says(key, pending, kind)
                 return Answered(host=pending.host, session=session, effect=key, answer=answer)
 
     def _power(self, host: str, kind: bool, *, off: bool = False) -> PowerReport:
@@ -479,17 +484,38 @@ class Walk:
         readings = (changed(one, guid=guid or one.guid),) if self.rng.random() < 0.95 else ()
         return PowerReport(level=level, readings=readings, reason="" if readings else "unreachable")
 
-    def _agent_says(self, pending: Pending, kind: bool) -> Answer:
+    def _migrate(self, key: str, pending: Pending, done: bool) -> str:
+        """What a ticket of a live move does to the hosts; returns the job that took the guest away from the source."""
+        name, guest = pending.host, pending.guest
+        here = self.runs.setdefault(name, {})
+        if pending.kind == "receive" and done:
+            here[guest], self.parts[name, guest] = DomainState.PAUSED, Part.ARRIVING
+        elif pending.kind == "resume" and done:
+            here[guest], self.parts[name, guest] = DomainState.RUNNING, Part.NONE
+        elif pending.kind == "migrate" and (done or self.rng.random() < 0.3):
+            here[guest] = DomainState.SHUTOFF
+            move = self.state.guests[guest].move if guest in self.state.guests else None
+            if move is not None:
+                self.parts[move.destination, guest] = Part.WAITING
+            return key if done or self.rng.random() < 0.5 else ""
+        return ""
+
+    def _agent_says(self, key: str, pending: Pending, kind: bool) -> Answer:
         """Every field of an answer at once: the core reads those of its kind."""
         rng, name = self.rng, pending.host
         outcome = Outcome.DONE if kind else rng.choice(list(Outcome))
         about = [pending.guest] if pending.guest else pending.detail.split()
         begun = pending.kind == "start" and outcome is Outcome.DONE
-        ended = pending.kind in ("stop", "clean") and outcome is Outcome.DONE
+        ended = pending.kind in ("stop", "clean", "discard") and outcome is Outcome.DONE
+        left_by = self._migrate(key, pending, outcome is Outcome.DONE)
         for guest in about:
             if begun or ended:
                 self.runs.setdefault(name, {})[guest] = DomainState.RUNNING if begun else DomainState.SHUTOFF
-        testimony = tuple(self._testimony(name, guest, kind) for guest in about if guest in self.state.guests)
+        testimony = tuple(
+            changed(self._testimony(name, guest, kind), left_by=left_by)
+            for guest in about
+            if guest in self.state.guests
+        )
         devices = "" if rng.random() < 0.95 else LOCAL_DISK
         definition = Definition(
             id=pending.guest,
@@ -516,7 +542,7 @@ class Walk:
         )
 
     def _testimony(self, host: str, guest: str, kind: bool) -> Testimony:
-        active = self.runs.get(host, {}).get(guest) in (DomainState.RUNNING, DomainState.PAUSED)
+        active = self.runs.get(host, {}).get(guest) in ON
         sighting = Sighting.PRESENT if active else Sighting.ABSENT
         if not kind:
             sighting = self.rng.choice(list(Sighting))
@@ -526,7 +552,9 @@ class Walk:
             self.memory[host] = changed(
                 known, sealed=known.sealed | {guest: max(sealed, known.sealed.get(guest, 0))}
             )
-        return Testimony(guest=guest, sighting=sighting, sealed=sealed, reason="")
+        return Testimony(
+            guest=guest, sighting=sighting, sealed=sealed, part=self.parts.get((host, guest), Part.NONE)
+        )
 
     # ---- people
 
@@ -621,6 +649,7 @@ WEIGHT = {
     "AskRemoveHost": 1,
     "AskUnprotect": 1,
     "AskStart": 6,
+    "AskMigrate": 12,
     "AskStop": 3,
     "AskFenceTest": 6,
     "AskFence": 2,
@@ -710,7 +739,9 @@ def _sound_cluster(draft: Draft) -> None:
 
 
 def _sound_effect(draft: Draft, effect: Effect) -> None:
-    if isinstance(effect, Send | SendStart | Look | CheckGuest | ReadPower | Fence | PowerOn):
+    # Of an abort no answer comes: what its host shows next says whether it is asked again.
+    abort = isinstance(effect, Send) and isinstance(effect.body, Abort)
+    if isinstance(effect, Send | SendStart | Look | CheckGuest | ReadPower | Fence | PowerOn) and not abort:
         _hold(draft.pending_of(effect.id) is not None, f"nobody waits for the end of {effect}")
     if isinstance(effect, SendStart):
         _sound_start(draft, effect)

@@ -23,6 +23,8 @@ from dr.ports.hypervisor import HostHealth, Hypervisor, HypervisorError, Hypervi
 
 log = logging.getLogger("dr.agent.reporter")
 
+READS_MAX = 3  # of guests in a row: then they are told, whatever happened meanwhile
+
 T = TypeVar("T")
 
 
@@ -156,7 +158,13 @@ class Reporter:
         self.changed.set()
 
     async def _read_guests(self) -> None:
-        guests = await self._ask("guests", self._hypervisor.guests)
+        """What ended while libvirt was telling is read again first: told as running, it would seem to run twice."""
+        guests = None
+        for _ in range(READS_MAX):
+            self._wanted["guests"].clear()
+            guests = await self._ask("guests", self._hypervisor.guests)
+            if not self._wanted["guests"].is_set():
+                break
         if guests is not None:
             self._guests = tuple(sorted(await self._parts(guests), key=lambda guest: guest.id))
         self.changed.set()

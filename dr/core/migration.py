@@ -114,6 +114,8 @@ def step(draft: Draft, guest: GuestRecord) -> None:
         _nowhere(draft, guest, move)
         return
     _resumed_by_hand(draft, guest, move)
+    guest = _again(draft, guest)
+    move = _move(guest)
     out = _under_ticket(draft, guest.id)
     if out is not None:
         if out.kind == "migrate":
@@ -242,12 +244,21 @@ def _back(draft: Draft, guest: GuestRecord, move: Move) -> None:
             _ask(draft, guest, source)
         _say(draft, guest, f"{move.why}; waits for {move.source} to say that it runs there")
         return
+    _at_source(draft, guest, move)
+
+
+def _at_source(draft: Draft, guest: GuestRecord, move: Move) -> None:
+    """It is at the source alone, and seen there: it goes on, or is made to."""
     facts = draft.view(move.source).guests[guest.id]
     stands = facts.state is DomainState.PAUSED and facts.reason == "migration"
     if facts.part is Part.LEAVING:
         onecopy.ask_abort(draft, guest, move.source)  # a job that nobody answers for: to nowhere, by now
     elif not stands:
         _runs_at(draft, guest, move.source)
+    elif move.ran:  # a copy of it ran by hand: its own memory may be older than the disk
+        source = draft.require_host(move.source)
+        if not onecopy.discarded_lately(draft, guest, source):
+            onecopy.issue_discard(draft, guest, source)
     elif draft.now >= move.retry_at:  # left paused at the switch-over
         onecopy.issue_resume(draft, guest, draft.require_host(move.source))
 
@@ -293,6 +304,8 @@ def _resumed_by_hand(draft: Draft, guest: GuestRecord, move: Move) -> None:
     facts = draft.view(move.destination).guests.get(guest.id)
     if facts is None or not facts.runs or facts.part is not Part.WAITING:
         return
+    if not move.ran:
+        draft.put_guest(changed(_again(draft, guest), move=changed(move, ran=True)))
     draft.alert(
         f"guest/{guest.id}/resumed-by-hand",
         f"the copy of {guest.name} that waits on {move.destination} was made to run by hand",
@@ -337,7 +350,8 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     why = move.why or f"it was lost on its way to {move.destination}"
     host = draft.host(ended_at)
     by_host = leaving.ended_by_host(host, facts) if host is not None else ""
-    if guest.desired is Desired.STOPPED or (reason in guests.OWNER_ENDED and not by_host):
+    by_owner = reason in guests.OWNER_ENDED and not by_host and not move.ran
+    if guest.desired is Desired.STOPPED or by_owner:
         text = f"{guests.OWNER_ENDED.get(reason, 'ended, and was to be stopped')} ({ended_at}), in the middle of a move"
         draft.outcome(move.operation, guest.id, f"not moved: {text}")
         move_guest(draft, guest, GuestEvent.ENDED, text, operation=move.operation, desired=Desired.STOPPED)

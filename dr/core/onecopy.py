@@ -470,7 +470,7 @@ def issue_resume(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str
         why.append(reason)
     here = (host.name, host.boot_id)
     forward = move.stage is MoveStage.MIGRATED and here == (move.destination, move.destination_boot)
-    back = move.stage is MoveStage.UNDOING and here == (move.source, move.source_boot)
+    back = move.stage is MoveStage.UNDOING and here == (move.source, move.source_boot) and not move.ran
     if guest.phase is not GuestPhase.MIGRATING or not (forward or back) or places(guest) != {here}:
         why.append(f"{guest.name} may not be resumed on {host.name}")
     if why:
@@ -493,6 +493,10 @@ def issue_discard(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[st
     stray = facts is not None and facts.part in COPIES and (move is None or host.name != move.source)
     undone = move is not None and move.stage is MoveStage.UNDOING and host.name == move.destination
     expected = move is not None and host.name == move.destination
+    if move is not None and move.ran and places(guest) == {(move.source, move.source_boot)}:
+        undone = (
+            move.stage is MoveStage.UNDOING and host.name == move.source
+        )  # it stands, and its copy has run
     if (host.name, host.boot_id) not in places(guest) or not (undone or (stray and not expected)):
         why.append(f"no copy of {guest.name} on {host.name} is to be destroyed")
     if why:

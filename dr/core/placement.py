@@ -61,6 +61,9 @@ class Case:
             self.wishes += ((-1, rule) for rule in members.guest_rules(guest.id, "apart", strict=False))
             self.wishes += ((1, rule) for rule in members.guest_rules(guest.id, "together", strict=False))
             self.mates |= {key: rule for key, rule in members.group(guest.id).items() if key not in ids}
+        # Who must share their host wants to run there too, now or later: what is forbidden to one is to all.
+        for mate in self.mates:
+            self.host_rules += (rule for rule in members.host_rules(mate) if rule.strict)
         # Rules that keep apart who must be together: nothing fits both.
         self.torn = [rule.name for rule in self.apart.values() if len(members.of(rule) & ids) > 1]
         self.liking: Floats | None = None

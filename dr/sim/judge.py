@@ -25,6 +25,7 @@ from dr.model.records import (
     OperationState,
 )
 from dr.sim.network import COORDINATOR
+from dr.sim.strict import broken_rules
 
 if TYPE_CHECKING:
     from dr.sim.coordinator import SimCoordinator
@@ -193,6 +194,7 @@ class Judge:
         if store.cluster.pause is not None and not asked:
             self._broken(f"{what} while automation is paused")
         self._enough_follow(coordinator, what)
+        self._rules_hold(coordinator, ticket, what, draft)
         self._ticket_sent(coordinator, ticket, draft)
 
     def _enough_follow(self, coordinator: SimCoordinator, what: str) -> None:
@@ -208,6 +210,12 @@ class Judge:
         ]
         if len(known) < len(members) and 2 * len(known) <= len(members):
             self._broken(f"{what}, and only {known} of {len(members)} hosts follow this leader")
+
+    def _rules_hold(self, coordinator: SimCoordinator, ticket: Ticket, what: str, draft: Draft) -> None:
+        """Strict rules, by the records as they are with this decision."""
+        why = broken_rules(draft.config.rules, coordinator.store.guests, ticket.guest, ticket.host)
+        if why:
+            self._broken(f"{what}: {'; '.join(why)}")
 
     def _ticket_sent(self, coordinator: SimCoordinator, ticket: Ticket, draft: Draft) -> None:
         cluster = coordinator.store.cluster
@@ -227,6 +235,9 @@ class Judge:
         """Any command: tickets are judged, and a loop is noticed."""
         if isinstance(body, Stop | Clean | Receive | Migrate | Resume | Discard):
             self._ticket_sent(coordinator, body.ticket, draft)
+        if isinstance(body, Receive):
+            what = f"a migration of {body.ticket.guest} to {host}"
+            self._rules_hold(coordinator, body.ticket, what, draft)
         if isinstance(body, Migrate | Resume | Discard | Clean):
             self._move_sent(coordinator, body)
         assert not isinstance(body, Start) or body.definition.xml

@@ -125,6 +125,8 @@ class World:
         self.stop_fails = ""
         self.sight_unknown = ""
         self.hold_start: asyncio.Event | None = None
+        self.hold_guests: asyncio.Event | None = None  # what they were is told when this is set
+        self.held = asyncio.Event()
         # Migrations.
         self.parts: dict[GuestId, Part] = {}  # what libvirt says of a domain with a job
         self.reasons: dict[GuestId, str] = {}  # of a domain's state
@@ -244,10 +246,14 @@ class Process:
 
     async def guests(self) -> tuple[GuestFacts, ...]:
         await self.libvirt()
-        return tuple(
+        seen = tuple(
             GuestFacts(id=guest, name="vm", state=state, reason=self.world.reasons.get(guest, ""))
             for guest, state in self.world.domains.items()
         )
+        if self.world.hold_guests is not None:
+            self.world.held.set()
+            await self.world.hold_guests.wait()
+        return seen
 
     async def describe(self, guest: GuestId) -> Definition:
         await self.libvirt()

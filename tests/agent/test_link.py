@@ -180,3 +180,19 @@ async def test_stopping_in_a_start_leaves_no_permit_and_an_unknown_end(host: Hos
     assert answer.outcome is Outcome.UNKNOWN
     assert "the agent restarted" in answer.reason
     assert not host.world.starts
+
+
+async def test_a_guest_that_ended_while_libvirt_was_telling_is_not_told_as_running(host: Host) -> None:
+    """Its stop was answered, so it may start elsewhere by now: an older look would make it run twice."""
+    host.world.domains[G] = DomainState.RUNNING
+    session = await host.linked()
+    host.world.hold_guests = asyncio.Event()
+    host.world.domains["other"] = DomainState.RUNNING
+    host.world.events.put_nowait(DomainEvent(guest="other", name="other", kind="started"))
+    await asyncio.wait_for(host.world.held.wait(), 2.0)
+    assert (await session.ask(session.stop(1))).outcome is Outcome.DONE
+    session.reports.clear()
+    host.world.hold_guests.set()
+    await session.until(lambda: any(report.guests is not None for report in session.reports))
+    told = next(report.guests for report in session.reports if report.guests is not None)
+    assert {guest.id for guest in told if guest.active} == {"other"}

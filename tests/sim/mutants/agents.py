@@ -37,10 +37,10 @@ GROUPS = {
         ),
     ),
     "ticket, at the agent": (
-        m("a ticket below the seal", "", *BELOW_THE_SEAL),
+        m("a ticket below the seal", "one-copy/start-comes-late", *BELOW_THE_SEAL),
         m(
             "a ticket is run at most once",
-            "",
+            "one-copy/start-comes-twice",
             (warden.admit, "if known.command == command:", "if False:"),
             *BELOW_THE_SEAL,
             (warden.begin, "    assert all(known.command != command for known in memory.tickets)\n", ""),
@@ -115,7 +115,7 @@ GROUPS = {
         ),
         m(
             "an older protected list",
-            "",
+            "one-copy/list-comes-late",
             (warden.protect, "if order.version < memory.protected_version:", "if False:"),
         ),
     ),

@@ -98,13 +98,13 @@ GROUPS = {
         ),
         m(
             "a hibernated host is not over",
-            "",
+            "fencing/hibernation-is-not-over",
             (detector.why_not_off, "not record.facts.hibernation_masked", "False"),
             (fencing.why_not_fence, "not host.facts.hibernation_masked", "False"),
         ),
         m(
             "a host whose hibernation is not masked is unprotected",
-            "",
+            "fencing/hibernation-is-not-over",
             (members.unprotected, "if host.boot_id and not host.facts.hibernation_masked:", "if False:"),
         ),
         m(

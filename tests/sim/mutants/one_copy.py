@@ -231,7 +231,7 @@ GROUPS = {
     "proof 1: power": (
         m(
             "every device of a level must be off",
-            "",
+            "fencing/second-outlet-stays-on",
             (
                 detector.why_not_off,
                 "for device in levels[report.level].devices:",
@@ -384,7 +384,7 @@ GROUPS = {
         ),
         m(
             "a store is bound to its machine",
-            "",
+            "restore/copied-to-another-machine",
             (decide._started, "if cluster.machine != event.machine:", "if False:"),
         ),
         m(

@@ -81,7 +81,7 @@ GROUPS = {
         ),
         m(
             "one that runs twice is for a person to judge",
-            "",
+            "fencing/liar-that-nobody-contradicts",
             (
                 guests._seen_active,
                 "if len(running) > 1 and guest.phase is not GuestPhase.ERROR:",

@@ -228,7 +228,7 @@ GROUPS = {
         m(
             "a witness must have been heard just now",
             "",
-            (looks.witnesses, "and draft.now - draft.view(peer.name).heard <= fresh_s", ""),
+            (looks._heard_lately, "if draft.now - at <= fresh_s", ""),
         ),
         m(
             "a probe that could not be made says nothing",

@@ -1,7 +1,7 @@
 """Live migration of real guests, by the two-phase commit: the guest runs exactly once, whatever dies in the middle.
 
-The middle is made long by a speed limit on the domain (libvirt keeps it for its next migration): some 80 MiB at
-10 MiB/s take eight seconds. Guests here write their disk log and dirty no memory beside that: QEMU 7.2 under TCG loses
+The middle is made long by a speed limit on the domain (libvirt keeps it for its next migration): some 75 MiB at
+5 MiB/s take fifteen seconds. Guests here write their disk log and dirty no memory beside that: QEMU 7.2 under TCG loses
 dirty pages when it passes over busy memory more than once, with bare virsh too, and the guest panics once it arrived.
 """
 
@@ -34,7 +34,7 @@ def is_defined(site: Site, name: str, host: str) -> bool:
 
 def slow(site: Site, name: str, host: str = "h1") -> None:
     """Its next migration from there takes seconds."""
-    site.lab.host(host).exec(["virsh", "-q", "migrate-setspeed", name, "10"])
+    site.lab.host(host).exec(["virsh", "-q", "migrate-setspeed", name, "5"])
 
 
 def guest_on_h1(site: Site) -> tuple[str, str]:

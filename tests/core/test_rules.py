@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dr.core import placement
@@ -255,7 +255,14 @@ def broken(rules: list[Rule], who: str, at: str, where: dict[str, str]) -> bool:
     return False
 
 
+def chained(*pairs: str) -> list[Rule]:
+    return [together("", *pair) for pair in pairs]
+
+
 @settings(max_examples=150)
+@example(chained("ab", "bc", "cd"), {"b": "h1", "c": "h1", "d": "h2"})  # who must share a host does not
+@example(chained("ab", "bc"), {"c": "h2"})  # the one in the middle is not protected
+@example([*chained("ab", "bc"), apart("", "a", "c")], {"b": "h1", "c": "h1"})
 @given(rules_drawn, st.dictionaries(st.sampled_from(GUESTS[1:]), st.sampled_from(NAMES)))
 def test_strict_rules_are_never_broken_and_every_reason_agrees(
     drawn: list[Rule], where: dict[str, str]

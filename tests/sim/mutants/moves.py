@@ -102,8 +102,7 @@ GROUPS = {
         m(
             "a source that was left paused is resumed",
             "migration/libvirtd-dies-at-the-switch-over",
-            (migration._back, "    elif not stands:\n", "    else:\n"),
-            (migration._back, "elif draft.now >= move.retry_at:", "elif_never = False\n    if elif_never:"),
+            (migration._at_source, "elif not stands:", "elif True:"),
         ),
         m(
             "a guest that was lost on its way starts anew",
@@ -115,7 +114,7 @@ GROUPS = {
             "migration/its-owner-ends-it",
             (
                 migration._nowhere,
-                "guest.desired is Desired.STOPPED or (reason in guests.OWNER_ENDED and not by_host)",
+                "guest.desired is Desired.STOPPED or by_owner",
                 "False",
             ),
         ),

@@ -164,7 +164,7 @@ GROUPS = {
         m(
             "an agent that lost its memory cannot vouch for the store",
             "",
-            (onecopy._too_few_know, "if not draft.view(host.name).forgot", ""),
+            (onecopy._too_few_know, "if not host.forgot", ""),
         ),
         m(
             "an earlier leader's proof of death is shown anew",

@@ -79,6 +79,10 @@ def _help(world: World) -> None:
             _submit(world, AskUncordon(id=world.next_ask(), by=OPS, host=name))
         if Condition.QUARANTINED in record.conditions:
             _submit(world, AskClearQuarantine(id=world.next_ask(), by=OPS, host=name))
+    _help_guests(world)
+
+
+def _help_guests(world: World) -> None:
     for guest in list(world.store.guests.values()):
         for name in world.running(guest.id)[1:]:  # runs twice: one of the two is stopped by hand
             world.hosts[name].end(guest.id, "destroyed")

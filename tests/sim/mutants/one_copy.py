@@ -174,7 +174,7 @@ GROUPS = {
         m(
             "each term is a new epoch",
             "store/coordinator-dies-right-after-the-decision",
-            (decide._started, "epoch=cluster.epoch + 1", "epoch=max(cluster.epoch, 1)"),
+            (decide._started, "cluster.epoch + 1, event", "max(cluster.epoch, 1), event"),
         ),
         m(
             "a session that is over says nothing",

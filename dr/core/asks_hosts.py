@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dr.core import fencing, looks, onecopy
 from dr.core.asks import no, no_such, yes
-from dr.core.detector import Peers, is_late, peers_say, power_says
+from dr.core.detector import Peers, blind, is_late, peers_say, power_says
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.effects import Reply
@@ -20,7 +20,7 @@ from dr.model.evidence import Power, Proof, ProofKind
 from dr.model.records import Condition, HostPhase, HostRecord
 
 # Nobody looks for a host in these phases when it falls silent, unless somebody asks.
-UNWATCHED = frozenset({HostPhase.JOINING, HostPhase.MAINTENANCE})
+UNWATCHED = frozenset({HostPhase.JOINING, HostPhase.MAINTENANCE, HostPhase.FENCED})
 
 
 def fence(draft: Draft, ask: AskFence) -> Reply:
@@ -88,9 +88,9 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append(f"its agent answers (last heard {draft.now - view.heard:.1f} s ago)")
     if onecopy.proven_over(draft, host) and not draft.guests_at(host.name):
         why.append(f"it is proven dead already: {host.reason}")
-    if draft.now < draft.quiet_until:
+    if blind(draft):
         why.append(
-            "the coordinator has just started and has not looked for itself yet: try again in a moment"
+            "the coordinator has just started or stood still, and has not looked for itself yet: try again in a moment"
         )
     elif peers_say(view) is Peers.ANSWERS:
         why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")

@@ -128,10 +128,10 @@ def _started(draft: Draft, event: Started) -> None:
             f"this store belongs to machine {cluster.machine}, and this is {event.machine}: a copied store may be "
             "older than the world. Prove the old coordinator off, then dr cluster restore"
         )
-    draft.cluster = changed(cluster, epoch=cluster.epoch + 1, leader_id=event.leader_id)
+    draft.cluster = cluster
+    members.new_term(draft, cluster.epoch + 1, event.leader_id)
     draft.started_at = draft.now
     draft.own_boot = event.boot_id
-    draft.term_revision = draft.state.revision + cluster.revision_offset
     draft.quiet_until = draft.now + draft.config.timers.settle_s
     draft.note("coordinator.started", f"coordinator {event.leader_id} leads epoch {draft.cluster.epoch}")
     if (
@@ -174,6 +174,7 @@ def _heard(draft: Draft, event: Heard) -> bool:
 
 def _tick(draft: Draft, event: Tick) -> None:
     timers = draft.config.timers
+    draft.ticked_at = draft.now
     draft.lag_s = max(event.lag_s, draft.lag_s * LAG_FADES)
     if event.lag_s > timers.gap_s:
         draft.quiet_until = draft.now + timers.settle_s
@@ -246,7 +247,9 @@ def _unproven_in_term(draft: Draft, host: HostRecord) -> bool:
     if host.phase not in SET_ASIDE or draft.view(host.name).session or not draft.state.unsettled:
         return False
     old = host.dead_at < draft.state.started_at
-    return bool(draft.guests_at(host.name)) or (old and bool(onecopy.hold(draft)))
+    guests_here = (draft.guest(guest_id) for guest_id in draft.guests_at(host.name))
+    waits = any(g is not None and not onecopy.stays_when_off(draft, g, host.name) for g in guests_here)
+    return waits or (old and bool(onecopy.hold(draft)))
 
 
 def _look_again(draft: Draft, host: HostRecord, every_s: float) -> None:

@@ -88,6 +88,16 @@ def observe_beat(view: View, now: float) -> tuple[float, float]:
     return 0.875 * view.interval + 0.125 * gap, deviation
 
 
+def stalled_s(draft: Draft) -> float:
+    """How long our own loop has stood still, as far as no tick has told yet: beats may lie unread behind this event."""
+    return draft.now - draft.ticked_at if draft.ticked_at else 0.0
+
+
+def blind(draft: Draft) -> bool:
+    """Whether the coordinator has just started or stood still, so that what it did not hear says nothing."""
+    return draft.now < draft.quiet_until or stalled_s(draft) > draft.config.timers.gap_s
+
+
 def is_late(draft: Draft, host: HostRecord) -> bool:
     """Whether this host's link is silent for too long.
 
@@ -98,7 +108,8 @@ def is_late(draft: Draft, host: HostRecord) -> bool:
     view = draft.view(host.name)
     timers = draft.config.timers
     last = max(view.heard, draft.quiet_until - timers.settle_s)
-    return draft.now - last - draft.lag_s > late_after_s(timers, view, timers.heartbeat_s)
+    lag_s = max(draft.lag_s, stalled_s(draft))
+    return draft.now - last - lag_s > late_after_s(timers, view, timers.heartbeat_s)
 
 
 def peers_say(view: View) -> Peers:

@@ -38,6 +38,7 @@ def recoverable(draft: Draft, host: HostRecord) -> Iterator[str]:
         others = {place.host for place in guest.may_run_on} - {host.name}
         elsewhere = any(_lives(draft, draft.require_host(name)) for name in others)
         startable = wanted and not elsewhere and guest.definition and not guest.blockers
+        startable = startable and not onecopy.stays_when_off(draft, guest, host.name)
         if startable and placement.refuge(draft, guest, host.name):
             yield guest.name
 

@@ -362,6 +362,8 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
     ]
     silent = _ask_places(draft, guest)
     holder = sole_holder(draft, guest)
+    if _stands_still(draft, guest, holder):
+        return
     if holder:
         facts = draft.view(holder).guests[guest.id]
         definitions.want(draft, guest, draft.require_host(holder), facts)
@@ -402,6 +404,28 @@ def _step_protecting(draft: Draft, guest: GuestRecord) -> None:
     ]:
         # Only these are named: who is well takes the list in a moment, and each name would be one more write.
         say(draft, guest, f"waits for hosts that cannot take the protected list: {', '.join(ill)}")
+
+
+def _stands_still(draft: Draft, guest: GuestRecord, holder: HostName) -> bool:
+    """Whether what is there may be the copy of a migration that nobody remembers (rule 2): then a person decides.
+
+    An agent that lost its memory cannot tell a copy that waits from a guest that was suspended, and an older store
+    knows of no move. Neither to be resumed (its memory may be older than its disk) nor to be taken for the guest, which
+    would have its definition removed where it came from.
+    """
+    facts = draft.view(holder).guests[guest.id] if holder else None
+    key = f"guest/{guest.id}/stands-still"
+    if facts is None or facts.state is not DomainState.PAUSED or facts.reason == "ioerror":
+        draft.clear_alert(key)
+        return False
+    draft.alert(
+        key,
+        f"{guest.name} stands still on {holder}, and protection cannot begin",
+        "it may have been suspended, or be the copy of a migration that waits and whose memory is older than its disk",
+        f"if it was suspended, on {holder}: virsh resume {guest.name}; else: virsh destroy {guest.name}",
+    )
+    say(draft, guest, f"stands still on {holder}: resume it, or destroy it if it is the copy of a migration")
+    return True
 
 
 def _step_places(draft: Draft, guest: GuestRecord) -> None:

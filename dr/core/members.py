@@ -25,12 +25,14 @@ from dr.model.records import (
     HostPhase,
     HostRecord,
     Pause,
+    Term,
 )
 from dr.model.wire import PROTOCOL, Memory, speaks
 
 LOST_HOST = "known to other agents, not to this older store; it has not said hello"
 MOVES_EVERY_S = 10.0  # where guests are is told to all hosts, which remember it, at most this often
 TOLD_MAX = 200  # hosts that are told the list in one decision; the others with the next tick
+TERMS_KEPT = 64  # an agent that slept through more of them is still judged by the oldest
 PUSH_AGAIN_S = 1.0  # a host that could not take the protected list is not told again before this
 
 
@@ -90,15 +92,22 @@ def connected(draft: Draft, event: Connected) -> None:
         told_moves=draft.moves,
         guests={guest.id: guest for guest in hello.guests or ()},
         guests_at=draft.now,
+        overruled={},
         inventory=hello.guests is not None,
-        forgot=bool(host.boot_id) and hello.memory.epoch == 0,
     )
     draft.forget_session(name)
     first = not host.boot_id
     draft.moves += host.facts.addresses != hello.facts.addresses  # the others' peers
     rebooted = bool(host.boot_id) and host.boot_id != hello.boot_id
     old_boot = host.boot_id
-    host = changed(host, boot_id=hello.boot_id, facts=hello.facts, health=hello.health, protected_version=0)
+    host = changed(
+        host,
+        boot_id=hello.boot_id,
+        facts=hello.facts,
+        health=hello.health,
+        protected_version=0,
+        forgot=host.forgot or (bool(host.boot_id) and hello.memory.epoch == 0),
+    )
     if rebooted:
         host = _booted(draft, host, old_boot)
     draft.put_host(host)
@@ -218,15 +227,27 @@ def _contradicted(draft: Draft, host: HostRecord) -> None:
 # ---- an older copy of the store
 
 
+def new_term(draft: Draft, epoch: int, leader_id: str) -> None:
+    """From here on this epoch is this leader's. What earlier ones wrote is bounded by what the store holds now."""
+    term = Term(
+        epoch=epoch,
+        leader_id=leader_id,
+        revision=draft.state.revision + draft.cluster.revision_offset,
+    )
+    terms = (*draft.cluster.terms, term)[-TERMS_KEPT:]
+    draft.cluster = changed(draft.cluster, epoch=epoch, leader_id=leader_id, terms=terms)
+
+
 def _older_than(draft: Draft, memory: Memory) -> str:
     """What this agent's memory knows that our store should know and does not; "" = our store is current."""
     cluster = draft.cluster
     revision = draft.state.revision + cluster.revision_offset
     if memory.epoch > cluster.epoch:
         return f"it knows epoch {memory.epoch}, ours is {cluster.epoch}"
-    if memory.epoch == cluster.epoch and memory.leader_id not in ("", cluster.leader_id):
-        return f"it serves another leader of epoch {memory.epoch}"
-    known = revision if memory.epoch == cluster.epoch else draft.term_revision
+    leader_id = next((term.leader_id for term in cluster.terms if term.epoch == memory.epoch), "")
+    if memory.leader_id and leader_id not in ("", memory.leader_id):
+        return f"it followed another leader of epoch {memory.epoch}"
+    known = min((term.revision for term in cluster.terms if term.epoch > memory.epoch), default=revision)
     if memory.revision > known:
         return f"it knows store revision {memory.revision}, ours was {known} at its epoch {memory.epoch} or later"
     for guest_id, sealed in memory.sealed.items():
@@ -242,14 +263,14 @@ def _restored(draft: Draft, name: HostName, memory: Memory, why: str) -> None:
     reason = f"{name}: {why}"
     draft.cluster = changed(
         cluster,
-        epoch=max(cluster.epoch, memory.epoch) + 1,
         revision_offset=cluster.revision_offset
         + max(0, memory.revision - draft.state.revision - cluster.revision_offset)
         + 1_000_000,
+        terms=(),  # what the lost records knew is behind the jump
         restored=cluster.restored or reason,
         pause=cluster.pause or Pause(reason="the store is an older copy", by="dr", at=draft.now),
     )
-    draft.term_revision = draft.state.revision + draft.cluster.revision_offset
+    new_term(draft, max(cluster.epoch, memory.epoch) + 1, cluster.leader_id)
     draft.note("store.restored", f"the store is an older copy: {reason}", host=name)
     draft.alert(
         "cluster/restored",
@@ -392,6 +413,7 @@ def reported(draft: Draft, event: Reported) -> None:
             event.host,
             guests={guest.id: guest for guest in event.guests},
             guests_at=draft.now,
+            overruled={},
             inventory=True,
         )
 
@@ -406,6 +428,9 @@ def step(draft: Draft, host: HostRecord) -> None:
         push_list(draft, host)
         _clean(draft, host, view)
         host = draft.require_host(host.name)
+        if host.forgot and not onecopy.hold(draft):  # the store is current: from now on its agent would know
+            host = changed(host, forgot=False)
+            draft.put_host(host)
         if host.phase in (HostPhase.JOINING, HostPhase.RETURNING):
             _maybe_online(draft, host, view)
     _conditions(draft, draft.require_host(host.name))

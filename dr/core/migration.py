@@ -10,7 +10,7 @@ destination. Whatever else proves the source empty leads to a cold start: the co
 
 from __future__ import annotations
 
-from dr.core import guests, leaving, moves, onecopy, placement
+from dr.core import guests, leaving, moves, onecopy, placement, retries
 from dr.core.looks import addresses_of
 from dr.core.onecopy import seen_active
 from dr.core.state import TICKETED, Draft, Pending
@@ -355,6 +355,10 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
         text = f"{guests.OWNER_ENDED.get(reason, 'ended, and was to be stopped')} ({ended_at}), in the middle of a move"
         draft.outcome(move.operation, guest.id, f"not moved: {text}")
         move_guest(draft, guest, GuestEvent.ENDED, text, operation=move.operation, desired=Desired.STOPPED)
+        return
+    if guest.desired is Desired.IGNORED and not guests.asked_to_start(draft, guest):
+        draft.outcome(move.operation, guest.id, f"not moved: {why}; left alone")
+        retries.let_be(draft, guest, GuestEvent.CRASHED, why)
         return
     draft.outcome(move.operation, guest.id, f"not moved: {why}; started anew")
     text = f"starts anew: {why}"

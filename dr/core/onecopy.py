@@ -106,12 +106,29 @@ def prove_boot_over(draft: Draft, proof: Proof, *, now: HostRecord | None = None
         assert guest is not None
         for place in guest.may_run_on:
             if (place.host, place.boot_id) == (proof.host, proof.boot_id):
+                if _starts_unguarded(draft, guest, proof):
+                    continue
                 unsure = guest.phase is GuestPhase.PROTECTING or place.boot_id == UNKNOWN_BOOT
                 if now is not None and unsure:
                     guest = add_place(draft, guest, now, guest.generation)
                 guest = _without(draft, guest, place, proof)
                 left.append(guest_id)
     return left
+
+
+def _starts_unguarded(draft: Draft, guest: GuestRecord, proof: Proof) -> bool:
+    """Whether a host without power could start it again at its next boot, unseen: its hook may not know it (rule 4).
+
+    Only what it says then, or a person who vouches for it, takes it out of the set of a guest whose protection begins.
+    """
+    return proof.kind is ProofKind.POWER and stays_when_off(draft, guest, proof.host)
+
+
+def stays_when_off(draft: Draft, guest: GuestRecord, name: HostName) -> bool:
+    """Whether it would be no proof for this guest that the host has no power."""
+    host = draft.host(name)
+    guards = host is not None and host.protected_version == draft.cluster.protected_version
+    return guest.phase is GuestPhase.PROTECTING and not guards
 
 
 def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> GuestRecord | None:
@@ -122,6 +139,8 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
     took the guest away, that is recorded with the place that goes: it alone lets the copy be resumed (rule 2).
     """
     guest = draft.guest(testimony.guest)
+    if guest is not None and testimony.sighting is Sighting.PRESENT:
+        _here_again(draft, host, testimony)
     if guest is None or testimony.sighting is not Sighting.ABSENT:
         return guest
     view = draft.view(host.name)
@@ -129,7 +148,8 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
     seen = view.guests.get(guest.id)
     if seen is not None and seen.active:  # an inventory from before
         off = changed(seen, state=DomainState.SHUTOFF, reason="", part=Part.NONE)
-        draft.put_view(host.name, guests=view.guests | {guest.id: off})
+        overruled = view.overruled | {guest.id: seen}
+        draft.put_view(host.name, guests=view.guests | {guest.id: off}, overruled=overruled)
     for place in guest.may_run_on:
         if (place.host, place.boot_id) != (host.name, host.boot_id) or place.generation > testimony.sealed:
             continue
@@ -150,6 +170,16 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
             guest = changed(guest, move=changed(move, stage=MoveStage.MIGRATED, at=draft.now))
             draft.put_guest(guest)
     return guest
+
+
+def _here_again(draft: Draft, host: HostRecord, testimony: Testimony) -> None:
+    """It went and came back between two inventories, which are alike then: its agent has nothing to report."""
+    view = draft.view(host.name)
+    told = view.overruled.get(testimony.guest)
+    if told is not None:
+        left = {guest: facts for guest, facts in view.overruled.items() if guest != testimony.guest}
+        again = changed(told, part=testimony.part)
+        draft.put_view(host.name, guests=view.guests | {testimony.guest: again}, overruled=left)
 
 
 def places(guest: GuestRecord) -> set[tuple[HostName, BootId]]:
@@ -217,11 +247,13 @@ def _too_few_know(draft: Draft) -> str:
         for host in members
         if draft.view(host.name).acked_epoch == draft.cluster.epoch or proven_over(draft, host)
     ]
-    telling = [host for host in known if not draft.view(host.name).forgot]
+    telling = [host for host in known if not host.forgot]
     if 2 * len(telling) <= len(members) and len(known) < len(members):
         text = (
             f"only {len(known)} of {len(members)} hosts have acknowledged this coordinator since it started"
         )
+        if forgot := [host.name for host in known if host.forgot]:
+            text += f"; agents that lost their memory cannot vouch for the store: {', '.join(forgot)}"
         away = [h.name for h in members if h.phase is HostPhase.MAINTENANCE and h not in known]
         return f"{text}; if {', '.join(away)} is off for sure: dr host confirm-down" if away else text
     return ""

@@ -82,7 +82,6 @@ class View(Record):
 
     session: str = ""  # of the live link; empty: down
     acked_epoch: int = 0  # the epoch that its agent has acknowledged in this term
-    forgot: bool = False  # its agent, a member since long, knew of no epoch: it lost its memory
     heard: float = 0.0  # leader time of the last message; 0 with no session = never in this term
     fresh: float = 0.0  # issue time of the newest nonce that it echoed: it lived at or after this
     interval: float = 0.0  # measured mean between beats
@@ -96,6 +95,8 @@ class View(Record):
     guests_at: float = 0.0  # when the inventory came
     judged_at: float = 0.0  # the round (its `round_at`) that was judged last
     observed_at: float = 0.0
+    # What that inventory told of guests that a testimony has shown to be gone since. Their agent does not repeat it.
+    overruled: dict[GuestId, GuestFacts] = {}
     inventory: bool = False  # whether `guests` is a full inventory of this session
     verdict: str = ""
     power_on_at: float = 0.0
@@ -145,12 +146,12 @@ class State:
     pending: dict[str, Pending] = field(default_factory=dict)
     sequence: int = 0  # of ids, in this term
     lag_s: float = 0.0  # how late our own loop ran lately
+    ticked_at: float = 0.0  # our last tick; what comes long after it was decided by a loop that stood still
     moves: int = 0  # guests that changed their host in this term
     own_boot: str = ""  # boot id of the machine that the coordinator runs on
     started_at: float = 0.0  # leader time at which this term began
     quiet_until: float = 0.0  # before this, unheard is not late (after a start or a gap in our own clock)
     revision: int = 0  # of the store's last commit, without the offset
-    term_revision: int = 0  # with the offset, at the start of this term: nobody of an earlier term knows more
 
     # Indexes, kept by `apply`: what still needs work.
     unsettled: set[GuestId] = field(default_factory=set)
@@ -204,7 +205,7 @@ class State:
         self.quiet_until = draft.quiet_until
         self.started_at = draft.started_at
         self.own_boot = draft.own_boot
-        self.term_revision = draft.term_revision
+        self.ticked_at = draft.ticked_at
         self.sequence = draft.sequence
         self.lag_s = draft.lag_s
         self.moves = draft.moves
@@ -269,7 +270,7 @@ class Draft:
         self.quiet_until = state.quiet_until
         self.started_at = state.started_at
         self.own_boot = state.own_boot
-        self.term_revision = state.term_revision
+        self.ticked_at = state.ticked_at
         self.sequence = state.sequence
         self.lag_s = state.lag_s
         self.moves = state.moves

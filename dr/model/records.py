@@ -87,6 +87,8 @@ class HostRecord(Record):
     drain: Wish | None = None  # emptied and kept in maintenance for as long as this stands
     leaving: str = ""  # "shutdown" or "reboot": what this boot has announced
     leaving_at: float = 0.0
+    # Its agent lost its memory: until others have shown that this store is current, it cannot tell an older copy.
+    forgot: bool = False
 
 
 class DeviceIdentity(Record):
@@ -252,12 +254,21 @@ class Pause(Record):
     at: float = 0.0
 
 
+class Term(Record):
+    """One leader's time. Nobody who follows an earlier epoch can know a later revision than this one began with."""
+
+    epoch: int
+    leader_id: str
+    revision: int  # with the offset
+
+
 class Cluster(Record):
     """The cluster itself. One record."""
 
     id: str
     epoch: int = 0
     leader_id: str = ""
+    terms: tuple[Term, ...] = ()  # the latest ones, the present one last
     machine: str = ""  # the machine this store is bound to
     revision_offset: int = 0  # jumped when a restored copy was noticed
     protected_version: int = 0  # of the list of protected guests

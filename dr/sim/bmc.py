@@ -35,6 +35,7 @@ class Device:
     serial: int = 0  # of the BMC itself: another one was built in
     showed: HostName = ""  # whose GUID it showed in the last reading that a coordinator got
     showed_at: float = 0.0
+    lied_at: float = -1e9  # what it said then may still be believed when it lies no more
 
     @property
     def guid(self) -> str:
@@ -142,6 +143,8 @@ class Fencer:
             return DeviceReading(
                 device=name, power=Power.UNKNOWN, reason="no answer", fingerprint=f"fp-{name}"
             )
+        if device.lies:
+            device.lied_at = self._world.clock.now
         off = not self._is_on(device) or device.fault == "says_off"
         off = off or (device.fault == "deaf" and device.switched_off)
         power = Power.OFF if off else Power.ON

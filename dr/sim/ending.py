@@ -51,7 +51,7 @@ def unfinished(world: World, truth: Truth) -> list[str]:
         aside = host.drain is not None and host.phase is HostPhase.MAINTENANCE  # as somebody wants it
         if world.hosts[host.name].up and host.phase is not HostPhase.ONLINE and not aside:
             wrong.append(f"host {host.name} is {host.phase}: {host.reason}")
-    if truth.doubtful:
+    if truth.doubtful and truth.knowing & (set(store.hosts) - world.scrapped):
         wrong.append("the store is an older copy and nobody has noticed")
     return wrong
 

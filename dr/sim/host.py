@@ -38,6 +38,8 @@ class SimHost:
         self.outlets_on = [True, True]  # what the two outlets of its PDU switch; either is enough
         self.up = True  # an operating system runs
         self.up_since = 0.0
+        self.died_at = -1e9
+        self.thawed_at = -1e9
         self.boots = 1
         self.boot_id = f"{name}-b1"
         self.frozen = False
@@ -86,6 +88,7 @@ class SimHost:
         """The kernel is gone, without a word to anybody."""
         self.world.say(f"{self.name} is dead: {why}", "host.dead", host=self.name, reason=why)
         self.up = False
+        self.died_at = self.world.clock.now
         self.frozen = False
         self.boots += 1
         self.world.home_died(self.name)
@@ -161,7 +164,7 @@ class SimHost:
         if not self.frozen or self.asleep:
             return
         self.world.say(f"{self.name} thaws", "host.thaws", host=self.name)
-        self.frozen = False
+        self.frozen, self.thawed_at = False, self.world.clock.now
         waiting, self.parked = self.parked, deque()
         for action in waiting:
             action()

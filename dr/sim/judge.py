@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 COMMANDS_PER_S_MAX = 60  # to one host: more is a loop that feeds itself
 EVIDENCE_S = 12.0  # a fence rests on a look no older than this
+LOOK_S = 1.0  # the evidence of a verdict is at most so old
 TOLD_S = 6.0  # by then an agent has told that a guest ended
 BACK_S = 10.0  # a host whose power is back for less than this may still be read as off
 UNKNOWN_BOOT = "unknown"
@@ -110,13 +111,18 @@ class Judge:
                 self._broken(
                     f"{guest} was proven not to run on {proof.host}, where a permit to start it lies"
                 )
-        elif _lives(host, proof.boot_id) and not self._admitted(host):
+        elif not _lives(host, proof.boot_id):
+            if proof.kind is ProofKind.OPERATOR and guest not in host.guarded:
+                self._truth.vouched.add((guest, host.name))
+        elif not self._admitted(host):
             self._broken(f"{proof.host} ({proof.boot_id}) was proven dead by {proof.kind}, and lives")
 
     def _admitted(self, host: SimHost) -> bool:
         """A device of the right identity lied, and nobody could hear the host: DESIGN.md has no answer to that."""
         world = self._world
-        if not any(device.lies for device in world.fencer.devices.values() if device.host == host.name):
+        now = world.clock.now
+        mine = [device for device in world.fencer.devices.values() if device.host == host.name]
+        if not any(device.lies or now - device.lied_at < EVIDENCE_S for device in mine):
             return False
         addresses = host.facts().addresses.values()
         heard = any(
@@ -125,6 +131,7 @@ class Judge:
             if witness == COORDINATOR or (witness != host.name and world.hosts[witness].agent.link)
             for address in addresses
         )
+        heard = heard and now - host.thawed_at > LOOK_S  # when it was looked for, it still stood still
         if not heard:
             self._truth.excused |= {guest for guest in host.domains if host.domains[guest].active}
         return not heard
@@ -340,8 +347,11 @@ class Judge:
         return honest and host.powered and host.up and self._world.clock.now - host.up_since > BACK_S
 
     def _somebody_looked(self, draft: Draft, name: HostName) -> None:
-        hosts = self._world.hosts
-        if not any(hosts[n].up and hosts[n].agent.link is not None for n in hosts if n != name):
+        now = self._world.clock.now
+        lived = [
+            h for h in self._world.hosts.values() if (h.up and h.agent.link) or now - h.died_at < EVIDENCE_S
+        ]
+        if all(host.name == name for host in lived):
             self._broken(f"{name} is fenced without a living witness")
         looks = draft.view(name).looks.values()
         if any(look.answered for look in looks):

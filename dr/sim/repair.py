@@ -66,7 +66,8 @@ def _help(world: World) -> None:
         _submit(world, AskResume(id=world.next_ask(), by=OPS, reason="all is repaired"))
     for record in list(world.store.hosts.values()):
         name, boot = record.name, record.boot_id
-        if name in world.scrapped and record.phase is not HostPhase.FENCED:
+        may_run = any(p.host == name for guest in world.store.guests.values() for p in guest.may_run_on)
+        if name in world.scrapped and (may_run or record.phase is not HostPhase.FENCED):
             why = "it was scrapped"
             ask = AskConfirmDown(id=world.next_ask(), by=OPS, host=name, boot_id=boot, reason=why)
             _submit(world, ask)  # now somebody looks for it
@@ -78,9 +79,16 @@ def _help(world: World) -> None:
             _submit(world, AskUncordon(id=world.next_ask(), by=OPS, host=name))
         if Condition.QUARANTINED in record.conditions:
             _submit(world, AskClearQuarantine(id=world.next_ask(), by=OPS, host=name))
+    _help_guests(world)
+
+
+def _help_guests(world: World) -> None:
     for guest in list(world.store.guests.values()):
         for name in world.running(guest.id)[1:]:  # runs twice: one of the two is stopped by hand
             world.hosts[name].end(guest.id, "destroyed")
+        if guest.phase is GuestPhase.PROTECTING and not world.running(guest.id):
+            for host in world.hosts.values():  # a copy that nobody remembers: given up, and started cold
+                host.end(guest.id, "destroyed")
         if guest.phase is GuestPhase.ERROR:
             _submit(world, AskStart(id=world.next_ask(), by=OPS, guests=(guest.id,)))
     for guest_id in world.definitions:

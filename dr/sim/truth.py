@@ -15,6 +15,7 @@ from dr.model.base import BootId, GuestId, HostName
 from dr.model.commands import Body, Ticket
 from dr.model.decision import Changes
 from dr.model.effects import Fence, Reply, SendStart
+from dr.model.records import GuestPhase
 from dr.model.wire import Welcome
 from dr.sim.bmc import Device
 from dr.sim.ending import unfinished
@@ -43,14 +44,16 @@ class Truth:
         self.active: dict[GuestId, set[tuple[HostName, BootId]]] = {}  # where CPUs run
         self.disk: Counter[GuestId] = Counter()  # its version: a new one whenever CPUs begin to run over it
         self.doubtful = False  # the store is an older copy and nobody has noticed yet
+        self.knowing: set[HostName] = set()  # agents that know more than that copy
         self.excused: set[GuestId] = set()  # doubled by a fault that the design admits
+        self.vouched: set[tuple[GuestId, HostName]] = set()  # by a person, for a host that never guarded it
         self.began_at: dict[GuestId, float] = {}
         self.starts: Counter[GuestId] = Counter()
         self.fenced: Counter[HostName] = Counter()
         self.led: dict[HostName, tuple[int, str]] = {}  # epoch and leader that each agent adopted last
         self.operations: set[str] = set()  # that somebody was told of
         self._ran: dict[GuestId, dict[HostName, float]] = {}  # when it was last seen to run there
-        self._tickets: set[str] = set()
+        self._tickets: set[tuple[str, str]] = set()
         self._sealed: dict[tuple[HostName, GuestId], int] = {}  # what each host said that it refuses
         self._lists: dict[HostName, int] = {}  # version of the protected list
         self._rewound = False  # an older copy of the store was put back
@@ -85,8 +88,10 @@ class Truth:
         self._world.say(f"{guest} runs on {host.name}", "guest.began", guest=guest, host=host.name)
         places = self.active.setdefault(guest, set())
         places.add((host.name, host.boot_id))
-        if len(places) > 1 and guest not in self._world.store.guests and guest not in host.guarded:
-            self.excused.add(guest)  # nobody protects it: its owner may start it twice
+        if guest not in host.guarded and (len(places) > 1 or (guest, host.name) in self.vouched):
+            record = self._world.store.guests.get(guest)
+            if record is None or record.phase is GuestPhase.PROTECTING or (guest, host.name) in self.vouched:
+                self.excused.add(guest)  # nobody protects it there yet: its owner may start it twice
         if len(places) > 1 and guest not in self.excused:
             self.broken(f"{guest} runs in {len(places)} places: {sorted(places)}")
         self._covered(guest)
@@ -163,6 +168,10 @@ class Truth:
     def store_replaced(self, backup: SimStore) -> None:
         """An older copy takes its place: what was accepted since is lost with what it knew."""
         self.doubtful = backup.revision < self._world.store.revision and not backup.cluster.restored
+        known = backup.cluster.epoch, backup.revision + backup.cluster.revision_offset
+        self.knowing = {
+            name for name, host in self._world.hosts.items() if (host.disk.epoch, host.disk.revision) > known
+        }
         self._rewound = True
         self.operations &= set(backup.operations)
 
@@ -212,6 +221,7 @@ class Truth:
 
     def lost_state(self, host: SimHost) -> None:
         self._forgot.add(host.name)
+        self.knowing.discard(host.name)
 
     def obeyed(self, host: SimHost, ticket: Ticket) -> None:
         """The last check before the effect was passed: the ticket is of this boot, session and leader."""
@@ -227,9 +237,13 @@ class Truth:
             self.broken(f"{host.name} acts on {ticket.id} of {ticket.guest}, which its hook does not guard")
 
     def ticket_run(self, host: SimHost, ticket: Ticket) -> None:
-        if ticket.id in self._tickets:
+        key = (
+            ticket.leader_id,
+            ticket.id,
+        )  # on an older copy of the store another leader may count the same ids again
+        if key in self._tickets:
             self.broken(f"ticket {ticket.id} was run twice")
-        self._tickets.add(ticket.id)
+        self._tickets.add(key)
         known, _ = self.led.get(host.name, (0, ""))
         # A frozen agent may go on with what it had begun: docs in dr.agent.tickets. Nothing else may.
         if ticket.epoch < known and not any(
@@ -256,7 +270,15 @@ class Truth:
     # ---- what devices do
 
     def switched_off(self, device: Device) -> None:
-        """A device that had just shown another machine's identity was told to switch it off."""
+        """A device that had just shown another machine's identity was told to switch it off.
+
+        A GUID that nobody ever proved to be anybody's, on a device that nobody tested, tells nothing: such a device is
+        switched only for a person.
+        """
+        identities = self._world.store.identities
+        told = (device.host, device.name) in identities
+        if not told and all(identity.guid != device.guid for identity in identities.values()):
+            return
         fresh = self._world.clock.now - device.showed_at < READ_LATELY_S
         if fresh and device.showed not in ("", device.host):
             self.broken(

@@ -116,7 +116,7 @@ def test_unheard_is_not_late_in_quiet_time() -> None:
     assert not is_late(bench.draft(), bench.host("h1"))
     bench.now += bench.state.settings.timers.settle_s - 0.1
     assert not is_late(bench.draft(), bench.host("h1"))
-    bench.now += 0.2
+    bench.send(Tick(), after=0.2)
     assert is_late(bench.draft(), bench.host("h1"))
 
 

@@ -12,7 +12,7 @@ from dr.model.effects import Accept, DropSession, Effect, Send, SendStart
 from dr.model.events import Answered, Connected, Disconnected, Heard, Reported, Started, Tick
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Reading, Sighting
 from dr.model.policy import Limits
-from dr.model.records import Condition, Desired, Fencing, GuestPhase, HostPhase
+from dr.model.records import Condition, Desired, Fencing, GuestPhase, HostPhase, Term
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import EPOCH, Bench, domain, facts, guest, host
 
@@ -103,7 +103,8 @@ def test_one_protocol_apart_is_welcome_and_strangers_are_not() -> None:
 def test_rule_1_whatever_an_agent_knows_that_the_store_does_not(memory: Memory) -> None:
     """Hold, add every host to every set, jump generations and epoch, drop every session."""
     bench = Bench().put(guest("g1", "h1"))
-    bench.state.revision, bench.state.term_revision = 20, 10
+    bench.state.revision = 20
+    began(bench, 10)
     effects = hello(bench, "h2", memory=memory)
     cluster = bench.state.cluster
     assert cluster.restored
@@ -118,9 +119,16 @@ def test_rule_1_whatever_an_agent_knows_that_the_store_does_not(memory: Memory) 
     assert "older copy" in dropped(effects)
 
 
+def began(bench: Bench, revision: int) -> None:
+    """The present term began when the store held that revision."""
+    term = Term(epoch=EPOCH, leader_id="L", revision=revision)
+    bench.state.cluster = changed(bench.state.cluster, terms=(term,))
+
+
 def test_what_agents_of_this_term_know_is_no_surprise() -> None:
     bench = Bench().put(guest("g1", "h1"))
-    bench.state.revision, bench.state.term_revision = 20, 10
+    bench.state.revision = 20
+    began(bench, 10)
     hello(bench, "h2", memory=Memory(epoch=EPOCH, leader_id="L", revision=20, sealed={"g1": 1}))
     hello(bench, "h3", memory=Memory(epoch=EPOCH - 1, leader_id="old", revision=10))
     assert not bench.state.cluster.restored

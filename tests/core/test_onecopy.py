@@ -13,10 +13,11 @@ from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import Stop, TicketKind
 from dr.model.effects import Send, SendStart
+from dr.model.events import Reported
 from dr.model.evidence import Proof, ProofKind
-from dr.model.facts import HookState, Sighting
+from dr.model.facts import DomainState, HookState, Sighting
 from dr.model.records import GuestPhase, HostPhase, Place
-from tests.core.build import EPOCH, NOW, Bench, facts, guest, host
+from tests.core.build import EPOCH, NOW, Bench, domain, facts, guest, host
 
 CORE = Path(__file__).parents[2] / "dr"
 
@@ -182,6 +183,47 @@ def test_testimony_frees_only_sealed_generations_of_its_own_boot(
     assert after is not None
     freed = sighting is Sighting.ABSENT and sealed >= generation and witness == "h1" and boot == "h1-b1"
     assert (after.may_run_on == ()) == freed
+
+
+def test_a_guest_that_went_and_came_back_between_two_reports_is_seen_again() -> None:
+    """A start fails, the next one succeeds at once: the inventory is what it was, so its agent does not repeat it."""
+    bench = Bench().put(guest("g1", "h1", GuestPhase.UNKNOWN))
+    bench.see("h1", domain("g1"))
+    for sighting, seen in ((Sighting.ABSENT, False), (Sighting.PRESENT, True)):
+        draft = bench.draft()
+        onecopy.accept_testimony(draft, bench.host("h1"), commands.Testimony(guest="g1", sighting=sighting))
+        bench.state.apply(draft)
+        assert onecopy.seen_active(bench.draft(), "g1", "h1", "h1-b1") is seen
+
+
+def test_a_later_inventory_stands_although_the_guest_was_overruled() -> None:
+    bench = Bench().put(guest("g1", "h1", GuestPhase.UNKNOWN))
+    bench.see("h1", domain("g1"))
+    draft = bench.draft()
+    gone = commands.Testimony(guest="g1", sighting=Sighting.ABSENT)
+    onecopy.accept_testimony(draft, bench.host("h1"), gone)
+    bench.state.apply(draft)
+    bench.send(Reported(host="h1", session="s-h1", guests=(domain("g1", DomainState.SHUTOFF),)))
+    draft = bench.draft()
+    onecopy.accept_testimony(draft, bench.host("h1"), changed(gone, sighting=Sighting.PRESENT))
+    assert not onecopy.seen_active(draft, "g1", "h1", "h1-b1"), "what it says next comes as a report"
+
+
+def test_power_off_frees_no_place_where_the_hook_may_not_know_the_guest() -> None:
+    """A person's word does, and so does the host's next boot, which takes the old one's place."""
+    for kind, left in (
+        (ProofKind.POWER, {"h1-b1"}),
+        (ProofKind.OPERATOR, set()),
+        (ProofKind.REBOOT, {"h1-b2"}),
+    ):
+        bench = Bench().put(guest("g1", "h1", GuestPhase.PROTECTING), host("h1", protected_version=4))
+        draft = bench.draft()
+        proof = Proof(kind=kind, host="h1", boot_id="h1-b1", text="t")
+        back = changed(bench.host("h1"), boot_id="h1-b2") if kind is ProofKind.REBOOT else None
+        onecopy.prove_boot_over(draft, proof, now=back)
+        record = draft.guest("g1")
+        assert record is not None
+        assert {place.boot_id for place in record.may_run_on} == left
 
 
 def test_testimony_is_asked_up_to_the_newest_generation_and_not_in_a_loop() -> None:

@@ -81,7 +81,7 @@ def test_every_field_of_the_state_is_saved_or_derived() -> None:
     bench.send(AskFence(id="2", by="ops", host="h1"))
     state, empty = bench.state, State()
     state.revision, state.moves, state.own_boot, state.lag_s = 17, 3, "b", 0.125
-    state.started_at, state.quiet_until, state.term_revision = 1.5, 2.5, 4
+    state.started_at, state.quiet_until, state.ticked_at = 1.5, 2.5, 12.5
     content = [each for each in fields(State) if each.name not in ("touched", "memo")]  # they only save time
     for each in content:
         assert getattr(state, each.name) != getattr(empty, each.name), (

@@ -13,6 +13,7 @@ from dr.model.base import changed
 from dr.model.decision import Changes
 from dr.model.effects import Effect, PowerOn
 from dr.model.events import (
+    AskConfirmDown,
     AskFence,
     AskLabel,
     AskResume,
@@ -559,3 +560,26 @@ def test_a_store_that_fails_for_a_while_stops_everything_and_loses_nothing() -> 
     world.store.trouble = ""
     world.run(30.0)
     all_run_once(world)
+
+
+@pytest.mark.parametrize("seconds", [2.0, 12.0])
+def test_a_person_is_not_believed_while_the_coordinator_itself_stood_still(seconds: float) -> None:
+    """Its store failed, and the first thing it meets is somebody's word that a host is off; beats lie behind it."""
+    world = lively(15)
+    world.run(6.0)
+    world.store.trouble = "fails"
+    world.coordinator.submit(AskLabel(id="l", by="ops", kind="host", name="h3", labels={"a": "b"}))
+    world.coordinator.submit(AskConfirmDown(id="c", by="ops", host="h1", reason="I stand beside it"))
+
+    def mend() -> None:
+        world.store.trouble = ""
+
+    world.clock.after(seconds, mend)
+    world.run(seconds + 3.0)
+    reply = world.coordinator.replies.get("c")
+    assert (
+        reply is None or not reply.accepted
+    )  # it ends where its store fails for too long, and was never asked then
+    world.run(20.0)
+    all_run_once(world)
+    assert world.truth.starts["g1"] == 1

@@ -1,16 +1,20 @@
-"""Protection begins: every host that may run the guest has answered, or is proven not to."""
+"""Protection begins: every host that may run the guest has answered, or a person vouches for it."""
 
-from dr.model.events import AskProtect, AskResume
+from dr.model.events import AskConfirmDown, AskProtect, AskResume
 from dr.model.records import GuestPhase, HostPhase
 from dr.sim.world import World
 
 
-def test_a_host_that_is_proven_dead_does_not_hold_up_protection() -> None:
-    """It stands in the new guest's set as every host does (rule 4); its power says off, so nobody waits for it."""
+def test_a_host_without_power_holds_protection_up_until_a_person_vouches_for_it() -> None:
+    """Its hook does not know the new guest, so at its next boot autostart could start a second copy (rule 4)."""
     world = World(5, power_on=False, guests={"h1": ("g1",), "h2": ("g2",)}).begin(protect=False)
     world.power_off("h3")
     assert world.run(20.0, lambda: world.host("h3").phase is HostPhase.FENCED)
     assert world.ask(AskProtect(id="p", by="ops", guests=("g1",))).accepted
+    assert not world.run(20.0, lambda: world.guest("g1").phase is GuestPhase.RUNNING)
+    for number in range(2):  # now somebody looks for it; then the word counts
+        world.ask(AskConfirmDown(id=f"c{number}", by="ops", host="h3", reason="it has no cable"))
+        world.run(3.0)
     assert world.run(10.0, lambda: world.guest("g1").phase is GuestPhase.RUNNING)
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from dr.model.events import AskCordon, AskDrain, AskPause, AskProtect, AskResume, AskStop, AskUndrain
+from dr.model.events import (
+    AskConfirmDown,
+    AskCordon,
+    AskDrain,
+    AskPause,
+    AskProtect,
+    AskResume,
+    AskStop,
+    AskUndrain,
+)
 from dr.model.records import GuestPhase, HostPhase, OperationState
 from dr.sim.world import World
 from tests.sim.test_must_hold import each_runs_once, lively
@@ -42,13 +51,17 @@ def test_power_off_and_reboots_in_maintenance_are_nobodys_alarm() -> None:
 
 
 def test_a_guest_is_protected_while_a_host_is_off_for_maintenance() -> None:
-    """Rule 4 asks every host; the one that is off is proven off, and does not hold it up."""
+    """Rule 4 asks every host; for the one that is off, and does not know the guest, a person vouches."""
     world = drained(lively(3, guests={"h1": ("g1",)}), "h3")
     world.power_off("h3")
     world.run(5.0)
     world.add_guest("h2", "g2", 1024)
     world.run(2.0)
     assert world.ask(AskProtect(id="p", by="ops", guests=("g2",))).accepted
+    assert not world.run(20.0, lambda: world.guest("g2").phase is GuestPhase.RUNNING)
+    for number in range(2):  # now somebody looks for it; then the word counts
+        world.ask(AskConfirmDown(id=f"c{number}", by="ops", host="h3", reason="it lies on the bench"))
+        world.run(3.0)
     assert world.run(20.0, lambda: world.guest("g2").phase is GuestPhase.RUNNING), world.guest("g2").reason
     assert world.host("h3").phase is HostPhase.MAINTENANCE
 

@@ -245,7 +245,7 @@ GROUPS = {
             "a coordinator that stood still distrusts itself first",
             "detection/coordinator-stood-still",
             (decide._tick, "if event.lag_s > timers.gap_s:", "if False:"),
-            (detector.is_late, " - draft.lag_s", ""),
+            (detector.is_late, " - lag_s", ""),
         ),
         m(
             "automation that is paused fences nobody",

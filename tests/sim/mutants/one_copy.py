@@ -164,7 +164,7 @@ GROUPS = {
         m(
             "an agent that lost its memory cannot vouch for the store",
             "",
-            (onecopy._too_few_know, "if not draft.view(host.name).forgot", ""),
+            (onecopy._too_few_know, "if not host.forgot", ""),
         ),
         m(
             "an earlier leader's proof of death is shown anew",
@@ -174,7 +174,7 @@ GROUPS = {
         m(
             "each term is a new epoch",
             "store/coordinator-dies-right-after-the-decision",
-            (decide._started, "epoch=cluster.epoch + 1", "epoch=max(cluster.epoch, 1)"),
+            (decide._started, "cluster.epoch + 1, event", "max(cluster.epoch, 1), event"),
         ),
         m(
             "a session that is over says nothing",

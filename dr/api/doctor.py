@@ -13,13 +13,14 @@ from dr import __version__
 from dr.api import views
 from dr.api.schema import Finding, Findings
 from dr.api.snapshot import Snapshot
+from dr.core import failback
 from dr.core import spare as core_spare
 from dr.core.rules import LABEL, label_of
 from dr.core.state import Draft
 from dr.core.wishes import why_not_placed
 from dr.model.facts import Level
 from dr.model.policy import HostRule
-from dr.model.records import Condition, HostPhase
+from dr.model.records import Condition, GuestPhase, HostPhase
 
 CERTIFICATE_DAYS = 30.0
 # Of systemd: all ways to sleep. The last three are the ones from which a host wakes up with its old guests.
@@ -30,6 +31,7 @@ SLEEP = (
     "hybrid-sleep.target",
     "suspend-then-hibernate.target",
 )
+AWAY_MAX = 20  # guests away from home that are told of
 ASKED_NOW_MAX = 20  # hosts; for more the answer of `core.spare` is told, which is kept current
 
 
@@ -303,6 +305,27 @@ def spare(snap: Snapshot, _: Site) -> Iterator[Finding]:
             )
 
 
+def homes(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """Guests that should go home and cannot: each with all that keeps it away. Those that only wait are left out."""
+    draft = Draft(snap.state, snap.now)
+    found = 0
+    for guest_id in sorted(snap.state.homing):
+        guest = snap.state.guests[guest_id]
+        if found == AWAY_MAX or guest.homing.stays == guest.holder or not failback.home(draft, guest):
+            continue
+        to, why = failback.why_not(draft, guest)
+        if guest.phase is GuestPhase.RUNNING and why:
+            found += 1
+            yield Finding(
+                level="info",
+                check="homes",
+                subject=guest.name,
+                what=f"{guest.name} is away from its home {to}.",
+                why="; ".join(why),
+                fix=f"dr guest show {guest.name}; to move it with a stop: dr guest relocate {guest.name} --to {to}",
+            )
+
+
 def rules(snap: Snapshot, _: Site) -> Iterator[Finding]:
     """Rules that name what is not there: it may come one day, or is misspelt."""
     state = snap.state
@@ -393,6 +416,7 @@ CHECKS: tuple[Check, ...] = (
     unprotected,
     twice,
     spare,
+    homes,
     rules,
     coordinator,
     notifier,

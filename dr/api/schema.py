@@ -69,6 +69,7 @@ class HostRow(Part):
     conditions: list[str] = []
     reason: str = ""
     cordon: str = Field(default="", description="who set it aside and why; empty: nobody did")
+    leaving: str = Field(default="", description="shutdown or reboot, if it announced one; empty: it did not")
     since_s: float = 0.0
     connected: bool = False
     heard_s: float | None = Field(
@@ -175,6 +176,9 @@ class Guest(GuestRow):
     """One guest, whole."""
 
     policy: Policy | None = None  # null: not protected
+    failback: str = Field(
+        default="", description="off, at home, or away from where and why; empty: not protected"
+    )
     check_age_s: float | None = Field(
         default=None, description="seconds since its check last passed; null: not since it runs"
     )

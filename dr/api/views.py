@@ -11,7 +11,8 @@ from typing import Literal
 from dr import __version__
 from dr.api import policies, schema
 from dr.api.snapshot import Line, Snapshot
-from dr.core import checks, spare
+from dr.core import checks, failback, spare
+from dr.core.state import Draft
 from dr.core.wishes import why_not_placed
 from dr.model.evidence import PowerReport
 from dr.model.facts import ACTIVE_STATES, GuestFacts, Level, Reading
@@ -50,6 +51,7 @@ def host_row(snap: Snapshot, host: HostRecord) -> schema.HostRow:
         conditions=sorted(condition.value for condition in host.conditions),
         reason=host.reason,
         cordon="; ".join(why_not_placed(host)),
+        leaving=host.leaving,
         since_s=snap.age(host.since),
         connected=bool(view.session),
         heard_s=snap.heard(host.name),
@@ -251,6 +253,7 @@ def guest(snap: Snapshot, guest_id: str, definition: StoredDefinition | None) ->
             needs={key: value for key, value in wants.items() if value},
             avoid=list(record.avoid),
             policy=policies.seen(record),
+            failback=failback.in_words(Draft(snap.state, snap.now), record),
             check_age_s=snap.age(record.checked_at) if checks.passed(record) else None,
         )
     )

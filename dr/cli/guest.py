@@ -224,7 +224,7 @@ def _policy(guest: Guest) -> list[tuple[str, str]]:
         ("check", check),
         ("restarts", restarts),
         ("moved", moved),
-        ("failback", "yes" if policy.failback else "no"),
+        ("failback", guest.failback or ("yes" if policy.failback else "no")),
         ("isolation", policy.isolation),
     ]
 

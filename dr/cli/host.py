@@ -42,6 +42,7 @@ COLUMNS: tuple[Column[HostRow], ...] = (
         ),
     ),
     Column("FOR", lambda row: age(row.since_s), wide=True),
+    Column("LEAVING", lambda row: row.leaving, wide=True),
     Column("AGENT", lambda row: row.agent_version, wide=True),
     Column(
         "LABELS",
@@ -96,6 +97,7 @@ def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
         ("state", f"{_state(host)} for {age(host.since_s)}"),
         ("reason", host.reason),
         ("cordon", host.cordon),
+        ("leaving", host.leaving),
         ("last heard", heard(host.heard_s, host.connected)),
         ("fencing", host.fencing),
         ("fencing now", _fencing_now(host)),

@@ -31,6 +31,7 @@ NOTES = {
     "leave_s": "a host that announced its shutdown may be silent this long",
     "leave_drain_s": "its guests are moved away first for at most this long (on_leave: migrate)",
     "hold_s": "its guests wait this long for it to come back (on_leave: hold)",
+    "failback_after_s": "a guest with failback goes home when its home has been well for so long",
     "recovery_retry_s": "a guest that fitted nowhere is tried again this often",
     "starts_per_host": "guests that start at once on one host",
     "fence_attempts_per_level": "before the next level is tried",

@@ -101,7 +101,17 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
         return no(ask, *busy)
     for guest in have:
         onecopy.forget(draft, guest)
-        for key in ("doubled", "waiting", "error", "blocked", "io-error", "boot-after", "stands-still"):
+        for key in (
+            "doubled",
+            "waiting",
+            "error",
+            "blocked",
+            "io-error",
+            "boot-after",
+            "failback",
+            "hand-made",
+            "stands-still",
+        ):
             draft.clear_alert(f"guest/{guest.id}/{key}")
     dependencies.mind_names(draft)
     list_changed(draft)

@@ -5,28 +5,50 @@ from __future__ import annotations
 from dr.core import moves
 from dr.core.asks import no, no_such, protected, yes
 from dr.core.state import Draft
+from dr.model.base import GuestId, changed
 from dr.model.effects import Reply
 from dr.model.events import AskCancelMove, AskMigrate, AskRelocate
+from dr.model.records import GuestRecord
 
 
 def migrate(draft: Draft, ask: AskMigrate) -> Reply:
     have, missing = protected(draft, ask.guests)
     if missing:
         return no_such(ask, "protected guest", missing)
-    why = [reason for guest in have for reason in moves.objections(draft, guest, ask.to, asked=True)]
+    named = {guest.id for guest in have}
+    why = [
+        reason
+        for guest in have
+        for reason in moves.objections(
+            draft, guest, ask.to, asked=True, along=_going_along(draft, guest, named)
+        )
+    ]
     if why:
         return no(ask, *dict.fromkeys(why))
     if ask.dry_run:
-        return yes(ask, "; ".join(moves.foreseen(draft, guest, ask.to) for guest in have))
+        return yes(
+            ask,
+            "; ".join(
+                moves.foreseen(draft, guest, ask.to, _going_along(draft, guest, named)) for guest in have
+            ),
+        )
     operation = draft.open_operation(
         "guest-migrate", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )
     waits = 0
     for guest in have:
-        if moves.begin(draft, guest, ask.to, operation=operation.id, asked=True):
-            moves.queue(draft, guest, ask.to, operation.id)
+        bound, _ = moves.company(draft, guest)
+        along = _going_along(draft, guest, named)
+        if moves.begin(draft, guest, ask.to or bound, operation=operation.id, asked=True, along=along):
+            moves.queue(draft, guest, ask.to or bound, operation.id)
             waits += 1
     return yes(ask, f"{waits} wait until others have moved" if waits else "", operation)
+
+
+def _going_along(draft: Draft, guest: GuestRecord, named: set[GuestId]) -> tuple[GuestRecord, ...]:
+    """Of those who must share its host, the ones that are to be moved too, by the same ask or already."""
+    _, along = moves.company(draft, guest)
+    return tuple(mate for mate in along if mate.id in named or mate.move is not None)
 
 
 def relocate(draft: Draft, ask: AskRelocate) -> Reply:
@@ -53,5 +75,7 @@ def cancel(draft: Draft, ask: AskCancelMove) -> Reply:
     if why:
         return no(ask, *why)
     for guest in have:
+        if guest.move is not None and not guest.move.asked:  # by itself it is not moved again
+            guest = changed(guest, homing=changed(guest.homing, stays=guest.move.source))
         moves.cancel(draft, guest, f"{ask.by} called it off{f': {ask.reason}' if ask.reason else ''}")
     return yes(ask, "they stay where they run, unless they have left already")

@@ -13,7 +13,7 @@ from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import Ask, AskSet
 from dr.model.policy import Check, GuestPolicy, Isolation
-from dr.model.records import Desired, GuestPhase, GuestRecord, Operation
+from dr.model.records import Desired, GuestPhase, GuestRecord, Homing, Operation
 from dr.model.spelling import NONE, after_text, check_text
 
 AT_REST = frozenset({GuestPhase.STOPPED, GuestPhase.ERROR})
@@ -37,6 +37,10 @@ def set_(draft: Draft, ask: AskSet) -> Reply:
     if why:
         return no(ask, *why)
     have = [changed(guest, policy=policies[guest.name]) for guest in have]
+    if "failback" in fields:  # what kept it away is forgotten: failed moves, a person's move
+        have = [changed(guest, homing=Homing(left=guest.homing.left)) for guest in have]
+        for guest in have:
+            draft.clear_alert(f"guest/{guest.id}/failback")
     for guest in have:
         draft.put_guest(guest)
     dependencies.mind_names(draft)
@@ -57,7 +61,8 @@ def set_(draft: Draft, ask: AskSet) -> Reply:
 def _want_running(draft: Draft, ask: AskSet, guests: list[GuestRecord]) -> Operation | None:
     down = [guest for guest in guests if guest.phase not in (GuestPhase.RUNNING, GuestPhase.PROTECTING)]
     for guest in guests:
-        draft.put_guest(changed(guest, desired=Desired.RUNNING))
+        draft.clear_alert(f"guest/{guest.id}/hand-made")
+        draft.put_guest(changed(guest, desired=Desired.RUNNING, removed=()))
     if not down:
         return None
     operation = draft.open_operation(

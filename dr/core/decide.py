@@ -11,8 +11,10 @@ from dr.core import (
     checks,
     contradictions,
     definitions,
+    failback,
     fencing,
     guests,
+    handmade,
     isolation,
     leaving,
     looks,
@@ -114,7 +116,7 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
             draft.note("config", "a new configuration is in force")
         case _:
             operator.asked(draft, event)
-    _settle(draft)
+    _settle(draft, tick=isinstance(event, Tick))
     return draft
 
 
@@ -410,6 +412,8 @@ def _cleaned(draft: Draft, host: HostRecord, pending: Pending, answer: Answer) -
     if answer.outcome is Outcome.DONE:
         left = {key: facts for key, facts in view.guests.items() if key != pending.guest}
         draft.put_view(host.name, guests=left)
+        if guest is not None:
+            handmade.removed(draft, guest, host.name)
         draft.note(
             "host.cleaned", f"{host.name}: {name} archived and undefined ({answer.reason})", host=host.name
         )
@@ -482,8 +486,8 @@ def _at_rest(draft: Draft, host: HostRecord) -> bool:
     return not host.leaving and not members.owes_list(draft, host)
 
 
-def _settle(draft: Draft) -> None:
-    """Carry on whatever can be carried on now: hosts, then guests, then starts, then operations."""
+def _settle(draft: Draft, *, tick: bool) -> None:
+    """Carry on whatever can be carried on now: hosts, then guests, then starts, then operations; home comes last."""
     for name in _in_turn(draft):
         host = draft.require_host(name)
         fencing.step(draft, host)
@@ -501,3 +505,5 @@ def _settle(draft: Draft) -> None:
     starts.place_waiting(draft)
     checks.step(draft)
     operations.close_finished(draft)
+    if tick:
+        failback.step(draft)

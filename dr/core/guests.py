@@ -6,7 +6,7 @@ look at records and evidence as they are now, so a lost event or a restart chang
 
 from __future__ import annotations
 
-from dr.core import definitions, leaving, onecopy, placement, retries
+from dr.core import definitions, handmade, homing, leaving, onecopy, placement, retries
 from dr.core.onecopy import COPIES, ask_testimony, seen_active, sole_holder
 from dr.core.state import Draft, Pending
 from dr.core.tables import GuestEvent, move_guest, say
@@ -22,6 +22,7 @@ OWNER_ENDED = {
     "destroyed": "was stopped by hand on its host",
     "saved": "was saved by hand on its host",
 }
+SUSPENDED = "was suspended by hand"
 WAITS_FOR_BOTH = "waits for its definition and for the protected list there"
 # A stop that was asked for in one of these is given out when the guest is seen to run.
 STOP_TO_COME = frozenset({GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.MIGRATING})
@@ -87,6 +88,8 @@ def _seen_active(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gues
             guest = changed(guest, holder=host.name)
             draft.put_guest(guest)
         _paused_for_io(draft, guest, host, facts)
+        _suspended(draft, guest, host, facts)
+        handmade.review(draft, guest)
     if host.name == guest.holder or guest.phase is GuestPhase.PROTECTING:
         definitions.want(draft, guest, host, facts)
 
@@ -118,6 +121,18 @@ def _paused_for_io(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
         draft.clear_alert(key)
 
 
+def _suspended(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) -> None:
+    """By hand: its owner's doing, so it is only said."""
+    now = draft.guest(guest.id) or guest
+    if now.phase is not GuestPhase.RUNNING:
+        return
+    by_hand = facts.state is DomainState.PAUSED and facts.reason == "user"
+    if by_hand and not now.reason.startswith(SUSPENDED):
+        say(draft, now, f"{SUSPENDED} on {host.name} (virsh resume {guest.name} lets it go on)")
+    elif not by_hand and now.reason.startswith(SUSPENDED):
+        say(draft, now, f"runs on {host.name}")
+
+
 def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) -> GuestRecord:
     """It is proven to run there and nowhere else."""
     draft.moves += guest.holder != host
@@ -129,6 +144,8 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
     if desired is Desired.STOPPED and guest.phase not in STOP_TO_COME:
         desired = Desired.RUNNING  # its stop failed, or somebody started it
     given_up = guest.phase is GuestPhase.STOPPING and guest.move is not None
+    before = draft.host(guest.holder)
+    drained = before is not None and before.drain is not None
     guest = move_guest(
         draft,
         guest,
@@ -136,6 +153,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
         reason,
         operation=draft.operation_about(guest.id),
         holder=host,
+        homing=homing.arrived(guest, host, drained=drained),
         desired=desired,
         tried_on="",
         held_at="",
@@ -150,6 +168,8 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
 
 def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts | None) -> None:
     """Its host does not see it running. Whether it ended or never began, the set still needs a proof."""
+    if guest.phase is GuestPhase.STOPPED:  # at rest, and yet not proven to run nowhere: an answer was lost
+        ask_testimony(draft, host, [guest])
     if guest.phase is not GuestPhase.RUNNING:
         return
     if guest.holder != host.name:  # something of it was here once: the set still needs a proof
@@ -225,7 +245,8 @@ def lost_host(draft: Draft, host: HostName, left: list[str], why: str) -> None:
         if guest.phase is GuestPhase.RUNNING:
             text = f"lost with {host}"
             event = GuestEvent.UNANSWERED if guest.may_run_on else GuestEvent.SEEN_NOWHERE
-            move_guest(draft, guest, event, text, operation=operation.id, tried_on="", avoid=())
+            home = homing.taken_from(guest, host)
+            move_guest(draft, guest, event, text, operation=operation.id, tried_on="", avoid=(), homing=home)
         elif guest.tried_on == host:
             draft.put_guest(changed(guest, tried_on=""))  # its host failed, not its start
 

@@ -8,7 +8,7 @@ Not here: how guests are moved away beforehand (`core.upkeep`).
 
 from __future__ import annotations
 
-from dr.core import placement, upkeep
+from dr.core import homing, placement, upkeep
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import HostName, changed
@@ -108,6 +108,7 @@ def lose(draft: Draft, guest: GuestRecord, host: HostRecord, text: str) -> Guest
         operation=operation.id if operation else "",
         avoid=(),
         retry_at=draft.now,
+        homing=homing.taken_from(guest, host.name),
     )
 
 

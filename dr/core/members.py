@@ -6,7 +6,7 @@ testified for every guest that might run there, and holds nothing that runs else
 
 from __future__ import annotations
 
-from dr.core import fencing, flaps, guests, isolation, leaving, onecopy
+from dr.core import fencing, flaps, guests, handmade, isolation, leaving, onecopy
 from dr.core.detector import observe_beat
 from dr.core.onecopy import UNKNOWN_BOOT, ask_testimony, issue_clean, seen_active, sole_holder
 from dr.core.state import Draft, Pending, View
@@ -447,6 +447,9 @@ def _clean(draft: Draft, host: HostRecord, view: View) -> None:
         if guest is None or guest.phase is not GuestPhase.RUNNING:
             continue
         if sole_holder(draft, guest) not in ("", host.name):
+            settled = host.phase in (HostPhase.ONLINE, HostPhase.DRAINING)
+            if settled and handmade.enough(draft, guest, host.name):
+                continue
             last = view.cleaned.get(guest_id, -1e9)
             if draft.now - last < draft.config.timers.recovery_retry_s:
                 continue

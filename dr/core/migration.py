@@ -351,8 +351,15 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     host = draft.host(ended_at)
     by_host = leaving.ended_by_host(host, facts) if host is not None else ""
     by_owner = reason in guests.OWNER_ENDED and not by_host and not move.ran
-    if guest.desired is Desired.STOPPED or by_owner:
-        text = f"{guests.OWNER_ENDED.get(reason, 'ended, and was to be stopped')} ({ended_at}), in the middle of a move"
+    vanished = (
+        ended_at == move.source
+        and not move.ran
+        and host is not None
+        and _vanished(draft, host, move, guest.id)
+    )
+    ended = "its domain vanished: taken as stopped by hand" if vanished else "ended, and was to be stopped"
+    if guest.desired is Desired.STOPPED or vanished or by_owner:
+        text = f"{guests.OWNER_ENDED.get(reason, ended)} ({ended_at}), in the middle of a move"
         draft.outcome(move.operation, guest.id, f"not moved: {text}")
         move_guest(draft, guest, GuestEvent.ENDED, text, operation=move.operation, desired=Desired.STOPPED)
         return
@@ -366,6 +373,13 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     if not operation:
         operation = draft.open_operation("restart", guest.name, text, guests=(guest.id,)).id
     move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, text, operation=operation, move=None, avoid=())
+
+
+def _vanished(draft: Draft, source: HostRecord, move: Move, guest_id: GuestId) -> bool:
+    """Whether its source lives on in the same boot and has it defined no longer: nothing but a person does that."""
+    view = draft.view(source.name)
+    same = source.boot_id == move.source_boot and bool(view.session) and view.inventory
+    return same and not source.leaving and guest_id not in view.guests
 
 
 def _again(draft: Draft, guest: GuestRecord) -> GuestRecord:

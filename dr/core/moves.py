@@ -32,8 +32,18 @@ def may_move(guest: GuestRecord) -> bool:
     return guest.phase is GuestPhase.RUNNING and guest.move is None and not guest.blockers
 
 
-def objections(draft: Draft, guest: GuestRecord, to: HostName = "", *, asked: bool = False) -> list[str]:
-    """Everything that stands against moving it live now, except that its hosts have their hands full."""
+def objections(
+    draft: Draft,
+    guest: GuestRecord,
+    to: HostName = "",
+    *,
+    asked: bool = False,
+    along: tuple[GuestRecord, ...] = (),
+) -> list[str]:
+    """Everything that stands against moving it live now, except that its hosts have their hands full.
+
+    `along`: guests that move there with it, as strict rules may demand.
+    """
     why, holder = _not_from_here(draft, guest)
     if draft.cluster.pause is not None and not asked:
         why.append(f"automation is paused ({draft.cluster.pause.reason})")
@@ -48,11 +58,11 @@ def objections(draft: Draft, guest: GuestRecord, to: HostName = "", *, asked: bo
         if not draft.require_host(holder).facts.live_migration:
             why.append(f"{holder}: {NO_LIVE}")
     if to:
-        why += _not_to(draft, guest, to, holder)
+        why += _not_to(draft, guest, to, holder, along)
         host = draft.host(to)
         if host is not None and not host.facts.live_migration:
             why.append(f"{to}: {NO_LIVE}")
-    elif holder and not (found := placement.choose(draft, guest, without=_not_live(draft) | {holder})).host:
+    elif holder and not (found := _elsewhere(draft, guest, {holder}, along)).host:
         why.append(f"{guest.name} fits nowhere else: {found.sentence()}")
     return list(dict.fromkeys(why))
 
@@ -71,14 +81,22 @@ def _not_from_here(draft: Draft, guest: GuestRecord) -> tuple[list[str], HostNam
     return why, holder
 
 
-def _not_to(draft: Draft, guest: GuestRecord, to: HostName, holder: HostName) -> list[str]:
+def _elsewhere(
+    draft: Draft, guest: GuestRecord, without: set[HostName], along: tuple[GuestRecord, ...] = ()
+) -> placement.Placement:
+    return placement.choose(draft, guest, without=_not_live(draft) | without, along=along)
+
+
+def _not_to(
+    draft: Draft, guest: GuestRecord, to: HostName, holder: HostName, along: tuple[GuestRecord, ...] = ()
+) -> list[str]:
     """What stands against that very host."""
     host = draft.host(to)
     if host is None:
         return [f"no such host: {to}"]
     if to == holder:
         return [f"{guest.name} runs on {to} already"]
-    return [f"{to} {why}" for why in placement.why_not(draft, guest, host)]
+    return [f"{to} {why}" for why in placement.why_not(draft, guest, host, along=along)]
 
 
 def _not_live(draft: Draft) -> set[HostName]:
@@ -97,13 +115,19 @@ def _under_way(draft: Draft) -> tuple[dict[HostName, int], dict[HostName, int]]:
 
 
 def begin(
-    draft: Draft, guest: GuestRecord, to: HostName = "", *, operation: str = "", asked: bool = False
+    draft: Draft,
+    guest: GuestRecord,
+    to: HostName = "",
+    *,
+    operation: str = "",
+    asked: bool = False,
+    along: tuple[GuestRecord, ...] = (),
 ) -> list[str]:
     """Begin a live move: every objection, [] when it is under way. `asked`: a person wants it, pause or not.
 
     Bounded for each host in and out: that is an objection too, and passes; ask again later.
     """
-    if why := objections(draft, guest, to, asked=asked):
+    if why := objections(draft, guest, to, asked=asked, along=along):
         return why
     holder = onecopy.sole_holder(draft, guest)
     leaving, coming = _under_way(draft)
@@ -112,7 +136,7 @@ def begin(
         why.append(f"{holder} is sending {leaving[holder]} guests already")
     full = {name for name, count in coming.items() if count >= limits.moves_in_per_host}
     if not to:
-        to = placement.choose(draft, guest, without=full | _not_live(draft) | {holder}).host
+        to = _elsewhere(draft, guest, full | {holder}, along).host
         if not to:
             why.append(f"every host that could take {guest.name} is receiving guests already")
     elif to in full:
@@ -124,11 +148,64 @@ def begin(
     return onecopy.issue_receive(draft, guest, draft.require_host(holder), draft.require_host(to), move)
 
 
-def foreseen(draft: Draft, guest: GuestRecord, to: HostName) -> str:
+def foreseen(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRecord, ...] = ()) -> str:
     """Where a live move, against which nothing stands, would take it if it began now, alone."""
     holder = onecopy.sole_holder(draft, guest)
-    there = to or placement.choose(draft, guest, without=_not_live(draft) | {holder}).host
+    there = to or _elsewhere(draft, guest, {holder}, along).host
     return f"{guest.name} would move live from {holder} to {there}"
+
+
+# ---- guests that must share a host
+
+
+def company(draft: Draft, guest: GuestRecord) -> tuple[HostName, tuple[GuestRecord, ...]]:
+    """Who must share its host and runs beside it, or is on its way from there; and where to ("": nobody is)."""
+    if not draft.members.about(guest.id):
+        return "", ()
+    mates = [mate for key in sorted(draft.members.group(guest.id)) if (mate := draft.guest(key)) is not None]
+    beside = [mate for mate in mates if mate.phase is GuestPhase.RUNNING and mate.holder == guest.holder]
+    ahead = [mate for mate in mates if mate.move is not None and _ahead(mate, guest.holder)]
+    to = {mate.move.destination for mate in ahead if mate.move is not None}
+    return (to.pop() if len(to) == 1 else ""), (*ahead, *beside)
+
+
+def _ahead(guest: GuestRecord, source: HostName) -> bool:
+    move = guest.move
+    live = guest.phase is GuestPhase.MIGRATING and move is not None and move.stage is not MoveStage.UNDOING
+    return live and move is not None and move.source == source
+
+
+def objections_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> list[str]:
+    """Everything that stands against moving it live now, with those who must share its host and run beside it."""
+    bound, along = company(draft, guest)
+    to = to or bound
+    why = objections(draft, guest, to, along=along)
+    for mate in along:
+        if mate.phase is GuestPhase.RUNNING:
+            others = (guest, *(other for other in along if other.id != mate.id))
+            objected = objections(draft, mate, to, along=others)
+            why += [f"{mate.name}, which must share its host: {each}" for each in objected if each not in why]
+    return why
+
+
+def begin_together(draft: Draft, guest: GuestRecord, to: HostName = "", *, operation: str = "") -> list[str]:
+    """Begin its live move and that of those who must share its host and run beside it: all may go, or none does.
+
+    Who finds its hosts' hands full comes later: `company` says where to.
+    """
+    if why := objections_together(draft, guest, to):
+        return why
+    bound, along = company(draft, guest)
+    if why := begin(draft, guest, to or bound, operation=operation, along=along):
+        return why
+    for mate in along:
+        to, others = company(draft, mate)
+        if mate.phase is GuestPhase.RUNNING:
+            begin(draft, mate, to, operation=operation, along=others)
+    return []
+
+
+# ---- moves that people ask for
 
 
 def queue(draft: Draft, guest: GuestRecord, to: HostName, operation: str) -> None:
@@ -145,11 +222,12 @@ def begin_queued(draft: Draft) -> None:
             if guest is None or guest.move is None or guest.move.stage is not MoveStage.QUEUED:
                 continue
             to, free = guest.move.destination, changed(guest, move=None)
-            if why := objections(draft, free, to, asked=True):
+            _, along = company(draft, free)
+            if why := objections(draft, free, to, asked=True, along=along):
                 draft.put_guest(free)
                 draft.outcome(operation.id, guest_id, f"not moved: {'; '.join(why)}")
             else:
-                begin(draft, free, to, operation=operation.id, asked=True)
+                begin(draft, free, to, operation=operation.id, asked=True, along=along)
 
 
 def relocate(

@@ -7,7 +7,7 @@ from dr.core.state import Draft, settled
 from dr.model.base import GuestId, changed
 from dr.model.records import Alert, Desired, GuestPhase, HostPhase, Operation
 
-MOVES = ("guest-migrate", "guest-relocate")  # their outcomes are told where the move ends
+MOVES = ("guest-migrate", "guest-relocate", "failback")  # their outcomes are told where the move ends
 
 
 def close_finished(draft: Draft) -> None:

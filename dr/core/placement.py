@@ -349,17 +349,17 @@ def _only_there(guest: GuestRecord, name: HostName) -> bool:
     return {place.host for place in guest.may_run_on} == {name}
 
 
-def better_host(draft: Draft, guest: GuestRecord) -> HostName:
+def better_host(draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = ()) -> HostName:
     """An eligible host that its host rules like strictly better than where it runs; "" = none.
 
-    A host that a strict rule forbids is liked less than any other.
+    A host that a strict rule forbids is liked less than any other. `along`: guests that move there with it.
     """
     rules = list(draft.members.host_rules(guest.id))
     holder = sole_holder(draft, guest)
     if not rules or not holder:
         return ""
     forbidden = any(rule.strict and holder not in rule.hosts for rule in rules)
-    fleet, case = _case(draft, guest)
+    fleet, case = _case(draft, guest, along)
     assert case.liking is not None
     mask = case.may.copy()
     mask[fleet.index[holder]] = False

@@ -6,10 +6,12 @@ the others: some milliseconds at 1,000 hosts, which are all through in five minu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dr.core.fleet import fleet_of
 from dr.core.plan import Plan
 from dr.core.state import Draft, View
-from dr.model.base import HostName
+from dr.model.base import GuestId, HostName
 from dr.model.records import Desired, HostPhase
 
 AGAIN_S = 30.0  # a host is asked about at most this often
@@ -17,23 +19,56 @@ GAP_S = 0.25  # between two of them: other decisions come first
 LOST_FOR_S = (
     60.0  # N+1 that is lost for longer is an alert: a guest that starts, or a host that reboots, is none
 )
+IMAGINED_MAX = 16  # hosts whose death is imagined with guests elsewhere
+NOBODY: Mapping[GuestId, HostName] = {}
 NAMED_MAX = 5  # guests that are kept with their reasons
 
 
-def stranded(draft: Draft, name: HostName) -> list[tuple[str, str]]:
-    """Guests that would find no place if that host died now, each with the reason."""
+def stranded(
+    draft: Draft, name: HostName, moved: Mapping[GuestId, HostName] = NOBODY
+) -> list[tuple[str, str]]:
+    """Guests that would find no place if that host died now, each with the reason.
+
+    `moved`: guests that are imagined to run elsewhere by then.
+    """
     fleet = fleet_of(draft).copy()
     fleet.lose(fleet.index[name])
+    for guest_id, to in moved.items():
+        guest = draft.guest(guest_id)
+        assert guest is not None
+        fleet.lift(guest)
+        if to != name:
+            fleet.place(guest, fleet.index[to])
     leaving = []
-    for guest_id in draft.guests_at(name):
+    for guest_id in sorted({*draft.guests_at(name), *moved}):
         guest = draft.guest(guest_id)
         if guest is None or guest.desired is not Desired.RUNNING or not guest.definition or guest.blockers:
             continue
-        if {place.host for place in guest.may_run_on} == {name}:
+        if guest_id in moved:
+            leaving += [guest] * (moved[guest_id] == name)
+        elif {place.host for place in guest.may_run_on} == {name}:
             fleet.lift(guest)
             leaving.append(guest)
     plan = Plan(fleet, leaving, {}, level=False)
     return [(guest.name, plan.nowhere[guest.id].sentence()) for guest in leaving if guest.id in plan.nowhere]
+
+
+def worse_if(draft: Draft, moved: Mapping[GuestId, HostName], to: HostName) -> str:
+    """What a host's death would leave without a place that has one now, if these guests ran there; "" = nothing.
+
+    On large sites not every host is asked about: `to`, and those that are fullest.
+    """
+    fleet = fleet_of(draft)
+    load = fleet.load()
+    fullest = sorted(range(len(fleet)), key=lambda at: (-load[at], fleet.names[at]))[:IMAGINED_MAX]
+    for name in (to, *(fleet.names[at] for at in fullest if fleet.names[at] != to)):
+        if draft.require_host(name).phase is not HostPhase.ONLINE:
+            continue
+        then = stranded(draft, name, moved)
+        if then and len(then) > len(stranded(draft, name)):
+            guest, why = then[0]
+            return f"N+1 would be worse: if {name} died then, {guest} would not fit ({why})"
+    return ""
 
 
 def step(draft: Draft) -> None:

@@ -107,6 +107,9 @@ class View(Record):
     told_moves: int = 0  # State.moves when the list was sent last
     pushed: tuple[int, float] = (0, 0.0)  # the protected list sent last: its version, and when
     asked: dict[GuestId, tuple[int, float]] = {}  # testimonies asked for: generation, and when
+    well_since: float = (
+        0.0  # it could take guests without a doubt since then; 0 = it could not (`core.failback`)
+    )
     spare_at: float = 0.0  # when it was last asked what would not fit if this host died (`core.spare`)
     stranded: int = 0  # guests of it that would not
     stranded_why: tuple[str, ...] = ()  # some of them, with their reasons
@@ -148,6 +151,7 @@ class State:
     lag_s: float = 0.0  # how late our own loop ran lately
     ticked_at: float = 0.0  # our last tick; what comes long after it was decided by a loop that stood still
     moves: int = 0  # guests that changed their host in this term
+    failback_at: float = 0.0  # when guests that may go home were last looked at
     own_boot: str = ""  # boot id of the machine that the coordinator runs on
     started_at: float = 0.0  # leader time at which this term began
     quiet_until: float = 0.0  # before this, unheard is not late (after a start or a gap in our own clock)
@@ -155,6 +159,7 @@ class State:
 
     # Indexes, kept by `apply`: what still needs work.
     unsettled: set[GuestId] = field(default_factory=set)
+    homing: set[GuestId] = field(default_factory=set)  # whose policy lets them go home
     open_operations: set[str] = field(default_factory=set)
     at_host: dict[HostName, set[GuestId]] = field(default_factory=dict)  # who may run there
     touched: dict[HostName, int] = field(
@@ -209,6 +214,7 @@ class State:
         self.sequence = draft.sequence
         self.lag_s = draft.lag_s
         self.moves = draft.moves
+        self.failback_at = draft.failback_at
 
     def _apply_records(self, changes: Changes) -> None:
         if changes.cluster is not None:
@@ -221,6 +227,8 @@ class State:
             self._index_name(guest_id, guest)
             done = guest is None or settled(guest)
             (self.unsettled.discard if done else self.unsettled.add)(guest_id)
+            homes = guest is not None and guest.policy.failback
+            (self.homing.add if homes else self.homing.discard)(guest_id)
         _overlay(self.guests, changes.guests)
         for identity in changes.identities:
             self.identities[identity.host, identity.device] = identity
@@ -254,6 +262,7 @@ class State:
             for place in guest.may_run_on:
                 self.at_host.setdefault(place.host, set()).add(guest.id)
         self.unsettled = {guest.id for guest in self.guests.values() if not settled(guest)}
+        self.homing = {guest.id for guest in self.guests.values() if guest.policy.failback}
         self.open_operations = {
             key for key, operation in self.operations.items() if operation.state is OperationState.OPEN
         }
@@ -274,6 +283,7 @@ class Draft:
         self.sequence = state.sequence
         self.lag_s = state.lag_s
         self.moves = state.moves
+        self.failback_at = state.failback_at
         self.views: dict[HostName, View] = {}
         self.pending: dict[str, Pending | None] = {}
         self._hosts: dict[HostName, HostRecord] = {}

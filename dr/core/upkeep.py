@@ -8,7 +8,7 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
-from dr.core import moves
+from dr.core import homing, moves
 from dr.core.onecopy import seen_active
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
@@ -99,16 +99,28 @@ def move_away(
     if due:
         draft.put_view(host.name, drained_at=draft.now)
     outcomes: dict[GuestId, str] = {}
-    for guest in sorted(guests, key=lambda guest: (-guest.policy.priority, guest.name)):
+    for each in sorted(guests, key=lambda guest: (-guest.policy.priority, guest.name)):
+        guest = draft.guest(each.id) or each  # some go along with those before them
         if guest.phase is GuestPhase.RUNNING and due:
-            why = moves.begin(draft, guest, operation=operation.id)
+            why = moves.begin_together(draft, guest, operation=operation.id)
             now = draft.guest(guest.id) or guest
             outcomes[guest.id] = f"waits: {'; '.join(why)}" if why else f"{now.phase}: {now.reason}"
         elif guest.phase is GuestPhase.RUNNING:
             outcomes[guest.id] = operation.guests.get(guest.id) or "waits for its turn"
         else:
             outcomes[guest.id] = f"{guest.phase}: {guest.reason}"
+        _remember_home(draft, host, guest.id)
     return outcomes
+
+
+def _remember_home(draft: Draft, host: HostRecord, guest_id: GuestId) -> None:
+    """Who is on its way from there comes back one day, if its policy says so."""
+    guest = draft.guest(guest_id)
+    move = guest.move if guest is not None else None
+    if guest is not None and move is not None and move.source == host.name and not move.asked:
+        home = homing.taken_from(guest, host.name)
+        if home != guest.homing:
+            draft.put_guest(changed(guest, homing=home))
 
 
 def _unprotected(draft: Draft, host: HostRecord, wish: Wish) -> list[str]:

@@ -49,6 +49,7 @@ class Timers(Record):
     leave_s: float = 300.0  # a host that announced its shutdown may take this long to go down
     leave_drain_s: float = 600.0  # its guests are moved away first for at most this long (on_leave: migrate)
     hold_s: float = 1800.0  # its guests wait this long for it to come back (on_leave: hold)
+    failback_after_s: float = 300.0  # a guest goes home (failback) when its home has been well for so long
     recovery_retry_s: float = 5.0  # a guest that fitted nowhere is tried again at least this often
 
 
@@ -136,7 +137,7 @@ class GuestPolicy(Record):
     restart_window_s: float = 3600.0
     max_relocations: int = 2
     relocation_window_s: float = 3600.0
-    failback: bool = False  # goes back to the host that its rules like best when that host is online again
+    failback: bool = False  # goes home, to the host that its rules like best, when that is well again
     boot_after: tuple[After, ...] = ()
     isolation: Isolation = Isolation.FENCE
     check: Check | None = None

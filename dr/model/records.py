@@ -165,6 +165,15 @@ class Move(Record):
     retry_at: float = 0.0
 
 
+class Homing(Record):
+    """Where a guest whose policy lets it go home belongs, beyond what rules say, and how often that was tried."""
+
+    left: HostName = ""  # the host from which a drain or a failover took it
+    stays: HostName = ""  # a person moved it there: it is left there
+    tries: int = 0  # moves home since it last changed its host
+    tried_at: float = 0.0
+
+
 class GuestRecord(Record):
     """One protected guest. Only `core.onecopy` writes `may_run_on` and `generation`."""
 
@@ -185,6 +194,10 @@ class GuestRecord(Record):
     blockers: tuple[str, ...] = ()  # why it is not (any longer) recoverable elsewhere
     restarts: tuple[float, ...] = ()
     relocations: tuple[float, ...] = ()
+    homing: Homing = Homing()
+    removed: tuple[
+        tuple[HostName, float], ...
+    ] = ()  # its definition, from hosts where it does not run; and when
     held_at: HostName = ""  # a host that announced that it goes down: it starts there again, within limits
     tried_on: HostName = ""  # where it was last being started, or crashed: tried again there first
     avoid: tuple[HostName, ...] = ()  # hosts where it failed so often that it goes elsewhere if it can

@@ -23,6 +23,7 @@ class Domain:
     state: DomainState = DomainState.SHUTOFF
     reason: str = ""
     autostart: bool = False
+    by_hand: bool = False  # somebody suspended it, so that it stands where it ran
     memory_at: int = 0  # the version of the disk that its memory goes with, see `Truth.runs`
     outgoing: Migration | None = None  # the job that sends it away
     incoming: Migration | None = None  # the job that brings it; gone when it has arrived whole

@@ -360,7 +360,7 @@ class SimHost:
         self.later(self.world.rng.uniform(0.01, 0.2), resume)
 
     def resumed(self, guest: GuestId, domain: Domain, reason: str) -> None:
-        domain.state, domain.reason = DomainState.RUNNING, reason
+        domain.state, domain.reason, domain.by_hand = DomainState.RUNNING, reason, False
         self.world.truth.resumed(guest, self, domain)
         self.agent.look_again()
 
@@ -370,7 +370,7 @@ class SimHost:
         self.agent.look_again()
 
     def _began(self, guest: GuestId, domain: Domain, reason: str) -> None:
-        domain.state, domain.reason = DomainState.RUNNING, reason
+        domain.state, domain.reason, domain.by_hand = DomainState.RUNNING, reason, False
         self.world.truth.began(guest, self, domain)
         self.agent.look_again()
 
@@ -427,6 +427,17 @@ class SimHost:
         if self.up and not self.frozen:
             self.migrate_domain(guest, to, lambda failed, unseen: None, paused=False)
 
+    def hand_suspend(self, guest: GuestId) -> bool:
+        """`virsh suspend` of what runs."""
+        domain = self.domains.get(guest)
+        if domain is None or not domain.runs or self.libvirtd != "up" or not self.up or self.frozen:
+            return False
+        if domain.incoming is not None or domain.outgoing is not None:
+            return False
+        self.paused(guest, domain, "user")
+        domain.by_hand = True
+        return True
+
     def hand_resume(self, guest: GuestId) -> bool:
         """`virsh resume` of what stands still: no hook is asked."""
         domain = self.domains.get(guest)
@@ -434,7 +445,8 @@ class SimHost:
             return False
         if self.frozen or domain.incoming is not None or domain.outgoing is not None:
             return False
-        self.world.truth.excused.add(guest)  # rule 7: what the hook cannot see
+        if not domain.by_hand:  # a copy that waits: rule 7, what the hook cannot see
+            self.world.truth.excuse_until_cold(guest)
         self.resumed(guest, domain, "unpaused")
         return True
 

@@ -26,13 +26,14 @@ from dr.model.events import (
     AskMigrate,
     AskProtect,
     AskRelocate,
+    AskSet,
     AskStop,
     AskUncordon,
 )
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState
-from dr.model.policy import HostRule
-from dr.model.records import Alert, HostPhase, Pause, Place, Wish
+from dr.model.policy import After, GuestPolicy, HostRule
+from dr.model.records import Alert, Desired, Homing, HostPhase, Pause, Place, Wish
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
 
@@ -151,12 +152,22 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
         ("/v1/guests/relocate", {"guests": ["web"], "to": "h2"}),
         ("/v1/guests/migrate", {"guests": ["web"], "to": "h2", "dry_run": True}),
         ("/v1/guests/cancel-move", {"guests": ["web"]}),
+        (
+            "/v1/guests/set",
+            {
+                "guests": ["web"],
+                "desired": "ignored",
+                "failback": True,
+                "boot_after": ["db:check"],
+                "check": "none",
+            },
+        ),
         ("/v1/hosts/h2/confirm-down", {"boot_id": "boot-2", "reason": "unplugged"}),
         ("/v1/hosts/h1/labels", {"labels": {"rack": "b", "old": None}}),
     ]
     for path, body in sent:
         assert http.post(path, json=body).status_code == 200
-    protect, stop, relocate, migrate, cancel, down, label = service.coordinator.asked
+    protect, stop, relocate, migrate, cancel, given, down, label = service.coordinator.asked
     assert isinstance(protect, AskProtect)
     assert (protect.guests, protect.priority, protect.reason, protect.by) == (
         ("web",),
@@ -172,6 +183,10 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
     assert (migrate.guests, migrate.to, migrate.dry_run) == (("web",), "h2", True)
     assert isinstance(cancel, AskCancelMove)
     assert cancel.guests == ("web",)
+    assert isinstance(given, AskSet)
+    assert (given.guests, given.desired, given.by) == (("web",), Desired.IGNORED, "alice")
+    after = (After(guest="db", until="check"),)
+    assert given.policy.fields() == {"failback": True, "boot_after": after, "check": None}
     assert isinstance(down, AskConfirmDown)
     assert (down.host, down.boot_id) == ("h2", "boot-2")
     assert isinstance(label, AskLabel)
@@ -421,3 +436,26 @@ def test_a_host_that_is_set_aside_is_shown_with_who_wants_it(http: httpx.Client,
     found = http.get("/v1/doctor").json()
     assert [each["level"] for each in found["items"] if "dr host uncordon h1" in each["fix"]] == ["info"]
     assert not [each for each in found["items"] if each["check"] == "hosts" and each["subject"] == "h2"]
+
+
+def test_a_host_that_announced_its_shutdown_says_so() -> None:
+    state = fleet()
+    state.hosts["h2"] = changed(state.hosts["h2"], leaving="reboot")
+    rows = {row.name: row.leaving for row in views.hosts(snap(state)).items}
+    assert (rows["h1"], rows["h2"]) == ("", "reboot")
+
+
+def test_a_guest_away_from_home_says_why_and_the_doctor_lists_it() -> None:
+    state = fleet()
+    web = changed(state.guests[WEB], policy=GuestPolicy(failback=True), homing=Homing(left="h3"))
+    state.guests[WEB] = web
+    state.homing = {WEB}
+    shown = views.guest(snap(state), WEB, None)
+    assert shown is not None
+    assert shown.item.failback.startswith("away from h3: ")
+    assert "h1: its agent cannot migrate guests live" in shown.item.failback
+    found = [each for each in doctor.examine(snap(state), doctor.Site()).items if each.check == "homes"]
+    assert [(each.subject, each.what) for each in found] == [("web", "web is away from its home h3.")]
+    assert "cannot migrate guests live" in found[0].why
+    state.guests[WEB] = changed(web, homing=Homing(left="h3", stays="h1"))
+    assert not [each for each in doctor.examine(snap(state), doctor.Site()).items if each.check == "homes"]

@@ -20,7 +20,7 @@ from dr.model.decision import Changes, Decision
 from dr.model.events import Answered, AskFence, AskPause, Event, Heard, LookEnded, Reconfigured, Tick
 from dr.model.evidence import Power
 from dr.model.facts import Definition
-from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Settings
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Settings
 from dr.model.records import GuestPhase, HostPhase
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.world import World
@@ -76,12 +76,12 @@ def test_a_run_decided_again_from_its_files() -> None:
 
 def test_every_field_of_the_state_is_saved_or_derived() -> None:
     """A new field of State comes back from a file, or is named in DERIVED and rebuilt from the records."""
-    bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN))
+    bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN, policy=GuestPolicy(failback=True)))
     bench.send(AskPause(id="1", by="ops", reason="work"))
     bench.send(AskFence(id="2", by="ops", host="h1"))
     state, empty = bench.state, State()
     state.revision, state.moves, state.own_boot, state.lag_s = 17, 3, "b", 0.125
-    state.started_at, state.quiet_until, state.ticked_at = 1.5, 2.5, 12.5
+    state.started_at, state.quiet_until, state.ticked_at, state.failback_at = 1.5, 2.5, 12.5, 3.5
     content = [each for each in fields(State) if each.name not in ("touched", "memo")]  # they only save time
     for each in content:
         assert getattr(state, each.name) != getattr(empty, each.name), (

@@ -57,6 +57,7 @@ class GuestIs(Fact):
     guarded_on: Annotated[Hosts, "the hook on each of these hosts guards it"] = ()
     desired: Annotated[Desired | None, "what its owner wants, as recorded"] = None
     reason: Annotated[str, "its reason contains this"] = ""
+    failback: Annotated[str, "what is said of its way home contains this"] = ""
     starts: Annotated[Number, "how often it began to run since the scenario began"] = None
     started_on: Annotated[Hosts, "it began to run on (one of) these since the scenario began"] = ()
     down_for: Annotated[Seconds | None, "it has run nowhere for at least this long, until now"] = None
@@ -86,6 +87,10 @@ class GuestIs(Fact):
             )
         if self.reason and self.reason.lower() not in (record.reason.lower() if record else ""):
             return f'the reason of {name} is "{record.reason if record else ""}", without "{self.reason}"'
+        if self.failback:
+            said = seen.failback(name)
+            if self.failback.lower() not in said.lower():
+                return f'of the way home of {name} is said "{said}", without "{self.failback}"'
         return ""
 
     def _really(self, name: str, seen: Observer) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from dr.core import failback
+from dr.core.state import Draft
 from dr.model.base import GuestId, HostName
 from dr.sim.trace import Said
 from dr.sim.world import World
@@ -63,6 +65,12 @@ class Observer:
         """For how long it has run nowhere now; 0 while it runs."""
         since = self._down_since.get(guest)
         return 0.0 if since is None else self.world.clock.now - since
+
+    def failback(self, guest: GuestId) -> str:
+        """What the coordinator says of its way home."""
+        state = self.world.coordinator.state
+        record = state.guests.get(guest)
+        return "" if record is None else failback.in_words(Draft(state, self.world.coordinator.now), record)
 
     def told(self, text: str) -> bool:
         """Whether some line of the trace since the beginning contains that text."""

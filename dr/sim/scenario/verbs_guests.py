@@ -40,9 +40,13 @@ class VirshDestroy(Verb):
     """`virsh destroy` on the host where it runs."""
 
     virsh_destroy: Annotated[Guests, "guests"]
+    on: Annotated[Hosts, "only on these hosts, where it runs twice"] = (ALL,)
 
     def do(self, stage: Stage) -> None:
-        _end(stage, self.virsh_destroy, "destroyed")
+        hosts = stage.hosts(self.on)
+        for guest in stage.guests(self.virsh_destroy):
+            for host in set(stage.world.running(guest)).intersection(hosts):
+                stage.world.hosts[host].end(guest, "destroyed")
 
 
 class VirshStart(Verb):
@@ -87,6 +91,17 @@ class VirshDefine(Verb):
             stage.world.hosts[self.on].hand_define(guest)
 
 
+class VirshSuspend(Verb):
+    """`virsh suspend` on the host where it runs."""
+
+    virsh_suspend: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.virsh_suspend):
+            for host in stage.world.running(guest):
+                stage.world.hosts[host].hand_suspend(guest)
+
+
 class VirshUndefine(Verb):
     """`virsh undefine` on a host, of what does not run there; without a host: where it runs, after `virsh destroy`."""
 
@@ -125,7 +140,7 @@ class VirshMigrate(Verb):
 
 
 class VirshResume(Verb):
-    """`virsh resume` of a copy that waits paused: what no hook sees."""
+    """`virsh resume` of what stands still there: suspended by hand, or a copy that waits (which no hook sees)."""
 
     virsh_resume: Annotated[Guests, "guests"]
     on: Annotated[HostRef, "the host"]
@@ -232,6 +247,7 @@ VERBS: tuple[type[Verb], ...] = (
     VirshEdit,
     VirshDefine,
     VirshRename,
+    VirshSuspend,
     VirshUndefine,
     ReadyAfter,
     VirshMigrate,

@@ -128,16 +128,27 @@ def test_called_off(site: Site) -> None:
 
 
 @contextmanager
-def replies_lost(site: Site, host: str) -> Iterator[None]:
-    """What libvirtd there answers to other hosts does not arrive; what they ask of it does, and is acknowledged."""
-    machine = site.lab.host(host)
-    lost = "tcp sport 16509 ip length >= 80 drop"  # the least message of libvirt's; TCP's acknowledgements are shorter
-    rule = f"table inet lost {{ chain out {{ type filter hook output priority 0; {lost}; }}; }}"
-    machine.exec(["nft", rule])
+def finish_reply_lost(site: Site, name: str) -> Iterator[None]:
+    """libvirtd on h3 does its Finish, and its answer never arrives. For a guest that is being copied there.
+
+    It is stopped until the request lies in its socket; then it goes on, and what it says is dropped. Dropped from the
+    beginning, its acknowledgements would be missed, and the request never be sent.
+    """
+    h3 = site.lab.host("h3")
+    site.lab.faults.freeze_service("h3", "libvirtd")
+    wait_for(lambda: site.lab.guest(name).state_on("h1") == "paused", 25, "the switch-over", interval_s=0.1)
+    time.sleep(1)
+    h3.exec(
+        [
+            "nft",
+            "table inet lost { chain out { type filter hook output priority 0; tcp sport 16509 drop; }; }",
+        ]
+    )
+    site.lab.faults.thaw_service("h3", "libvirtd")
     try:
         yield
     finally:
-        machine.exec(["nft", "delete table inet lost"])
+        h3.exec(["nft", "delete table inet lost"])
 
 
 def test_bare_libvirt_doubles_a_guest_when_the_finish_reply_is_lost(site: Site) -> None:
@@ -148,7 +159,7 @@ def test_bare_libvirt_doubles_a_guest_when_the_finish_reply_is_lost(site: Site) 
     to = f"qemu+tcp://{site.lab.host('h3').address('mgmt')}/system"
     moving = site.lab.popen("h1", ["virsh", "migrate", "--live", "--p2p", "--persistent", name, to])
     wait_copying(site, name)
-    with replies_lost(site, "h3"):
+    with finish_reply_lost(site, name):
         wait_for(
             lambda: moving.poll() is not None, GIVEN_UP_S, "the source to give its peer up", interval_s=0.2
         )
@@ -161,7 +172,7 @@ def test_dr_does_not_double_a_guest_when_the_finish_reply_is_lost(site: Site) ->
     """The same loss: the guest goes on at its source, and the copy that waits is destroyed."""
     name, boot = guest_on_h1(site)
     send_to_h3(site, name)
-    with replies_lost(site, "h3"):
+    with finish_reply_lost(site, name):
         site.wait(lambda: site.guests()[name]["phase"] == "running", GIVEN_UP_S, "the move to be undone")
     assert_runs_on(site, name, boot, "h1")
 

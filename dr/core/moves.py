@@ -122,19 +122,20 @@ def begin(
     operation: str = "",
     asked: bool = False,
     along: tuple[GuestRecord, ...] = (),
+    bounded: bool = True,
 ) -> list[str]:
     """Begin a live move: every objection, [] when it is under way. `asked`: a person wants it, pause or not.
 
-    Bounded for each host in and out: that is an objection too, and passes; ask again later.
+    `bounded`: no more at once than each host may send and receive; that is an objection too, and passes.
     """
     if why := objections(draft, guest, to, asked=asked, along=along):
         return why
     holder = onecopy.sole_holder(draft, guest)
     leaving, coming = _under_way(draft)
     limits = draft.config.limits
-    if leaving.get(holder, 0) >= limits.moves_out_per_host:
+    if bounded and leaving.get(holder, 0) >= limits.moves_out_per_host:
         why.append(f"{holder} is sending {leaving[holder]} guests already")
-    full = {name for name, count in coming.items() if count >= limits.moves_in_per_host}
+    full = {name for name, count in coming.items() if bounded and count >= limits.moves_in_per_host}
     if not to:
         to = _elsewhere(draft, guest, full | {holder}, along).host
         if not to:
@@ -189,9 +190,10 @@ def objections_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> 
 
 
 def begin_together(draft: Draft, guest: GuestRecord, to: HostName = "", *, operation: str = "") -> list[str]:
-    """Begin its live move and that of those who must share its host and run beside it: all may go, or none does.
+    """Begin its live move and that of those who must share its host and run beside it: all go now, or none does.
 
-    Who finds its hosts' hands full comes later: `company` says where to.
+    They count as one against the bounds of their hosts: who waited for free hands would be on the one host while the
+    others have arrived on the other. Who cannot go yet for another reason follows: `company` says where to.
     """
     if why := objections_together(draft, guest, to):
         return why
@@ -201,7 +203,7 @@ def begin_together(draft: Draft, guest: GuestRecord, to: HostName = "", *, opera
     for mate in along:
         to, others = company(draft, mate)
         if mate.phase is GuestPhase.RUNNING:
-            begin(draft, mate, to, operation=operation, along=others)
+            begin(draft, mate, to, operation=operation, along=others, bounded=False)
     return []
 
 

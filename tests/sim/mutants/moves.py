@@ -114,7 +114,7 @@ GROUPS = {
             "migration/its-owner-ends-it",
             (
                 migration._nowhere,
-                "guest.desired is Desired.STOPPED or by_owner",
+                "guest.desired is Desired.STOPPED or vanished or by_owner",
                 "False",
             ),
         ),
@@ -218,7 +218,7 @@ GROUPS = {
             "migration/against-a-strict-rule-is-refused",
             (
                 moves._not_to,
-                'return [f"{to} {why}" for why in placement.why_not(draft, guest, host)]',
+                'return [f"{to} {why}" for why in placement.why_not(draft, guest, host, along=along)]',
                 "return []",
             ),
         ),
@@ -243,12 +243,12 @@ GROUPS = {
         m(
             "moves out of a host are bounded",
             "migration/one-move-at-a-time",
-            (moves.begin, "if leaving.get(holder, 0) >= limits.moves_out_per_host:", "if False:"),
+            (moves.begin, "if bounded and leaving.get(holder, 0) >= limits.moves_out_per_host:", "if False:"),
         ),
         m(
             "moves into a host are bounded",
             "migration/bounded-into-one-host",
-            (moves.begin, "if count >= limits.moves_in_per_host", "if False"),
+            (moves.begin, "if bounded and count >= limits.moves_in_per_host", "if False"),
         ),
         m(
             "moves that had to wait begin when hands are free",
@@ -258,7 +258,11 @@ GROUPS = {
         m(
             "a move that was queued is judged anew",
             "migration/waited-too-long",
-            (moves.begin_queued, "if why := objections(draft, free, to, asked=True):", "if why := ():"),
+            (
+                moves.begin_queued,
+                "if why := objections(draft, free, to, asked=True, along=along):",
+                "if why := ():",
+            ),
         ),
         m(
             "a guest that moves is not unprotected",

@@ -145,8 +145,8 @@ def why_not_off(draft: Draft, host: HostName, report: PowerReport) -> list[str]:
     readings = {reading.device: reading for reading in report.readings}
     why: list[str] = [report.reason] if report.reason and not report.readings else []
     record = draft.host(host)
-    if record is not None and not record.facts.hibernation_masked:  # rule 5
-        why.append("hibernation is not masked there: a thawed image would run its guests again")
+    if record is not None and (doubt := may_thaw(record)):
+        why.append(f"{doubt}: a thawed image would run its guests again")
     for device in levels[report.level].devices:
         reading = readings.get(device.name)
         if reading is None:
@@ -162,6 +162,15 @@ def why_not_off(draft: Draft, host: HostName, report: PowerReport) -> list[str]:
         ):  # a device that was not reached shows no GUID
             why += why_not_identical(identity, reading)
     return why
+
+
+def may_thaw(host: HostRecord) -> str:
+    """Why this host, being off, may only sleep (rule 5); "" = off means over."""
+    if not host.facts.hibernation_masked:
+        return "hibernation is not masked there"
+    if host.hearsay:
+        return "that hibernation is masked there is only known from an older copy of the store"
+    return ""
 
 
 def why_not_identical(identity: DeviceIdentity | None, reading: DeviceReading) -> list[str]:

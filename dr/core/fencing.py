@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dr.core import flaps, guests, isolation, looks, onecopy, placement
-from dr.core.detector import Peers, brake, is_late, peers_say, why_not_identical, why_not_off
+from dr.core.detector import Peers, brake, is_late, may_thaw, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft, Pending
 from dr.core.tables import HostEvent, move_host
 from dr.model.base import BootId, HostName, changed
@@ -62,8 +62,8 @@ def why_not_fence(draft: Draft, host: HostRecord) -> list[str]:
         why.append("the coordinator runs on it, and never fences its own host")
     if not draft.policy(host.name).fencing:
         why.append("it has no fencing configured")
-    elif not host.facts.hibernation_masked:  # rule 5
-        why.append("hibernation is not masked there, so off would not mean over: see dr doctor")
+    elif doubt := may_thaw(host):
+        why.append(f"{doubt}, so off would not mean over: see dr doctor")
     elif not provable(draft, host):
         why.append(f"switching it off would prove nothing: run dr fence test {host.name}")
     if reason := isolation.left_alone(draft, host):

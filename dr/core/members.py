@@ -107,6 +107,7 @@ def connected(draft: Draft, event: Connected) -> None:
         health=hello.health,
         protected_version=0,
         forgot=host.forgot or (bool(host.boot_id) and hello.memory.epoch == 0),
+        hearsay=False,
     )
     if rebooted:
         host = _booted(draft, host, old_boot)
@@ -287,6 +288,7 @@ def _restored(draft: Draft, name: HostName, memory: Memory, why: str) -> None:
         if view.session:
             draft.drop_session(host.name, view.session, "new epoch")
             draft.put_view(host.name, session="", inventory=False)
+        draft.put_host(changed(host, hearsay=True))  # hibernation may have been allowed there since: rule 5
         draft.forget_session(host.name)
 
 

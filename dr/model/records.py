@@ -89,6 +89,7 @@ class HostRecord(Record):
     leaving_at: float = 0.0
     # Its agent lost its memory: until others have shown that this store is current, it cannot tell an older copy.
     forgot: bool = False
+    hearsay: bool = False  # its facts are those of an older copy of the store: it has not said hello since
 
 
 class DeviceIdentity(Record):

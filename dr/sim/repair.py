@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dr.model.base import changed
+from dr.model.base import GuestId, changed
 from dr.model.events import (
     AskClearQuarantine,
     AskConfirmDown,
@@ -93,4 +93,19 @@ def _help_guests(world: World) -> None:
             _submit(world, AskStart(id=world.next_ask(), by=OPS, guests=(guest.id,)))
     for guest_id in world.definitions:
         if guest_id not in world.store.guests:
+            _start_by_hand(world, guest_id)
             _submit(world, AskProtect(id=world.next_ask(), by=OPS, guests=(guest_id,)))
+
+
+def _start_by_hand(world: World, guest: GuestId) -> None:
+    """Nobody protects it and it runs nowhere: its owner starts it where it ran last, as `dr guest protect` asks."""
+    hosts = {name: host for name, host in world.hosts.items() if name not in world.scrapped}
+    domains = [host.domains.get(guest) for host in world.hosts.values()]
+    if any(domain is not None and domain.active for domain in domains) or not all(
+        h.up for h in hosts.values()
+    ):
+        return
+    last = world.truth.ran_last(guest)
+    for name in sorted(hosts, key=lambda name: (name != last, name)):
+        if hosts[name].hand_start(guest):
+            return

@@ -117,6 +117,11 @@ class Truth:
         self.active.setdefault(guest, set()).discard((host.name, host.boot_id))
         self._ran.setdefault(guest, {})[host.name] = self._world.clock.now
 
+    def ran_last(self, guest: GuestId) -> HostName:
+        """Where it ended last; "" = it never did."""
+        ran = self._ran.get(guest, {})
+        return max(ran, key=lambda host: ran[host], default="")
+
     def ended_since(self, guest: GuestId, host: HostName, seconds: float) -> bool:
         """Whether it ended there within that time."""
         return self._world.clock.now - self._ran.get(guest, {}).get(host, -1e9) < seconds

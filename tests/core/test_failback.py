@@ -231,7 +231,8 @@ def test_who_could_not_set_out_with_its_group_follows_it() -> None:
     draft = bench.draft()
     assert moves.begin(draft, bench.guest("g1"), along=(bench.guest("g2"),)) == []
     ahead = draft.guest("g1")
-    assert ahead is not None and ahead.move is not None
+    assert ahead is not None
+    assert ahead.move is not None
     assert moves.company(draft, bench.guest("g2"))[0] == ahead.move.destination
 
 

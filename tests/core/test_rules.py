@@ -263,6 +263,7 @@ def chained(*pairs: str) -> list[Rule]:
 @example(chained("ab", "bc", "cd"), {"b": "h1", "c": "h1", "d": "h2"})  # who must share a host does not
 @example(chained("ab", "bc"), {"c": "h2"})  # the one in the middle is not protected
 @example([*chained("ab", "bc"), apart("", "a", "c")], {"b": "h1", "c": "h1"})
+@example([*chained("ab"), HostRule(name="", guests=("b",), hosts={"h1": 0}, strict=True)], {"b": "h2"})
 @given(rules_drawn, st.dictionaries(st.sampled_from(GUESTS[1:]), st.sampled_from(NAMES)))
 def test_strict_rules_are_never_broken_and_every_reason_agrees(
     drawn: list[Rule], where: dict[str, str]
@@ -271,9 +272,12 @@ def test_strict_rules_are_never_broken_and_every_reason_agrees(
     bench = ruled(*rules).put(waiting("a"), *(guest(name, at) for name, at in where.items()))
     found = chosen(bench, "a")
     linked = Members(tuple(rules), [guest(name) for name in ("a", *where)]).group("a")
+    hosts_only: list[Rule] = [rule for rule in rules if isinstance(rule, HostRule)]
     for name in NAMES:
         group_elsewhere = any(where.get(mate, name) != name for mate in linked)
-        forbidden = broken(rules, "a", name, where) or group_elsewhere
+        # What allows those beside it only other hosts binds it as well: they could never follow.
+        group_barred = any(broken(hosts_only, mate, name, where) for mate in linked)
+        forbidden = broken(rules, "a", name, where) or group_elsewhere or group_barred
         assert (name in found.reasons) == forbidden
         assert (name in found.scores) != forbidden
         assert bool(placement.why_not(bench.draft(), bench.guest("a"), bench.host(name))) == forbidden

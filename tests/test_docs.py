@@ -204,7 +204,7 @@ def test_every_command_in_a_text_exists(page: Path) -> None:
 def test_the_check_of_commands_is_not_blind() -> None:
     assert why_not(["guest", "protect", "web1", "--priority", "200"]) == ""
     assert why_not(["job", "show"]) == ""
-    assert "no such command" in why_not(["host", "drain", "kvm1"])
+    assert "no such command" in why_not(["host", "evacuate", "kvm1"])
     assert why_not(["guest", "protect", "--prioritty", "1"])
     assert why_not(["status", "extra"])
     assert list(calls("dr cluster token kvm1 | ssh root@kvm1 dr agent join -")) == [
@@ -293,7 +293,7 @@ def test_every_command_that_the_code_names_exists() -> None:
 def test_the_check_of_texts_is_not_blind() -> None:
     for text in (
         "then `dr cert issue`.",
-        "run: dr host drain NAME",
+        "run: dr host evacuate NAME",
         "dr cluster restor FILE",
         "dr reusme",
         "dr status --chek",

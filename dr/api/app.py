@@ -333,7 +333,7 @@ async def _ask(desk: Desk, ask: events.OperatorAsk) -> Response:
         ) from None
     if not reply.accepted:
         raise refusal(reply)
-    return _json(schema.Accepted(message=reply.message, operations=list(reply.operations)))
+    return _json(views.accepted(reply))
 
 
 def _who(request: Request, body: schema.Body) -> dict[str, str]:
@@ -421,6 +421,19 @@ def _asking_hosts(desk: Desk) -> APIRouter:
     @api.post(f"{host}/uncordon", response_model=schema.Accepted)
     async def uncordon(request: Request, name: str, body: schema.Body) -> Response:
         return await _ask(desk, events.AskUncordon(**_who(request, body), host=name))
+
+    @api.post(f"{host}/drain", response_model=schema.Accepted)
+    async def drain(request: Request, name: str, body: schema.DrainBody) -> Response:
+        """Move its guests live to other hosts, then set it aside. A guest that cannot move stays, the others go."""
+        asked = _who(request, body)
+        ask = events.AskDrain(
+            **asked, host=name, leave_unprotected=body.leave_unprotected, dry_run=body.dry_run
+        )
+        return await _ask(desk, ask)
+
+    @api.post(f"{host}/undrain", response_model=schema.Accepted)
+    async def undrain(request: Request, name: str, body: schema.Body) -> Response:
+        return await _ask(desk, events.AskUndrain(**_who(request, body), host=name))
 
     @api.post(f"{host}/clear-quarantine", response_model=schema.Accepted)
     async def clear_quarantine(request: Request, name: str, body: schema.Body) -> Response:

@@ -380,6 +380,15 @@ class MigrateBody(GuestsBody):
     )
 
 
+class DrainBody(Body):
+    leave_unprotected: bool = Field(
+        default=False, description="guests that nobody protects stay, and do not keep it from maintenance"
+    )
+    dry_run: bool = Field(
+        default=False, description="only tell what would become of each guest; nothing is done"
+    )
+
+
 class RelocateBody(StopBody):
     to: str = Field(default="", description="the host to start on; empty: wherever they fit best")
 
@@ -428,12 +437,26 @@ class JoinBody(BaseModel):
     csr: str = Field(max_length=16_384, description="certificate request, PEM")
 
 
+class Foreseen(Part):
+    """What would become of one guest if its host were emptied now."""
+
+    id: str
+    name: str
+    fate: Literal["live", "blocked", "left"] = Field(
+        description="live: it moves; blocked: it keeps the host from getting empty; left: it may stay"
+    )
+    to: str = Field(default="", description="where it would go as things are; its turn may change that")
+    why: list[str] = Field(default=[], description="everything that keeps it there")
+    todo: list[str] = Field(default=[], description="what would help: one of these, or several")
+
+
 class Accepted(Document):
     """An ask was accepted. Its work, if any, goes on as these operations."""
 
     kind: Literal["accepted"] = "accepted"
     message: str = ""
     operations: list[str] = []
+    guests: list[Foreseen] = Field(default=[], description="those on a host that is drained, or would be")
 
 
 class TokenDocument(Document):

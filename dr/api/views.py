@@ -14,6 +14,7 @@ from dr.api.snapshot import Line, Snapshot
 from dr.core import checks, failback, spare
 from dr.core.state import Draft
 from dr.core.wishes import why_not_placed
+from dr.model.effects import Reply
 from dr.model.evidence import PowerReport
 from dr.model.facts import ACTIVE_STATES, GuestFacts, Level, Reading
 from dr.model.policy import FenceDevice
@@ -481,6 +482,24 @@ def _fence_row(snap: Snapshot, host: str, level: int, device: FenceDevice) -> sc
         guid=identity.guid if identity else "",
         reason=reason,
     )
+
+
+# ---- asks
+
+
+def accepted(reply: Reply) -> schema.Accepted:
+    foreseen = [
+        schema.Foreseen(
+            id=each.guest,
+            name=each.name,
+            fate=each.fate,
+            to=each.to,
+            why=list(each.why),
+            todo=list(each.todo),
+        )
+        for each in reply.guests
+    ]
+    return schema.Accepted(message=reply.message, operations=list(reply.operations), guests=foreseen)
 
 
 # ---- timeline

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dr.cli.failure import Exit, Failure, tell
-from dr.cli.output import Form, age, document
+from dr.cli.output import Column, Form, age, document, table
 
 if TYPE_CHECKING:
-    from dr.api.schema import Accepted, Operation
+    from dr.api.schema import Accepted, Foreseen, Operation
     from dr.cli.client import Api
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit.")]
@@ -48,7 +48,7 @@ def send(
     wait: bool = False,
     timeout_s: float = 0.0,
     form: Form = Form.TABLE,
-) -> None:
+) -> Accepted:
     """Send one ask, say what was accepted, and watch its jobs if wanted. Raises Failure."""
     from dr.api.schema import Accepted
     from dr.cli.client import connect
@@ -60,6 +60,7 @@ def send(
         finish(api, accepted.operations, timeout_s)
     elif accepted.operations:
         tell(f"Watch it with: dr job watch {' '.join(accepted.operations)}")
+    return accepted
 
 
 def told(accepted: Accepted, form: Form) -> None:
@@ -73,6 +74,27 @@ def told(accepted: Accepted, form: Form) -> None:
         case Form.TABLE | Form.WIDE:
             begun = f"Begun: {', '.join(accepted.operations)}" if accepted.operations else "Done."
             tell(accepted.message or begun)
+            if accepted.guests:
+                table(accepted.guests, FORESEEN, wide=form is Form.WIDE)
+
+
+def _fate(guest: Foreseen) -> str:
+    match guest.fate:
+        case "live":
+            return f"live to {guest.to}"
+        case "blocked":
+            return "stays"
+        case "left":
+            return "left there"
+
+
+FORESEEN: tuple[Column[Foreseen], ...] = (
+    Column("GUEST", lambda row: row.name),
+    Column("FATE", _fate),
+    Column("WHY", lambda row: "; ".join(row.why)),
+    Column("WHAT WOULD HELP", lambda row: "; ".join(row.todo)),
+    Column("UUID", lambda row: row.id, wide=True),
+)
 
 
 def finish(api: Api, keys: Sequence[str], timeout_s: float) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, send
-from dr.cli.failure import tell
+from dr.cli.failure import Exit, tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
 if TYPE_CHECKING:
@@ -240,6 +240,43 @@ def cordon(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None:
 def uncordon(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None:
     """Let a cordoned host take guests again."""
     send(_at(name, "uncordon"), {"reason": reason}, form=form)
+
+
+@app.command()
+def drain(
+    *,
+    name: Name,
+    leave_unprotected: Annotated[
+        bool,
+        typer.Option(
+            "--leave-unprotected", help="Guests that nobody protects stay there, and hold nothing up."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only tell where each guest would go, or all that keeps it and what would help."
+        ),
+    ] = False,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 0.0,
+    form: Output = Form.TABLE,
+) -> None:
+    """Move a host's guests live to other hosts, then set it aside for maintenance. No guest is stopped for it."""
+    body = {"leave_unprotected": leave_unprotected, "dry_run": dry_run, "reason": reason}
+    accepted = send(_at(name, "drain"), body, wait=wait, timeout_s=timeout, form=form)
+    if dry_run:
+        blocked = any(guest.fate == "blocked" for guest in accepted.guests)
+        raise typer.Exit(Exit.DEGRADED if blocked else Exit.OK)
+    tell(f"End it with: dr host undrain {name}")
+
+
+@app.command()
+def undrain(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None:
+    """Put a drained host back in use, also in the middle: moves under way end, no others begin."""
+    send(_at(name, "undrain"), {"reason": reason}, form=form)
+    tell(f"See: dr host show {name}")
 
 
 @app.command("clear-quarantine")

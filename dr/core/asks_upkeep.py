@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dr.core import upkeep
+from dr.core import forecast, upkeep
 from dr.core.asks import no, no_such, yes
 from dr.core.state import Draft
 from dr.core.wishes import with_wishes
+from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskCordon, AskDrain, AskUncordon, AskUndrain
 from dr.model.records import HostPhase, Wish
@@ -40,13 +41,15 @@ def drain(draft: Draft, ask: AskDrain) -> Reply:
         return no_such(ask, "host", [ask.host])
     if host.phase is HostPhase.JOINING:
         return no(ask, f"{host.name} has not joined yet: {host.reason}")
+    wish = Wish(by=ask.by, reason=ask.reason, at=draft.now, leave_unprotected=ask.leave_unprotected)
+    foreseen = forecast.of_drain(draft, host, wish)
+    if ask.dry_run:
+        return changed(yes(ask, forecast.in_words(draft, host, foreseen)), guests=foreseen)
     before, operation = host.drain, upkeep.operation_of(draft, host)
     if before is not None and before.leave_unprotected == ask.leave_unprotected:
         where = "in maintenance" if host.phase is HostPhase.MAINTENANCE else f"being drained ({host.phase})"
-        return yes(
-            ask, f"{host.name} is {where} already: {before.by} asked", *([operation] if operation else [])
-        )
-    wish = Wish(by=ask.by, reason=ask.reason, at=draft.now, leave_unprotected=ask.leave_unprotected)
+        text = f"{host.name} is {where} already: {before.by} asked"
+        return changed(yes(ask, text, *([operation] if operation else [])), guests=foreseen)
     host = with_wishes(host, cordon=host.cordon, drain=wish)
     draft.put_host(host)
     if operation is None:
@@ -56,7 +59,7 @@ def drain(draft: Draft, ask: AskDrain) -> Reply:
     text = "" if others else "no other host is online: its guests have nowhere to go"
     if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.MAINTENANCE):
         text = f"it is {host.phase} now, and is drained when it is online again"
-    return yes(ask, text, operation)
+    return changed(yes(ask, text, operation), guests=foreseen)
 
 
 def undrain(draft: Draft, ask: AskUndrain) -> Reply:

@@ -23,6 +23,8 @@ NO_LIVE = (
     " migration_uri in its /etc/dr/agent.yaml lets it"
 )
 
+NAMED_MAX = 6  # hosts that a sentence names; the others are counted
+
 
 # ---- who may move, and where
 
@@ -64,7 +66,18 @@ def objections(
             why.append(f"{to}: {NO_LIVE}")
     elif holder and not (found := _elsewhere(draft, guest, {holder}, along)).host:
         why.append(f"{guest.name} fits nowhere else: {found.sentence()}")
+        why += _left_out(draft, holder)
     return list(dict.fromkeys(why))
+
+
+def _left_out(draft: Draft, holder: HostName) -> list[str]:
+    """Hosts that were not even asked for a place, and why."""
+    names = sorted(_not_live(draft) - {holder})
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    text = (
+        f"{', '.join(names[:NAMED_MAX])}{more}: not live, without migration_uri in /etc/dr/agent.yaml there"
+    )
+    return [text] if names else []
 
 
 def _not_from_here(draft: Draft, guest: GuestRecord) -> tuple[list[str], HostName]:
@@ -79,6 +92,12 @@ def _not_from_here(draft: Draft, guest: GuestRecord) -> tuple[list[str], HostNam
     if not holder and guest.phase is GuestPhase.RUNNING:
         why.append(f"{guest.name} is not seen on {guest.holder} alone now: {guest.reason}")
     return why, holder
+
+
+def fits_live(draft: Draft, guest: GuestRecord) -> bool:
+    """Whether some other host would take it, by a live move, with those who must share its host."""
+    _, along = company(draft, guest)
+    return bool(_elsewhere(draft, guest, {guest.holder}, along).host)
 
 
 def _elsewhere(
@@ -189,7 +208,9 @@ def objections_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> 
     return why
 
 
-def begin_together(draft: Draft, guest: GuestRecord, to: HostName = "", *, operation: str = "") -> list[str]:
+def begin_together(
+    draft: Draft, guest: GuestRecord, to: HostName = "", *, operation: str = "", bounded: bool = True
+) -> list[str]:
     """Begin its live move and that of those who must share its host and run beside it: all go now, or none does.
 
     They count as one against the bounds of their hosts: who waited for free hands would be on the one host while the
@@ -198,7 +219,7 @@ def begin_together(draft: Draft, guest: GuestRecord, to: HostName = "", *, opera
     if why := objections_together(draft, guest, to):
         return why
     bound, along = company(draft, guest)
-    if why := begin(draft, guest, to or bound, operation=operation, along=along):
+    if why := begin(draft, guest, to or bound, operation=operation, along=along, bounded=bounded):
         return why
     for mate in along:
         to, others = company(draft, mate)

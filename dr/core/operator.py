@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dr.core import asks_cluster, asks_guests, asks_hosts, asks_moves, asks_policies, asks_upkeep
-from dr.core.asks import no
 from dr.core.state import Draft
 from dr.model.effects import Reply
 from dr.model.events import (
@@ -61,8 +60,8 @@ def asked(draft: Draft, ask: OperatorAsk) -> None:
     reply = _answer(draft, ask)
     outcome = "accepted" if reply.accepted else f"refused: {'; '.join(reply.blockers) or reply.message}"
     what = ASKED[type(ask)]
-    if isinstance(ask, AskMigrate) and ask.dry_run:
-        what = "tell what it would be to migrate"
+    if isinstance(ask, AskMigrate | AskDrain) and ask.dry_run:
+        what = f"tell what it would be to {what}"
     why = f" because {ask.reason}" if ask.reason else ""
     subject = getattr(ask, "host", "") or ", ".join(getattr(ask, "guests", ())) or getattr(ask, "name", "")
     if isinstance(ask, AskSet):
@@ -105,7 +104,6 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912 
             return asks_moves.relocate(draft, ask)
         case AskCancelMove():
             return asks_moves.cancel(draft, ask)
-            return no(ask, "not built yet")
         case AskCordon():
             return asks_upkeep.cordon(draft, ask)
         case AskUncordon():

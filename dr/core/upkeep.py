@@ -14,6 +14,7 @@ from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
 from dr.core.wishes import in_words
 from dr.model.base import GuestId, changed
+from dr.model.facts import GuestFacts
 from dr.model.records import (
     Condition,
     GuestPhase,
@@ -87,6 +88,11 @@ def _drain(draft: Draft, host: HostRecord, wish: Wish) -> None:
         draft.put_host(changed(host, reason=reason))
 
 
+def turn(guest: GuestRecord) -> tuple[int, str]:
+    """Who goes first."""
+    return -guest.policy.priority, guest.name
+
+
 def move_away(
     draft: Draft, host: HostRecord, guests: list[GuestRecord], operation: Operation
 ) -> dict[GuestId, str]:
@@ -99,7 +105,7 @@ def move_away(
     if due:
         draft.put_view(host.name, drained_at=draft.now)
     outcomes: dict[GuestId, str] = {}
-    for each in sorted(guests, key=lambda guest: (-guest.policy.priority, guest.name)):
+    for each in sorted(guests, key=turn):
         guest = draft.guest(each.id) or each  # some go along with those before them
         if guest.phase is GuestPhase.RUNNING and due:
             why = moves.begin_together(draft, guest, operation=operation.id)
@@ -123,12 +129,22 @@ def _remember_home(draft: Draft, host: HostRecord, guest_id: GuestId) -> None:
             draft.put_guest(changed(guest, homing=home))
 
 
+def says_what_runs(draft: Draft, host: HostRecord) -> bool:
+    view = draft.view(host.name)
+    return bool(view.session) and view.inventory
+
+
+def unprotected_on(draft: Draft, host: HostRecord) -> list[GuestFacts]:
+    """What runs there and nobody protects, by name."""
+    seen = draft.view(host.name).guests.values()
+    return sorted((f for f in seen if f.active and draft.guest(f.id) is None), key=lambda facts: facts.name)
+
+
 def _unprotected(draft: Draft, host: HostRecord, wish: Wish) -> list[str]:
     """What keeps an otherwise empty host from maintenance."""
-    view = draft.view(host.name)
-    if not view.session or not view.inventory:
+    if not says_what_runs(draft, host):
         return ["its agent does not say what runs there"]
-    names = sorted(f.name for f in view.guests.values() if f.active and draft.guest(f.id) is None)
+    names = [facts.name for facts in unprotected_on(draft, host)]
     if not names or wish.leave_unprotected:
         return []
     return [f"not protected, so to be stopped or moved by hand: {', '.join(names)}"]

@@ -5,6 +5,8 @@ Effects run only after the changes of the same decision are durable.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.commands import Body, Ticket
 from dr.model.policy import Check, FenceLevel
@@ -95,6 +97,17 @@ class Notify(Record, tag="notify"):
     cleared: bool = False
 
 
+class Foreseen(Record):
+    """What would become of one guest if its host were emptied now."""
+
+    guest: GuestId
+    name: str
+    fate: Literal["live", "blocked", "left"]  # it moves, keeps the host from getting empty, or may stay
+    to: HostName = ""
+    why: tuple[str, ...] = ()  # it does not move
+    todo: tuple[str, ...] = ()  # what would help: one of these, or several
+
+
 class Reply(Record, tag="reply"):
     """The answer to an operator's ask: accepted with operations to watch, or refused with every blocker."""
 
@@ -104,6 +117,7 @@ class Reply(Record, tag="reply"):
     message: str = ""
     blockers: tuple[str, ...] = ()
     missing: bool = False  # no such host or guest
+    guests: tuple[Foreseen, ...] = ()  # of a host that is, or would be, drained
 
 
 Effect = (

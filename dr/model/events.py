@@ -231,6 +231,7 @@ class AskDrain(Ask, tag="ask_drain"):
 
     host: HostName
     leave_unprotected: bool = False  # see `Wish`
+    dry_run: bool = False  # only tell what would be done
 
 
 class AskUndrain(Ask, tag="ask_undrain"):

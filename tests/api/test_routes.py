@@ -17,11 +17,12 @@ from dr.api.snapshot import Snapshot
 from dr.core.state import State, View
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
-from dr.model.effects import Reply
+from dr.model.effects import Foreseen, Reply
 from dr.model.events import (
     AskCancelMove,
     AskConfirmDown,
     AskCordon,
+    AskDrain,
     AskLabel,
     AskMigrate,
     AskProtect,
@@ -29,6 +30,7 @@ from dr.model.events import (
     AskSet,
     AskStop,
     AskUncordon,
+    AskUndrain,
 )
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState
@@ -436,6 +438,46 @@ def test_a_host_that_is_set_aside_is_shown_with_who_wants_it(http: httpx.Client,
     found = http.get("/v1/doctor").json()
     assert [each["level"] for each in found["items"] if "dr host uncordon h1" in each["fix"]] == ["info"]
     assert not [each for each in found["items"] if each["check"] == "hosts" and each["subject"] == "h2"]
+
+
+def test_a_drain_tells_the_fate_of_each_guest(http: httpx.Client, service: Service) -> None:
+    goes = Foreseen(guest=WEB, name="web", fate="live", to="h2")
+    tied = Foreseen(guest=DB, name="db", fate="blocked", why=("a", "b"), todo=("dr guest stop db",))
+    service.coordinator.reply = lambda ask: Reply(
+        id=ask.id, accepted=True, message="Told.", guests=(goes, tied)
+    )
+    body = {"reason": "new DIMM", "leave_unprotected": True, "dry_run": True}
+    answer = http.post("/v1/hosts/h1/drain", json=body)
+    assert answer.status_code == 200
+    told = schema.Accepted.model_validate_json(answer.content)
+    assert (told.message, told.operations) == ("Told.", [])
+    assert [(each.id, each.name, each.fate, each.to) for each in told.guests] == [
+        (WEB, "web", "live", "h2"),
+        (DB, "db", "blocked", ""),
+    ]
+    assert (told.guests[1].why, told.guests[1].todo) == (["a", "b"], ["dr guest stop db"])
+    asked = service.coordinator.asked[-1]
+    assert isinstance(asked, AskDrain)
+    assert (asked.host, asked.reason, asked.by) == ("h1", "new DIMM", "alice")
+    assert (asked.leave_unprotected, asked.dry_run) == (True, True)
+    assert http.post("/v1/hosts/h1/drain", json={}).status_code == 200
+    asked = service.coordinator.asked[-1]
+    assert isinstance(asked, AskDrain)
+    assert (asked.leave_unprotected, asked.dry_run) == (False, False), "what is not asked for is not done"
+    assert http.post("/v1/hosts/h1/drain", json={"dryrun": True}).status_code == 400
+    assert http.post("/v1/hosts/h1/undrain", json={"reason": "done"}).status_code == 200
+    asked = service.coordinator.asked[-1]
+    assert isinstance(asked, AskUndrain)
+    assert (asked.host, asked.reason) == ("h1", "done")
+
+
+def test_the_drain_is_in_the_description_of_the_api(http: httpx.Client) -> None:
+    described = http.get("/v1/openapi.json").json()
+    for verb, body in (("drain", "DrainBody"), ("undrain", "Body")):
+        told = described["paths"][f"/v1/hosts/{{name}}/{verb}"]["post"]
+        assert told["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{body}")
+    fields = described["components"]["schemas"]["DrainBody"]["properties"]
+    assert {"leave_unprotected", "dry_run", "reason"} <= fields.keys()
 
 
 def test_a_host_that_announced_its_shutdown_says_so() -> None:

@@ -17,10 +17,11 @@ from dr.cli import credentials, main
 from dr.cli.failure import Exit
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
-from dr.model.effects import Reply
+from dr.model.effects import Foreseen, Reply
 from dr.model.events import (
     AskCancelMove,
     AskConfirmDown,
+    AskDrain,
     AskFence,
     AskLabel,
     AskMigrate,
@@ -29,6 +30,7 @@ from dr.model.events import (
     AskRelocate,
     AskSet,
     AskStop,
+    AskUndrain,
     OperatorAsk,
 )
 from dr.model.policy import After, Check, Isolation, PolicyChange
@@ -381,7 +383,7 @@ def test_help_mentions_everything(dr: Dr) -> None:
     tree = {
         "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent "
         "sim",
-        "host": "list show fence confirm-down remove label cordon uncordon clear-quarantine",
+        "host": "list show fence confirm-down remove label cordon uncordon drain undrain clear-quarantine",
         "guest": "list show protect unprotect start stop label history",
         "fence": "list test history",
         "job": "list show watch",
@@ -448,6 +450,77 @@ print(*loaded)
 )
 def test_the_agent_takes_the_light_path(line: str, light: bool) -> None:
     assert main._is_agent(line.split()) is light
+
+
+def foretold(*guests: Foreseen, operations: tuple[str, ...] = ()) -> object:
+    return lambda asked: Reply(
+        id=asked.id, accepted=True, message="As told.", guests=guests, operations=operations
+    )
+
+
+GOES = Foreseen(guest=WEB, name="web", fate="live", to="h2")
+TIED = Foreseen(
+    guest=DB, name="db", fate="blocked", why=("it has a host device", "h3 is off"), todo=("dr guest stop db",)
+)
+LEFT = Foreseen(guest=LOOSE, name="loose", fate="left", why=("it stays, as asked",))
+
+
+def test_a_drain_is_told_before_it_begins(service: Service, dr: Dr) -> None:
+    """Each guest's fate on stdout; the exit code says whether the host would get empty."""
+    service.coordinator.reply = foretold(GOES, TIED, LEFT)  # type: ignore[assignment]
+    ended = dr("host", "drain", "h1", "--dry-run", "--leave-unprotected", "--reason", "new DIMM")
+    assert ended.code == Exit.DEGRADED
+    assert ended.err == "As told.\n"
+    lines = [re.split(r"  +", line.rstrip()) for line in ended.out.splitlines()]
+    assert lines == [
+        ["GUEST", "FATE", "WHY", "WHAT WOULD HELP"],
+        ["web", "live to h2"],
+        ["db", "stays", "it has a host device; h3 is off", "dr guest stop db"],
+        ["loose", "left there", "it stays, as asked"],
+    ]
+    (asked,) = service.coordinator.asked
+    assert isinstance(asked, AskDrain)
+    assert (asked.host, asked.dry_run, asked.leave_unprotected) == ("h1", True, True)
+    assert (asked.reason, asked.by) == ("new DIMM", "alice")
+    told = json.loads(dr("host", "drain", "h1", "--dry-run", "-o", "json").out)
+    assert [(each["name"], each["fate"], each["to"]) for each in told["guests"]] == [
+        ("web", "live", "h2"),
+        ("db", "blocked", ""),
+        ("loose", "left", ""),
+    ]
+    assert told["guests"][1]["why"] == ["it has a host device", "h3 is off"]
+    service.coordinator.reply = foretold(GOES, LEFT)  # type: ignore[assignment]
+    assert dr("host", "drain", "h1", "--dry-run").code == Exit.OK
+
+
+def test_a_drain_is_watched_to_its_end_and_taken_back(service: Service, dr: Dr) -> None:
+    service.coordinator.reply = foretold(GOES, operations=("protect-2-9",))  # type: ignore[assignment]
+    ended = dr("host", "drain", "h1")
+    assert ended.code == 0
+    assert "live to h2" in ended.out
+    assert "protect web: done" in ended.err, "it stayed until the job had ended"
+    assert "dr host undrain h1" in ended.err
+    asked = service.coordinator.asked[-1]
+    assert isinstance(asked, AskDrain)
+    assert (asked.dry_run, asked.leave_unprotected) == (False, False)
+    ended = dr("host", "drain", "h1", "--no-wait")
+    assert "dr job watch protect-2-9" in ended.err
+    service.coordinator.reply = accept()  # type: ignore[assignment]
+    assert dr("host", "undrain", "h1", "--reason", "DIMM is in").code == 0
+    asked = service.coordinator.asked[-1]
+    assert isinstance(asked, AskUndrain)
+    assert (asked.host, asked.reason) == ("h1", "DIMM is in")
+
+
+def test_a_drain_that_is_refused(service: Service, dr: Dr) -> None:
+    service.coordinator.reply = lambda asked: Reply(
+        id=asked.id, accepted=False, blockers=("no such host: h9",), missing=True
+    )
+    for verb in ("drain", "undrain"):
+        ended = dr("host", verb, "h9")
+        assert ended.code == Exit.MISSING
+        assert "no such host: h9" in ended.err
+        assert "next: dr host list" in ended.err
 
 
 def test_a_cordoned_host_is_shown_with_its_reason(service: Service, dr: Dr) -> None:

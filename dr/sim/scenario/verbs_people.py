@@ -224,7 +224,7 @@ class Uncordon(AskVerb):
 
 
 class Drain(AskVerb):
-    """Its guests are moved away, then it is set aside for maintenance."""
+    """`dr host drain`: its guests are moved away, then it is set aside for maintenance."""
 
     drain: Annotated[HostRef, "the host"]
 
@@ -233,7 +233,7 @@ class Drain(AskVerb):
 
 
 class Undrain(AskVerb):
-    """Back in use."""
+    """`dr host undrain`: back in use."""
 
     undrain: Annotated[HostRef, "the host"]
 

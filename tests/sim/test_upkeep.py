@@ -95,6 +95,11 @@ def test_a_guest_that_is_stopped_lets_its_host_go() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_drain_moves_its_guests_live(seed: int) -> None:
     world = lively(seed)
+    here = {name for name in world.definitions if world.running(name) == ["h1"]}
+    told = world.ask(AskDrain(id="t", by="ops", host="h1", dry_run=True)).guests
+    world.run(10.0)
+    assert world.host("h1").phase is HostPhase.ONLINE, "it was to be told only"
+    assert {each.name for each in told if each.fate == "live" and each.to != "h1"} == here != set()
     (operation,) = world.ask(AskDrain(id="d", by="ops", host="h1")).operations
     assert world.run(120.0, lambda: world.host("h1").phase is HostPhase.MAINTENANCE)
     world.run(3.0)

@@ -351,12 +351,7 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     host = draft.host(ended_at)
     by_host = leaving.ended_by_host(host, facts) if host is not None else ""
     by_owner = reason in guests.OWNER_ENDED and not by_host and not move.ran
-    vanished = (
-        ended_at == move.source
-        and not move.ran
-        and host is not None
-        and _vanished(draft, host, move, guest.id)
-    )
+    vanished = ended_at == move.source and not move.ran and _vanished(draft, host, move, guest.id)
     ended = "its domain vanished: taken as stopped by hand" if vanished else "ended, and was to be stopped"
     if guest.desired is Desired.STOPPED or vanished or by_owner:
         text = f"{guests.OWNER_ENDED.get(reason, ended)} ({ended_at}), in the middle of a move"
@@ -375,8 +370,10 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, text, operation=operation, move=None, avoid=())
 
 
-def _vanished(draft: Draft, source: HostRecord, move: Move, guest_id: GuestId) -> bool:
+def _vanished(draft: Draft, source: HostRecord | None, move: Move, guest_id: GuestId) -> bool:
     """Whether its source lives on in the same boot and has it defined no longer: nothing but a person does that."""
+    if source is None:
+        return False
     view = draft.view(source.name)
     same = source.boot_id == move.source_boot and bool(view.session) and view.inventory
     return same and not source.leaving and guest_id not in view.guests

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from dr.agent.executor import Executor
-from dr.agent.journal import Journal
+from dr.agent.journal import Journal, StateTrouble
 from dr.agent.reporter import Reporter
 from dr.core import warden
 from dr.model.base import BootId, GuestId, changed
@@ -130,6 +131,9 @@ class Strays:
                 verdict = self._verdict(guest, now.part, runs=now.runs) if now.active else warden.Stray.NONE
                 if verdict is warden.Stray.SUSPEND:
                     log.error("%s: a copy that waits was made to run by hand; it is suspended again", name)
+                    self._journal.put(warden.seen_running(self._journal.memory, guest, self._boot_id))
+                    with suppress(StateTrouble):  # told as a reading; that it runs is worse
+                        await self._journal.save()  # before the trace of it is gone
                     await self._hypervisor.suspend(guest)
                 elif verdict is warden.Stray.DESTROY:
                     log.error("%s: it arrives here and no ticket let it in; the copy is destroyed", name)

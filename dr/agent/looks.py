@@ -86,8 +86,9 @@ class Looks:
                 sighting, reason = await self._hypervisor.sight(guest)
                 if sighting is Sighting.ABSENT:
                     left = await self._left_by(guest)
+                    ran = guest in self._journal.memory.ran
                     return Testimony(
-                        guest=guest, sighting=sighting, sealed=sealed, reason=reason, left_by=left
+                        guest=guest, sighting=sighting, sealed=sealed, reason=reason, left_by=left, ran=ran
                     )
                 if sighting is Sighting.PRESENT:
                     return await self._present(guest, reason)
@@ -125,7 +126,10 @@ class Looks:
         part = standing.part
         if part is Part.NONE and warden.copy_here(memory, guest, self._boot_id):
             part = Part.WAITING
-        return Testimony(guest=guest, sighting=Sighting.PRESENT, reason=reason, part=part)
+            if standing.runs:
+                self._journal.put(warden.seen_running(memory, guest, self._boot_id))
+        ran = guest in self._journal.memory.ran
+        return Testimony(guest=guest, sighting=Sighting.PRESENT, reason=reason, part=part, ran=ran)
 
     async def call(self, call: Awaitable[str | None], patience_s: float) -> Ended:
         """How it ended, within that time."""

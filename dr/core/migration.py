@@ -302,10 +302,11 @@ def _runs(draft: Draft, guest: GuestRecord, name: HostName) -> bool:
 
 def _resumed_by_hand(draft: Draft, guest: GuestRecord, move: Move) -> None:
     facts = draft.view(move.destination).guests.get(guest.id)
-    if facts is None or not facts.runs or facts.part is not Part.WAITING:
-        return
+    if facts is not None and facts.runs and facts.part is Part.WAITING and not move.ran:
+        move = changed(move, ran=True)
+        draft.put_guest(changed(_again(draft, guest), move=move))
     if not move.ran:
-        draft.put_guest(changed(_again(draft, guest), move=changed(move, ran=True)))
+        return
     draft.alert(
         f"guest/{guest.id}/resumed-by-hand",
         f"the copy of {guest.name} that waits on {move.destination} was made to run by hand",

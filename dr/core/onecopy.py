@@ -141,6 +141,9 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
     guest = draft.guest(testimony.guest)
     if guest is not None and testimony.sighting is Sighting.PRESENT:
         _here_again(draft, host, testimony)
+    if guest is not None and testimony.ran and guest.move is not None and guest.move.destination == host.name:
+        guest = changed(guest, move=changed(guest.move, ran=True))  # before its place may go
+        draft.put_guest(guest)
     if guest is None or testimony.sighting is not Sighting.ABSENT:
         return guest
     view = draft.view(host.name)

@@ -233,6 +233,7 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
     A copy is marked before its permit is written, and no longer from the moment when a ticket lets the guest run here.
     """
     copies, left = dict(memory.copies), dict(memory.left)
+    ran = tuple(guest for guest in memory.ran if guest != ticket.guest)
     match ticket.kind:
         case TicketKind.RECEIVE:
             copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)
@@ -244,14 +245,21 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
             copies.pop(ticket.guest, None)
             left.pop(ticket.guest, None)
         case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD:
-            pass
-    return changed(memory, copies=copies, left=left)
+            ran = memory.ran
+    return changed(memory, copies=copies, left=left, ran=ran)
 
 
 def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
     """Whether a domain of this guest that is active on this boot is a copy which nobody was told to resume."""
     copy = memory.copies.get(guest)
     return copy is not None and copy.boot_id == boot_id
+
+
+def seen_running(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> AgentMemory:
+    """Its CPUs run: if it is a copy that waits, what stands at its source is older than its disk from now on."""
+    if guest in memory.ran or not copy_here(memory, guest, boot_id):
+        return memory
+    return changed(memory, ran=(*memory.ran, guest))
 
 
 def moving(memory: AgentMemory) -> frozenset[GuestId]:
@@ -327,6 +335,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
     sealed = {guest: generation for guest, generation in memory.sealed.items() if guest in entries}
     copies = {guest: copy for guest, copy in memory.copies.items() if guest in entries}
     left = {guest: ticket for guest, ticket in memory.left.items() if guest in entries}
+    ran = tuple(guest for guest in memory.ran if guest in entries)
     for guest, entry in entries.items():
         if guest not in known and entry.generation > sealed.get(guest, 0):
             sealed[guest] = entry.generation
@@ -342,6 +351,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
             sealed=sealed,
             copies=copies,
             left=left,
+            ran=ran,
         ),
         ACCEPT,
     )

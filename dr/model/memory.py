@@ -37,4 +37,5 @@ class AgentMemory(Record):
     sealed: dict[GuestId, int] = {}
     tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded
     copies: dict[GuestId, Copy] = {}
+    ran: tuple[GuestId, ...] = ()  # copies whose CPUs ran before a ticket let them; until the next move
     left: dict[GuestId, str] = {}  # the last migrate ticket of each guest that no later ticket brought back

@@ -231,6 +231,8 @@ class SimAgent:
             arriving = domain.incoming is not None
             verdict = warden.stray(self.memory, guest, host.boot_id, arriving=arriving, runs=domain.runs)
             if verdict is warden.Stray.SUSPEND:
+                self.memory = warden.seen_running(self.memory, guest, host.boot_id)
+                self._save()
                 host.paused(guest, domain, "user")
             elif verdict is warden.Stray.DESTROY:
                 host.ended(guest, domain, "destroyed")

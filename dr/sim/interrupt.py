@@ -29,8 +29,9 @@ AT_REST = ("online", "fenced", "maintenance")
 UNPROTECTED = Condition.UNPROTECTED.value
 LATER = "not all well at the end"
 
-# Raised on what a fence device said, in a fencing that died with the process: its successor may never see that.
-OF_ONE_FENCING = "/fence-lies"
+# What a fence device said in a fencing that died with the process, its successor may never see. What somebody tried by
+# hand may fail where the process died just before.
+OF_THE_MOMENT = ("/fence-lies", "/resumed-by-hand")
 
 COORDINATOR = ("after-commit", "before-effect", "after-effect")
 AGENT = (
@@ -98,7 +99,7 @@ class End:
             guests=guests,
             hosts=hosts,
             open_operations=frozenset((op.kind, op.subject) for op in is_open),
-            alerts=frozenset(key for key in store.alerts if not key.endswith(OF_ONE_FENCING)),
+            alerts=frozenset(key for key in store.alerts if not key.endswith(OF_THE_MOMENT)),
             automation=(store.cluster.pause is not None, bool(store.cluster.restored)),
             failed_tests=frozenset(
                 op.subject

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from dr.core import warden
 from dr.core.state import TICKETED, Draft
 from dr.model.base import GuestId, HostName
 from dr.model.commands import Body, Clean, Discard, Migrate, Receive, Resume, Start, Stop, Ticket
@@ -272,7 +273,9 @@ class Judge:
             self._broken(f"{what} while its set is {sorted(known)}")
         if isinstance(order, Resume) and real - {here} and not excused:
             self._broken(f"{what} while it runs at {sorted(real)}")
-        if isinstance(order, Discard) and here in real and not excused:
+        host = self._world.hosts[ticket.host]
+        copy = warden.copy_here(host.agent.memory, ticket.guest, ticket.boot_id)  # made to run by hand
+        if isinstance(order, Discard) and here in real and not copy and not excused:
             self._broken(f"{what} although it runs there")
         if isinstance(order, Clean) and (here in known or len(known) != 1):
             self._broken(f"{what} while its set is {sorted(known)}")

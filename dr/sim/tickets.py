@@ -68,14 +68,20 @@ class SimTickets:
         if sighting is Sighting.ABSENT:
             migrated = host.libvirtd == "up" and domain is not None and domain.reason == "migrated"
             left = warden.left_by(memory, guest, migrated=migrated)
-            return Testimony(guest=guest, sighting=sighting, sealed=sealed, reason=reason, left_by=left)
+            ran = guest in memory.ran
+            return Testimony(
+                guest=guest, sighting=sighting, sealed=sealed, reason=reason, left_by=left, ran=ran
+            )
         if domain is None or sighting is Sighting.UNKNOWN:
             return Testimony(guest=guest, sighting=Sighting.UNKNOWN, reason=reason)
         if host.libvirtd != "up" and guest in memory.left:
             reason = "its QEMU runs, and without libvirt nobody can say whether its migration goes on"
             return Testimony(guest=guest, sighting=Sighting.UNKNOWN, reason=reason)
         part = self._agent.part(guest, domain)
-        return Testimony(guest=guest, sighting=sighting, reason=reason, part=part)
+        if part is Part.WAITING and domain.runs:
+            self._agent.memory = warden.seen_running(memory, guest, host.boot_id)
+        ran = guest in self._agent.memory.ran
+        return Testimony(guest=guest, sighting=sighting, reason=reason, part=part, ran=ran)
 
     def _start(self, link: Link, order: Start, ended: Done) -> None:
         host, ticket = self._agent.host, order.ticket

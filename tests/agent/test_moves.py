@@ -315,3 +315,12 @@ async def test_a_waiting_copy_is_known_again_after_a_restart(host: Host) -> None
     session = await host.coordinator.accept()
     await session.ask(listing())
     await session.until(lambda: host.world.domains[G] is DomainState.PAUSED)
+    assert (await session.testify(3)).ran, "it may have written: its host says so"
+    await host.kill()
+    await session.end()
+    del host.world.domains[G]
+    host.boot()
+    session = await host.linked(protect=False)
+    assert (await session.testify(4)).ran, "and goes on saying so, though nothing of it is left"
+    await session.ask(session.receive(5))
+    assert not (await session.testify(6)).ran, "until the next one is let in"

@@ -197,6 +197,17 @@ def test_a_source_that_stands_at_the_switch_over_is_resumed_after_the_copy_is_go
     assert (made.guest("g1").phase, made.guest("g1").holder) == (GuestPhase.RUNNING, "h1")
 
 
+def test_a_source_that_stands_is_not_resumed_when_the_host_of_the_copy_says_that_it_ran() -> None:
+    made = copying()
+    stands = domain("g1", DomainState.PAUSED, reason="migration")
+    made.send(Reported(host="h1", session="s-h1", guests=(stands,)))
+    answer(made, last(made, Migrate), Outcome.UNKNOWN, PRESENT)
+    answer(made, last(made, Discard), Outcome.DONE, absent(made, ran=True))
+    assert sent(made, Resume) == 0
+    assert last(made, Discard).host == "h1", "its memory may be older than the disk: it starts anew"
+    assert "guest/g1/resumed-by-hand" in made.state.alerts
+
+
 def test_a_resume_that_is_not_answered_is_looked_at_before_it_is_tried_again() -> None:
     made = migrated()
     answer(made, last(made, Resume), Outcome.UNKNOWN, changed(PRESENT, part=Part.WAITING))

@@ -60,9 +60,9 @@ class Migration:
 
     @property
     def _copy(self) -> Domain | None:
-        """The copy as long as it is this job's."""
+        """The copy as long as it is this job's, and its QEMU lives."""
         domain = self.to.domains.get(self.guest)
-        return domain if domain is not None and domain.incoming is self else None
+        return domain if domain is not None and domain.incoming is self and domain.active else None
 
     def begin(self) -> None:
         self.source.domains[self.guest].outgoing = self

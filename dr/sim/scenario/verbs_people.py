@@ -35,11 +35,11 @@ from dr.model.records import Desired
 from dr.sim.scenario.rule import RULE
 from dr.sim.scenario.stage import Make, Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import Guests, HostRef, Kind, Problems, Where, fields_of, read_fields
+from dr.sim.scenario.words import Guests, HostRef, Kind, Problems, Text, Where, fields_of, read_fields
 
 BY = "ops"
 WHY = "to see"
-Reason = Annotated[str, "the reason that is given"]
+Reason = Annotated[str, Text(empty=True), "the reason that is given"]
 
 
 class AskVerb(Verb):

@@ -146,10 +146,15 @@ class Flag(Kind):
 
 
 class Text(Kind):
+    """Nothing but spaces says nothing, unless `empty`."""
+
     means = "text"
 
+    def __init__(self, *, empty: bool = False) -> None:
+        self.empty = empty
+
     def read(self, value: Any, where: Where, problems: Problems) -> str:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not (self.empty or value.strip()):
             hint = "; put it in quotes" if isinstance(value, int | float) else ""
             self.wrong(value, where, problems, hint)
             return ""

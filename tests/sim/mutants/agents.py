@@ -47,7 +47,7 @@ GROUPS = {
         ),
         m(
             "a ticket is remembered when it is begun",
-            "",
+            "migration/undefined-at-the-source-before-its-word-is-heard",
             (warden.begin, "(*memory.tickets, Remembered(command=command))", "memory.tickets"),
         ),
         m(
@@ -64,7 +64,7 @@ GROUPS = {
         ),
         m(
             "no list, no ticket",
-            "",
+            "one-copy/no-ticket-without-the-list",
             (warden.invalid, "if ticket.guest not in listed(memory):", "if False:"),
         ),
         m(
@@ -131,7 +131,7 @@ GROUPS = {
         ),
         m(
             "what arrives without a ticket is destroyed",
-            "",
+            "one-copy/agent-of-the-destination-loses-its-memory",
             (warden.stray, "return Stray.DESTROY if arriving else Stray.NONE", "return Stray.NONE"),
         ),
         m(
@@ -166,7 +166,7 @@ GROUPS = {
         ),
         m(
             "a ticket's own word that it migrated outlives libvirt's",
-            "",
+            "migration/undefined-at-the-source-before-its-word-is-heard",
             (warden.left_by, "(migrated or done)", "migrated"),
         ),
         m(

@@ -96,7 +96,7 @@ GROUPS = {
         ),
         m(
             "a guest that is to be stopped does not recover",
-            "",
+            "operator/stopped-while-it-starts-then-that-host-dies",
             (
                 guests.lost_host,
                 "        if guest.desired is Desired.RUNNING:\n            wanted.append(guest)\n        elif ran:",
@@ -231,7 +231,7 @@ GROUPS = {
         ),
         m(
             "starts on a host are bounded",
-            "",
+            "starts/one-at-a-time-on-a-host",
             (starts._turns, "turns[pending.host] -= 1", "pass"),
             (starts._start, "turns[name] -= 1", "pass"),
         ),
@@ -275,7 +275,7 @@ GROUPS = {
         ),
         m(
             "the protected list is sent again until it is acknowledged",
-            "",
+            "one-copy/not-protected-without-a-hook",
             (
                 members.push_list,
                 "    if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:",
@@ -284,7 +284,7 @@ GROUPS = {
         ),
         m(
             "a host that could not testify is asked again",
-            "",
+            "starts/question-after-a-crash-is-lost",
             (onecopy.ask_testimony, "        or draft.now - last[1] >= ASK_AGAIN_S\n", ""),
         ),
         m(
@@ -314,7 +314,7 @@ GROUPS = {
         ),
         m(
             "a check that passed before the guest started anew does not count",
-            "",
+            "policies/check-counts-from-the-newest-start",
             (checks.passed, " and guest.checked_at >= guest.since", " and guest.checked_at > 0"),
         ),
         m(
@@ -355,7 +355,7 @@ GROUPS = {
         ),
         m(
             "who was shut down in isolation is recovered",
-            "",
+            "isolation/shut-down-without-a-fence",
             (leaving.ended_by_host, "if facts is not None and facts.reason == ISOLATED:", "if False:"),
         ),
         m(
@@ -365,7 +365,7 @@ GROUPS = {
         ),
         m(
             "its guests are moved away while there is time",
-            "",
+            "maintenance/announced-shutdown-moves-its-guests",
             (
                 leaving.step,
                 "if policy is OnLeave.MIGRATE and operation is not None and in_time:",
@@ -419,7 +419,7 @@ GROUPS = {
         ),
         m(
             "a host in maintenance that is not empty any more is drained again",
-            "",
+            "maintenance/occupied-again-is-drained-again",
             (
                 upkeep.step,
                 "if names := [guest.name for guest in guests_on(draft, host) if _occupies(draft, guest, host)]:",
@@ -428,7 +428,7 @@ GROUPS = {
         ),
         m(
             "a question is no guest",
-            "",
+            "maintenance/asked-about-a-new-guest",
             (upkeep._occupies, "return not asked_only or", "return True or"),
         ),
         m(
@@ -457,7 +457,7 @@ GROUPS = {
         ),
         m(
             "a host that has not joined is not drained",
-            "",
+            "maintenance/drain-of-a-host-that-has-not-joined-is-refused",
             (asks_upkeep.drain, "if host.phase is HostPhase.JOINING:", "if False:"),
         ),
         m(

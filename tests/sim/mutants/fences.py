@@ -27,7 +27,7 @@ GROUPS = {
         ),
         m(
             "a last look hears the host's own agent",
-            "",
+            "fencing/deaf-device-of-a-host-that-only-its-agent-can-defend",
             (
                 fencing._last_look,
                 "view.fresh > fencing.verified_at or said is Peers.ANSWERS",
@@ -36,7 +36,7 @@ GROUPS = {
         ),
         m(
             "a last look needs a live witness",
-            "",
+            "fencing/last-look-waits-for-a-witness",
             (
                 fencing._last_look,
                 "if said is Peers.NONE and not ((fencing.operator or fencing.test) and alone):",
@@ -67,7 +67,7 @@ GROUPS = {
         ),
         m(
             "a fence that proves nothing is not made",
-            "",
+            "fencing/unproven-is-held-and-not-tried",
             (fencing.why_not_fence, "elif not provable(draft, host):", "elif False:"),
         ),
         m(
@@ -85,10 +85,14 @@ GROUPS = {
                 "if False:",
             ),
         ),
-        m("a fence is for one boot", "", (fencing.ended, " or fencing.boot_id != boot_id", "")),
+        m(
+            "a fence is for one boot",
+            "fencing/late-word-about-an-earlier-boot",
+            (fencing.ended, " or fencing.boot_id != boot_id", ""),
+        ),
         m(
             "a fencing is judged anew by a later leader",
-            "",
+            "fencing/wish-of-an-earlier-leader",
             (decide._started, "if host.phase is HostPhase.FENCING:", "if False:"),
         ),
         m(
@@ -114,8 +118,12 @@ GROUPS = {
         ),
         m(
             "a fencing that failed is tried again",
-            "",
-            (fencing._failed, "level, rounds = 0, rounds + 1", "level, rounds, wait_s = 0, rounds + 1, 1e9"),
+            "fencing/works-again-later",
+            (
+                fencing._failed,
+                "min(timers.fence_retry_s * 2 ** (rounds - 1), timers.fence_retry_max_s)",
+                "1e9",
+            ),
         ),
         m(
             "a person's fence of a host that answers does not come true hours later",
@@ -128,7 +136,7 @@ GROUPS = {
         ),
         m(
             "a test proves nothing of a host that did not reboot",
-            "",
+            "fencing/test-of-a-host-that-reboots-by-itself",
             (
                 members._booted,
                 "if test is not None and host.phase is HostPhase.FENCED:",
@@ -137,7 +145,7 @@ GROUPS = {
         ),
         m(
             "a test believes no device that does not read off",
-            "",
+            "fencing/test-of-a-device-that-does-not-answer",
             (fencing.ended, "if r.power is not Power.OFF", "if False"),
         ),
         m(
@@ -148,7 +156,7 @@ GROUPS = {
         ),
         m(
             "a fence test that a crash cut short leaves the host on",
-            "",
+            "fencing/test-cut-short-by-the-coordinators-death",
             (
                 decide._started,
                 'fencing.power_on(draft, draft.require_host(host.name), "its fence test was cut short")',
@@ -167,7 +175,7 @@ GROUPS = {
         ),
         m(
             "a fence test ends when its host is suspect",
-            "",
+            "fencing/test-of-a-host-that-falls-silent",
             (operations._carry_test_on, "if host.phase is HostPhase.SUSPECT:", "if False:"),
         ),
     ),
@@ -184,7 +192,7 @@ GROUPS = {
         ),
         m(
             "the brake does not hold for hosts without power",
-            "",
+            "fencing/brake-counts-no-host-without-power",
             (detector.brake, " and power_says(draft, host) is not Power.OFF", ""),
         ),
         m(
@@ -227,7 +235,7 @@ GROUPS = {
         ),
         m(
             "a witness must have been heard just now",
-            "",
+            "detection/a-witness-that-stands-still-is-not-waited-for",
             (looks._heard_lately, "if draft.now - at <= fresh_s", ""),
         ),
         m(
@@ -274,7 +282,7 @@ GROUPS = {
         ),
         m(
             "no fencing for a guest that is to be stopped",
-            "",
+            "policies/nobody-is-fenced-for-an-ignored-guest",
             (
                 fencing.recoverable,
                 "guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR",
@@ -283,7 +291,7 @@ GROUPS = {
         ),
         m(
             "no fencing for a guest that was given up",
-            "",
+            "fencing/not-for-a-guest-that-was-given-up",
             (
                 fencing.recoverable,
                 "guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR",
@@ -301,7 +309,7 @@ GROUPS = {
         ),
         m(
             "no fencing for a copy whose guest runs elsewhere",
-            "",
+            "fencing/not-for-a-guest-that-another-host-may-run",
             (fencing.recoverable, "wanted and not elsewhere and", "wanted and"),
         ),
         m(
@@ -351,12 +359,12 @@ GROUPS = {
         ),
         m(
             "a host that is expected to go down alarms nobody",
-            "",
+            "maintenance/announced-reboot-takes-long",
             (leaving.patience, "if not host.leaving:", "if True:"),
         ),
         m(
             "a host that announced its end is not waited for without end",
-            "",
+            "maintenance/announced-shutdown-that-never-ends",
             (
                 leaving.patience,
                 "if draft.now - last >= (timers.hold_s if hold else timers.leave_s):",
@@ -394,7 +402,7 @@ GROUPS = {
         ),
         m(
             "hosts that all restart are not set aside",
-            "",
+            "fencing/hosts-that-all-restart-are-not-set-aside",
             (flaps.returned, " or 2 * (len(restless) + 1) > len(others) + 1", ""),
         ),
         m(

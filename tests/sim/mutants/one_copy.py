@@ -90,7 +90,7 @@ GROUPS = {
         ),
         m(
             "one operation for each guest",
-            "",
+            "one-copy/stop-while-it-is-cleaned-is-refused",
             (onecopy._refuse_ticket, "if busy is not None:", "if False:"),
         ),
         m(
@@ -140,7 +140,7 @@ GROUPS = {
         ),
         m(
             "no leave to unprotect while a ticket is out",
-            "",
+            "operator/unprotect-while-it-starts-is-refused",
             (asks_guests.unprotect, "    if busy:\n", "    if False:\n"),
         ),
     ),
@@ -240,7 +240,7 @@ GROUPS = {
         ),
         m(
             "no witness and power off is no death",
-            "",
+            "fencing/no-witness-and-power-off-is-no-death",
             (
                 decide._judge,
                 "    evidence = looks.in_words(",
@@ -251,7 +251,7 @@ GROUPS = {
         ),
         m(
             "a device that was read before this round says nothing now",
-            "",
+            "detection/power-read-long-ago-is-no-evidence",
             (detector.power_says, "if view.power_at < view.round_at:", "if False:"),
         ),
         m(
@@ -340,7 +340,7 @@ GROUPS = {
         ),
         m(
             "a person's word has a reason",
-            "",
+            "operator/confirm-down-without-a-reason-is-refused",
             (asks_hosts.confirm_down, "if not ask.reason:", "if False:"),
         ),
     ),
@@ -424,7 +424,7 @@ GROUPS = {
         ),
         m(
             "a host that hello again acknowledges the list again",
-            "",
+            "one-copy/lost-memory-is-told-the-list-again",
             (members.connected, "protected_version=0", "protected_version=host.protected_version"),
         ),
         m(
@@ -454,7 +454,7 @@ GROUPS = {
         ),
         m(
             "a guest that runs twice is not protected",
-            "",
+            "operator/protect-what-runs-twice",
             (asks_guests.protect, "if len(running) > 1:", "if False:"),
         ),
         m(
@@ -502,7 +502,7 @@ GROUPS = {
         ),
         m(
             "leftovers are removed before a host counts",
-            "",
+            "one-copy/leftovers-are-removed-before-a-host-counts",
             (members._maybe_online, "if names := leftovers(draft, host):", "if False:"),
             (
                 members._clean,

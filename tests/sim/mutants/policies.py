@@ -117,7 +117,7 @@ GROUPS = {
         ),
         m(
             "a guest that moves counts at both ends",
-            "",
+            "migration/rule-holds-at-both-ends",
             (
                 fleet.Fleet.places,
                 "{self.index[place.host] for place in guest.may_run_on if place.host in self.index}",
@@ -126,7 +126,7 @@ GROUPS = {
         ),
         m(
             "guests that must share a host are placed together",
-            "",
+            "rules/two-that-must-share-are-placed-together",
             (
                 placement.waiting_mates,
                 "if guest.may_run_on or not draft.members.about(guest.id):",

@@ -448,6 +448,17 @@ def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
     return all(a is b for a, b in zip(one, other, strict=True))
 
 
+def _touched(draft: Draft, name: HostName) -> Row:
+    """The row of a host of which this decision has changed something; made once for each of these changes."""
+    host = draft.require_host(name)
+    source = (host, draft.view(name), draft.cluster, *draft.decided_at(name))
+    rows: dict[HostName, tuple[tuple[object, ...], Row]] = draft.memo.setdefault("rows", {})
+    kept = rows.get(name)
+    if kept is None or len(kept[0]) != len(source) or not _same(kept[0], source):
+        kept = rows[name] = (source, _row(draft, host))
+    return kept[1]
+
+
 def fleet_of(draft: Draft) -> Fleet:
     """All hosts as this decision sees them so far."""
     now = (draft.writes, draft.cluster.protected_version, draft.config)
@@ -457,9 +468,11 @@ def fleet_of(draft: Draft) -> Fleet:
     if draft.settings is not None or set(draft.host_names()) != draft.state.hosts.keys():
         fleet = Fleet(draft, [_row(draft, host) for host in draft.hosts()])
     else:
-        base = _kept(draft)
+        if "base" not in draft.memo:
+            draft.memo["base"] = _kept(draft)
+        base: Fleet = draft.memo["base"]
         names = draft.touched_hosts() & base.index.keys()
-        touched = {base.index[name]: _row(draft, draft.require_host(name)) for name in sorted(names)}
+        touched = {base.index[name]: _touched(draft, name) for name in sorted(names)}
         fleet = base.patched(draft, touched) or Fleet(
             draft, [touched.get(at, row) for at, row in enumerate(base.rows)]
         )

@@ -367,6 +367,10 @@ class Draft:
         """Hosts of which something was decided: their record, what is seen of them, or who may run there."""
         return self._hosts.keys() | self.views.keys() | self._moved.keys()
 
+    def decided_at(self, host: HostName) -> list[GuestRecord | None]:
+        """What was decided of guests that were or are there; None: it is dropped."""
+        return [self._guests[guest_id] for guest_id in sorted(self._moved.get(host, ()))]
+
     def unsettled(self) -> list[GuestRecord]:
         ids = self.state.unsettled | set(self._guests)
         found = (

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from dr.core import fleet
+from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.effects import Foreseen, Reply
-from dr.model.events import AskDrain
+from dr.model.events import AskDrain, Tick
 from dr.model.facts import DomainState
 from dr.model.policy import GuestPolicy, GuestRule
-from dr.model.records import GuestPhase, HostPhase, Pause, Wish
+from dr.model.records import GuestPhase, HostPhase, HostRecord, Pause, Wish
 from tests.core.build import NOW, Bench, domain, facts, guest, host
 
 WISH = Wish(by="bob", reason="new DIMM")
@@ -58,13 +60,31 @@ def test_what_is_told_is_what_is_done() -> None:
 
 
 def test_those_before_it_take_the_place() -> None:
-    made = bench(guest("a", "h1"), guest("b", "h1"), live=("h1", "h2"))
-    made.put(host("h2", facts=facts("h2", live_migration=True, memory_mib=2304)))
+    made = bench(guest("a", "h1"), guest("b", "h1"), guest("c", "h1"), live=("h1", "h2"))
+    made.put(host("h2", facts=facts("h2", live_migration=True, memory_mib=512 + 2 * 1024 + 300)))
     told = foreseen(made)
-    assert (told["a"].fate, told["a"].to) == ("live", "h2")
-    assert told["b"].fate == "blocked"
-    assert "MiB free above the reserve" in told["b"].why[0]
-    assert "h3: not live, without migration_uri in /etc/dr/agent.yaml there" in told["b"].why
+    assert [(told[name].fate, told[name].to) for name in ("a", "b")] == [("live", "h2"), ("live", "h2")]
+    assert told["c"].fate == "blocked"
+    assert "h2: has 300 MiB free above the reserve of 512, it needs 1024" in told["c"].why[0]
+    assert "h3: not live, without migration_uri in /etc/dr/agent.yaml there" in told["c"].why
+
+
+def test_a_long_forecast_looks_at_what_has_changed_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else hundreds of guests keep the coordinator from its heartbeats for seconds."""
+    names = [f"h{number}" for number in range(1, 41)]
+    made = Bench(*names).put(*(host(n, facts=facts(n, live_migration=True, memory_mib=10**6)) for n in names))
+    made.put(*(guest(f"g{number}", "h1") for number in range(40)))
+    made.send(Tick())
+    looked: list[str] = []
+    row = fleet._row
+
+    def counted(draft: Draft, record: HostRecord) -> fleet.Row:
+        looked.append(record.name)
+        return row(draft, record)
+
+    monkeypatch.setattr(fleet, "_row", counted)
+    assert len({each.to for each in foreseen(made).values()}) == 39
+    assert len(looked) < 4 * 40, "each move changes two hosts"
 
 
 def test_it_says_who_stays_in_one_sentence() -> None:

@@ -35,7 +35,7 @@ class Device:
     serial: int = 0  # of the BMC itself: another one was built in
     showed: HostName = ""  # whose GUID it showed in the last reading that a coordinator got
     showed_at: float = 0.0
-    lied_at: float = -1e9  # what it said then may still be believed when it lies no more
+    misled: bool = False  # its last reading said off of a machine of its own that had power
 
     @property
     def guid(self) -> str:
@@ -143,10 +143,9 @@ class Fencer:
             return DeviceReading(
                 device=name, power=Power.UNKNOWN, reason="no answer", fingerprint=f"fp-{name}"
             )
-        if device.lies:
-            device.lied_at = self._world.clock.now
         off = not self._is_on(device) or device.fault == "says_off"
         off = off or (device.fault == "deaf" and device.switched_off)
+        device.misled = off and self._is_on(device) and not device.acts_on
         power = Power.OFF if off else Power.ON
         return DeviceReading(device=name, power=power, guid=device.guid, fingerprint=f"fp-{name}")
 

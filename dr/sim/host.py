@@ -39,7 +39,7 @@ class SimHost:
         self.up = True  # an operating system runs
         self.up_since = 0.0
         self.died_at = -1e9
-        self.thawed_at = -1e9
+        self.froze_at = self.thawed_at = -1e9
         self.boots = 1
         self.boot_id = f"{name}-b1"
         self.frozen = False
@@ -155,7 +155,7 @@ class SimHost:
     def freeze(self, seconds: float) -> None:
         """Everything on it stands still, and goes on later as if nothing had been."""
         if self.up and not self.frozen:
-            self.frozen = True
+            self.frozen, self.froze_at = True, self.world.clock.now
             boots = self.boots
             self.world.clock.after(seconds, lambda: self._thaw() if self.boots == boots else None)
             self.world.home_frozen(self.name, seconds)

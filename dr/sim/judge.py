@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 COMMANDS_PER_S_MAX = 60  # to one host: more is a loop that feeds itself
 EVIDENCE_S = 12.0  # a fence rests on a look no older than this
-LOOK_S = 1.0  # the evidence of a verdict is at most so old
+LOOK_LATE_S = 1.0  # a witness whose answer is on its way for longer counts as having given none
 TOLD_S = 6.0  # by then an agent has told that a guest ended
 BACK_S = 10.0  # a host whose power is back for less than this may still be read as off
 UNKNOWN_BOOT = "unknown"
@@ -60,7 +60,7 @@ class Judge:
         store = coordinator.store
         proofs = [(note.guest, note.proof) for note in changes.notes if note.proof is not None]
         for guest_id, proof in proofs:
-            self._proof_is_true(guest_id, proof)
+            self._proof_is_true(draft, guest_id, proof)
         for guest_id, after in changes.guests.items():
             before = store.guests.get(guest_id)
             if before is not None and after is not None:
@@ -101,7 +101,7 @@ class Judge:
             if unsealed:
                 self._broken(f"{after.name}: {place.host} left its set by a testimony that is not sealed")
 
-    def _proof_is_true(self, guest: GuestId, proof: Proof) -> None:
+    def _proof_is_true(self, draft: Draft, guest: GuestId, proof: Proof) -> None:
         host = self._world.hosts.get(proof.host)
         if host is None or proof.boot_id == UNKNOWN_BOOT:
             return
@@ -115,15 +115,18 @@ class Judge:
         elif not _lives(host, proof.boot_id):
             if proof.kind is ProofKind.OPERATOR and guest not in host.guarded:
                 self._truth.vouched.add((guest, host.name))
-        elif not self._admitted(host):
+        elif proof.kind is ProofKind.REBOOT or not self._admitted(draft, host):
             self._broken(f"{proof.host} ({proof.boot_id}) was proven dead by {proof.kind}, and lives")
 
-    def _admitted(self, host: SimHost) -> bool:
-        """A device of the right identity lied, and nobody could hear the host: DESIGN.md has no answer to that."""
+    def _admitted(self, draft: Draft, host: SimHost) -> bool:
+        """A device of the right identity lied, and nobody could hear the host: DESIGN.md has no answer to that.
+
+        The lie is the last reading of it: an earlier one is no evidence any more. Could hear: at this moment, or, where
+        it stood still when it was looked for and goes on since, then.
+        """
         world = self._world
-        now = world.clock.now
         mine = [device for device in world.fencer.devices.values() if device.host == host.name]
-        if not any(device.lies or now - device.lied_at < EVIDENCE_S for device in mine):
+        if not any(device.misled for device in mine):
             return False
         addresses = host.facts().addresses.values()
         heard = any(
@@ -132,10 +135,19 @@ class Judge:
             if witness == COORDINATOR or (witness != host.name and world.hosts[witness].agent.link)
             for address in addresses
         )
-        heard = heard and now - host.thawed_at > LOOK_S  # when it was looked for, it still stood still
-        if not heard:
-            self._truth.excused |= {guest for guest in host.domains if host.domains[guest].active}
-        return not heard
+        if heard and not self._stood_still(draft, host):
+            return False
+        for guest, domain in host.domains.items():
+            if domain.active:
+                self._truth.excuse_until_cold(guest)
+        return True
+
+    def _stood_still(self, draft: Draft, host: SimHost) -> bool:
+        """Whether it was frozen when the witnesses' last look at it ended."""
+        looks = draft.view(host.name).looks.values()
+        ago = [draft.now - look.ended for look in looks if look.answered is False]
+        ended = self._world.clock.now - min(ago, default=1e9)
+        return host.froze_at < ended < host.thawed_at + LOOK_LATE_S
 
     def _guarded_everywhere(self, draft: Draft, guest: GuestRecord) -> None:
         """Rule 4: protection begins when every host that is not proven dead guards it."""
@@ -156,7 +168,7 @@ class Judge:
         self, coordinator: SimCoordinator, draft: Draft, was: HostRecord, host: HostRecord
     ) -> None:
         real = self._world.hosts[host.name]
-        if host.phase is HostPhase.FENCED and _lives(real, host.boot_id) and not self._admitted(real):
+        if host.phase is HostPhase.FENCED and _lives(real, host.boot_id) and not self._admitted(draft, real):
             self._broken(f"{host.name} ({host.boot_id}) counts as dead, and lives: {host.reason}")
         late = host.phase is HostPhase.SUSPECT and was.phase in (HostPhase.ONLINE, HostPhase.RETURNING)
         if late and self._world.clock.now < coordinator.blind_until - 1e-6:

@@ -181,8 +181,15 @@ class Judge:
                 here = any(p.host == host.name and p.boot_id == host.boot_id for p in guest.may_run_on)
                 runs = guest.id in real.domains and real.domains[guest.id].active
                 runs = runs or self._truth.ended_since(guest.id, host.name, TOLD_S)  # perhaps not told yet
-                if here and not runs and guest.phase is not GuestPhase.STARTING and real.up:
+                invited = guest.phase is GuestPhase.STARTING or self._moves_in(coordinator, guest, host)
+                if here and not runs and not invited and real.up:
                     self._broken(f"{host.name} is online and has not testified for {guest.name}")
+
+    def _moves_in(self, coordinator: SimCoordinator, guest: GuestRecord, host: HostRecord) -> bool:
+        """Whether the same decision begins to move it there: nothing of it can be there yet."""
+        before = coordinator.store.guests.get(guest.id, guest)
+        fresh = all(place.host != host.name for place in before.may_run_on)
+        return fresh and guest.phase is GuestPhase.MIGRATING
 
     # ---- starts and other tickets
 

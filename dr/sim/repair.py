@@ -13,6 +13,7 @@ from dr.model.events import (
     AskClearQuarantine,
     AskConfirmDown,
     AskProtect,
+    AskRemoveHost,
     AskResume,
     AskStart,
     AskUncordon,
@@ -73,6 +74,9 @@ def _help(world: World) -> None:
             _submit(world, ask)  # now somebody looks for it
             again = changed(ask, id=world.next_ask())
             world.clock.after(2.0, lambda again=again: _submit(world, again))  # type: ignore[misc]
+        elif name in world.scrapped:  # and whoever is held for it waits in vain
+            _submit(world, AskRemoveHost(id=world.next_ask(), by=OPS, host=name))
+            continue
         if record.drain is not None:
             _submit(world, AskUndrain(id=world.next_ask(), by=OPS, host=name))
         if record.cordon is not None:

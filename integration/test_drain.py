@@ -1,0 +1,104 @@
+"""Planned maintenance of real hosts: a host is emptied live, told beforehand, and put back in use; nothing is stopped.
+
+Guests here are idle, as in test_migration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from integration.conftest import Wanted
+from integration.site import Site
+from integration.test_failover import SETTINGS
+from integration.test_migration import assert_runs_on
+from integration.watch import run
+
+SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
+DEGRADED = 3  # exit code: the host would not get empty
+
+
+@pytest.fixture(autouse=True)
+def everybody_is_back_in_use(site: Site) -> Iterator[None]:
+    """Whatever a test left: a cordon or a drain would stand for ever."""
+    yield
+    for host in site.lab.host_names:
+        run(site, "host", "undrain", host)
+        run(site, "host", "uncordon", host)
+
+
+def two_on_h1(site: Site) -> dict[str, str]:
+    """Protected guests that run on h1, with their boots' ids."""
+    names = site.fresh(2)
+    site.start_guests({"h1": names})
+    return {name: site.lab.guest(name).http().boot for name in names}
+
+
+def foretold(site: Site) -> tuple[int, dict[str, dict[str, Any]]]:
+    """What a dry run says of h1's guests, and its exit code."""
+    dry = run(site, "host", "drain", "h1", "--dry-run", "-o", "json")
+    return dry.returncode, {each["name"]: each for each in json.loads(dry.stdout)["guests"]}
+
+
+def test_a_host_is_emptied_live_and_put_back(site: Site) -> None:
+    guests = two_on_h1(site)
+    code, told = foretold(site)
+    assert code == 0
+    assert {each["fate"] for each in told.values()} == {"live"}
+    assert len({each["to"] for each in told.values()}) == 2, "to two hosts"
+    assert site.hosts()["h1"]["phase"] == "online"
+    with site.lab.poller(list(guests)) as poller:
+        site.dr("host", "drain", "h1", "--reason", "new DIMM", timeout_s=120)
+        assert site.hosts()["h1"]["phase"] == "maintenance"
+        for name, boot in guests.items():
+            assert_runs_on(site, name, boot, told[name]["to"])
+        gaps = {name: [gap.length_s for gap in poller.outages()[name]] for name in guests}
+    print(f"outages: {gaps}")
+    assert all(gap is not None and gap < 3 for each in gaps.values() for gap in each), gaps
+    (job,) = [job for job in site.get("/v1/operations")["items"] if job["op"] == "drain"][-1:]
+    assert job["state"] == "done"
+    assert {job["guest_names"][key]: text for key, text in job["guests"].items()} == {
+        name: f"runs on {told[name]['to']}" for name in guests
+    }
+    print(f"drained in {job['duration_s']:.1f} s")
+    assert not site.lab.host("h1").exec(["virsh", "-q", "list", "--all", "--name"]).stdout.split()
+    site.dr("host", "undrain", "h1")
+    site.wait(site.all_online, 30, "h1 to count again")
+    for name, boot in guests.items():
+        assert_runs_on(site, name, boot, told[name]["to"])
+    assert not site.alerts()
+
+
+def test_a_drain_whose_destination_is_off(site: Site) -> None:
+    """They run on where they are, and it is said why and what would help; when their destination is back they go."""
+    guests = two_on_h1(site)
+    for host in ("h3", "h4"):
+        site.dr("host", "cordon", host)
+    site.lab.host("h2").power_off()
+    site.wait(lambda: site.hosts()["h2"]["phase"] == "fenced", 60, "h2 to be proven off")
+    code, told = foretold(site)
+    assert code == DEGRADED
+    for each in told.values():
+        assert each["fate"] == "blocked"
+        assert {"dr host uncordon h3", "dr host uncordon h4", "bring h2 back: dr host show h2"} <= {
+            *each["todo"]
+        }
+    site.dr("host", "drain", "h1", "--no-wait")
+    site.wait(lambda: site.hosts()["h1"]["phase"] == "draining", 10, "the drain to begin")
+    assert all(name in site.hosts()["h1"]["reason"] for name in guests)
+    for name, boot in guests.items():
+        assert_runs_on_while_h2_is_off(site, name, boot)
+    site.lab.host("h2").power_on()
+    site.wait(lambda: site.hosts()["h1"]["phase"] == "maintenance", 120, "h1 to be empty")
+    for name, boot in guests.items():
+        assert_runs_on(site, name, boot, "h2")
+
+
+def assert_runs_on_while_h2_is_off(site: Site, name: str, boot: str) -> None:
+    site.wait_running(name, on=["h1"])
+    assert site.lab.guest(name).http().boot == boot
+    site.assert_once(name)

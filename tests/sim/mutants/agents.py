@@ -150,7 +150,7 @@ GROUPS = {
         ),
         m(
             "one that was resumed by ticket is no copy any more",
-            "migration/where-it-fits-best",
+            "migration/one-move-at-a-time",
             (
                 warden._follow,
                 "        case TicketKind.START | TicketKind.RESUME:\n            copies.pop(ticket.guest, None)\n",

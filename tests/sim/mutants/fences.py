@@ -103,8 +103,7 @@ GROUPS = {
         m(
             "a hibernated host is not over",
             "fencing/hibernation-is-not-over",
-            (detector.why_not_off, "not record.facts.hibernation_masked", "False"),
-            (fencing.why_not_fence, "not host.facts.hibernation_masked", "False"),
+            (detector.may_thaw, "if not host.facts.hibernation_masked:", "if False:"),
         ),
         m(
             "a host whose hibernation is not masked is unprotected",

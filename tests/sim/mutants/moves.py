@@ -322,7 +322,7 @@ GROUPS = {
             "migration/copy-resumed-by-hand",
             (
                 migration._resumed_by_hand,
-                "if facts is None or not facts.runs or facts.part is not Part.WAITING:",
+                "if not move.ran:",
                 "if True:",
             ),
         ),

@@ -374,7 +374,7 @@ GROUPS = {
         ),
         m(
             "a restored store starts nothing before it was looked over",
-            "migration/store-restored-in-the-middle",
+            "restore/older-store-by-command",
             (onecopy.hold, "if draft.cluster.restored:", "if False:"),
             (
                 starts.place_waiting,

@@ -15,7 +15,7 @@ import pytest
 from integration.conftest import Wanted
 from integration.site import Site
 from integration.test_failover import SETTINGS
-from integration.test_migration import assert_runs_on
+from integration.test_migration import assert_runs_on, slow, wait_copying
 from integration.watch import run
 
 SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
@@ -96,6 +96,23 @@ def test_a_drain_whose_destination_is_off(site: Site) -> None:
     site.wait(lambda: site.hosts()["h1"]["phase"] == "maintenance", 120, "h1 to be empty")
     for name, boot in guests.items():
         assert_runs_on(site, name, boot, "h2")
+
+
+def test_a_drain_whose_destination_dies_in_the_middle(site: Site) -> None:
+    """Its move is undone as soon as it is proven off, and the guest goes to a host that is left, still in one piece."""
+    guests = two_on_h1(site)
+    for name in guests:
+        slow(site, name)
+    (doomed,) = [name for name, each in foretold(site)[1].items() if each["to"] == "h3"]
+    site.dr("host", "drain", "h1", "--no-wait")
+    wait_copying(site, doomed)
+    site.lab.host("h3").power_off()
+    site.wait(lambda: site.hosts()["h1"]["phase"] == "maintenance", 150, "h1 to be empty")
+    site.lab.host("h3").power_on()
+    site.wait(lambda: site.hosts()["h3"]["phase"] == "online", 90, "h3 to be back")
+    site.wait_running(*guests, on=["h2", "h4"])
+    for name, boot in guests.items():
+        assert_runs_on(site, name, boot, site.guests()[name]["host"])
 
 
 def assert_runs_on_while_h2_is_off(site: Site, name: str, boot: str) -> None:

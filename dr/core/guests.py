@@ -172,10 +172,9 @@ def _seen_inactive(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gu
         ask_testimony(draft, host, [guest])
     if guest.phase is not GuestPhase.RUNNING:
         return
-    if guest.holder != host.name:  # something of it was here once: the set still needs a proof
+    elsewhere = any(seen_active(draft, guest.id, p.host, p.boot_id) for p in guest.may_run_on)
+    if guest.holder != host.name or elsewhere:  # something of it was here once: the set still needs a proof
         ask_testimony(draft, host, [guest])
-        return
-    if any(seen_active(draft, guest.id, p.host, p.boot_id) for p in guest.may_run_on):
         return
     if draft.now < guest.since + AFTER_START_S:
         return

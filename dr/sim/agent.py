@@ -474,6 +474,13 @@ class SimAgent:
             self._turns[ticket.guest] = deque()
             turn()
 
+    @property
+    def forgotten(self) -> list[str]:
+        """Tickets that it remembers as under way although nothing is under way here."""
+        if not self.alive or self._turns:
+            return []
+        return [known.command for known in self.memory.tickets if known.answer is None]
+
     def _next_turn(self, guest: GuestId) -> None:
         waiting = self._turns[guest]
         if waiting:

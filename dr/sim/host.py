@@ -438,6 +438,13 @@ class SimHost:
         domain.by_hand = True
         return True
 
+    def pause_for_io(self, guest: GuestId) -> None:
+        """Its disk gave an error: QEMU stops its CPUs. Nothing is lost by resuming it."""
+        domain = self.domains.get(guest)
+        if domain is not None and domain.runs and domain.outgoing is None and not self.frozen:
+            self.paused(guest, domain, "ioerror")
+            domain.by_hand = True
+
     def hand_resume(self, guest: GuestId) -> bool:
         """`virsh resume` of what stands still: no hook is asked."""
         domain = self.domains.get(guest)

@@ -183,17 +183,20 @@ class World:
 
     # ---- the beginning
 
-    def add_guest(self, host: HostName, guest: GuestId, memory_mib: int = 1024, vcpus: int = 1) -> None:
-        """A guest that runs there, not protected yet."""
+    def add_guest(
+        self, host: HostName, guest: GuestId, memory_mib: int = 1024, vcpus: int = 1, *, tied: bool = False
+    ) -> None:
+        """A guest that runs there, not protected yet. `tied`: it could start nowhere else."""
         definition = Definition(
             id=guest,
             name=guest,
             xml=XML.format(name=guest, memory=memory_mib, vcpus=vcpus),
             digest=f"d1-{guest}",
             storage=STORAGE,
+            blockers=(f"Its disk lies on {host} only.",) if tied else (),
         )
         needs, blockers = needs_of(definition)
-        assert (needs.memory_mib, blockers) == (memory_mib, ())
+        assert (needs.memory_mib, bool(blockers)) == (memory_mib, tied)
         self.definitions[guest] = definition
         self._memory[guest] = memory_mib
         self.hosts[host].place(guest, definition, memory_mib)

@@ -102,6 +102,17 @@ class VirshSuspend(Verb):
                 stage.world.hosts[host].hand_suspend(guest)
 
 
+class IoError(Verb):
+    """The storage under a guest fails or is full: QEMU pauses it where it runs, until `virsh_resume`."""
+
+    io_error: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.io_error):
+            for host in stage.world.running(guest):
+                stage.world.hosts[host].pause_for_io(guest)
+
+
 class VirshUndefine(Verb):
     """`virsh undefine` on a host, of what does not run there; without a host: where it runs, after `virsh destroy`."""
 
@@ -191,9 +202,10 @@ class AddGuest(Verb):
     add_guest: Annotated[NewGuest, "its name"]
     on: Annotated[HostRef, "the host"]
     memory_mib: Annotated[Count, "its memory"] = 1024
+    tied: Annotated[bool, "its disk lies on that host only, so it could start nowhere else"] = False
 
     def do(self, stage: Stage) -> None:
-        stage.world.add_guest(self.on, self.add_guest, self.memory_mib)
+        stage.world.add_guest(self.on, self.add_guest, self.memory_mib, tied=self.tied)
 
 
 class StartsFail(Verb):
@@ -248,6 +260,7 @@ VERBS: tuple[type[Verb], ...] = (
     VirshDefine,
     VirshRename,
     VirshSuspend,
+    IoError,
     VirshUndefine,
     ReadyAfter,
     VirshMigrate,

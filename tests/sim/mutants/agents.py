@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dr.core import warden
+from dr.core import members, onecopy, warden
+from dr.sim.agent import SimAgent
 from tests.sim.mutants.mutant import m
 
 SEALED = "    assert ticket.generation > memory.sealed.get(ticket.guest, 0)\n"
@@ -15,18 +16,29 @@ GROUPS = {
     "epoch, at the agent": (
         m(
             "an agent refuses an older epoch",
-            "",
+            "restore/epoch-below-that-of-its-hosts",
+            (
+                members._older_than,
+                "    cluster = draft.cluster\n",
+                '    return ""\n    cluster = draft.cluster\n',
+            ),
             (warden.adopt, "if welcome.epoch < memory.epoch:", "if False:"),
         ),
         m(
             "an agent refuses another leader of its epoch",
-            "",
+            "restore/equal-epoch-of-another-leader",
+            (
+                members._older_than,
+                "    cluster = draft.cluster\n",
+                '    return ""\n    cluster = draft.cluster\n',
+            ),
             (warden.adopt, "if welcome.epoch == memory.epoch and", "if False and"),
         ),
         m(
             "an agent takes no command of another leader",
-            "",
+            "one-copy/session-ends-while-a-start-waits",
             (warden._not_led_by, "if (epoch, leader_id) == (memory.epoch, memory.leader_id):", "if True:"),
+            (SimAgent.valid, "if link is not self.link:", "if False:"),
             (warden.stale, "if command.session != session:", "if False:"),
             (warden.invalid, "if ticket.session != session:", "if False:"),
         ),
@@ -52,15 +64,15 @@ GROUPS = {
         ),
         m(
             "a ticket has no force when it is acted on",
-            "",
+            "one-copy/session-ends-while-a-start-waits",
+            (SimAgent.valid, "if link is not self.link:", "if False:"),
             (warden.invalid, "    if ticket.host != host:", '    return ""\n    if ticket.host != host:'),
         ),
         m(
             "a ticket is for one boot",
-            "",
+            "operator/stop-and-start",
+            (onecopy._ticket, "boot_id=host.boot_id", 'boot_id=""'),
             (warden.invalid, "if ticket.boot_id != boot_id:", "if False:"),
-            (warden.invalid, "if ticket.session != session:", "if False:"),
-            (warden.stale, "if command.session != session:", "if False:"),
         ),
         m(
             "no list, no ticket",
@@ -69,12 +81,13 @@ GROUPS = {
         ),
         m(
             "what was under way when the agent restarted has an end that nobody saw",
-            "",
+            "migration/the-second-try-is-judged-by-itself",
             (warden.wake, "if known.answer is None:", "if False:"),
         ),
         m(
             "a ticket has no force in another session",
-            "",
+            "one-copy/session-ends-while-a-start-waits",
+            (SimAgent.valid, "if link is not self.link:", "if False:"),
             (warden.invalid, "if ticket.session != session:", "if False:"),
             (warden.stale, "if command.session != session:", "if False:"),
         ),
@@ -176,7 +189,8 @@ GROUPS = {
         ),
         m(
             "a guest that came back has not left",
-            "",
+            "migration/came-back-and-is-sent-again",
+            (onecopy.accept_testimony, "testimony.left_by == move.job", "testimony.left_by"),
             (
                 warden._follow,
                 "            copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)\n"
@@ -198,7 +212,8 @@ GROUPS = {
         ),
         m(
             "a host that hears its coordinator is not alone",
-            "",
+            "isolation/hears-only-its-coordinator",
+            (SimAgent._mind_isolation, "if not linked and self.memory.peers:", "if self.memory.peers:"),
             (warden.alone_since, "if linked or heard is not False:", "if heard is not False:"),
         ),
         m(

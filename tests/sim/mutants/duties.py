@@ -289,7 +289,7 @@ GROUPS = {
         ),
         m(
             "people are told of a guest paused by an I/O error",
-            "",
+            "hand-made/paused-by-an-io-error",
             (
                 guests._paused_for_io,
                 'facts.state is DomainState.PAUSED and facts.reason == "ioerror"',

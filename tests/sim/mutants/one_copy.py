@@ -14,6 +14,8 @@ from dr.core import (
     onecopy,
     starts,
 )
+from dr.core.state import Draft
+from dr.sim.link import Link
 from tests.sim.mutants.mutant import m
 
 NOT_ALONE = "if len(guest.may_run_on) != 1:"
@@ -72,7 +74,7 @@ GROUPS = {
         ),
         m(
             "a guest that is found running is in its set",
-            "",
+            "restore/nobody-is-left-who-knows",
             (
                 guests._seen_active,
                 "guest = onecopy.add_place(draft, guest, host, guest.generation)",
@@ -117,12 +119,13 @@ GROUPS = {
         ),
         m(
             "guests that are unprotected leave their generations behind",
-            "",
+            "one-copy/protected-again-above-old-seals",
             (onecopy.forget, "max(draft.cluster.generation_floor, guest.generation)", "0"),
         ),
         m(
             "an answer counts only in the session of its question",
-            "",
+            "one-copy/answer-of-a-session-that-is-over",
+            (Draft.forget_session, "pending.host == name and pending.kind in OF_SESSION", "False"),
             (
                 decide._answered,
                 "pending is None or draft.view(event.host).session != event.session",
@@ -131,7 +134,8 @@ GROUPS = {
         ),
         m(
             "an answer to an earlier start says nothing about this one",
-            "",
+            "one-copy/stop-while-it-is-cleaned-is-refused",
+            (onecopy._refuse_ticket, "if busy is not None:", "if False:"),
             (
                 guests.start_ended,
                 "guest.generation != pending.generation or guest.phase is not GuestPhase.STARTING",
@@ -163,12 +167,12 @@ GROUPS = {
         ),
         m(
             "an agent that lost its memory cannot vouch for the store",
-            "",
+            "restore/two-that-forgot-cannot-vouch-for-the-store",
             (onecopy._too_few_know, "if not host.forgot", ""),
         ),
         m(
             "an earlier leader's proof of death is shown anew",
-            "",
+            "store/earlier-leaders-proof-is-shown-anew",
             (onecopy.proven_over, "return off and host.dead_at >= draft.state.started_at", "return off"),
         ),
         m(
@@ -178,12 +182,13 @@ GROUPS = {
         ),
         m(
             "a session that is over says nothing",
-            "",
+            "one-copy/beats-of-a-session-that-is-over",
+            (Link._deliver_up, "self.coordinator_open and ", ""),
             (members.heard, "if view.session != event.session:", "if False:"),
         ),
         m(
             "an inventory of a session that is over says nothing",
-            "",
+            "one-copy/report-of-a-session-that-is-over",
             (members.reported, "view.session != event.session or host is None", "host is None"),
         ),
         m(
@@ -195,7 +200,12 @@ GROUPS = {
     "seal": (
         m(
             "a testimony that is not sealed",
-            "",
+            "one-copy/start-comes-late",
+            (
+                onecopy.ask_testimony,
+                "name=guest.name, generation=guest.generation)",
+                "name=guest.name, generation=0)",
+            ),
             (onecopy.accept_testimony, " or place.generation > testimony.sealed", ""),
             (guests.start_ended, "guest.generation != pending.generation or ", ""),
         ),
@@ -211,7 +221,8 @@ GROUPS = {
         ),
         m(
             "a testimony is of the boot that gave it",
-            "",
+            "fencing/hosts-that-all-restart-are-not-set-aside",
+            (members._booted, "left = onecopy.prove_boot_over(draft, proof, now=host)", "left = []"),
             (
                 onecopy.accept_testimony,
                 "(place.host, place.boot_id) != (host.name, host.boot_id)",
@@ -220,7 +231,7 @@ GROUPS = {
         ),
         m(
             "only a host that has the list is asked",
-            "",
+            "one-copy/asked-when-it-has-the-list",
             (
                 onecopy.ask_testimony,
                 "if host.protected_version != draft.cluster.protected_version:",
@@ -298,12 +309,13 @@ GROUPS = {
         ),
         m(
             "what an earlier boot ran is not seen now",
-            "",
+            "fencing/hosts-that-all-restart-are-not-set-aside",
+            (members._booted, "left = onecopy.prove_boot_over(draft, proof, now=host)", "left = []"),
             (onecopy.seen_active, "host.boot_id == boot_id and ", ""),
         ),
         m(
             "what was seen before the link broke is not seen now",
-            "",
+            "one-copy/not-seen-since-its-link-broke",
             (onecopy.seen_active, " and view.session and view.inventory", ""),
         ),
         m(
@@ -369,7 +381,7 @@ GROUPS = {
         ),
         m(
             "an older store jumps generations",
-            "",
+            "restore/seals-above-the-older-store",
             (onecopy.doubt_everything, " + GENERATION_JUMP", ""),
         ),
         m(
@@ -439,17 +451,22 @@ GROUPS = {
         ),
         m(
             "a guest is protected where the hook is proven",
-            "",
+            "one-copy/hook-breaks-while-protection-waits",
             (guests._step_protecting, "if not draft.require_host(holder).facts.hook.proven:", "if False:"),
         ),
         m(
             "every host must have the list before protection begins",
-            "",
+            "hand-made/new-guest-is-protected-and-recovered",
             (asks_guests.protect, "    list_changed(draft)\n", ""),
+            (
+                definitions.described,
+                "if set(needs.storage) != storage_before or name_before != guest.name:",
+                "if False:",
+            ),
         ),
         m(
             "a host without a proven hook is not online",
-            "",
+            "one-copy/hook-breaks-while-a-host-returns",
             (members._maybe_online, "if not host.facts.hook.proven:", "if False:"),
         ),
         m(
@@ -464,7 +481,7 @@ GROUPS = {
         ),
         m(
             "a guest that could not start elsewhere is not protected",
-            "",
+            "hand-made/tied-to-its-host-is-not-protected",
             (
                 definitions.described,
                 "if blockers and guest.phase is GuestPhase.PROTECTING:",

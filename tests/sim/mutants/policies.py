@@ -14,13 +14,13 @@ GROUPS = {
         ),
         m(
             "a host that is not online takes no guests",
-            "",
+            "placement/returning-host-takes-nobody",
             (fleet._blockers, "if host.phase is not HostPhase.ONLINE:", "if False:"),
             (onecopy._refuse_host, "if host.phase is not HostPhase.ONLINE:", "if False:"),
         ),
         m(
             "a host whose agent is not connected takes no guests",
-            "",
+            "placement/agent-away-takes-nobody",
             (fleet._blockers, "elif not draft.view(host.name).session:", "elif False:"),
         ),
         m(
@@ -35,7 +35,9 @@ GROUPS = {
         ),
         m(
             "a drained host takes no guests",
-            "",
+            "maintenance/draining-host-takes-nobody",
+            (fleet._blockers, "if host.phase is not HostPhase.ONLINE:", "if False:"),
+            (onecopy._refuse_host, "if host.phase is not HostPhase.ONLINE:", "if False:"),
             (wishes.why_not_placed, "if wish is not None", "if wish is not None and what == 'is cordoned'"),
         ),
         m(

@@ -148,6 +148,8 @@ def _started(draft: Draft, event: Started) -> None:
         )
         for guest in list(draft.guests()):
             onecopy.doubt_everything(draft, guest, seen_generation=0)
+        for host in list(draft.hosts()):
+            draft.put_host(changed(host, hearsay=True))  # as in `members`: hibernation may be allowed by now
     for host in draft.hosts():
         if host.phase is HostPhase.FENCING:
             test = host.fencing.test if host.fencing else ""

@@ -153,7 +153,7 @@ class Truth:
             self.broken(f"operations that were accepted are not in the store: {sorted(lost)}")
 
     def before_commit(self, coordinator: SimCoordinator, draft: Draft, changes: Changes) -> None:
-        if self.doubtful and draft.cluster.restored:
+        if self.doubtful and draft.cluster.restored and coordinator.store is self._world.store:
             self.doubtful = False
         self._judge.decided(coordinator, draft, changes)
 
@@ -182,7 +182,8 @@ class Truth:
 
     def store_replaced(self, backup: SimStore) -> None:
         """An older copy takes its place: what was accepted since is lost with what it knew."""
-        self.doubtful = backup.revision < self._world.store.revision and not backup.cluster.restored
+        # Also where a person says so (`dr cluster restore`): its sets are widened when a leader begins, not before.
+        self.doubtful = backup.revision < self._world.store.revision
         known = backup.cluster.epoch, backup.revision + backup.cluster.revision_offset
         self.knowing = {
             name for name, host in self._world.hosts.items() if (host.disk.epoch, host.disk.revision) > known

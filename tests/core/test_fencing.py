@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dr.core import fencing
+from dr.core.detector import may_thaw
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome, Probe
 from dr.model.effects import Effect, Fence, Look, PowerOn, ReadPower, Send
@@ -381,6 +382,13 @@ def test_a_test_through_another_hosts_device_switches_nothing() -> None:
     bench.send(Tick())
     assert not [effect for effect in bench.effects if isinstance(effect, Fence)]
     assert "proven to be of h2" in bench.host("h1").reason
+
+
+def test_who_is_known_only_from_a_restored_store_is_not_proven_dead_by_being_off() -> None:
+    bench = Bench()
+    bench.state.cluster = changed(bench.state.cluster, restored="restored by ops")
+    bench.send(Started(leader_id="L2", machine="m", cluster="c"))
+    assert all("older copy" in may_thaw(each) for each in bench.draft().hosts())
 
 
 def cut_short(**fields: Any) -> Bench:

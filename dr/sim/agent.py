@@ -558,6 +558,9 @@ class SimAgent:
     def _probe(self, link: Link, command: str, order: Probe) -> None:
         world = self.host.world
         target = world.hosts[order.target]
+        if self.host.probes_fail:
+            self._answer(link, command, Answer(outcome=Outcome.FAILED, reason="no echo could be sent"))
+            return
         answered = {a: world.network.hears(self.host.name, target, a) for a in order.addresses}
         self._answer(link, command, Answer(outcome=Outcome.DONE, answered=answered))
 

@@ -48,6 +48,7 @@ class SimHost:
         self.libvirtd = "up"  # "up", "down", "hung"
         self.libvirt_slow_s = 0.0  # that each call takes longer
         self.hook_broken = False
+        self.probes_fail = False  # its agent can send no echoes
         self.domains: dict[GuestId, Domain] = {}
         self.guarded: set[GuestId] = set()  # the hook's list, durable
         self.permits: dict[GuestId, str] = {}  # on tmpfs: what a permit is for

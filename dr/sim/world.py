@@ -438,7 +438,7 @@ class World:
             self.power_on(name)
             host.libvirtd = "up"
             host.libvirt_slow_s = 0.0
-            host.hook_broken = False
+            host.hook_broken = host.probes_fail = False
             host.hibernation_masked = True
             host.start_faults.clear()
             host.stop_faults.clear()

@@ -295,6 +295,17 @@ class Hook(Verb):
             stage.world.hosts[name].agent.look_again()
 
 
+class Probes(Verb):
+    """Its agent cannot send echoes, so what it is asked to look for it cannot look for; or it can again."""
+
+    probes: Annotated[Literal["fail", "work"], "which"]
+    on: Annotated[Hosts, "hosts"]
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.on):
+            stage.world.hosts[name].probes_fail = self.probes == "fail"
+
+
 class Hibernation(Verb):
     """Hibernation is allowed on a host, or masked as the agent does it; its agent tells within a heartbeat."""
 
@@ -368,6 +379,7 @@ VERBS: tuple[type[Verb], ...] = (
     BreakSession,
     Libvirtd,
     Hook,
+    Probes,
     Hibernation,
     Hibernate,
     Scrap,

@@ -239,7 +239,7 @@ GROUPS = {
         ),
         m(
             "a probe that could not be made says nothing",
-            "",
+            "detection/probes-that-cannot-be-made",
             (looks._saw, "look is None or not answered", "look is None"),
         ),
         m(

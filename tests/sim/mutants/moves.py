@@ -86,7 +86,7 @@ GROUPS = {
         ),
         m(
             "how a job ended is for the source to say, not for the job",
-            "",
+            "migration/source-hangs-at-the-switch-over",
             (migration.sent, "MoveStage.UNRESOLVED,", "MoveStage.UNDOING,"),
         ),
         m(

@@ -161,6 +161,8 @@ def _started(draft: Draft, event: Started) -> None:
                 fencing.fail_test(draft, host, test, "the coordinator restarted in the middle of it")
                 # Its devices may be unproven, so that off proves nothing: nobody else would ever switch it on again.
                 fencing.power_on(draft, draft.require_host(host.name), "its fence test was cut short")
+        elif host.phase is HostPhase.SUSPECT and host.power_on and not fencing.provable(draft, host):
+            fencing.power_on(draft, host, "its fence test was cut short, and so was its being switched on")
         elif host.fencing is not None and host.fencing.test:
             fencing.fail_test(draft, host, host.fencing.test, "the coordinator restarted in the middle of it")
             draft.put_host(changed(host, fencing=None, power_on=True))

@@ -26,12 +26,12 @@ GROUPS = {
             (fencing._last_look, "said = peers_say(view)", "said = Peers.SILENT"),
         ),
         m(
-            "a last look hears the host's own agent",
-            "fencing/deaf-device-of-a-host-that-only-its-agent-can-defend",
+            "a last look hears the host's own agent, and witnesses",
+            "fencing/bmc-that-lies-is-found-out",
             (
                 fencing._last_look,
                 "view.fresh > fencing.verified_at or said is Peers.ANSWERS",
-                "said is Peers.ANSWERS",
+                "False",
             ),
         ),
         m(
@@ -171,6 +171,11 @@ GROUPS = {
                 "if host.phase is HostPhase.FENCED and draft.now - host.dead_at > 20 * draft.config.timers.fence_s:",
                 "if False:",
             ),
+        ),
+        m(
+            "nor does a second crash before it was switched on",
+            "fencing/test-cut-short-twice",
+            (decide._started, "host.phase is HostPhase.SUSPECT and host.power_on and", "False and"),
         ),
         m(
             "a fence test ends when its host is suspect",

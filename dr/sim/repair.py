@@ -15,12 +15,14 @@ from dr.model.events import (
     AskProtect,
     AskRemoveHost,
     AskResume,
+    AskSet,
     AskStart,
     AskUncordon,
     AskUndrain,
     Event,
     Reconfigured,
 )
+from dr.model.policy import PolicyChange
 from dr.model.records import Condition, GuestPhase, HostPhase
 from dr.sim.ending import alerts_left
 from dr.sim.world import World
@@ -99,6 +101,18 @@ def _help_guests(world: World) -> None:
         if guest_id not in world.store.guests:
             _start_by_hand(world, guest_id)
             _submit(world, AskProtect(id=world.next_ask(), by=OPS, guests=(guest_id,)))
+    if world.definitions.keys() <= world.store.guests.keys():
+        _mend_dependencies(world)
+
+
+def _mend_dependencies(world: World) -> None:
+    """Every guest is protected: whom one still waits for in vain was renamed while nobody protected it."""
+    names = {guest.name for guest in world.store.guests.values()}
+    for guest in list(world.store.guests.values()):
+        kept = tuple(after for after in guest.policy.boot_after if after.guest in names)
+        if f"guest/{guest.id}/boot-after" in world.store.alerts and kept != guest.policy.boot_after:
+            part = PolicyChange(boot_after=kept)
+            _submit(world, AskSet(id=world.next_ask(), by=OPS, guests=(guest.id,), policy=part))
 
 
 def _start_by_hand(world: World, guest: GuestId) -> None:

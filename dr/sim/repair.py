@@ -60,11 +60,11 @@ def _lift_rules(world: World) -> None:
 
 def _help(world: World) -> None:
     """What operators do once all is repaired: look over, resume, protect, start again what was given up."""
-    if not world.coordinator.listening:
-        return
     for name, host in world.hosts.items():
         if not host.up:
-            world.power_on(name)
+            world.power_on(name)  # the coordinator may be on it
+    if not world.coordinator.listening:
+        return
     if world.store.cluster.pause is not None:
         _submit(world, AskResume(id=world.next_ask(), by=OPS, reason="all is repaired"))
     for record in list(world.store.hosts.values()):

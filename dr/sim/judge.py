@@ -348,7 +348,7 @@ class Judge:
             self._broken(f"{name} is fenced, and nobody is saved by it")
 
     def _no_blackout(self, draft: Draft, name: HostName) -> None:
-        """The brake: not while more than half of the hosts look dead that are not without power."""
+        """The brake: not while more than half of the hosts look dead that have power and did not announce their end."""
         apart = (HostPhase.JOINING, HostPhase.MAINTENANCE)
         members = [host for host in draft.hosts() if host.phase not in apart]
         window_s = draft.config.limits.brake_window_s
@@ -357,7 +357,7 @@ class Judge:
             host.name
             for host in members
             if any(draft.now - at < window_s for at in host.fenced_at)
-            or (host.phase in down and self._surely_up(host.name))
+            or (host.phase in down and not host.leaving and self._surely_up(host.name))
         ]
         if 2 * len(troubled) > len(members):
             self._broken(f"{name} is fenced although {troubled} of {len(members)} hosts are in trouble")

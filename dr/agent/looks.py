@@ -86,7 +86,7 @@ class Looks:
                 sighting, reason = await self._hypervisor.sight(guest)
                 if sighting is Sighting.ABSENT:
                     left = await self._left_by(guest)
-                    ran = guest in self._journal.memory.ran
+                    ran = self._journal.memory.ran.get(guest, 0)
                     return Testimony(
                         guest=guest, sighting=sighting, sealed=sealed, reason=reason, left_by=left, ran=ran
                     )
@@ -128,7 +128,7 @@ class Looks:
             part = Part.WAITING
             if standing.runs:
                 self._journal.put(warden.seen_running(memory, guest, self._boot_id))
-        ran = guest in self._journal.memory.ran
+        ran = self._journal.memory.ran.get(guest, 0)
         return Testimony(guest=guest, sighting=Sighting.PRESENT, reason=reason, part=part, ran=ran)
 
     async def call(self, call: Awaitable[str | None], patience_s: float) -> Ended:

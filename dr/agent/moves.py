@@ -122,6 +122,7 @@ class MoveTickets:
             if standing.part is Part.LEAVING:
                 reason = f"{ticket.name} is being sent from here: it is no copy"
                 return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
+            await self._journal.save()  # whether it ran must not be lost with it
             if reason := valid():
                 return refused(reason)
             stopping = self._hypervisor.stop(ticket.guest, "destroy", self._patience.stop_s)

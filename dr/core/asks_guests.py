@@ -91,10 +91,16 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
     ]
     if moving:
         return no(ask, *moving)
+    # A leader that has just begun does not know which tickets are out: the phase is durable.
     busy = [
+        f"whether {guest.name} starts or runs is unknown: {guest.reason}"
+        for guest in have
+        if guest.phase is GuestPhase.UNKNOWN
+    ]
+    busy += [
         f"a {pending.kind} of {guest.name} has not ended"
         for guest in have
-        for _, pending in draft.pendings()
+        for _, pending in draft.pendings_of(guest.id)
         if pending.guest == guest.id and pending.kind in TICKETED
     ]
     if busy:

@@ -141,7 +141,7 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
     guest = draft.guest(testimony.guest)
     if guest is not None and testimony.sighting is Sighting.PRESENT:
         _here_again(draft, host, testimony)
-    if guest is not None and testimony.ran and guest.move is not None and guest.move.destination == host.name:
+    if guest is not None and guest.move is not None and testimony.ran == guest.move.received > 0:
         guest = changed(guest, move=changed(guest.move, ran=True))  # before its place may go
         draft.put_guest(guest)
     if guest is None or testimony.sighting is not Sighting.ABSENT:
@@ -455,6 +455,7 @@ def issue_receive(
         source_boot=source.boot_id,
         destination=host.name,
         destination_boot=host.boot_id,
+        received=generation,
         began=draft.now,
         at=draft.now,
     )
@@ -529,9 +530,8 @@ def issue_discard(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[st
     undone = move is not None and move.stage is MoveStage.UNDOING and host.name == move.destination
     expected = move is not None and host.name == move.destination
     if move is not None and move.ran and places(guest) == {(move.source, move.source_boot)}:
-        undone = (
-            move.stage is MoveStage.UNDOING and host.name == move.source
-        )  # it stands, and its copy has run
+        # What stands at the source, and whose copy has run.
+        undone = move.stage is MoveStage.UNDOING and host.name == move.source
     if (host.name, host.boot_id) not in places(guest) or not (undone or (stray and not expected)):
         why.append(f"no copy of {guest.name} on {host.name} is to be destroyed")
     if why:

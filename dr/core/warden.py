@@ -233,10 +233,11 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
     A copy is marked before its permit is written, and no longer from the moment when a ticket lets the guest run here.
     """
     copies, left = dict(memory.copies), dict(memory.left)
-    ran = tuple(guest for guest in memory.ran if guest != ticket.guest)
     match ticket.kind:
         case TicketKind.RECEIVE:
-            copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)
+            copies[ticket.guest] = Copy(
+                ticket=ticket.id, boot_id=ticket.boot_id, generation=ticket.generation
+            )
             left.pop(ticket.guest, None)
         case TicketKind.MIGRATE:
             copies.pop(ticket.guest, None)
@@ -245,8 +246,8 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
             copies.pop(ticket.guest, None)
             left.pop(ticket.guest, None)
         case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD:
-            ran = memory.ran
-    return changed(memory, copies=copies, left=left, ran=ran)
+            pass
+    return changed(memory, copies=copies, left=left)
 
 
 def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
@@ -257,9 +258,9 @@ def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
 
 def seen_running(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> AgentMemory:
     """Its CPUs run: if it is a copy that waits, what stands at its source is older than its disk from now on."""
-    if guest in memory.ran or not copy_here(memory, guest, boot_id):
+    if not copy_here(memory, guest, boot_id) or memory.ran.get(guest) == memory.copies[guest].generation:
         return memory
-    return changed(memory, ran=(*memory.ran, guest))
+    return changed(memory, ran=memory.ran | {guest: memory.copies[guest].generation})
 
 
 def moving(memory: AgentMemory) -> frozenset[GuestId]:
@@ -335,7 +336,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
     sealed = {guest: generation for guest, generation in memory.sealed.items() if guest in entries}
     copies = {guest: copy for guest, copy in memory.copies.items() if guest in entries}
     left = {guest: ticket for guest, ticket in memory.left.items() if guest in entries}
-    ran = tuple(guest for guest in memory.ran if guest in entries)
+    ran = {guest: generation for guest, generation in memory.ran.items() if guest in entries}
     for guest, entry in entries.items():
         if guest not in known and entry.generation > sealed.get(guest, 0):
             sealed[guest] = entry.generation

@@ -183,7 +183,8 @@ class Testimony(Record):
     """An agent's answer for one guest. `absent` counts only for generations up to `sealed`.
 
     `left_by`, with `absent`: the migrate ticket whose job took it away. Said only when libvirt said so of that job.
-    `ran`: the CPUs of the last copy that was let in here ran before any ticket told them to, whatever became of it.
+    `ran`: the generation of the receive ticket whose copy ran here before any ticket told it to, whatever became of it;
+    0: none did.
     """
 
     guest: GuestId
@@ -192,7 +193,7 @@ class Testimony(Record):
     reason: str = ""
     part: Part = Part.NONE  # with `present`
     left_by: str = ""
-    ran: bool = False
+    ran: int = 0
 
 
 class Answer(Record):

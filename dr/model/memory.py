@@ -11,6 +11,7 @@ class Copy(Record):
 
     ticket: str
     boot_id: BootId  # it does not outlive this boot
+    generation: int = 0  # of that ticket
 
 
 class Remembered(Record):
@@ -37,5 +38,5 @@ class AgentMemory(Record):
     sealed: dict[GuestId, int] = {}
     tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded
     copies: dict[GuestId, Copy] = {}
-    ran: tuple[GuestId, ...] = ()  # copies whose CPUs ran before a ticket let them; until the next move
+    ran: dict[GuestId, int] = {}  # the generation of the last copy whose CPUs ran before a ticket let them
     left: dict[GuestId, str] = {}  # the last migrate ticket of each guest that no later ticket brought back

@@ -160,9 +160,9 @@ class Move(Record):
     at: float = 0.0  # when it entered its stage
     why: str = ""  # why it is called off or undone
     tries: int = 0  # resumes that did not succeed
-    ran: bool = (
-        False  # its copy was made to run by hand: what stands at the source may be older than the disk
-    )
+    received: int = 0  # the generation of its receive ticket
+    # Its copy was made to run by hand: what stands at the source may be older than the disk.
+    ran: bool = False
     retry_at: float = 0.0
 
 

@@ -112,7 +112,7 @@ class SimAgent:
         self.memory = warden.wake(self.host.disk)
         if not self.memory.cluster:
             self.memory = changed(self.memory, cluster=CLUSTER)
-        self._save()
+        self.save()
         if self.memory.protected_version:
             self.host.guarded = {entry.guest for entry in self.memory.entries}
             self.host.permits.clear()
@@ -194,13 +194,14 @@ class SimAgent:
             delay_s, lambda: self.run(action) if self.incarnation == incarnation else None
         )
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """All that it knows now is durable."""
         if self.host.disk != self.memory:
             self.host.disk = self.memory
             self.at_point("write")
 
     def _flush(self) -> None:
-        self._save()
+        self.save()
         self.later(FLUSH_S, self._flush)
 
     # ---- what it sees
@@ -232,7 +233,7 @@ class SimAgent:
             verdict = warden.stray(self.memory, guest, host.boot_id, arriving=arriving, runs=domain.runs)
             if verdict is warden.Stray.SUSPEND:
                 self.memory = warden.seen_running(self.memory, guest, host.boot_id)
-                self._save()
+                self.save()
                 host.paused(guest, domain, "user")
             elif verdict is warden.Stray.DESTROY:
                 host.ended(guest, domain, "destroyed")
@@ -327,7 +328,7 @@ class SimAgent:
             self.link_lost(link)
             return
         self.memory = memory
-        self._save()
+        self.save()
         self.host.world.truth.adopted(self.host, welcome)
         self.link = link
         self._echo = issued
@@ -370,7 +371,7 @@ class SimAgent:
         host = self.host
         host.world.say(f"{host.name} is isolated and shuts {guest} down", "agent.isolated", host=host.name)
         self.memory = warden.isolate(self.memory, guest)
-        self._save()
+        self.save()
 
         def over(failed: str, unseen: str) -> None:
             self._next_turn(guest)
@@ -448,7 +449,7 @@ class SimAgent:
             return
         self.host.world.truth.admitted(self.host, ticket)
         self.memory = memory
-        self._save()
+        self.save()
         self.host.world.say(
             f"{self.host.name} takes {command}: {ticket.kind} {ticket.name} {ticket.generation}",
             "ticket",
@@ -460,7 +461,7 @@ class SimAgent:
 
         def ended(answer: Answer) -> None:
             self.memory = warden.finish(self.memory, command, answer)
-            self._save()
+            self.save()
             self._next_turn(ticket.guest)
             self.look_again()
             self._answer(link, command, answer)
@@ -512,7 +513,7 @@ class SimAgent:
                 continue
             answers.append(Testimony(guest=question.guest, sighting=Sighting.UNKNOWN, reason=reason))
         self.memory = warden.seal(self.memory, asked)
-        self._save()
+        self.save()
         upto = {guest: self.memory.sealed.get(guest, 0) for guest in asked}
         for guest in upto:
             self.host.permits.pop(guest, None)
@@ -541,7 +542,7 @@ class SimAgent:
             self._answer(link, command, answer)
             return
         self.memory = memory
-        self._save()
+        self.save()
         self.host.guarded = {entry.guest for entry in memory.entries}
         self.host.world.truth.listed(self.host)
 

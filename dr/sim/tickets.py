@@ -68,7 +68,7 @@ class SimTickets:
         if sighting is Sighting.ABSENT:
             migrated = host.libvirtd == "up" and domain is not None and domain.reason == "migrated"
             left = warden.left_by(memory, guest, migrated=migrated)
-            ran = guest in memory.ran
+            ran = memory.ran.get(guest, 0)
             return Testimony(
                 guest=guest, sighting=sighting, sealed=sealed, reason=reason, left_by=left, ran=ran
             )
@@ -80,7 +80,7 @@ class SimTickets:
         part = self._agent.part(guest, domain)
         if part is Part.WAITING and domain.runs:
             self._agent.memory = warden.seen_running(memory, guest, host.boot_id)
-        ran = guest in self._agent.memory.ran
+        ran = self._agent.memory.ran.get(guest, 0)
         return Testimony(guest=guest, sighting=sighting, reason=reason, part=part, ran=ran)
 
     def _start(self, link: Link, order: Start, ended: Done) -> None:
@@ -294,6 +294,8 @@ class SimTickets:
                 Answer(outcome=Outcome.FAILED, reason="it runs, and is no copy that waits", testimony=(seen,))
             )
             return
+
+        agent.save()  # whether it ran must not be lost with it
 
         def over(failed: str, unseen: str) -> None:
             now = self._sight(ticket.guest, ticket.generation)

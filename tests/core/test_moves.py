@@ -202,10 +202,22 @@ def test_a_source_that_stands_is_not_resumed_when_the_host_of_the_copy_says_that
     stands = domain("g1", DomainState.PAUSED, reason="migration")
     made.send(Reported(host="h1", session="s-h1", guests=(stands,)))
     answer(made, last(made, Migrate), Outcome.UNKNOWN, PRESENT)
-    answer(made, last(made, Discard), Outcome.DONE, absent(made, ran=True))
+    received = last(made, Receive).body.ticket.generation
+    answer(made, last(made, Discard), Outcome.DONE, absent(made, ran=received))
     assert sent(made, Resume) == 0
     assert last(made, Discard).host == "h1", "its memory may be older than the disk: it starts anew"
     assert "guest/g1/resumed-by-hand" in made.state.alerts
+
+
+def test_that_the_copy_of_an_earlier_move_ran_says_nothing_of_this_one() -> None:
+    made = copying()
+    stands = domain("g1", DomainState.PAUSED, reason="migration")
+    made.send(Reported(host="h1", session="s-h1", guests=(stands,)))
+    answer(made, last(made, Migrate), Outcome.UNKNOWN, PRESENT)
+    earlier = last(made, Receive).body.ticket.generation - 1
+    answer(made, last(made, Discard), Outcome.DONE, absent(made, ran=earlier))
+    assert last(made, Resume).host == "h1"
+    assert "guest/g1/resumed-by-hand" not in made.state.alerts
 
 
 def test_a_resume_that_is_not_answered_is_looked_at_before_it_is_tried_again() -> None:

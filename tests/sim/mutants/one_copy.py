@@ -147,6 +147,11 @@ GROUPS = {
             "operator/unprotect-while-it-starts-is-refused",
             (asks_guests.unprotect, "    if busy:\n", "    if False:\n"),
         ),
+        m(
+            "nor while only an earlier leader knew of it",
+            "operator/unprotect-after-a-crash-while-it-starts-is-refused",
+            (asks_guests.unprotect, "if guest.phase is GuestPhase.UNKNOWN", "if False"),
+        ),
     ),
     "epoch": (
         m(

@@ -44,6 +44,9 @@ def refusal(reply: Reply) -> Problem:
         return Problem(
             404, "missing", reply.message or "No such thing.", todo=listing, blockers=reply.blockers
         )
+    if reply.soon:
+        what = reply.message or "Not now; nothing was done."
+        return Problem(503, "try-again", what, todo="the same once more", blockers=reply.blockers)
     return Problem(409, "refused", reply.message or "Refused; nothing was done.", blockers=reply.blockers)
 
 

@@ -22,6 +22,7 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the job
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait at most; 0 = no limit.", min=0.0)]
 
 POLL_S = 0.4
+PATIENCE_S = 5.0  # so long a request is repeated that was refused for what is over in a moment
 
 
 def confirm(name: str, danger: str, *, yes: bool) -> None:
@@ -50,17 +51,29 @@ def send(
     form: Form = Form.TABLE,
 ) -> Accepted:
     """Send one ask, say what was accepted, and watch its jobs if wanted. Raises Failure."""
-    from dr.api.schema import Accepted
     from dr.cli.client import connect
 
     api = connect()
-    accepted = api.post(path, Accepted, body)
+    accepted = _post(api, path, body)
     told(accepted, form)
     if wait and accepted.operations:
         finish(api, accepted.operations, timeout_s)
     elif accepted.operations:
         tell(f"Watch it with: dr job watch {' '.join(accepted.operations)}")
     return accepted
+
+
+def _post(api: Api, path: str, body: Mapping[str, Any]) -> Accepted:
+    from dr.api.schema import Accepted
+
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return api.post(path, Accepted, body)
+        except Failure as failure:
+            if failure.code is not Exit.TRY_AGAIN or time.monotonic() > until:
+                raise
+        time.sleep(POLL_S)
 
 
 def told(accepted: Accepted, form: Form) -> None:

@@ -16,6 +16,11 @@ def no(ask: Ask, *blockers: str) -> Reply:
     return Reply(id=ask.id, accepted=False, blockers=blockers)
 
 
+def not_now(ask: Ask, *blockers: str) -> Reply:
+    """Refused for what is over in a moment."""
+    return Reply(id=ask.id, accepted=False, blockers=blockers, soon=True)
+
+
 def no_such(ask: Ask, kind: str, names: list[str]) -> Reply:
     text = f"no such {kind}: {', '.join(names)}"
     return Reply(id=ask.id, accepted=False, blockers=(text,), missing=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dr.core import fencing, looks, onecopy
-from dr.core.asks import no, no_such, yes
+from dr.core.asks import no, no_such, not_now, yes
 from dr.core.detector import Peers, blind, is_late, peers_say, power_says
 from dr.core.state import Draft
 from dr.model.base import changed
@@ -77,7 +77,8 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
     if host is None:
         return no_such(ask, "host", [ask.host])
     view = draft.view(host.name)
-    why = []
+    why: list[str] = []
+    soon: list[str] = []
     if not ask.reason:
         why.append("a reason is needed: how do you know that it is off?")
     if not host.boot_id:
@@ -88,22 +89,23 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append(f"its agent answers (last heard {draft.now - view.heard:.1f} s ago)")
     if onecopy.proven_over(draft, host) and not draft.guests_at(host.name):
         why.append(f"it is proven dead already: {host.reason}")
-    if blind(draft):
-        why.append(
-            "the coordinator has just started or stood still, and has not looked for itself yet: try again in a moment"
-        )
-    elif peers_say(view) is Peers.ANSWERS:
+    if peers_say(view) is Peers.ANSWERS and not blind(draft):
         why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")
-    elif (host.phase in UNWATCHED or view.round_at <= view.heard) and _look_for(draft, host):
-        why.append("it is being looked for now: try again in a moment")
-    elif not view.looks and looks.witnesses(draft, host) and looks.addresses_of(draft, host):
-        why.append("no witness has looked for it yet: try again in a moment")
+    else:
+        soon += _not_looked_yet(draft, host)
     if power_says(draft, host) is Power.ON:
-        why.append(f"its fence device says that it is on: dr host fence {host.name}")
+        do = (
+            "switch it off, or start its agent"
+            if host.phase is HostPhase.FENCED
+            else f"dr host fence {host.name}"
+        )
+        why.append(f"its fence device says that it is on: {do}")
     if draft.find_pending("fence", host=host.name):
         why.append("a fencing of it is under way")
     if why:
-        return no(ask, *why)
+        return no(ask, *soon, *why)
+    if soon:
+        return not_now(ask, *(f"{each}: try again in a moment" for each in soon))
     operation = draft.open_operation("confirm-down", host.name, ask.reason, ask.by)
     proof = Proof(
         kind=ProofKind.OPERATOR,
@@ -114,6 +116,20 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
     fencing.dead(draft, host, proof, fenced=False)
     draft.close_operation(operation, "done", f"{host.name}: {proof.text}")
     return yes(ask, f"{host.name} counts as down", operation)
+
+
+def _not_looked_yet(draft: Draft, host: HostRecord) -> list[str]:
+    """Why it is too early to say that nobody hears it; a look that it takes begins now."""
+    view = draft.view(host.name)
+    if blind(draft):
+        return ["the coordinator has just started or stood still, and has not looked for itself yet"]
+    if looks.in_round(draft, host.name) and view.unheard_at <= view.heard:
+        return ["it is being looked for now"]  # the last round was no silence, and this one is not over
+    if (host.phase in UNWATCHED or view.round_at <= view.heard) and _look_for(draft, host):
+        return ["it is being looked for now"]
+    if not view.looks and looks.witnesses(draft, host) and looks.addresses_of(draft, host):
+        return ["no witness has looked for it yet"]
+    return []
 
 
 def _look_for(draft: Draft, host: HostRecord) -> bool:

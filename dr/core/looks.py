@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from itertools import islice
 
-from dr.core.detector import Peers, peers_say
+from dr.core.detector import Peers, peers_say, power_says
 from dr.core.state import LOOKS, Draft, LookSeen, Pending
 from dr.model.base import HostName
 from dr.model.commands import Answer, Probe
 from dr.model.effects import Look, ReadPower, Send
-from dr.model.evidence import PowerReport
+from dr.model.evidence import Power, PowerReport
 from dr.model.records import HostPhase, HostRecord
 
 LOOK_S = 0.5  # window of a look: three echoes in it, the last late enough to catch a host that was frozen for a second
@@ -60,6 +60,7 @@ def begin_round(draft: Draft, host: HostRecord, window_s: float, *, power: bool 
     timers = draft.config.timers
     addresses = addresses_of(draft, host)
     looks: dict[HostName, LookSeen] = {}
+    unheard_at = _unheard_at(draft, host)
     for key, pending in list(
         draft.pendings_of(host.name)
     ):  # of an earlier round: they say nothing about this one
@@ -86,7 +87,13 @@ def begin_round(draft: Draft, host: HostRecord, window_s: float, *, power: bool 
             key, Pending(kind="power", host=host.name, at=draft.now, deadline=deadline, detail=host.name)
         )
         draft.effect(ReadPower(id=key, host=host.name, levels=levels))
-    draft.put_view(host.name, round_at=draft.now, looks=looks)
+    draft.put_view(host.name, round_at=draft.now, looks=looks, unheard_at=unheard_at)
+
+
+def _unheard_at(draft: Draft, host: HostRecord) -> float:
+    """When the round began that ends here, if it is complete and showed no life; else 0."""
+    silent = peers_say(draft.view(host.name)) is not Peers.ANSWERS and power_says(draft, host) is not Power.ON
+    return draft.view(host.name).round_at if silent and not in_round(draft, host.name) else 0.0
 
 
 def in_round(draft: Draft, host: HostName) -> bool:

@@ -86,6 +86,7 @@ def connected(draft: Draft, event: Connected) -> None:
         goodbye="",
         looks={},
         round_at=0.0,
+        unheard_at=0.0,
         asked={},
         described={},
         pushed=(0, 0.0),

@@ -232,7 +232,8 @@ def hold(draft: Draft) -> str:
 
     A leader that has just started may hold an older copy of the store, which only agents can tell: it waits
     until more than half of the hosts have acknowledged its epoch or were proven dead since it started. An agent
-    that lost its memory cannot tell: it counts only where no other host is left to be heard.
+    that lost its memory cannot tell, and the dead cannot either: at least one must have acknowledged that remembers,
+    unless no other host is left to be heard.
     """
     if draft.cluster.restored:
         return f"the store is an older copy ({draft.cluster.restored}): look it over, then dr resume"
@@ -251,7 +252,8 @@ def _too_few_know(draft: Draft) -> str:
         if draft.view(host.name).acked_epoch == draft.cluster.epoch or proven_over(draft, host)
     ]
     telling = [host for host in known if not host.forgot]
-    if 2 * len(telling) <= len(members) and len(known) < len(members):
+    remembers = any(draft.view(host.name).acked_epoch == draft.cluster.epoch for host in telling)
+    if len(known) < len(members) and (2 * len(telling) <= len(members) or not remembers):
         text = (
             f"only {len(known)} of {len(members)} hosts have acknowledged this coordinator since it started"
         )

@@ -88,6 +88,9 @@ class View(Record):
     deviation: float = 0.0
     goodbye: str = ""
     round_at: float = 0.0  # when the current round of looks began; 0 = none
+    unheard_at: float = (
+        0.0  # the last complete round before it, if nobody heard the host and no device said on
+    )
     looks: dict[HostName, LookSeen] = {}
     power: tuple[PowerReport, ...] = ()
     power_at: float = 0.0

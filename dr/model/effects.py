@@ -117,6 +117,7 @@ class Reply(Record, tag="reply"):
     message: str = ""
     blockers: tuple[str, ...] = ()
     missing: bool = False  # no such host or guest
+    soon: bool = False  # refused only for what is over in a moment: ask again
     guests: tuple[Foreseen, ...] = ()  # of a host that is, or would be, drained
 
 

@@ -6,6 +6,7 @@ Not here: libvirt and its hook (`dr.sim.host`).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import wraps
@@ -85,6 +86,7 @@ class SimAgent:
         self.enabled = True  # its unit is enabled: it starts with the host
         self.alive = False
         self.frozen = False
+        self.thawed_at = -math.inf  # when this process went on after it stood still
         self.incarnation = 0
         # Told of each durable write and each answer, right after it; may raise Killed: the process dies there.
         self.at_point: Callable[[str], None] = lambda _: None
@@ -172,6 +174,7 @@ class SimAgent:
 
     def _thaw(self) -> None:
         self.frozen = False
+        self.thawed_at = self.host.world.clock.now
         waiting, self._parked = self._parked, deque()
         for action in waiting:
             action()

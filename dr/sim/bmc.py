@@ -119,9 +119,13 @@ class Fencer:
 
         self._world.clock.after(0.6, look)
 
+    def says_on(self, host: HostName) -> bool:
+        """Whether a device that was wired for this host says that it has power."""
+        return any(self._reading(d.name).power is Power.ON for d in self.devices.values() if d.host == host)
+
     def _answers(self, device: Device) -> bool:
         host = self._host(device)
-        fed = device.switch != "chassis" or any(host.outlets_on)
+        fed = device.switch != "chassis" or (any(host.outlets_on) and host.name not in self._world.scrapped)
         return self.reachable and device.fault not in ("dead", "hang") and fed
 
     def _host(self, device: Device) -> SimHost:

@@ -64,7 +64,7 @@ class SimHost:
 
     @property
     def powered(self) -> bool:
-        return self.chassis_on and any(self.outlets_on)
+        return self.chassis_on and any(self.outlets_on) and self.name not in self.world.scrapped
 
     @property
     def heard(self) -> bool:

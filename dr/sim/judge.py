@@ -6,6 +6,7 @@ Not here: what agents and devices do with it (`dr.sim.truth`). Nothing here shar
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -180,7 +181,10 @@ class Judge:
             for guest in draft.guests():
                 here = any(p.host == host.name and p.boot_id == host.boot_id for p in guest.may_run_on)
                 runs = guest.id in real.domains and real.domains[guest.id].active
-                runs = runs or self._truth.ended_since(guest.id, host.name, TOLD_S)  # perhaps not told yet
+                stood = self._world.clock.now - real.agent.thawed_at < TOLD_S
+                runs = runs or self._truth.ended_since(
+                    guest.id, host.name, math.inf if stood else TOLD_S
+                )  # perhaps not told yet
                 invited = guest.phase is GuestPhase.STARTING or self._moves_in(coordinator, guest, host)
                 if here and not runs and not invited and real.up:
                     self._broken(f"{host.name} is online and has not testified for {guest.name}")

@@ -12,6 +12,7 @@ from dr.model.base import GuestId, changed
 from dr.model.events import (
     AskClearQuarantine,
     AskConfirmDown,
+    AskFence,
     AskProtect,
     AskRemoveHost,
     AskResume,
@@ -72,6 +73,10 @@ def _help(world: World) -> None:
         may_run = any(p.host == name for guest in world.store.guests.values() for p in guest.may_run_on)
         if name in world.scrapped and (may_run or record.phase is not HostPhase.FENCED):
             why = "it was scrapped"
+            if world.hosts[name].chassis_on or any(
+                world.hosts[name].outlets_on
+            ):  # nobody is believed before that
+                _submit(world, AskFence(id=world.next_ask(), by=OPS, host=name, reason=why))
             ask = AskConfirmDown(id=world.next_ask(), by=OPS, host=name, boot_id=boot, reason=why)
             _submit(world, ask)  # now somebody looks for it
             again = changed(ask, id=world.next_ask())

@@ -82,6 +82,8 @@ class Truth:
 
     def resumed(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
         """With the memory that it had: nobody may have written to the disk since."""
+        if guest not in host.guarded and guest not in self._world.store.guests:
+            self.excuse_until_cold(guest)  # nobody protects it any more: what virsh does is its owner's risk
         if domain.memory_at != self.disk[guest] and guest not in self.excused:
             self.broken(f"{guest} resumes on {host.name} with stale memory over a newer disk")
         self._runs(guest, host, domain)

@@ -306,6 +306,18 @@ def test_other_asks(service: Service, dr: Dr) -> None:
     assert dr("notify", "test").code == Exit.REFUSED
 
 
+def test_what_is_refused_only_for_a_moment_is_asked_again(service: Service, dr: Dr) -> None:
+    answers = [
+        Reply(
+            id="", accepted=False, blockers=("it is being looked for now: try again in a moment",), soon=True
+        ),
+        Reply(id="", accepted=True, message="Accepted."),
+    ]
+    service.coordinator.reply = lambda asked: changed(answers.pop(0), id=asked.id)
+    assert dr("host", "confirm-down", "h2", "--reason", "unplugged", "--yes").code == Exit.OK
+    assert len(service.coordinator.asked) == 2
+
+
 def test_a_job_is_followed_to_its_end(service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch) -> None:
     operations = service.coordinator.state.operations
     job = operations["failover-3-1"]

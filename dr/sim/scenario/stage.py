@@ -16,6 +16,7 @@ from dr.sim.scenario.words import ALL
 from dr.sim.store import SimStore
 from dr.sim.world import World
 
+SOON_S = 5.0  # as long as `dr` itself asks again what was refused only for what is over in a moment
 ASK_AGAIN_S = 0.5
 
 Make = Callable[[str], OperatorAsk]
@@ -29,7 +30,8 @@ class Wish:
     words: str
     answer: str  # that is expected
     because: str
-    until: float  # another answer is not taken before
+    since: float
+    patience_s: float  # another answer is not taken before
     still: Callable[[], bool]  # whether it is still wanted
 
 
@@ -66,7 +68,7 @@ class Stage:
         """
         words = _in_words(make(""))
         self.unanswered[words] = words
-        wish = Wish(make, words, answer, because, self.world.clock.now + self.patience_s, self.still)
+        wish = Wish(make, words, answer, because, self.world.clock.now, self.patience_s, self.still)
         self._ask(wish, lost=False)
 
     def _ask(self, wish: Wish, *, lost: bool) -> None:
@@ -81,7 +83,8 @@ class Stage:
             reply = coordinator.replies.pop(key, None)
             lost = lost or reply is None
         other = reply is not None and not lost and answer not in ("any", _word(reply))
-        if reply is None or (other and world.clock.now < wish.until):
+        patient = reply is not None and reply.soon and world.clock.now < wish.since + SOON_S
+        if reply is None or (other and (patient or world.clock.now < wish.since + wish.patience_s)):
             world.clock.after(ASK_AGAIN_S, lambda: self._ask(wish, lost=lost))
             return
         self.unanswered.pop(words, None)

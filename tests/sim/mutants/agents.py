@@ -159,7 +159,11 @@ GROUPS = {
         m(
             "a copy is known as one until a ticket lets it run",
             "migration/copy-resumed-by-hand",
-            (warden._follow, "copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)", "pass"),
+            (
+                warden._follow,
+                "copies[ticket.guest] = Copy(",
+                "Copy(",
+            ),
         ),
         m(
             "one that was resumed by ticket is no copy any more",
@@ -193,9 +197,8 @@ GROUPS = {
             (onecopy.accept_testimony, "testimony.left_by == move.job", "testimony.left_by"),
             (
                 warden._follow,
-                "            copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)\n"
-                "            left.pop(ticket.guest, None)\n",
-                "            copies[ticket.guest] = Copy(ticket=ticket.id, boot_id=ticket.boot_id)\n",
+                "            )\n            left.pop(ticket.guest, None)\n",
+                "            )\n",
             ),
             (
                 warden._follow,

@@ -168,12 +168,17 @@ GROUPS = {
         m(
             "a new leader waits for more than half",
             "black-start/autostart-meets-the-hook",
-            (onecopy._too_few_know, "if 2 * len(telling)", "if False and 2 * len(telling)"),
+            (onecopy._too_few_know, "(2 * len(telling) <= len(members) or not remembers)", "False"),
         ),
         m(
             "an agent that lost its memory cannot vouch for the store",
             "restore/two-that-forgot-cannot-vouch-for-the-store",
             (onecopy._too_few_know, "if not host.forgot", ""),
+        ),
+        m(
+            "nor can the dead, who only count beside one that remembers",
+            "restore/neither-the-forgetful-nor-the-dead-vouch-for-the-store",
+            (onecopy._too_few_know, " or not remembers", ""),
         ),
         m(
             "an earlier leader's proof of death is shown anew",
@@ -338,7 +343,7 @@ GROUPS = {
         m(
             "a person's word is refused while the host lives",
             "operator/confirm-down-against-evidence-is-refused",
-            (asks_hosts.confirm_down, "    if why:\n        return no(ask, *why)\n", ""),
+            (asks_hosts.confirm_down, "    if why:\n        return no(ask, *soon, *why)\n", ""),
         ),
         m(
             "a person's word is refused while its agent answers",
@@ -348,12 +353,17 @@ GROUPS = {
         m(
             "a person's word is refused while a witness hears the host",
             "operator/confirm-down-against-evidence-is-refused",
-            (asks_hosts.confirm_down, "peers_say(view) is Peers.ANSWERS", "False"),
+            (asks_hosts.confirm_down, "peers_say(view) is Peers.ANSWERS and not blind(draft)", "False"),
         ),
         m(
             "a person's word is refused while its device says on",
             "operator/confirm-down-against-evidence-is-refused",
             (asks_hosts.confirm_down, "if power_says(draft, host) is Power.ON:", "if False:"),
+        ),
+        m(
+            "a person is not believed before a look that is under way has ended",
+            "operator/confirm-down-in-the-middle-of-a-look-is-refused",
+            (asks_hosts._not_looked_yet, "if looks.in_round(draft, host.name) and", "if False and"),
         ),
         m(
             "a person's word has a reason",

@@ -417,7 +417,8 @@ def test_a_host_that_a_fencing_cut_short_left_off_is_switched_on_again() -> None
 def test_whom_a_person_calls_off_nobody_switches_on() -> None:
     bench = cut_short()
     answer_round(bench, [e for e in bench.send(Tick()) if not isinstance(e, ReadPower)])
-    bench.now += 1.6  # its devices do not answer
+    bench.send(Tick(), after=0.9)
+    bench.now += 0.7  # its devices do not answer
     bench.hear("h2", "h3")
     reply = bench.send(AskConfirmDown(id="1", by="ops", host="h1", reason="I am inside of it"))
     assert bench.host("h1").phase is HostPhase.FENCED, reply

@@ -40,6 +40,7 @@ def collected(*options: str) -> set[str]:
     return set(re.findall(r"^tests/sim/test_fuzz.py::test_random_worlds\[(\d+)\]", told, re.MULTILINE))
 
 
+@pytest.mark.long(keep=0)
 def test_the_options_choose() -> None:
     """`make check` runs ten random worlds, others each day; `make test` a hundred that nobody has seen."""
     assert len(collected("--sample=1")) == 10

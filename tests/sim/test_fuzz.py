@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", range(first, first + SEEDS))
 
 
-@pytest.mark.long(keep=10)
+@pytest.mark.long(keep=5)
 def test_random_worlds(seed: int) -> None:
     """Promises 1 to 6 hold at every step; after all is repaired, every wanted guest runs and nothing hangs."""
     try:

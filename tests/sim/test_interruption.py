@@ -16,7 +16,7 @@ ID = [f"{file.parent.name}/{file.stem}" for file in FILES]
 IN_ALL = 160  # points that are tried here, spread over the scenarios; `make soak` tries all
 
 
-@pytest.mark.long(keep=20)
+@pytest.mark.long(keep=10)
 @pytest.mark.parametrize("file", FILES, ids=ID)
 def test_some_points_of_each_scenario(file: Path) -> None:
     plain = calm(load(file))

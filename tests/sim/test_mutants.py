@@ -48,7 +48,7 @@ def without(mutant: Mutant, name: str) -> str:
             return f"{type(error).__name__}: {error}"
 
 
-@pytest.mark.long(keep=20)
+@pytest.mark.long(keep=12)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_missing_guard_is_caught(mutant: Mutant) -> None:
     assert violations(mutant.scenario) == ()

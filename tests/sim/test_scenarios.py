@@ -38,13 +38,14 @@ FILES = sorted(FOLDER.glob("*/*.yaml"))
 ID = [f"{file.parent.name}/{file.stem}" for file in FILES]
 
 
+@pytest.mark.long(keep=100)
 @pytest.mark.parametrize("file", FILES, ids=ID)
 def test_scenario(file: Path) -> None:
     result = run(load(file))
     assert result.violations == [], "\n".join(result.world.lines())
 
 
-@pytest.mark.long(keep=40)
+@pytest.mark.long(keep=15)
 @pytest.mark.parametrize("file", FILES, ids=ID)
 def test_the_opposite_of_each_expectation_fails(file: Path) -> None:
     """Every field of every expectation is compared: with any other value the same run is not as expected."""
@@ -135,6 +136,7 @@ def other_than(value: Any, words: list[str], *, least: bool) -> Any:
             raise AssertionError(f"what is the opposite of {value}?")
 
 
+@pytest.mark.long(keep=15)
 @pytest.mark.parametrize("file", FILES, ids=ID)
 def test_a_scenario_is_written_as_it_was_read(file: Path) -> None:
     scenario = load(file)

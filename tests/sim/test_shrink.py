@@ -1,5 +1,7 @@
 """A world that breaks a promise is made small, and the small one breaks the same promise again."""
 
+import pytest
+
 from dr.cli.scenario_file import loads
 from dr.model.base import changed
 from dr.sim import fuzz
@@ -11,6 +13,7 @@ from tests.sim.mutants import MUTANTS, broken
 UNBOUND = next(mutant for mutant in MUTANTS if mutant.name == "a store is bound to its machine")
 
 
+@pytest.mark.long(keep=0)
 def test_few_entries_are_left_and_they_are_enough() -> None:
     drawn = fuzz.scenario_of(5, faults=12)
     clone = Act(verb=CloneStore(clone_store="as_it_is"), at=drawn.do[6].at)

@@ -106,12 +106,18 @@ def _help_guests(world: World) -> None:
         if guest_id not in world.store.guests:
             _start_by_hand(world, guest_id)
             _submit(world, AskProtect(id=world.next_ask(), by=OPS, guests=(guest_id,)))
-    if world.definitions.keys() <= world.store.guests.keys():
+    if all(guest in world.store.guests or _is_away(world, guest) for guest in world.definitions):
         _mend_dependencies(world)
 
 
+def _is_away(world: World, guest: GuestId) -> bool:
+    """Whether it runs where nobody of the cluster can see it: on a host that was removed."""
+    places = world.running(guest)
+    return bool(places) and not world.store.hosts.keys() & set(places)
+
+
 def _mend_dependencies(world: World) -> None:
-    """Every guest is protected: whom one still waits for in vain was renamed while nobody protected it."""
+    """Every guest here is protected: whom one still waits for in vain was renamed while nobody protected it."""
     names = {guest.name for guest in world.store.guests.values()}
     for guest in list(world.store.guests.values()):
         kept = tuple(after for after in guest.policy.boot_after if after.guest in names)

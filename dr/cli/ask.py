@@ -71,7 +71,8 @@ def _post(api: Api, path: str, body: Mapping[str, Any]) -> Accepted:
         try:
             return api.post(path, Accepted, body)
         except Failure as failure:
-            if failure.code is not Exit.TRY_AGAIN or time.monotonic() > until:
+            decided = failure.code is Exit.TRY_AGAIN and failure.blockers  # so nothing was done
+            if not decided or time.monotonic() > until:
                 raise
         time.sleep(POLL_S)
 

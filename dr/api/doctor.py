@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dr import __version__
-from dr.api import views
+from dr.api import standing
 from dr.api.schema import Finding, Findings
 from dr.api.snapshot import Snapshot
 from dr.core import failback
@@ -183,7 +183,7 @@ def fencing(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 )
         untested = [device.name for device in devices if snap.proven(name, device) is None]
         if untested:
-            whole = views.fencing_of(snap, name) == "proven"
+            whole = standing.fencing_of(snap, name) == "proven"
             yield Finding(
                 level="warning" if whole else "critical",
                 check="fencing",
@@ -222,7 +222,7 @@ def hook(snap: Snapshot, _: Site) -> Iterator[Finding]:
 def guests(snap: Snapshot, _: Site) -> Iterator[Finding]:
     """Protected guests that could not be recovered, or are not as they should be."""
     for guest in snap.state.guests.values():
-        for blocker in views.blockers_of(guest):
+        for blocker in standing.blockers_of(guest):
             yield Finding(
                 level="critical",
                 check="guests",
@@ -231,19 +231,19 @@ def guests(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 why=blocker,
                 fix="put it on shared storage, or: dr guest unprotect " + guest.name,
             )
-        if not views.settled(snap, guest) and not guest.blockers and not views.in_doubt(snap, guest):
+        if not standing.settled(snap, guest) and not guest.blockers and not standing.in_doubt(snap, guest):
             yield Finding(
                 level="warning",
                 check="guests",
                 subject=guest.name,
-                what=f"{views.not_as_wanted(guest)}.",
+                what=f"{standing.not_as_wanted(guest)}.",
                 why=guest.reason,
                 fix=f"dr guest show {guest.name}",
             )
 
 
 def unprotected(snap: Snapshot, _: Site) -> Iterator[Finding]:
-    found = sorted({facts.name for facts in views.running_unprotected(snap)})
+    found = sorted({facts.name for facts in standing.running_unprotected(snap)})
     if found:
         some = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
         yield Finding(

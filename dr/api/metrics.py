@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from dr import __version__
-from dr.api import views
+from dr.api import standing
 from dr.api.snapshot import Snapshot
 from dr.model.records import Condition, GuestPhase, HostPhase, OperationState
 
@@ -78,20 +78,20 @@ class _Fleet(Collector):
             if age is not None:
                 heard.add_metric((name,), age)
             connected.add_metric((name,), int(bool(self.snap.view(name).session)))
-            fencing.add_metric((name,), int(views.fencing_of(self.snap, name) == "proven"))
+            fencing.add_metric((name,), int(standing.fencing_of(self.snap, name) == "proven"))
         yield from (phase, condition, heard, connected, fencing)
 
     def _guests(self) -> Iterator[Metric]:
         guests = GaugeMetricFamily(
             "dr_guests", "Protected guests by phase; unknown: their host is not heard.", labels=("phase",)
         )
-        phases = Counter(views.phase_of(self.snap, guest) for guest in self.snap.state.guests.values())
+        phases = Counter(standing.phase_of(self.snap, guest) for guest in self.snap.state.guests.values())
         for phase in GuestPhase:
             guests.add_metric((phase.value,), phases[phase])
         yield guests
-        unsettled = sum(not views.settled(self.snap, guest) for guest in self.snap.state.guests.values())
+        unsettled = sum(not standing.settled(self.snap, guest) for guest in self.snap.state.guests.values())
         yield GaugeMetricFamily(
             "dr_guests_unsettled", "Protected guests that are not as they should be.", unsettled
         )
-        unprotected = len(views.running_unprotected(self.snap))
+        unprotected = len(standing.running_unprotected(self.snap))
         yield GaugeMetricFamily("dr_guests_unprotected", "Running guests that nobody protects.", unprotected)

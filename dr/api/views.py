@@ -1,38 +1,26 @@
 """From a snapshot to the shapes of the API. Pure; runs in a thread.
 
-Here: what people are shown and how it is summed up. Not here: HTTP (`app`), what to do about it (`doctor`).
+Here: what people are shown of hosts, guests, operations and the rest. Not here: how each stands (`standing`), the fleet
+summed up (`summary`), HTTP (`app`), what to do about it (`doctor`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
-from dr import __version__
 from dr.api import policies, schema
 from dr.api.snapshot import Line, Snapshot
-from dr.core import checks, failback, spare
+from dr.api.standing import blockers_of, fencing_of, health_of, in_doubt, phase_of
+from dr.core import checks, failback
 from dr.core.state import Draft
 from dr.core.wishes import why_not_placed
 from dr.model.effects import Reply
 from dr.model.evidence import PowerReport
-from dr.model.facts import ACTIVE_STATES, GuestFacts, Level, Reading
+from dr.model.facts import GuestFacts, Reading
 from dr.model.policy import FenceDevice
-from dr.model.records import (
-    Alert,
-    Condition,
-    Desired,
-    GuestPhase,
-    GuestRecord,
-    HostPhase,
-    HostRecord,
-    Operation,
-    OperationState,
-    StoredDefinition,
-)
+from dr.model.records import GuestRecord, HostRecord, Operation, OperationState, StoredDefinition
 
 ADDRESS_PARAMETERS = ("ip", "ipaddr", "plug", "port")
-TROUBLE = (Condition.AGENT_LOST, Condition.DEGRADED, Condition.UNPROTECTED, Condition.QUARANTINED)
 
 
 # ---- hosts
@@ -121,23 +109,6 @@ def host(snap: Snapshot, name: str) -> schema.HostDocument | None:
 def labels_of(snap: Snapshot, host: HostRecord) -> dict[str, str]:
     """Labels of the configuration, and over them those that were set by command."""
     return snap.policy(host.name).labels | host.labels
-
-
-def health_of(readings: Iterable[Reading]) -> Literal["ok", "warn", "critical", "unknown"]:
-    """The worst of a health report."""
-    levels = {reading.level for reading in readings}
-    if not levels:
-        return "unknown"
-    return "critical" if Level.CRITICAL in levels else "warn" if Level.WARN in levels else "ok"
-
-
-def fencing_of(snap: Snapshot, name: str) -> Literal["none", "unproven", "proven"]:
-    """Proven: every device of at least one level showed its identity."""
-    levels = snap.policy(name).fencing
-    if not levels:
-        return "none"
-    whole = any(all(snap.proven(name, device) for device in level.devices) for level in levels)
-    return "proven" if whole else "unproven"
 
 
 def _reading(reading: Reading) -> schema.Reading:
@@ -293,157 +264,6 @@ def operation(snap: Snapshot, found: Operation) -> schema.OperationDocument:
     return schema.OperationDocument(item=schema.Operation(**dict(operation_row(snap, found)), steps=steps))
 
 
-# ---- status
-
-
-def blockers_of(guest: GuestRecord) -> list[str]:
-    """Why it could not start elsewhere; said where its name stands already."""
-    return [blocker.removeprefix(f"{guest.name}: ") for blocker in guest.blockers]
-
-
-def in_doubt(snap: Snapshot, guest: GuestRecord) -> str:
-    """Why a guest that is on record as running may not: a host of it is silent, or is not as it should be."""
-    if guest.phase is not GuestPhase.RUNNING:
-        return ""
-    for place in guest.may_run_on:
-        host = snap.state.hosts.get(place.host)
-        if host is None:
-            return f"{place.host} is not a member any more"
-        if host.phase in (HostPhase.SUSPECT, HostPhase.FENCING, HostPhase.FENCED):
-            why = f"{host.name} is {host.phase.value}{_because(host.reason)}"
-            return f"{why}; it may still run there, and starts nowhere else until {host.name} is proven off"
-        if not snap.view(host.name).session:
-            return f"{host.name} is not heard{_because(host.reason)}; it ran there when {host.name} was last heard"
-    return ""
-
-
-def phase_of(snap: Snapshot, guest: GuestRecord) -> GuestPhase:
-    """The phase that people are shown: nobody knows whether a guest of a silent host runs."""
-    return GuestPhase.UNKNOWN if in_doubt(snap, guest) else guest.phase
-
-
-def settled(snap: Snapshot, guest: GuestRecord) -> bool:
-    """Whether it is what its owner wants, in one place that answers, and could be recovered."""
-    if guest.blockers or in_doubt(snap, guest):
-        return False
-    if guest.desired is Desired.RUNNING:
-        return guest.phase is GuestPhase.RUNNING and len(guest.may_run_on) == 1
-    if guest.desired is Desired.IGNORED:
-        return guest.phase in (GuestPhase.RUNNING, GuestPhase.STOPPED)
-    return guest.phase is GuestPhase.STOPPED
-
-
-def not_as_wanted(guest: GuestRecord) -> str:
-    """What it is, beside what it should be."""
-    if guest.desired is Desired.IGNORED:
-        return f"{guest.name} is {guest.phase.value}, and is left alone (ignored)"
-    return f"{guest.name} is {guest.phase.value} and should be {guest.desired.value}"
-
-
-def status(snap: Snapshot) -> schema.Status:
-    state = snap.state
-    unsettled = [guest_row(snap, guest) for guest in state.guests.values() if not settled(snap, guest)]
-    problems = _problems(snap)
-    pause = state.cluster.pause
-    return schema.Status(
-        cluster=state.cluster.id,
-        healthy=not problems,
-        problems=problems,
-        epoch=state.cluster.epoch,
-        leader=state.cluster.leader_id,
-        revision=state.revision + state.cluster.revision_offset,
-        leader_time_s=round(snap.now, 3),
-        wall=snap.wall(snap.now),
-        coordinator_version=__version__,
-        settling_s=round(max(0.0, state.quiet_until - snap.now), 1),
-        pause=None
-        if pause is None
-        else schema.PauseSeen(reason=pause.reason, by=pause.by, age_s=snap.age(pause.at)),
-        restored=state.cluster.restored,
-        hosts=[host_row(snap, state.hosts[name]) for name in sorted(state.hosts)],
-        guests_total=len(set(state.guests) | set(snap.sightings())),
-        guests_protected=len(state.guests),
-        guests_running=sum(phase_of(snap, guest) is GuestPhase.RUNNING for guest in state.guests.values()),
-        unsettled=sorted(unsettled, key=lambda row: (-row.priority, row.name)),
-        spare=[text for name in sorted(state.hosts) if (text := spare.in_words(name, snap.view(name)))],
-        operations=[
-            operation_row(snap, operation)
-            for key, operation in sorted(state.operations.items())
-            if operation.state is OperationState.OPEN
-        ],
-        alerts=[_alert(snap, alert) for alert in sorted(state.alerts.values(), key=lambda each: each.raised)],
-    )
-
-
-def _problems(snap: Snapshot) -> list[str]:
-    """Whatever keeps the fleet from being protected, a sentence each."""
-    state = snap.state
-    found = []
-    if state.cluster.restored:
-        found.append(
-            f"This store is a restored copy ({state.cluster.restored}); nothing is done until `dr resume`."
-        )
-    if state.cluster.pause is not None:
-        found.append(f"Automation is paused by {state.cluster.pause.by}: {state.cluster.pause.reason}")
-    for name, host in sorted(state.hosts.items()):
-        if host.phase is HostPhase.MAINTENANCE:
-            continue  # a person wants it so, and nothing runs there
-        if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):
-            found.append(f"{name} is {host.phase.value}{_because(host.reason)}")
-        elif not snap.view(name).session:
-            found.append(f"{name} is not connected{_because(host.reason)}")
-        for condition in TROUBLE:
-            if condition in host.conditions:
-                found.append(
-                    f"{name} is {condition.value.replace('_', ' ')}{_because(_condition_reason(snap, host, condition))}"
-                )
-    for guest in sorted(state.guests.values(), key=lambda each: each.name):
-        if guest.blockers:
-            found.append(f"{guest.name} could not start elsewhere: {'; '.join(blockers_of(guest))}")
-        if doubt := in_doubt(snap, guest):
-            found.append(f"{guest.name} is unknown: {doubt}")
-        elif not settled(snap, guest) and not (guest.blockers and guest.phase is GuestPhase.RUNNING):
-            found.append(f"{not_as_wanted(guest)}{_because(guest.reason)}")
-    names = {name: name for name in state.hosts} | {guest.id: guest.name for guest in state.guests.values()}
-    said = tuple(found)
-    for alert in state.alerts.values():
-        subject = next((names[part] for part in alert.key.split("/") if part in names), "")
-        told = subject and any(text.startswith(f"{subject} ") for text in said)
-        if alert.severity != "info" and not told:
-            found.append(alert.what)
-    return found
-
-
-def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""
-
-
-def _condition_reason(snap: Snapshot, host: HostRecord, condition: Condition) -> str:
-    if condition is Condition.DEGRADED:
-        bad = [reading for reading in host.health if reading.level is not Level.OK]
-        return "; ".join(f"{reading.part}: {reading.reason}" for reading in bad)
-    if condition is Condition.UNPROTECTED:
-        why = {"none": "no fencing is configured", "unproven": "its fencing is not proven", "proven": ""}
-        parts = [why[fencing_of(snap, host.name)]]
-        if not host.facts.hook.proven:
-            parts.append(f"its permit hook is not proven ({host.facts.hook.reason})")
-        if not host.facts.hibernation_masked:
-            parts.append("hibernation is not masked")
-        return ", ".join(part for part in parts if part)
-    return ""
-
-
-def _alert(snap: Snapshot, alert: Alert) -> schema.AlertSeen:
-    return schema.AlertSeen(
-        key=alert.key,
-        severity=alert.severity,
-        what=alert.what,
-        why=alert.why,
-        todo=alert.todo,
-        age_s=snap.age(alert.raised),
-    )
-
-
 # ---- fencing
 
 
@@ -525,14 +345,3 @@ def note(line: Line, names: dict[str, str]) -> schema.NoteSeen:
         proof=found.proof.kind.value if found.proof else "",
         decision=line.decision,
     )
-
-
-def running_unprotected(snap: Snapshot) -> list[GuestFacts]:
-    """Active domains that nobody asked to protect."""
-    return [
-        facts
-        for guest, where in snap.sightings().items()
-        if guest not in snap.state.guests
-        for _, facts in where
-        if facts.state in ACTIVE_STATES
-    ]

@@ -33,7 +33,8 @@ from dr.adapters.probe.prober import HostProber
 from dr.adapters.store.decisions import DecisionFiles
 from dr.adapters.store.sqlite import SqliteStore
 from dr.api.access import Peer
-from dr.api.app import Desk, make_app
+from dr.api.app import make_app
+from dr.api.desk import Desk
 from dr.api.server import ApiServer
 from dr.api.snapshot import Devices
 from dr.cli import backup

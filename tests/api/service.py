@@ -17,7 +17,8 @@ from dr.adapters.pki.authority import Authority
 from dr.adapters.pki.credentials import Credentials, server_context
 from dr.adapters.pki.identity import Role, identity_of
 from dr.api.access import Peer
-from dr.api.app import Desk, make_app
+from dr.api.app import make_app
+from dr.api.desk import Desk
 from dr.api.server import ApiServer
 from dr.api.snapshot import Devices
 from dr.cli import credentials

@@ -12,7 +12,7 @@ import pytest
 from dr.adapters.libvirt.facts import NO_HIBERNATION
 from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import Role
-from dr.api import app, doctor, metrics, schema, views
+from dr.api import doctor, metrics, schema, summary, timeline, views
 from dr.api.snapshot import Snapshot
 from dr.core.state import State, View
 from dr.core.wishes import with_wishes
@@ -84,7 +84,7 @@ def test_a_guest_of_a_silent_host_does_not_count_as_running(
     place = Place(host="h2", boot_id="boot-2", generation=4)
     state.guests[WEB] = changed(state.guests[WEB], may_run_on=(place,), holder="h2")
     state.views["h2"] = View(session=session, heard=NOW - 1.0)
-    status = views.status(snap(state))
+    status = summary.status(snap(state))
     (row,) = [row for row in views.guests(snap(state)).items if row.name == "web"]
     assert row.reason.startswith(said)
     assert row.phase == ("unknown" if said else "running")
@@ -106,10 +106,10 @@ def well() -> State:
 
 def test_a_fleet_that_is_well_is_healthy() -> None:
     state = well()
-    assert views.status(snap(state)).problems == []
+    assert summary.status(snap(state)).problems == []
     paused = changed(state.cluster, pause=Pause(reason="maintenance", by="bob", at=NOW - 60))
     state.cluster = paused
-    assert views.status(snap(state)).problems == ["Automation is paused by bob: maintenance"]
+    assert summary.status(snap(state)).problems == ["Automation is paused by bob: maintenance"]
 
 
 def test_a_running_guest_with_an_alert_is_a_problem() -> None:
@@ -117,7 +117,7 @@ def test_a_running_guest_with_an_alert_is_a_problem() -> None:
     state = well()
     key = f"guest/{WEB}/io-error"
     state.alerts = {key: Alert(key=key, what="web is paused on h1 by an I/O error", why="", todo="")}
-    assert views.status(snap(state)).problems == ["web is paused on h1 by an I/O error"]
+    assert summary.status(snap(state)).problems == ["web is paused on h1 by an I/O error"]
 
 
 def test_guests_include_those_that_nobody_protects(http: httpx.Client) -> None:
@@ -260,7 +260,7 @@ def test_notes_are_filtered_and_the_cursor_passes_what_did_not_fit(
 def test_a_filter_looks_back_page_by_page(
     http: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "NOTES_AT_ONCE", 3)
+    monkeypatch.setattr(timeline, "NOTES_AT_ONCE", 3)
     for number in range(1, 11):
         service.coordinator.write("fence.off" if number in (2, 5, 9) else "host.late", f"line {number}")
     for limit, texts in ((1, ["line 9"]), (2, ["line 5", "line 9"]), (9, ["line 2", "line 5", "line 9"])):
@@ -269,7 +269,7 @@ def test_a_filter_looks_back_page_by_page(
         assert answer["next"] == "note/000000000010"
     answer = http.get("/v1/notes", params={"after": "note/", "limit": 4}).json()
     assert ([note["text"] for note in answer["items"]][-1], answer["next"]) == ("line 4", "note/000000000004")
-    monkeypatch.setattr(app, "LOOKED_THROUGH_MAX", 6)
+    monkeypatch.setattr(timeline, "LOOKED_THROUGH_MAX", 6)
     answer = http.get("/v1/notes", params={"topic": "fence", "limit": 9}).json()
     assert [note["text"] for note in answer["items"]] == ["line 5", "line 9"]
 

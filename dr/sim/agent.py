@@ -1,7 +1,7 @@
 """The agent of one host, simulated: the rules are `core.warden`'s own; order and timing are as in `dr.agent`.
 
-Here: sessions, beats, reports, the lane and the turns of each guest, what is durable when.
-Not here: libvirt and its hook (`dr.sim.host`).
+Here: sessions, beats, reports, what is durable when, isolation.
+Not here: what is done with a command (`dr.sim.lane`), libvirt and its hook (`dr.sim.host`).
 """
 
 from __future__ import annotations
@@ -14,34 +14,16 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from dr.core import warden
 from dr.model.base import GuestId, changed
-from dr.model.commands import (
-    Abort,
-    Answer,
-    Body,
-    Clean,
-    Describe,
-    Discard,
-    Migrate,
-    Order,
-    Outcome,
-    Probe,
-    Protect,
-    ProveHook,
-    Receive,
-    Resume,
-    Start,
-    Stop,
-    Testify,
-    Testimony,
-)
-from dr.model.events import Answered, Connected, Heard, Leaving, Reported
-from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Reading, Sighting
+from dr.model.commands import Order
+from dr.model.events import Connected, Heard, Leaving, Reported
+from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Reading
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
 from dr.sim.domain import Domain
+from dr.sim.lane import SimLane
 from dr.sim.link import Link
-from dr.sim.tickets import SIGHT_S, SimTickets
+from dr.sim.tickets import SimTickets
 
 if TYPE_CHECKING:
     from dr.sim.host import SimHost
@@ -92,11 +74,11 @@ class SimAgent:
         self.at_point: Callable[[str], None] = lambda _: None
         self.memory = AgentMemory()
         self.tickets = SimTickets(self)
+        self.lane = SimLane(self)
         self.link: Link | None = None
         self._dialled: Link | None = None
         self._echo = 0.0
         self._parked: deque[Action] = deque()
-        self._turns: dict[GuestId, deque[Action]] = {}
         self._guests: tuple[GuestFacts, ...] = ()
         self._read = False
         self._told: tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]] | None = None
@@ -119,7 +101,7 @@ class SimAgent:
             self.host.guarded = {entry.guest for entry in self.memory.entries}
             self.host.permits.clear()
         self.link = self._dialled = None
-        self._turns = {}
+        self.lane.turns = {}
         self._guests, self._read, self._told = (), False, None
         self._look_planned = False
         self._reread()
@@ -362,10 +344,10 @@ class SimAgent:
             heard = any(world.network.hears(self.host.name, target, address) for target, address in targets)
         self._alone = warden.alone_since(self._alone, now, linked=linked, heard=heard)
         active = {facts.id for facts in self._guests if facts.active}
-        self.memory = warden.relieve(self.memory, active, self._turns)
+        self.memory = warden.relieve(self.memory, active, self.lane.turns)
         for entry in warden.to_shut_down(self.memory, self._alone, now):
-            if entry.guest in active and entry.guest not in self._turns:
-                self._turns[entry.guest] = deque()
+            if entry.guest in active and entry.guest not in self.lane.turns:
+                self.lane.begin(entry.guest)
                 self._shut_down(entry.guest)
         self.later(1.0, self._mind_isolation)
 
@@ -377,7 +359,7 @@ class SimAgent:
         self.save()
 
         def over(failed: str, unseen: str) -> None:
-            self._next_turn(guest)
+            self.lane.next_turn(guest)
             self.look_again()
 
         def then(failed: str, unseen: str) -> None:
@@ -401,96 +383,10 @@ class SimAgent:
             self._echo = issued
             self.memory = warden.acknowledge(self.memory, revision)
 
-    # ---- the lane
-
     @_mortal
     def command(self, link: Link, command: Command) -> None:
-        if link is not self.link:
-            return
-        if reason := warden.stale(self.memory, command, link.nonce):
-            self._answer(link, command.id, Answer(outcome=Outcome.REFUSED, reason=reason))
-            return
-        body: Body = command.body
-        match body:
-            case Start() | Stop() | Clean() | Receive() | Migrate() | Resume() | Discard():
-                self._admit(link, command.id, body)
-            case Abort():
-                why = self.host.abort_job(body.guest)
-                outcome = Outcome.FAILED if why else Outcome.DONE
-                self._answer(link, command.id, Answer(outcome=outcome, reason=why))
-            case Testify():
-                self._testify(link, command.id, body)
-            case Protect():
-                self._protect(link, command.id, body)
-            case Probe():
-                self.later(body.window_s, lambda: self._probe(link, command.id, body))
-            case Describe():
-                self.later(0.01, lambda: self._describe(link, command.id, body.guest))
-            case ProveHook():
-                self._answer(link, command.id, Answer(outcome=Outcome.DONE, hook=self.host.hook))
-
-    def _answer(self, link: Link, command: str, answer: Answer) -> None:
-        if link is not self.link:
-            return
-        event = Answered(host=self.host.name, session=link.nonce, effect=command, answer=answer)
-        link.send_up(lambda: link.coordinator.submit(event), "answer")
-        self.at_point("answer")
-
-    def _admit(self, link: Link, command: str, order: Order) -> None:
-        ticket = order.ticket
-        memory, verdict = warden.admit(
-            self.memory, command, ticket, host=self.host.name, boot_id=self.host.boot_id, session=link.nonce
-        )
-        if isinstance(verdict, warden.Known):
-            self._answer(link, command, verdict.answer)
-            return
-        if isinstance(verdict, warden.Refuse):
-            self._answer(link, command, Answer(outcome=Outcome.REFUSED, reason=verdict.reason))
-            return
-        if reason := warden.mismatch(order):
-            self._answer(link, command, Answer(outcome=Outcome.REFUSED, reason=reason))
-            return
-        self.host.world.truth.admitted(self.host, ticket)
-        self.memory = memory
-        self.save()
-        self.host.world.say(
-            f"{self.host.name} takes {command}: {ticket.kind} {ticket.name} {ticket.generation}",
-            "ticket",
-            host=self.host.name,
-            guest=ticket.guest,
-            order=str(ticket.kind),
-            generation=ticket.generation,
-        )
-
-        def ended(answer: Answer) -> None:
-            self.memory = warden.finish(self.memory, command, answer)
-            self.save()
-            self._next_turn(ticket.guest)
-            self.look_again()
-            self._answer(link, command, answer)
-
-        def turn() -> None:
-            self.tickets.run(link, order, ended)
-
-        if ticket.guest in self._turns:
-            self._turns[ticket.guest].append(turn)
-        else:
-            self._turns[ticket.guest] = deque()
-            turn()
-
-    @property
-    def forgotten(self) -> list[str]:
-        """Tickets that it remembers as under way although nothing is under way here."""
-        if not self.alive or self._turns:
-            return []
-        return [known.command for known in self.memory.tickets if known.answer is None]
-
-    def _next_turn(self, guest: GuestId) -> None:
-        waiting = self._turns[guest]
-        if waiting:
-            waiting.popleft()()
-        else:
-            del self._turns[guest]
+        if link is self.link:
+            self.lane.take(link, command)
 
     def valid(self, link: Link, order: Order) -> str:
         if link is not self.link:
@@ -498,80 +394,3 @@ class SimAgent:
         return warden.invalid(
             self.memory, order.ticket, host=self.host.name, boot_id=self.host.boot_id, session=link.nonce
         )
-
-    # ---- the rest
-
-    def _testify(self, link: Link, command: str, order: Testify) -> None:
-        answers: list[Testimony] = []
-        asked: dict[GuestId, int] = {}
-        for question in order.questions:
-            if question.guest in self._turns:
-                reason = "a ticket is still under way here"
-            elif question.guest not in warden.listed(self.memory):
-                reason = "not on this host's protected list"
-            elif question.guest not in self.host.guarded or self.host.hook_broken:
-                reason = "the hook does not guard it"
-            else:
-                asked[question.guest] = question.generation
-                continue
-            answers.append(Testimony(guest=question.guest, sighting=Sighting.UNKNOWN, reason=reason))
-        self.memory = warden.seal(self.memory, asked)
-        self.save()
-        upto = {guest: self.memory.sealed.get(guest, 0) for guest in asked}
-        for guest in upto:
-            self.host.permits.pop(guest, None)
-
-        slow_s = self.host.libvirt_slow_s
-
-        def look() -> None:
-            seen = [self.tickets.sight(guest, sealed) for guest, sealed in upto.items()]
-            if slow_s > SIGHT_S:
-                late = f"no answer within {SIGHT_S:g} s"
-                seen = [Testimony(guest=g, sighting=Sighting.UNKNOWN, reason=late) for g in upto]
-            for item in seen:
-                if item.sighting is Sighting.ABSENT:
-                    self.host.world.truth.testified(self.host, item.guest, item.sealed)
-                    self.memory = warden.without_copy(self.memory, item.guest, item.sealed)
-            answers.extend(seen)
-            self._answer(link, command, Answer(outcome=Outcome.DONE, testimony=tuple(answers)))
-
-        self.later(self.host.world.rng.uniform(0.001, 0.02) + min(slow_s, SIGHT_S), look)
-
-    def _protect(self, link: Link, command: str, order: Protect) -> None:
-        memory, verdict = warden.protect(self.memory, order)
-        version = memory.protected_version
-        if isinstance(verdict, warden.Refuse):
-            answer = Answer(outcome=Outcome.REFUSED, reason=verdict.reason, protected_version=version)
-            self._answer(link, command, answer)
-            return
-        self.memory = memory
-        self.save()
-        self.host.guarded = {entry.guest for entry in memory.entries}
-        self.host.world.truth.listed(self.host)
-
-        def acknowledge() -> None:
-            hook = self.host.hook
-            if hook.proven:
-                answer = Answer(outcome=Outcome.DONE, protected_version=version, hook=hook)
-            else:
-                answer = Answer(outcome=Outcome.FAILED, reason=hook.reason, hook=hook)
-            self._answer(link, command, answer)
-
-        self.later(0.02, acknowledge)
-
-    def _probe(self, link: Link, command: str, order: Probe) -> None:
-        world = self.host.world
-        target = world.hosts[order.target]
-        if self.host.probes_fail:
-            self._answer(link, command, Answer(outcome=Outcome.FAILED, reason="no echo could be sent"))
-            return
-        answered = {a: world.network.hears(self.host.name, target, a) for a in order.addresses}
-        self._answer(link, command, Answer(outcome=Outcome.DONE, answered=answered))
-
-    def _describe(self, link: Link, command: str, guest: GuestId) -> None:
-        domain = self.host.domains.get(guest)
-        if domain is None or self.host.libvirtd != "up":
-            self._answer(link, command, Answer(outcome=Outcome.FAILED, reason="no such domain"))
-        else:
-            answer = Answer(outcome=Outcome.DONE, definition=domain.definition)
-            self._answer(link, command, answer)

@@ -1,8 +1,8 @@
 """A coordinator's process, simulated: the real `decide` over a simulated store, in the order of the real runtime.
 
 For each event: decide, commit, take over, run the effects; it may die between any two of these. Here: that order,
-sessions, restarts, freezes, waiting for a store that is slow or fails. Not here: decisions (`dr.core`), the world that
-effects act on.
+sessions, restarts, freezes, waiting for a store that is slow or fails. Not here: decisions (`dr.core`), what an effect
+does and how its end comes back (`dr.sim.effects`).
 """
 
 from __future__ import annotations
@@ -13,40 +13,12 @@ from typing import TYPE_CHECKING
 from dr.core.decide import StoreElsewhere, decide
 from dr.core.saved import Saved, encode, worth_saving
 from dr.core.state import Draft, State
-from dr.model.commands import Body, Protect, Start, Testify
-from dr.model.effects import (
-    Accept,
-    CheckGuest,
-    DropSession,
-    Effect,
-    Fence,
-    Look,
-    Notify,
-    PowerOn,
-    ReadPower,
-    Reply,
-    Send,
-    SendStart,
-)
-from dr.model.events import (
-    Answered,
-    CheckEnded,
-    Connected,
-    Disconnected,
-    Event,
-    FenceEnded,
-    Heard,
-    LookEnded,
-    PowerOnEnded,
-    PowerSeen,
-    Started,
-    Tick,
-)
-from dr.model.facts import Definition
-from dr.model.wire import PROTOCOL, Command, Welcome
+from dr.model.effects import Accept, DropSession, Reply
+from dr.model.events import Answered, Connected, Disconnected, Event, Heard, Started, Tick
+from dr.model.wire import PROTOCOL, Welcome
 from dr.sim.clock import Action
+from dr.sim.effects import SimEffects
 from dr.sim.link import Link
-from dr.sim.network import COORDINATOR
 from dr.sim.store import Conflict, SimStore, Unwritable
 
 if TYPE_CHECKING:
@@ -57,7 +29,6 @@ TICK_S = 0.1
 KEEPALIVE_S = 20.0
 STORE_RETRY_S = 0.5  # as `coordinator.service` does
 STORE_PATIENCE_S = 10.0
-MESSAGES: dict[type[Body], str] = {Start: "start", Testify: "question", Protect: "list"}  # others: "command"
 
 
 class Killed(Exception):
@@ -84,6 +55,7 @@ class SimCoordinator:
         self.when_killed: Action = lambda: None  # at that point
         self.links: dict[str, Link] = {}
         self.replies: dict[str, Reply] = {}
+        self.acts = SimEffects(self)
         self._frozen_since: float | None = None
         self._waits_since: float | None = None  # for its store
         self._failing_since: float | None = None
@@ -324,128 +296,9 @@ class SimCoordinator:
             self.effects += 1
             if self.effects == self.die_before_effect:
                 raise Killed
-            self._run(effect, draft)
+            self.acts.run(effect, draft)
             if self.effects == self.die_after_effect:
                 raise Killed
-
-    # ---- effects
-
-    def _run(self, effect: Effect, draft: Draft) -> None:
-        world = self.world
-        match effect:
-            case Accept():
-                self._welcome(effect)
-            case Send():
-                self._send(effect.host, effect.session, effect.id, effect.body, draft)
-            case SendStart():
-                world.truth.start_sent(self, effect, draft)
-                self._send_start(effect, draft)
-            case DropSession():
-                self._drop(effect)
-            case Reply():
-                self.replies[effect.id] = effect
-                world.truth.replied(self, effect)
-            case Look():
-                self._look(effect)
-            case CheckGuest():
-                self._check(effect)
-            case ReadPower():
-                world.fencer.read(
-                    effect.levels,
-                    self._alive(),
-                    lambda reports: self._back(
-                        PowerSeen(effect=effect.id, host=effect.host, reports=reports), "power reading"
-                    ),
-                )
-            case Fence():
-                world.truth.fence_sent(self, effect, draft)
-                world.say(
-                    f"fence {effect.host} ({effect.boot_id}) level {effect.level}",
-                    "fence",
-                    host=effect.host,
-                    level=effect.level,
-                )
-                world.fencer.off(
-                    effect.level,
-                    effect.devices,
-                    effect.timeout_s,
-                    self._alive(),
-                    lambda report: self._back(
-                        FenceEnded(effect=effect.id, host=effect.host, report=report), "fence result"
-                    ),
-                )
-            case PowerOn():
-                world.fencer.on(
-                    effect.levels,
-                    self._alive(),
-                    lambda ok, reason: self._back(
-                        PowerOnEnded(effect=effect.id, host=effect.host, ok=ok, reason=reason),
-                        "power-on result",
-                    ),
-                )
-            case Notify():
-                what, alert = "alert.cleared" if effect.cleared else "alert", effect.alert
-                world.say(f"{what} {alert.key}: {alert.what}: {alert.why}", what, key=alert.key)
-
-    def _alive(self) -> _StillRuns:
-        return _StillRuns(self, self.term)
-
-    def _seen(self, event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded) -> None:
-        if isinstance(event, PowerSeen) and event.effect in self.state.pending:
-            self.world.fencer.heard_of(event.reports)
-        self.submit(event)
-
-    def _back(self, event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded, what: str) -> None:
-        """The end of an effect comes back as an event; a frozen process meets it later."""
-        how, seconds = self.world.disturbed(event.host, what)
-        if how == "late":
-            self.later(seconds, lambda: self._seen(event))
-        elif not how:
-            self.receive(lambda: self._seen(event))
-
-    def _send_start(self, effect: SendStart, draft: Draft) -> None:
-        stored = self.store.definitions[effect.ticket.guest, effect.version]
-        definition = Definition(
-            id=stored.guest, name=effect.ticket.name, xml=stored.xml, digest=stored.digest, nvram=stored.nvram
-        )
-        body = Start(ticket=effect.ticket, definition=definition)
-        self._send(effect.host, effect.session, effect.id, body, draft)
-
-    def _send(self, host: str, session: str, key: str, body: Body, draft: Draft) -> None:
-        link = self.links.get(session)
-        self.world.truth.command_sent(self, host, body, draft)
-        if link is None:
-            return
-        cluster = self.state.cluster
-        command = Command(
-            id=key, epoch=cluster.epoch, leader_id=cluster.leader_id, session=session, body=body
-        )
-        link.send_down(lambda: link.host.agent.command(link, command), MESSAGES.get(type(body), "command"))
-
-    def _look(self, effect: Look) -> None:
-        target = self.world.hosts[effect.host]
-
-        def looked() -> None:
-            hears = {a: self.world.network.hears(COORDINATOR, target, a) for a in effect.addresses}
-            self._back(LookEnded(effect=effect.id, host=effect.host, answered=hears), "look")
-
-        self.later(effect.window_s, looked)
-
-    def _check(self, effect: CheckGuest) -> None:
-        """Passes as soon as the guest has run for as long as its service takes to come up."""
-        world = self.world
-        wait_s = world.ready_in(effect.guest)
-        within = wait_s <= effect.window_s and world.network.coordinator_up
-        self.later(
-            max(wait_s, 0.01) if within else effect.window_s,
-            lambda: self.submit(
-                CheckEnded(
-                    effect=effect.id,
-                    guest=effect.guest,
-                    passed=within and world.ready_in(effect.guest) <= 0.0,
-                )
-            ),
-        )
 
     # ---- sessions
 
@@ -463,7 +316,7 @@ class SimCoordinator:
     def connected(self, link: Link, event: Connected) -> None:
         self.submit(event)
 
-    def _welcome(self, effect: Accept) -> None:
+    def welcome(self, effect: Accept) -> None:
         link = self.links.get(effect.session)
         if link is None:
             return
@@ -499,7 +352,7 @@ class SimCoordinator:
             event = Disconnected(host=link.host.name, session=link.nonce, goodbye=goodbye)
             self.receive(lambda: self.submit(event))
 
-    def _drop(self, effect: DropSession) -> None:
+    def drop(self, effect: DropSession) -> None:
         link = self.links.pop(effect.session, None)
         if link is not None:
             link.close_by_coordinator()
@@ -513,13 +366,3 @@ class SimCoordinator:
                 link.coordinator_open = True
                 self.link_lost(link)
         self.later(1.0, self._keep_alive)
-
-
-class _StillRuns:
-    """Whether the process that asked for something still runs."""
-
-    def __init__(self, coordinator: SimCoordinator, term: int) -> None:
-        self._coordinator, self._term = coordinator, term
-
-    def __call__(self) -> bool:
-        return self._coordinator.alive and self._coordinator.term == self._term

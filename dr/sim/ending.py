@@ -42,8 +42,10 @@ def unfinished(world: World, truth: Truth) -> list[str]:
         left = sorted(g for g, domain in machine.domains.items() if domain.active and not domain.runs)
         if left:
             wrong.append(f"copies that do not run are left on {name}: {left}")
-        if machine.agent.forgotten:
-            wrong.append(f"the agent of {name} waits for the end of {', '.join(machine.agent.forgotten)}")
+        if machine.agent.lane.forgotten:
+            wrong.append(
+                f"the agent of {name} waits for the end of {', '.join(machine.agent.lane.forgotten)}"
+            )
     for operation in store.operations.values():
         if operation.state is OperationState.OPEN:
             wrong.append(f"operation {operation.id} ({operation.kind} {operation.subject}) is open")

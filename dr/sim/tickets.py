@@ -1,7 +1,7 @@
 """What one ticket does on a simulated host, in the order of `dr.agent.tickets`, where the reasons are.
 
 Here: the effect of each kind of ticket, and the look that a testimony rests on. Not here: admission and turns
-(`dr.sim.agent`), libvirt (`dr.sim.host`, `dr.sim.migration`).
+(`dr.sim.lane`), libvirt (`dr.sim.host`, `dr.sim.migration`).
 """
 
 from __future__ import annotations

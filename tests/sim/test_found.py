@@ -132,7 +132,7 @@ def test_late_end_of_an_old_fencing_says_nothing_about_a_new_boot() -> None:
         4, timers=changed(TIMERS, fence_s=60.0), guests={"h1": ("g1",)}, memory_mib=2048, power_on=False
     )
     held: list[FenceEnded] = []
-    back = world.coordinator._back
+    back = world.coordinator.acts.back
 
     def hold_back(event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded, what: str) -> None:
         if isinstance(event, FenceEnded) and not held:
@@ -140,7 +140,7 @@ def test_late_end_of_an_old_fencing_says_nothing_about_a_new_boot() -> None:
         else:
             back(event, what)
 
-    world.coordinator._back = hold_back  # type: ignore[method-assign]
+    world.coordinator.acts.back = hold_back  # type: ignore[method-assign]
     world.freeze("h1", 60.0)
     assert world.run(20.0, lambda: bool(held))
     for name in ("h2", "h3"):
@@ -164,15 +164,15 @@ def test_power_on_after_fencing_survives_a_crash_before_it() -> None:
     world = lively(5)
     world.freeze("h1", 100.0)
     assert world.run(20.0, lambda: world.host("h1").phase is HostPhase.FENCED)
-    run = world.coordinator._run
+    run = world.coordinator.acts.run
 
     def die_before(effect: Effect, draft: Draft) -> None:
         if isinstance(effect, PowerOn):
-            world.coordinator._run = run  # type: ignore[method-assign]
+            world.coordinator.acts.run = run  # type: ignore[method-assign]
             raise Killed
         run(effect, draft)
 
-    world.coordinator._run = die_before  # type: ignore[method-assign]
+    world.coordinator.acts.run = die_before  # type: ignore[method-assign]
     assert world.run(20.0, lambda: not world.coordinator.alive)
     world.restart_coordinator()
     world.run(40.0)

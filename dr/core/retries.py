@@ -64,7 +64,7 @@ def let_be(draft: Draft, guest: GuestRecord, event: GuestEvent, text: str) -> Gu
 
 def put_down(draft: Draft, guest: GuestRecord, text: str) -> GuestRecord:
     """It does not run and nothing is waited for: what was told of its waiting is over."""
-    for kind in ("waiting", "error") if guest.may_run_on else ("waiting", "error", "doubled"):
+    for kind in ("waiting", "error"):
         draft.clear_alert(f"guest/{guest.id}/{kind}")
     operation = draft.operation_about(guest.id)
     return move_guest(

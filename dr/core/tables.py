@@ -224,7 +224,7 @@ def move_guest(
     draft.put_guest(moved)
     if phase in SETTLED:
         draft.clear_alert(f"guest/{guest.id}/waiting")
-    if phase is GuestPhase.RUNNING:  # proven to run in one place
+    if phase is GuestPhase.RUNNING or not moved.may_run_on:  # proven to run in one place, or in none
         draft.clear_alert(f"guest/{guest.id}/doubled")
     draft.note(f"guest.{phase}", f"{guest.name}: {reason}", guest=guest.id, operation=operation)
     return moved

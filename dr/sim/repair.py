@@ -24,7 +24,7 @@ from dr.model.events import (
     Reconfigured,
 )
 from dr.model.policy import PolicyChange
-from dr.model.records import Condition, GuestPhase, HostPhase
+from dr.model.records import Condition, GuestPhase, HostPhase, HostRecord
 from dr.sim.ending import alerts_left
 from dr.sim.world import World
 
@@ -69,18 +69,10 @@ def _help(world: World) -> None:
     if world.store.cluster.pause is not None:
         _submit(world, AskResume(id=world.next_ask(), by=OPS, reason="all is repaired"))
     for record in list(world.store.hosts.values()):
-        name, boot = record.name, record.boot_id
+        name = record.name
         may_run = any(p.host == name for guest in world.store.guests.values() for p in guest.may_run_on)
         if name in world.scrapped and (may_run or record.phase is not HostPhase.FENCED):
-            why = "it was scrapped"
-            if world.hosts[name].chassis_on or any(
-                world.hosts[name].outlets_on
-            ):  # nobody is believed before that
-                _submit(world, AskFence(id=world.next_ask(), by=OPS, host=name, reason=why))
-            ask = AskConfirmDown(id=world.next_ask(), by=OPS, host=name, boot_id=boot, reason=why)
-            _submit(world, ask)  # now somebody looks for it
-            again = changed(ask, id=world.next_ask())
-            world.clock.after(2.0, lambda again=again: _submit(world, again))  # type: ignore[misc]
+            _call_off(world, record)
         elif name in world.scrapped:  # and whoever is held for it waits in vain
             _submit(world, AskRemoveHost(id=world.next_ask(), by=OPS, host=name))
             continue
@@ -93,10 +85,24 @@ def _help(world: World) -> None:
     _help_guests(world)
 
 
+def _call_off(world: World, host: HostRecord) -> None:
+    """A machine that is gone is said to be; that is not believed while one of its devices says on."""
+    why = "it was scrapped"
+    if world.fencer.says_on(host.name):
+        if host.phase is HostPhase.FENCED:  # `dr` switches none off twice
+            world.hosts[host.name].outlets_on = [False, False]
+        else:
+            _submit(world, AskFence(id=world.next_ask(), by=OPS, host=host.name, reason=why))
+    ask = AskConfirmDown(id=world.next_ask(), by=OPS, host=host.name, boot_id=host.boot_id, reason=why)
+    _submit(world, ask)  # now somebody looks for it
+    world.clock.after(2.0, lambda: _submit(world, changed(ask, id=world.next_ask())))
+
+
 def _help_guests(world: World) -> None:
+    for guest_id in world.definitions:
+        for name in world.running(guest_id)[1:]:  # runs twice: one of the two is stopped by hand
+            world.hosts[name].end(guest_id, "destroyed")
     for guest in list(world.store.guests.values()):
-        for name in world.running(guest.id)[1:]:  # runs twice: one of the two is stopped by hand
-            world.hosts[name].end(guest.id, "destroyed")
         if guest.phase is GuestPhase.PROTECTING and not world.running(guest.id):
             for host in world.hosts.values():  # a copy that nobody remembers: given up, and started cold
                 host.end(guest.id, "destroyed")

@@ -237,7 +237,10 @@ class Judge:
             h.name
             for h in members
             if self._truth.led.get(h.name) == mine
-            or (h.phase is HostPhase.FENCED and h.dead_at >= coordinator.state.started_at)
+            or (
+                (h.phase is HostPhase.FENCED or h.boot_id == h.dead_boot)
+                and h.dead_at >= coordinator.state.started_at
+            )
         ]
         if len(known) < len(members) and 2 * len(known) <= len(members):
             self._broken(f"{what}, and only {known} of {len(members)} hosts follow this leader")

@@ -185,7 +185,12 @@ class Truth:
     def store_replaced(self, backup: SimStore) -> None:
         """An older copy takes its place: what was accepted since is lost with what it knew."""
         # Also where a person says so (`dr cluster restore`): its sets are widened when a leader begins, not before.
-        self.doubtful = backup.revision < self._world.store.revision
+        present = self._world.store
+        another = not any(
+            (term.epoch, term.leader_id) == (backup.cluster.epoch, backup.cluster.leader_id)
+            for term in present.cluster.terms
+        )  # of a line that was left by an earlier restore
+        self.doubtful = backup.revision < present.revision or another
         known = backup.cluster.epoch, backup.revision + backup.cluster.revision_offset
         self.knowing = {
             name for name, host in self._world.hosts.items() if (host.disk.epoch, host.disk.revision) > known

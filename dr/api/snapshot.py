@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from dr.core.state import State, View
+from dr.core.state import State
+from dr.core.volatile import View
 from dr.model.base import GuestId, HostName
 from dr.model.decision import Note
 from dr.model.effects import Reply

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dr.core import dependencies, moves, onecopy, retries
+from dr.core import dependencies, moves, onecopy, retries, whereabouts
 from dr.core.asks import no, no_such, protected, yes
 from dr.core.asks_policies import kept_ignored, want_up
 from dr.core.guests import STOP_TO_COME
-from dr.core.members import list_changed
-from dr.core.state import TICKETED, Draft
+from dr.core.protection import list_changed
+from dr.core.state import Draft
+from dr.core.volatile import TICKETED
 from dr.model.base import GuestId, changed
 from dr.model.effects import Reply
 from dr.model.events import AskProtect, AskStart, AskStop, AskUnprotect
@@ -168,7 +169,7 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
     if why:
         return no(ask, *why)
     holders = {
-        guest.id: onecopy.sole_holder(draft, guest) for guest in have if guest.phase is GuestPhase.RUNNING
+        guest.id: whereabouts.sole_holder(draft, guest) for guest in have if guest.phase is GuestPhase.RUNNING
     }
     for guest in have:  # all or none: a refusal leaves nothing half done
         if guest.id in holders and not holders[guest.id]:

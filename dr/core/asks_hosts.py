@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import fencing, looks, onecopy
+from dr.core import fencing, looks, quorum
 from dr.core.asks import no, no_such, not_now, yes
 from dr.core.detector import Peers, blind, is_late, peers_say, power_says
 from dr.core.state import Draft
@@ -87,7 +87,7 @@ def confirm_down(draft: Draft, ask: AskConfirmDown) -> Reply:
         why.append(f"{host.name} has another boot on record now ({host.boot_id}): look again")
     if view.session and not is_late(draft, host):
         why.append(f"its agent answers (last heard {draft.now - view.heard:.1f} s ago)")
-    if onecopy.proven_over(draft, host) and not draft.guests_at(host.name):
+    if quorum.proven_over(draft, host) and not draft.guests_at(host.name):
         why.append(f"it is proven dead already: {host.reason}")
     if peers_say(view) is Peers.ANSWERS and not blind(draft):
         why.append(f"witnesses hear it: {looks.in_words(draft, host.name)}")

@@ -6,7 +6,8 @@ that passed counts until the guest starts anew. A failed one changes nothing but
 
 from __future__ import annotations
 
-from dr.core.state import Draft, Pending
+from dr.core.state import Draft
+from dr.core.volatile import Pending
 from dr.model.base import GuestId, changed
 from dr.model.effects import CheckGuest
 from dr.model.events import CheckEnded

@@ -15,7 +15,7 @@ from dr.core import (
     fencing,
     guests,
     handmade,
-    isolation,
+    inventories,
     leaving,
     looks,
     members,
@@ -24,13 +24,16 @@ from dr.core import (
     onecopy,
     operations,
     operator,
+    protection,
+    restored,
     spare,
     starts,
     upkeep,
 )
-from dr.core.detector import VERDICTS, Verdict, is_late, peers_say, power_says
-from dr.core.state import Draft, Pending, State
+from dr.core.silence import IN_USE, judge_if_complete, watch
+from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
+from dr.core.volatile import Pending
 from dr.model.base import HostName, changed
 from dr.model.commands import Answer, Outcome
 from dr.model.events import (
@@ -50,8 +53,7 @@ from dr.model.events import (
     Started,
     Tick,
 )
-from dr.model.evidence import Proof, ProofKind
-from dr.model.records import Cluster, Condition, GuestPhase, HostPhase, HostRecord
+from dr.model.records import Cluster, GuestPhase, HostPhase, HostRecord
 
 OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often; what an agent reports is at once
 OBSERVED_A_PERIOD = 200  # on larger sites less often, so that a tick stays short
@@ -60,12 +62,6 @@ ALL_AT_ONCE = 50  # hosts; on larger sites those at rest are carried on in turn
 TURNS = 11  # a prime: ticks that come late in a regular way still reach every host
 TURN_S = 0.1
 LAG_FADES = 0.9  # per tick: our own lateness counts for some ticks more, since what it delayed may still be on its way
-IN_USE = (HostPhase.ONLINE, HostPhase.DRAINING)  # guests run there, so silence is a matter
-SET_ASIDE = (
-    HostPhase.FENCED,
-    HostPhase.MAINTENANCE,
-)  # nothing runs there; only death may have to be proven anew
-GOODBYE_GRACE_S = 30.0  # an agent that said goodbye (upgrade, restart) is not reported as lost for this long
 
 
 class StoreElsewhere(RuntimeError):
@@ -99,12 +95,12 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
             if draft.pending_of(event.effect) is not None:
                 draft.forget(event.effect)
                 looks.power_answered(draft, event.host, event.reports)
-                _judge_if_complete(draft, event.host)
+                judge_if_complete(draft, event.host)
         case LookEnded():
             if draft.pending_of(event.effect) is not None:
                 draft.forget(event.effect)
                 looks.look_answered(draft, event.host, event.answered)
-                _judge_if_complete(draft, event.host)
+                judge_if_complete(draft, event.host)
         case CheckEnded():
             checks.ended(draft, event)
         case FenceEnded():
@@ -131,7 +127,7 @@ def _started(draft: Draft, event: Started) -> None:
             "older than the world. Prove the old coordinator off, then dr cluster restore"
         )
     draft.cluster = cluster
-    members.new_term(draft, cluster.epoch + 1, event.leader_id)
+    restored.new_term(draft, cluster.epoch + 1, event.leader_id)
     draft.started_at = draft.now
     draft.own_boot = event.boot_id
     draft.quiet_until = draft.now + draft.config.timers.settle_s
@@ -149,7 +145,7 @@ def _started(draft: Draft, event: Started) -> None:
         for guest in list(draft.guests()):
             onecopy.doubt_everything(draft, guest, seen_generation=0)
         for host in list(draft.hosts()):
-            draft.put_host(changed(host, hearsay=True))  # as in `members`: hibernation may be allowed by now
+            draft.put_host(changed(host, hearsay=True))  # as in `restored`: hibernation may be allowed by now
     for host in draft.hosts():
         if host.phase is HostPhase.FENCING:
             test = host.fencing.test if host.fencing else ""
@@ -197,7 +193,7 @@ def _tick(draft: Draft, event: Tick) -> None:
         host, view = draft.require_host(name), draft.view(name)
         # Silence shorter than the floor is never late, whatever the rest says: most hosts need no more than this.
         if draft.now - view.heard >= timers.late_floor_s or host.phase not in (*IN_USE, HostPhase.RETURNING):
-            _watch(draft, host)
+            watch(draft, host)
             view = draft.view(name)
         if view.session and name in due:
             _observe(draft, name)
@@ -216,151 +212,8 @@ def _to_observe(draft: Draft, names: list[HostName]) -> set[HostName]:
 def _observe(draft: Draft, name: HostName) -> None:
     host = draft.host(name)
     if host is not None:
-        guests.observe(draft, host)
+        inventories.observe(draft, host)
         draft.put_view(name, observed_at=draft.now)
-
-
-# ---- detection
-
-
-def _watch(draft: Draft, host: HostRecord) -> None:
-    """Silence of one host: suspect, look, judge."""
-    timers = draft.config.timers
-    view = draft.view(host.name)
-    if host.phase in (*IN_USE, HostPhase.RETURNING):
-        if not is_late(draft, host):
-            return
-        excused = bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S
-        if host.phase in IN_USE and (excused or Condition.AGENT_LOST in host.conditions):
-            _look_again(draft, host, timers.probe_every_s)
-            return
-        silent = (
-            f"not heard for {draft.now - view.heard:.2f} s" if view.heard else "not heard since the start"
-        )
-        move_host(draft, host, HostEvent.LATE, silent)
-        looks.begin_round(draft, host, looks.LOOK_S)
-        return
-    if draft.now >= draft.quiet_until and (host.phase is HostPhase.SUSPECT or _unproven_in_term(draft, host)):
-        _look_again(draft, host, timers.probe_every_s)
-
-
-def _unproven_in_term(draft: Draft, host: HostRecord) -> bool:
-    """Proven dead once (or in maintenance and silent), and guests wait for that to be shown (again).
-
-    Either an earlier leader proved it (see `onecopy.hold`), or the store turned out to be an older copy and the
-    host went back into every set.
-    """
-    if host.phase not in SET_ASIDE or draft.view(host.name).session or not draft.state.unsettled:
-        return False
-    old = host.dead_at < draft.state.started_at
-    guests_here = (draft.guest(guest_id) for guest_id in draft.guests_at(host.name))
-    waits = any(g is not None and not onecopy.stays_when_off(draft, g, host.name) for g in guests_here)
-    return waits or (old and bool(onecopy.hold(draft)))
-
-
-def _look_again(draft: Draft, host: HostRecord, every_s: float) -> None:
-    view = draft.view(host.name)
-    if view.round_at > view.judged_at:
-        _judge_if_complete(draft, host.name)
-    elif draft.now - view.round_at >= every_s:
-        looks.begin_round(draft, host, looks.LOOK_S)
-
-
-def _judge_if_complete(draft: Draft, name: HostName) -> None:
-    host, view = draft.host(name), draft.view(name)
-    if host is None or draft.now < draft.quiet_until or view.round_at <= view.judged_at:
-        return
-    if host.phase in (*IN_USE, *SET_ASIDE, HostPhase.SUSPECT) and looks.complete(draft, name):
-        draft.put_view(name, judged_at=view.round_at)
-        if is_late(draft, host):
-            _judge(draft, host)
-
-
-def _judge(draft: Draft, host: HostRecord) -> None:
-    """A round is complete: what does the evidence say, and what follows?"""
-    verdict, meaning = VERDICTS[False, peers_say(draft.view(host.name)), power_says(draft, host)]
-    evidence = looks.in_words(draft, host.name)
-    draft.put_view(host.name, verdict=f"{verdict}: {meaning} ({evidence})")
-    if host.phase in SET_ASIDE:
-        if verdict is Verdict.DEAD:
-            _dead_already(draft, host, f"still {meaning} ({evidence})")
-        return
-    if verdict is Verdict.AGENT_LOST:
-        _agent_lost(draft, host, f"{meaning} ({evidence})")
-        return
-    draft.clear_alert(f"host/{host.name}/agent-lost")
-    if host.phase in IN_USE:
-        conditions = host.conditions - {Condition.AGENT_LOST}
-        host = move_host(draft, host, HostEvent.LATE, f"{meaning} ({evidence})", conditions=conditions)
-    if verdict is Verdict.DEAD:
-        _dead_already(draft, host, f"{meaning} ({evidence})")
-    elif wait := leaving.patience(draft, host):
-        _be_patient(draft, host, wait)
-    elif verdict is Verdict.HOLD:
-        _hold(draft, host, [meaning], evidence)
-    elif wait := isolation.patience(draft, host):
-        _be_patient(draft, host, wait)
-    elif why := fencing.why_not_fence(draft, host):
-        _hold(draft, host, why, f"{meaning} ({evidence})")
-    else:
-        draft.clear_alert(f"host/{host.name}/held")
-        host = fencing.condemn(draft, host, f"{meaning} ({evidence})")
-        fencing.step(draft, host)
-
-
-def _dead_already(draft: Draft, host: HostRecord, text: str) -> None:
-    proof = Proof(kind=ProofKind.POWER, host=host.name, boot_id=host.boot_id, text=text)
-    fencing.dead(draft, host, proof, fenced=False)
-
-
-def _agent_lost(draft: Draft, host: HostRecord, text: str) -> None:
-    view = draft.view(host.name)
-    if bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S:
-        return
-    if wait := leaving.patience(draft, host):
-        _be_patient(draft, host, wait)
-        return
-    for kind in ("held", "fence-failed"):
-        draft.clear_alert(f"host/{host.name}/{kind}")
-    if Condition.AGENT_LOST in host.conditions and host.phase in IN_USE:
-        return
-    conditions = host.conditions | {Condition.AGENT_LOST}
-    if host.phase in IN_USE:
-        draft.put_host(changed(host, conditions=conditions))
-        draft.note("host.agent_lost", f"{host.name}: {text}", host=host.name)
-    else:
-        move_host(draft, host, HostEvent.ANSWERS, text, conditions=conditions)
-    draft.alert(
-        f"host/{host.name}/agent-lost",
-        f"the agent of {host.name} is lost; the host lives, nothing is fenced, its guests keep running",
-        text,
-        f"on {host.name}: systemctl status dr-agent, and check its management network",
-    )
-
-
-def _be_patient(draft: Draft, host: HostRecord, why: str) -> None:
-    """Its silence has an explanation, for a time: nobody is alarmed, nothing is fenced."""
-    if host.reason != why:
-        draft.put_host(changed(host, reason=why))
-        draft.note("host.waits", f"{host.name}: {why}", host=host.name)
-
-
-def _hold(draft: Draft, host: HostRecord, why: list[str], evidence: str) -> None:
-    """Looks dead, and yet nothing is done: say so, with what would unblock it."""
-    text = "; ".join(why)
-    if host.reason != f"held: {text}":
-        draft.put_host(changed(host, reason=f"held: {text}"))
-        draft.note("host.held", f"{host.name}: not fenced: {text} ({evidence})", host=host.name)
-    held = [guest.name for g in draft.guests_at(host.name) if (guest := draft.guest(g)) is not None]
-    names = f"; {', '.join(held)} stay where they were" if held else ""
-    draft.alert(
-        f"host/{host.name}/held",
-        f"{host.name} is silent and is not fenced{names}",
-        f"{text} ({evidence})",
-        f"if it lives: repair its network or agent; if it hangs: dr host fence {host.name}; "
-        f"if it is off for sure: dr host confirm-down {host.name}",
-        severity="critical",
-    )
 
 
 # ---- results
@@ -377,10 +230,10 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
     match pending.kind:
         case "probe":
             looks.probe_answered(draft, event.host, pending.detail, answer)
-            _judge_if_complete(draft, pending.detail)
+            judge_if_complete(draft, pending.detail)
         case "protect":
             if answer.outcome is Outcome.DONE:
-                members.list_acknowledged(draft, host, answer)
+                protection.list_acknowledged(draft, host, answer)
         case "testify":
             guests.testified(draft, host, answer.testimony)
         case "describe":
@@ -464,7 +317,7 @@ def _expire(draft: Draft) -> None:
         if pending.kind == "start" and guest is not None:
             guests.start_unanswered(draft, guest, pending.host, "no answer in time")
         elif pending.kind in ("probe", "look", "power"):
-            _judge_if_complete(draft, pending.detail)
+            judge_if_complete(draft, pending.detail)
 
 
 # ---- what follows from everything
@@ -487,7 +340,7 @@ def _at_rest(draft: Draft, host: HostRecord) -> bool:
     """Nothing is under way there; what it may still owe can wait for its turn, a second at most."""
     if host.phase is not HostPhase.ONLINE or host.fencing is not None:
         return False
-    return not host.leaving and not members.owes_list(draft, host)
+    return not host.leaving and not protection.owes_list(draft, host)
 
 
 def _settle(draft: Draft, *, tick: bool) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dr.core import dependencies, onecopy
 from dr.core.definition import needs_of
-from dr.core.state import Draft, Pending
+from dr.core.state import Draft
+from dr.core.volatile import Pending
 from dr.model.base import changed
 from dr.model.commands import Answer, Describe
 from dr.model.effects import Send

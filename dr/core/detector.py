@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from dr.core.state import Draft, View
+from dr.core.state import Draft
+from dr.core.volatile import View
 from dr.model.base import HostName
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.policy import Timers

@@ -8,7 +8,7 @@ Not here: what may stand against a move (`core.moves`), which host is better (`c
 
 from __future__ import annotations
 
-from dr.core import moves, onecopy, placement, spare
+from dr.core import moves, placement, quorum, spare
 from dr.core.fleet import fleet_of
 from dr.core.state import Draft, settled
 from dr.model.base import HostName, changed
@@ -121,7 +121,7 @@ def comes_first(draft: Draft) -> str:
     """What every guest waits for that would go home; "" = nothing is under way."""
     if draft.cluster.pause is not None:
         return f"automation is paused ({draft.cluster.pause.reason})"
-    if reason := onecopy.hold(draft):
+    if reason := quorum.hold(draft):
         return reason
     for operation in draft.open_operations():
         if operation.kind in COMES_FIRST:

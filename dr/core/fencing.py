@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from dr.core import flaps, guests, isolation, looks, onecopy, placement
 from dr.core.detector import Peers, brake, is_late, may_thaw, peers_say, why_not_identical, why_not_off
-from dr.core.state import Draft, Pending
+from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
+from dr.core.volatile import Pending
 from dr.model.base import BootId, HostName, changed
 from dr.model.effects import Fence, PowerOn
 from dr.model.evidence import Power, PowerReport, Proof, ProofKind

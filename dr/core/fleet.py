@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dr.core.onecopy import seen_active
 from dr.core.state import Draft
+from dr.core.whereabouts import seen_active
 from dr.core.wishes import why_not_placed
 from dr.model.base import GuestId, HostName
 from dr.model.facts import GuestFacts, HostFacts, Level, Needs

@@ -9,7 +9,8 @@ from __future__ import annotations
 from itertools import islice
 
 from dr.core.detector import Peers, peers_say, power_says
-from dr.core.state import LOOKS, Draft, LookSeen, Pending
+from dr.core.state import Draft
+from dr.core.volatile import LOOKS, LookSeen, Pending
 from dr.model.base import HostName
 from dr.model.commands import Answer, Probe
 from dr.model.effects import Look, ReadPower, Send

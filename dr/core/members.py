@@ -1,40 +1,28 @@
-"""Hosts as members: hello, epoch, the protected list, inventories, coming back, conditions.
+"""Hosts as members: hello, epoch, what they report, coming back, conditions.
 
 A host counts as online only after it has acknowledged this leader's epoch and the protected list, has
-testified for every guest that might run there, and holds nothing that runs elsewhere.
+testified for every guest that might run there, and holds nothing that runs elsewhere. Not here: a store that turns out
+to be an older copy (`restored`), the protected list (`protection`), what inventories say of guests (`inventories`).
 """
 
 from __future__ import annotations
 
-from dr.core import fencing, flaps, guests, handmade, isolation, leaving, onecopy
+from dr.core import fencing, flaps, guests, handmade, leaving, onecopy, quorum
 from dr.core.detector import observe_beat
-from dr.core.onecopy import UNKNOWN_BOOT, ask_testimony, issue_clean, seen_active, sole_holder
-from dr.core.state import Draft, Pending, View
+from dr.core.onecopy import issue_clean
+from dr.core.protection import push_list
+from dr.core.restored import found_older, merge, older_than
+from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
+from dr.core.volatile import View
+from dr.core.whereabouts import ask_testimony, seen_active, sole_holder
 from dr.model.base import HostName, changed
-from dr.model.commands import Answer, Protect, ProtectedEntry
-from dr.model.effects import Accept, Send
+from dr.model.effects import Accept
 from dr.model.events import Connected, Disconnected, Heard, Leaving, Reported
 from dr.model.evidence import Proof, ProofKind
 from dr.model.facts import Level
-from dr.model.records import (
-    Cluster,
-    Condition,
-    GuestPhase,
-    GuestRecord,
-    HostPhase,
-    HostRecord,
-    Pause,
-    Term,
-)
-from dr.model.wire import PROTOCOL, Memory, speaks
-
-LOST_HOST = "known to other agents, not to this older store; it has not said hello"
-MOVES_EVERY_S = 10.0  # where guests are is told to all hosts, which remember it, at most this often
-TOLD_MAX = 200  # hosts that are told the list in one decision; the others with the next tick
-TERMS_KEPT = 64  # an agent that slept through more of them is still judged by the oldest
-PUSH_AGAIN_S = 1.0  # a host that could not take the protected list is not told again before this
-
+from dr.model.records import Condition, GuestPhase, GuestRecord, HostPhase, HostRecord
+from dr.model.wire import PROTOCOL, speaks
 
 # ---- sessions
 
@@ -55,8 +43,8 @@ def connected(draft: Draft, event: Connected) -> None:
             name, event.session, "the agent belongs to another cluster: dr agent join with a new token"
         )
         return
-    if why := _older_than(draft, hello.memory):
-        _restored(draft, name, hello.memory, why)
+    if why := older_than(draft, hello.memory):
+        found_older(draft, name, hello.memory, why)
         draft.drop_session(
             name, event.session, "the coordinator found its store to be an older copy; dial again"
         )
@@ -70,7 +58,7 @@ def connected(draft: Draft, event: Connected) -> None:
             return
         host = HostRecord(name=name, since=draft.now, reason="known to its agent, not to this older store")
     if hello.memory.entries and draft.cluster.restored:
-        _merge(draft, hello.memory)
+        merge(draft, hello.memory)
         host = draft.host(name) or host  # which others may have known before it said hello
     before = draft.view(name)
     if before.session:
@@ -226,178 +214,7 @@ def _contradicted(draft: Draft, host: HostRecord) -> None:
             onecopy.add_place(draft, guest, host, guest.generation)
 
 
-# ---- an older copy of the store
-
-
-def new_term(draft: Draft, epoch: int, leader_id: str) -> None:
-    """From here on this epoch is this leader's. What earlier ones wrote is bounded by what the store holds now."""
-    term = Term(
-        epoch=epoch,
-        leader_id=leader_id,
-        revision=draft.state.revision + draft.cluster.revision_offset,
-    )
-    terms = (*draft.cluster.terms, term)[-TERMS_KEPT:]
-    draft.cluster = changed(draft.cluster, epoch=epoch, leader_id=leader_id, terms=terms)
-
-
-def _older_than(draft: Draft, memory: Memory) -> str:
-    """What this agent's memory knows that our store should know and does not; "" = our store is current."""
-    cluster = draft.cluster
-    revision = draft.state.revision + cluster.revision_offset
-    if memory.epoch > cluster.epoch:
-        return f"it knows epoch {memory.epoch}, ours is {cluster.epoch}"
-    leader_id = next((term.leader_id for term in cluster.terms if term.epoch == memory.epoch), "")
-    if memory.leader_id and leader_id not in ("", memory.leader_id):
-        return f"it followed another leader of epoch {memory.epoch}"
-    known = min((term.revision for term in cluster.terms if term.epoch > memory.epoch), default=revision)
-    if memory.revision > known:
-        return f"it knows store revision {memory.revision}, ours was {known} at its epoch {memory.epoch} or later"
-    for guest_id, sealed in memory.sealed.items():
-        guest = draft.guest(guest_id)
-        if guest is not None and sealed > guest.generation:
-            return f"it has sealed generation {sealed} of {guest.name}, ours is {guest.generation}"
-    return ""
-
-
-def _restored(draft: Draft, name: HostName, memory: Memory, why: str) -> None:
-    """Rule 1: hold, add every host to every set, jump generations and epoch; then clear place by place."""
-    cluster: Cluster = draft.cluster
-    reason = f"{name}: {why}"
-    draft.cluster = changed(
-        cluster,
-        revision_offset=cluster.revision_offset
-        + max(0, memory.revision - draft.state.revision - cluster.revision_offset)
-        + 1_000_000,
-        terms=(),  # what the lost records knew is behind the jump
-        restored=cluster.restored or reason,
-        pause=cluster.pause or Pause(reason="the store is an older copy", by="dr", at=draft.now),
-    )
-    new_term(draft, max(cluster.epoch, memory.epoch) + 1, cluster.leader_id)
-    draft.note("store.restored", f"the store is an older copy: {reason}", host=name)
-    draft.alert(
-        "cluster/restored",
-        "the coordinator's store is an older copy; nothing is started or fenced by itself",
-        reason,
-        "see that guests are where dr guest list says, then: dr resume --reason …",
-        severity="critical",
-    )
-    for guest in list(draft.guests()):
-        onecopy.doubt_everything(draft, guest, memory.sealed.get(guest.id, 0))
-    _merge(draft, memory)
-    for host in draft.hosts():
-        view = draft.view(host.name)
-        if view.session:
-            draft.drop_session(host.name, view.session, "new epoch")
-            draft.put_view(host.name, session="", inventory=False)
-        draft.put_host(changed(host, hearsay=True))  # hibernation may have been allowed there since: rule 5
-        draft.forget_session(host.name)
-
-
-def _merge(draft: Draft, memory: Memory) -> None:
-    """What an agent remembers of the protected list joins ours; nothing that anyone protected is lost."""
-    added = False
-    for entry in memory.entries:
-        if entry.holder and draft.host(entry.holder) is None:
-            # It joined after the copy was made: it may run anything, and is asked when it says hello.
-            lost = HostRecord(name=entry.holder, boot_id=UNKNOWN_BOOT, since=draft.now, reason=LOST_HOST)
-            draft.put_host(lost)
-            for known in list(draft.guests()):
-                onecopy.add_place(draft, known, lost, known.generation)
-        guest = draft.guest(entry.guest)
-        if guest is None:
-            onecopy.adopt_unknown(draft, entry.guest, entry.name, entry.generation)
-            added = True
-        elif max(entry.generation, memory.sealed.get(entry.guest, 0)) > guest.generation:
-            onecopy.doubt_everything(draft, guest, max(entry.generation, memory.sealed.get(entry.guest, 0)))
-    if added or memory.protected_version >= draft.cluster.protected_version:
-        version = max(memory.protected_version, draft.cluster.protected_version) + 1
-        draft.cluster = changed(draft.cluster, protected_version=version)
-
-
-# ---- the protected list
-
-
-def list_changed(draft: Draft) -> None:
-    """A guest was added to or taken off the list: every host must acknowledge it anew."""
-    draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
-
-
-def owes_list(draft: Draft, host: HostRecord) -> bool:
-    """It has not acknowledged this version of the list, and does not have it from us since a moment ago."""
-    version, sent = draft.view(host.name).pushed
-    just_sent = version == draft.cluster.protected_version and draft.now - sent < PUSH_AGAIN_S
-    return host.protected_version != draft.cluster.protected_version and not just_sent
-
-
-def push_list(draft: Draft, host: HostRecord) -> None:
-    """Send the list to a host that has not acknowledged this version, or that does not know who moved since."""
-    view = draft.view(host.name)
-    current = host.protected_version == draft.cluster.protected_version and host.protected_version
-    if current and (view.told_moves == draft.moves or draft.now - view.pushed[1] < MOVES_EVERY_S):
-        return
-    if not view.session or view.acked_epoch != draft.cluster.epoch:
-        return
-    if draft.cluster.protected_version == 0:
-        list_changed(draft)
-    if draft.find_pending("protect", host=host.name):
-        return
-    version, last = view.pushed
-    if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:
-        return
-    told = draft.memo["told the list"] = draft.memo.get("told the list", 0) + 1
-    if told > TOLD_MAX:
-        return
-    draft.put_view(host.name, pushed=(draft.cluster.protected_version, draft.now), told_moves=draft.moves)
-    entries, storage = _listed(draft)
-    key = draft.next_id("protect")
-    draft.wait_for(
-        key,
-        Pending(
-            kind="protect",
-            host=host.name,
-            at=draft.now,
-            deadline=draft.now + draft.config.timers.testify_s,
-            generation=draft.cluster.protected_version,
-        ),
-    )
-    timers = draft.config.timers
-    body = Protect(
-        version=draft.cluster.protected_version,
-        entries=entries,
-        watch_storage=storage,
-        peers=isolation.peers(draft, host.name),
-        isolation_s=timers.isolation_s,
-        stop_s=timers.stop_s,
-    )
-    draft.effect(Send(id=key, host=host.name, session=view.session, body=body))
-
-
-def _listed(draft: Draft) -> tuple[tuple[ProtectedEntry, ...], tuple[str, ...]]:
-    """Entries and storage of the list: made once for all hosts that it is sent to in a decision, as it may be long."""
-    kept: tuple[int, tuple[ProtectedEntry, ...], tuple[str, ...]] | None = draft.memo.get("listed")
-    if kept is None or kept[0] != draft.guest_writes:
-        entries = tuple(
-            ProtectedEntry(
-                guest=g.id,
-                name=g.name,
-                generation=g.generation,
-                holder=g.holder,
-                isolation=g.policy.isolation,
-            )
-            for g in sorted(draft.guests(), key=lambda g: g.id)
-        )
-        storage = tuple(sorted({identity for g in draft.guests() for identity in g.needs.storage}))
-        kept = draft.memo["listed"] = (draft.guest_writes, entries, storage)
-    return kept[1], kept[2]
-
-
-def list_acknowledged(draft: Draft, host: HostRecord, answer: Answer) -> None:
-    """A host keeps the list of that version from now on, and says how its hook stands."""
-    facts = host.facts if answer.hook is None else changed(host.facts, hook=answer.hook)
-    draft.put_host(changed(host, protected_version=answer.protected_version, facts=facts))
-
-
-# ---- inventories
+# ---- reports
 
 
 def reported(draft: Draft, event: Reported) -> None:
@@ -431,7 +248,7 @@ def step(draft: Draft, host: HostRecord) -> None:
         push_list(draft, host)
         _clean(draft, host, view)
         host = draft.require_host(host.name)
-        if host.forgot and not onecopy.hold(draft):  # the store is current: from now on its agent would know
+        if host.forgot and not quorum.hold(draft):  # the store is current: from now on its agent would know
             host = changed(host, forgot=False)
             draft.put_host(host)
         if host.phase in (HostPhase.JOINING, HostPhase.RETURNING):
@@ -445,7 +262,7 @@ def _clean(draft: Draft, host: HostRecord, view: View) -> None:
         return
     for guest_id, facts in view.guests.items():
         if facts.active:
-            continue  # an active stray is a matter for `guests.observe`
+            continue  # an active stray is a matter for `inventories.observe`
         guest = draft.guest(guest_id)
         if guest is None or guest.phase is not GuestPhase.RUNNING:
             continue

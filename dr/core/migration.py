@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from dr.core import guests, leaving, moves, onecopy, placement, retries
 from dr.core.looks import addresses_of
-from dr.core.onecopy import seen_active
-from dr.core.state import TICKETED, Draft, Pending
+from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest, say
+from dr.core.volatile import TICKETED, Pending
+from dr.core.whereabouts import ask_testimony, places, seen_active, sole_holder
 from dr.core.wishes import standing
 from dr.model.base import GuestId, HostName, changed
-from dr.model.commands import Answer, Outcome, Testimony
+from dr.model.commands import Abort, Answer, Outcome, Testimony
+from dr.model.effects import Send
 from dr.model.facts import DomainState, Part, Sighting
 from dr.model.records import (
     Condition,
@@ -31,6 +33,7 @@ from dr.model.records import (
 )
 
 RESUMES_MAX = 5  # a copy that cannot be resumed so often is given up, and the guest starts cold
+ABORT_AGAIN_S = 2.0
 RESUME_AGAIN_S = 1.0  # doubles with each try
 
 
@@ -74,7 +77,7 @@ def resumed(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) 
     after = draft.guest(guest.id)
     assert after is not None
     move = after.move
-    if move is None or onecopy.places(after) != {(host.name, host.boot_id)}:
+    if move is None or places(after) != {(host.name, host.boot_id)}:
         return
     if answer.outcome is Outcome.DONE:
         view = draft.view(host.name)
@@ -155,7 +158,7 @@ def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     if why and not move.why:
         moves.cancel(draft, guest, why)
     if why:
-        onecopy.ask_abort(draft, guest, move.source)
+        _ask_abort(draft, guest, move.source)
 
 
 def _unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
@@ -169,11 +172,21 @@ def _unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
     return ""
 
 
+def _ask_abort(draft: Draft, guest: GuestRecord, name: HostName) -> None:
+    """Ask the source to end its job; asked again until the job has ended. Its answer changes nothing."""
+    view = draft.view(name)
+    if not view.session or draft.now - view.aborted.get(guest.id, -ABORT_AGAIN_S) < ABORT_AGAIN_S:
+        return
+    draft.put_view(name, aborted=view.aborted | {guest.id: draft.now})
+    body = Abort(guest=guest.id, name=guest.name)
+    draft.effect(Send(id=draft.next_id("abort"), host=name, session=view.session, body=body))
+
+
 def _resolve(draft: Draft, guest: GuestRecord) -> None:
     """How the sending ended is for the source to say: it runs there, this job took it away, or neither."""
     move = guest.move
     assert move is not None
-    if (move.source, move.source_boot) not in onecopy.places(guest):
+    if (move.source, move.source_boot) not in places(guest):
         _undo(
             draft, guest, f"{move.source} is proven empty, but not by the word that its migration ended well"
         )
@@ -207,15 +220,15 @@ def _said(draft: Draft, guest: GuestRecord, host: HostRecord | None) -> Testimon
 def _ask(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
     """Ask for a testimony; False where nobody can be asked."""
     view = draft.view(host.name)
-    onecopy.ask_testimony(draft, host, [guest])
+    ask_testimony(draft, host, [guest])
     return bool(view.session) and view.acked_epoch == draft.cluster.epoch
 
 
 def _back(draft: Draft, guest: GuestRecord, move: Move) -> None:
     """It is not resumed at the destination: destroy the copy, prove it gone, go on at the source or cold."""
     there = (move.destination, move.destination_boot)
-    if there in onecopy.places(guest):
-        if onecopy.places(guest) == {there} and _runs(draft, guest, move.destination):
+    if there in places(guest):
+        if places(guest) == {there} and _runs(draft, guest, move.destination):
             _runs_at(draft, guest, move.destination)  # it runs, in one place: the facts are followed
             return
         host = draft.host(move.destination)
@@ -230,14 +243,14 @@ def _back(draft: Draft, guest: GuestRecord, move: Move) -> None:
             )
         return
     here = (move.source, move.source_boot)
-    if (holder := onecopy.sole_holder(draft, guest)) not in ("", move.source):
+    if (holder := sole_holder(draft, guest)) not in ("", move.source):
         guests.running_on(draft, guest, holder, f"runs on {holder}: {move.why}")
         return
-    for name, boot_id in sorted(onecopy.places(guest) - {here}):
+    for name, boot_id in sorted(places(guest) - {here}):
         stranger = draft.host(name)
         if stranger is not None and stranger.boot_id == boot_id:
             _ask(draft, guest, stranger)
-    if onecopy.places(guest) != {here}:
+    if places(guest) != {here}:
         return
     if not seen_active(draft, guest.id, *here):
         if (source := draft.host(move.source)) is not None and source.boot_id == move.source_boot:
@@ -252,7 +265,7 @@ def _at_source(draft: Draft, guest: GuestRecord, move: Move) -> None:
     facts = draft.view(move.source).guests[guest.id]
     stands = facts.state is DomainState.PAUSED and facts.reason == "migration"
     if facts.part is Part.LEAVING:
-        onecopy.ask_abort(draft, guest, move.source)  # a job that nobody answers for: to nowhere, by now
+        _ask_abort(draft, guest, move.source)  # a job that nobody answers for: to nowhere, by now
     elif not stands:
         _runs_at(draft, guest, move.source)
     elif move.ran:  # a copy of it ran by hand: its own memory may be older than the disk
@@ -266,11 +279,11 @@ def _at_source(draft: Draft, guest: GuestRecord, move: Move) -> None:
 def _forward(draft: Draft, guest: GuestRecord, move: Move) -> None:
     """The copy is the only one: resume it, however often that takes."""
     there = (move.destination, move.destination_boot)
-    if there not in onecopy.places(guest):
+    if there not in places(guest):
         _undo(draft, guest, f"{move.destination} is proven empty")
         return
     host = draft.require_host(move.destination)
-    for name, boot_id in sorted(onecopy.places(guest) - {there}):
+    for name, boot_id in sorted(places(guest) - {there}):
         if seen_active(draft, guest.id, name, boot_id):
             _undo(draft, guest, f"it was started on {name} meanwhile, so its copy is older than its disk")
             return
@@ -278,7 +291,7 @@ def _forward(draft: Draft, guest: GuestRecord, move: Move) -> None:
         if stranger is not None and stranger.boot_id == boot_id:
             _ask(draft, guest, stranger)
     facts = draft.view(host.name).guests.get(guest.id)
-    if _runs(draft, guest, host.name) and onecopy.places(guest) == {there}:
+    if _runs(draft, guest, host.name) and places(guest) == {there}:
         _runs_at(draft, guest, host.name)
     elif move.tries and draft.view(host.name).inventory and (facts is None or not facts.active):
         _ask(draft, guest, host)  # the copy is not there any more: it must say so
@@ -296,7 +309,7 @@ def _forward(draft: Draft, guest: GuestRecord, move: Move) -> None:
 def _runs(draft: Draft, guest: GuestRecord, name: HostName) -> bool:
     """Whether that host says in its live session that its CPUs run, and not as a copy that waits."""
     facts = draft.view(name).guests.get(guest.id)
-    boot_id = next((boot for host, boot in onecopy.places(guest) if host == name), "")
+    boot_id = next((boot for host, boot in places(guest) if host == name), "")
     return bool(facts and facts.runs) and seen_active(draft, guest.id, name, boot_id)
 
 

@@ -6,7 +6,7 @@ of a live move (`core.migration`), places and tickets (`core.onecopy`), who want
 
 from __future__ import annotations
 
-from dr.core import onecopy, placement
+from dr.core import onecopy, placement, quorum, whereabouts
 from dr.core.state import Draft
 from dr.model.base import HostName, changed
 from dr.model.facts import Part
@@ -49,7 +49,7 @@ def objections(
     why, holder = _not_from_here(draft, guest)
     if draft.cluster.pause is not None and not asked:
         why.append(f"automation is paused ({draft.cluster.pause.reason})")
-    if reason := onecopy.hold(draft):
+    if reason := quorum.hold(draft):
         why.append(reason)
     if holder:
         facts = draft.view(holder).guests[guest.id]
@@ -88,7 +88,7 @@ def _not_from_here(draft: Draft, guest: GuestRecord) -> tuple[list[str], HostNam
     if guest.phase is not GuestPhase.RUNNING:
         why.append(f"{guest.name} is {guest.phase}: {guest.reason}")
     why += [f"{guest.name} could not run elsewhere: {blocker}" for blocker in guest.blockers]
-    holder = onecopy.sole_holder(draft, guest)
+    holder = whereabouts.sole_holder(draft, guest)
     if not holder and guest.phase is GuestPhase.RUNNING:
         why.append(f"{guest.name} is not seen on {guest.holder} alone now: {guest.reason}")
     return why, holder
@@ -149,7 +149,7 @@ def begin(
     """
     if why := objections(draft, guest, to, asked=asked, along=along):
         return why
-    holder = onecopy.sole_holder(draft, guest)
+    holder = whereabouts.sole_holder(draft, guest)
     leaving, coming = _under_way(draft)
     limits = draft.config.limits
     if bounded and leaving.get(holder, 0) >= limits.moves_out_per_host:
@@ -170,7 +170,7 @@ def begin(
 
 def foreseen(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRecord, ...] = ()) -> str:
     """Where a live move, against which nothing stands, would take it if it began now, alone."""
-    holder = onecopy.sole_holder(draft, guest)
+    holder = whereabouts.sole_holder(draft, guest)
     there = to or _elsewhere(draft, guest, {holder}, along).host
     return f"{guest.name} would move live from {holder} to {there}"
 
@@ -259,7 +259,7 @@ def relocate(
     """Stop it where it runs; when that is proven it starts elsewhere, on `to` if it can. Every objection, or []."""
     if why := why_not_relocate(draft, guest, to):
         return why
-    holder = onecopy.sole_holder(draft, guest)
+    holder = whereabouts.sole_holder(draft, guest)
     move = Move(
         stage=MoveStage.STOPPING,
         source=holder,
@@ -276,7 +276,7 @@ def relocate(
 def why_not_relocate(draft: Draft, guest: GuestRecord, to: HostName) -> list[str]:
     """Every objection against stopping it here and starting it elsewhere."""
     why, holder = _not_from_here(draft, guest)
-    if reason := onecopy.hold(draft):
+    if reason := quorum.hold(draft):
         why.append(reason)
     if holder:
         why += onecopy.why_not_stop(draft, guest, draft.require_host(holder))

@@ -2,25 +2,26 @@
 
 Everything that could start, stop or remove a protected guest goes through here, so nothing goes round the
 checks. A place is added before the effect that could start the guest there and removed only by a proof;
-docs/one-copy.md tells why each rule is needed.
+docs/one-copy.md tells why each rule is needed. Not here: what only reads or asks (`whereabouts`), whether this leader
+may place anything yet (`quorum`).
 """
 
 from __future__ import annotations
 
-from dr.core.state import TICKETED, Draft, Pending
+from dr.core.quorum import hold
+from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
-from dr.model.base import BootId, GuestId, HostName, changed
+from dr.core.volatile import TICKETED, Pending
+from dr.core.whereabouts import ASK_AGAIN_S, COPIES, places, seen_active, sole_holder
+from dr.model.base import GuestId, HostName, changed
 from dr.model.commands import (
-    Abort,
     Clean,
     Discard,
     Migrate,
     Order,
-    Question,
     Receive,
     Resume,
     Stop,
-    Testify,
     Testimony,
     Ticket,
     TicketKind,
@@ -29,19 +30,8 @@ from dr.model.effects import Send, SendStart
 from dr.model.evidence import Proof, ProofKind
 from dr.model.facts import DomainState, Part, Sighting
 from dr.model.policy import StopMode
-from dr.model.records import (
-    GuestPhase,
-    GuestRecord,
-    HostPhase,
-    HostRecord,
-    Move,
-    MoveStage,
-    Place,
-)
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Move, MoveStage, Place
 
-ASK_AGAIN_S = 1.0  # a host that could not say, or that said it runs there, is not asked again before this
-ABORT_AGAIN_S = 2.0
-COPIES = (Part.ARRIVING, Part.WAITING)
 UNKNOWN_BOOT = "unknown"  # of a host that only agents know; whatever boot it shows stands in for this one
 GENERATION_JUMP = 1_000_000  # after a restored store: past anything that the lost records may have issued
 
@@ -185,11 +175,6 @@ def _here_again(draft: Draft, host: HostRecord, testimony: Testimony) -> None:
         draft.put_view(host.name, guests=view.guests | {testimony.guest: again}, overruled=left)
 
 
-def places(guest: GuestRecord) -> set[tuple[HostName, BootId]]:
-    """Its set, without the generations."""
-    return {(place.host, place.boot_id) for place in guest.may_run_on}
-
-
 def doubt_everything(draft: Draft, guest: GuestRecord, seen_generation: int) -> GuestRecord:
     """The records may be older than the world: jump generations, ask every host (rule 1)."""
     generation = max(guest.generation, seen_generation) + GENERATION_JUMP
@@ -225,51 +210,6 @@ def forget(draft: Draft, guest: GuestRecord) -> None:
 
 
 # ---- tickets
-
-
-def hold(draft: Draft) -> str:
-    """Why no guest may be placed anywhere now, or "".
-
-    A leader that has just started may hold an older copy of the store, which only agents can tell: it waits
-    until more than half of the hosts have acknowledged its epoch or were proven dead since it started. An agent
-    that lost its memory cannot tell, and the dead cannot either: at least one must have acknowledged that remembers,
-    unless no other host is left to be heard.
-    """
-    if draft.cluster.restored:
-        return f"the store is an older copy ({draft.cluster.restored}): look it over, then dr resume"
-    kept: tuple[tuple[int, int], str] | None = draft.memo.get("hold")
-    basis = (draft.host_writes, draft.cluster.epoch)
-    if kept is None or kept[0] != basis:
-        kept = draft.memo["hold"] = (basis, _too_few_know(draft))
-    return kept[1]
-
-
-def _too_few_know(draft: Draft) -> str:
-    members = [host for host in draft.hosts() if host.phase is not HostPhase.JOINING]
-    known = [
-        host
-        for host in members
-        if draft.view(host.name).acked_epoch == draft.cluster.epoch or proven_over(draft, host)
-    ]
-    telling = [host for host in known if not host.forgot]
-    remembers = any(draft.view(host.name).acked_epoch == draft.cluster.epoch for host in telling)
-    if len(known) < len(members) and (2 * len(telling) <= len(members) or not remembers):
-        text = (
-            f"only {len(known)} of {len(members)} hosts have acknowledged this coordinator since it started"
-        )
-        if forgot := [host.name for host in known if host.forgot]:
-            text += f"; agents that lost their memory cannot vouch for the store: {', '.join(forgot)}"
-        away = [h.name for h in members if h.phase is HostPhase.MAINTENANCE and h not in known]
-        return f"{text}; if {', '.join(away)} is off for sure: dr host confirm-down" if away else text
-    return ""
-
-
-def proven_over(draft: Draft, host: HostRecord) -> bool:
-    """Whether this leader knows by proof that the boot on record is over."""
-    off = host.phase is HostPhase.FENCED or (
-        host.phase is HostPhase.MAINTENANCE and host.boot_id == host.dead_boot
-    )
-    return off and host.dead_at >= draft.state.started_at
 
 
 def _refuse_ticket(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]:
@@ -549,79 +489,3 @@ def issue_discard(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[st
 def discarded_lately(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
     """Whether that host was told to destroy its copy so short a time ago that it is not told again."""
     return draft.now - draft.view(host.name).cleaned.get(guest.id, -ASK_AGAIN_S) < ASK_AGAIN_S
-
-
-def ask_abort(draft: Draft, guest: GuestRecord, name: HostName) -> None:
-    """Ask the source to end its job; asked again until the job has ended. Its answer changes nothing."""
-    view = draft.view(name)
-    if not view.session or draft.now - view.aborted.get(guest.id, -ABORT_AGAIN_S) < ABORT_AGAIN_S:
-        return
-    draft.put_view(name, aborted=view.aborted | {guest.id: draft.now})
-    body = Abort(guest=guest.id, name=guest.name)
-    draft.effect(Send(id=draft.next_id("abort"), host=name, session=view.session, body=body))
-
-
-def ask_testimony(draft: Draft, host: HostRecord, guests: list[GuestRecord]) -> bool:
-    """Ask one host about guests that may run there; False when it cannot be asked now or is being asked."""
-    view = draft.view(host.name)
-    if not view.session or view.acked_epoch != draft.cluster.epoch:
-        return False
-    if host.protected_version != draft.cluster.protected_version:
-        return False  # an agent testifies only for guests on its list: until then its hook does not hold them back
-    guests = [
-        guest
-        for guest in guests
-        if (last := view.asked.get(guest.id)) is None
-        or last[0] != guest.generation
-        or draft.now - last[1] >= ASK_AGAIN_S
-    ]
-    if not guests:
-        return False
-    asked = {
-        guest_id
-        for _, pending in draft.pendings_of(host.name)
-        if pending.kind == "testify" and pending.host == host.name
-        for guest_id in pending.detail.split()
-    }
-    questions = tuple(
-        Question(guest=guest.id, name=guest.name, generation=guest.generation)
-        for guest in guests
-        if guest.id not in asked
-    )
-    if not questions:
-        return False
-    generations = {question.guest: (question.generation, draft.now) for question in questions}
-    draft.put_view(host.name, asked=view.asked | generations)
-    key = draft.next_id("testify")
-    draft.wait_for(
-        key,
-        Pending(
-            kind="testify",
-            host=host.name,
-            at=draft.now,
-            deadline=draft.now + draft.config.timers.testify_s,
-            detail=" ".join(question.guest for question in questions),
-        ),
-    )
-    draft.effect(Send(id=key, host=host.name, session=view.session, body=Testify(questions=questions)))
-    return True
-
-
-# ---- reading
-
-
-def sole_holder(draft: Draft, guest: GuestRecord) -> HostName:
-    """The one host in the set, if its agent says in its live session that the guest is active there; else ""."""
-    if len(guest.may_run_on) != 1:
-        return ""
-    place = guest.may_run_on[0]
-    return place.host if seen_active(draft, guest.id, place.host, place.boot_id) else ""
-
-
-def seen_active(draft: Draft, guest_id: GuestId, name: HostName, boot_id: BootId) -> bool:
-    """Whether that boot of that host, in its live session, reports the domain as active, and not as a waiting copy."""
-    host, view = draft.host(name), draft.view(name)
-    facts = view.guests.get(guest_id)
-    if facts is None or not facts.active or facts.part in COPIES:
-        return False
-    return bool(host and host.boot_id == boot_id and view.session and view.inventory)

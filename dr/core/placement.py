@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from dr.core.fleet import COUNT, CPU, MEMORY, Fleet, Floats, Mask, Resource, Row, fleet_of, unfit, unmet
-from dr.core.onecopy import sole_holder
 from dr.core.state import Draft
+from dr.core.whereabouts import sole_holder
 from dr.model.base import GuestId, HostName
 from dr.model.policy import GuestRule, HostRule
 from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord

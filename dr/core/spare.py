@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from dr.core.fleet import fleet_of
 from dr.core.plan import Plan
-from dr.core.state import Draft, View
+from dr.core.state import Draft
+from dr.core.volatile import View
 from dr.model.base import GuestId, HostName
 from dr.model.records import Desired, HostPhase
 

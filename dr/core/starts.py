@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dr.core import dependencies, leaving, onecopy, placement
+from dr.core import dependencies, leaving, onecopy, placement, quorum
 from dr.core.fleet import Fleet, Mask, fleet_of
 from dr.core.guests import asked_to_start
 from dr.core.plan import Plan
@@ -33,7 +33,7 @@ def place_waiting(draft: Draft) -> None:
     ]
     if not waiting:
         return
-    if reason := onecopy.hold(draft):
+    if reason := quorum.hold(draft):
         for guest in waiting:
             say(draft, guest, f"waits: {reason}")
         return

@@ -2,7 +2,7 @@
 
 `State` is owned by whoever runs `decide` (the coordinator's runtime, the simulator) and changed only by
 `State.apply`. `decide` reads it and writes to a `Draft`, an overlay that becomes the `Decision`. Records
-survive a crash; views and pending effects do not, and every decision is right without them.
+survive a crash; views and pending effects (`volatile`) do not, and every decision is right without them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dr.core.rules import Members
-from dr.model.base import GuestId, HostName, Record, changed
-from dr.model.commands import Testimony
+from dr.core.volatile import LOOKS, OF_SESSION, Pending, View
+from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.effects import DropSession, Effect, Notify
-from dr.model.evidence import PowerReport, Proof
-from dr.model.facts import GuestFacts
+from dr.model.evidence import Proof
 from dr.model.policy import HostPolicy, Settings
 from dr.model.records import (
     Alert,
@@ -59,82 +58,6 @@ def settled(guest: GuestRecord) -> bool:
     """Nothing is left to do for it. One that runs and whose owner wants it off is still to be stopped."""
     wanted_off = guest.phase is GuestPhase.RUNNING and guest.desired is Desired.STOPPED
     return guest.phase in SETTLED and not wanted_off
-
-
-TICKETED = frozenset(
-    {"start", "stop", "clean", "receive", "migrate", "resume", "discard"}
-)  # kinds of Pending
-LOOKS = frozenset({"probe", "look", "power"})  # `detail` is the host that is looked at
-OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe"}
-
-
-class LookSeen(Record):
-    """What one witness said of a host. `answered` None: asked, no answer yet."""
-
-    witness: HostName  # "" = the coordinator itself
-    asked: float
-    ended: float = 0.0
-    answered: bool | None = None
-
-
-class View(Record):
-    """Volatile evidence about one host. Gone after a restart, on purpose."""
-
-    session: str = ""  # of the live link; empty: down
-    acked_epoch: int = 0  # the epoch that its agent has acknowledged in this term
-    heard: float = 0.0  # leader time of the last message; 0 with no session = never in this term
-    fresh: float = 0.0  # issue time of the newest nonce that it echoed: it lived at or after this
-    interval: float = 0.0  # measured mean between beats
-    deviation: float = 0.0
-    goodbye: str = ""
-    round_at: float = 0.0  # when the current round of looks began; 0 = none
-    unheard_at: float = (
-        0.0  # the last complete round before it, if nobody heard the host and no device said on
-    )
-    looks: dict[HostName, LookSeen] = {}
-    power: tuple[PowerReport, ...] = ()
-    power_at: float = 0.0
-    guests: dict[GuestId, GuestFacts] = {}
-    guests_at: float = 0.0  # when the inventory came
-    judged_at: float = 0.0  # the round (its `round_at`) that was judged last
-    observed_at: float = 0.0
-    # What that inventory told of guests that a testimony has shown to be gone since. Their agent does not repeat it.
-    overruled: dict[GuestId, GuestFacts] = {}
-    inventory: bool = False  # whether `guests` is a full inventory of this session
-    verdict: str = ""
-    power_on_at: float = 0.0
-    drained_at: float = 0.0  # when its guests were last tried to be moved away
-    described: dict[
-        GuestId, tuple[str, float, str]
-    ] = {}  # definitions asked for: digest, when, why it failed
-    told_moves: int = 0  # State.moves when the list was sent last
-    pushed: tuple[int, float] = (0, 0.0)  # the protected list sent last: its version, and when
-    asked: dict[GuestId, tuple[int, float]] = {}  # testimonies asked for: generation, and when
-    well_since: float = (
-        0.0  # it could take guests without a doubt since then; 0 = it could not (`core.failback`)
-    )
-    spare_at: float = 0.0  # when it was last asked what would not fit if this host died (`core.spare`)
-    stranded: int = 0  # guests of it that would not
-    stranded_why: tuple[str, ...] = ()  # some of them, with their reasons
-    stranded_since: float = 0.0  # 0 = all would fit
-    told: dict[
-        GuestId, tuple[Testimony, float]
-    ] = {}  # of guests that are being moved: the last one, and when
-    cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
-    aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
-
-
-class Pending(Record):
-    """An effect whose result is still out."""
-
-    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on"
-    host: HostName
-    guest: GuestId = ""
-    at: float = 0.0
-    deadline: float = 0.0
-    operation: str = ""
-    generation: int = 0
-    detail: str = ""
 
 
 @dataclass

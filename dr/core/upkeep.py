@@ -9,9 +9,9 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 from __future__ import annotations
 
 from dr.core import homing, moves
-from dr.core.onecopy import seen_active
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
+from dr.core.whereabouts import seen_active
 from dr.core.wishes import in_words
 from dr.model.base import GuestId, changed
 from dr.model.facts import GuestFacts

@@ -11,7 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from dr.core import warden
-from dr.core.state import TICKETED, Draft
+from dr.core.state import Draft
+from dr.core.volatile import TICKETED
 from dr.model.base import GuestId, HostName
 from dr.model.commands import Body, Clean, Discard, Migrate, Receive, Resume, Start, Stop, Ticket
 from dr.model.decision import Changes

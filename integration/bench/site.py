@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dr.core.state import State, View
+from dr.core.state import State
+from dr.core.volatile import View
 from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Needs
 from dr.model.policy import Settings
 from dr.model.records import Cluster, GuestPhase, GuestRecord, HostPhase, HostRecord, Place

@@ -24,7 +24,8 @@ from dr.api.snapshot import Devices
 from dr.cli import credentials
 from dr.cli.coordinator_process import spend
 from dr.coordinator.journal import StoredNote
-from dr.core.state import State, View
+from dr.core.state import State
+from dr.core.volatile import View
 from dr.model.base import changed
 from dr.model.decision import Note
 from dr.model.effects import Reply

@@ -14,7 +14,8 @@ from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import Role
 from dr.api import doctor, metrics, schema, summary, timeline, views
 from dr.api.snapshot import Snapshot
-from dr.core.state import State, View
+from dr.core.state import State
+from dr.core.volatile import View
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Foreseen, Reply

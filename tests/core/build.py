@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dr.core.decide import decide
-from dr.core.state import Draft, State, View
+from dr.core.state import Draft, State
+from dr.core.volatile import View
 from dr.model.base import changed
 from dr.model.effects import Effect
 from dr.model.events import Event

@@ -19,7 +19,7 @@ from dr.core.detector import (
     why_not_off,
 )
 from dr.core.looks import WITNESSES_MAX, in_words, witnesses
-from dr.core.state import LookSeen, View
+from dr.core.volatile import LookSeen, View
 from dr.model.base import changed
 from dr.model.effects import Fence, Look, ReadPower, Send
 from dr.model.events import Tick

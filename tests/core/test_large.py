@@ -3,7 +3,7 @@
 import pytest
 
 from dr.core import decide as room
-from dr.core import members
+from dr.core import protection
 from dr.model.base import changed
 from dr.model.commands import Protect
 from dr.model.effects import Send
@@ -54,11 +54,11 @@ def test_who_is_silent_or_owes_the_list_does_not_wait() -> None:
 def test_the_protected_list_is_made_once_for_all_hosts_and_is_as_new_as_the_decision() -> None:
     bench = Bench(*MANY).put(guest("g1", MANY[0]))
     draft = bench.draft()
-    members.list_changed(draft)
+    protection.list_changed(draft)
     for name in MANY[:2]:
-        members.push_list(draft, bench.host(name))
+        protection.push_list(draft, bench.host(name))
     draft.put_guest(changed(bench.guest("g1"), generation=7))
-    members.push_list(draft, bench.host(MANY[2]))
+    protection.push_list(draft, bench.host(MANY[2]))
     first, second, third = [effect.body for effect in draft.decision().effects if isinstance(effect, Send)]
     assert isinstance(first, Protect)
     assert isinstance(second, Protect)
@@ -74,7 +74,7 @@ def told(bench: Bench) -> set[str]:
 def test_the_list_goes_to_so_many_hosts_in_a_decision_and_in_the_end_to_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(members, "TOLD_MAX", 20)
+    monkeypatch.setattr(protection, "TOLD_MAX", 20)
     bench = Bench(*MANY)
     bench.state.cluster = changed(bench.state.cluster, protected_version=99)
     counts = []
@@ -92,7 +92,7 @@ def test_who_was_just_told_the_list_is_at_rest_until_it_has_had_time_to_answer()
     tick(bench, 1)
     assert told(bench) == set(MANY)
     assert len(room._in_turn(bench.draft())) < len(MANY) / 5
-    bench.now += members.PUSH_AGAIN_S
+    bench.now += protection.PUSH_AGAIN_S
     assert len(room._in_turn(bench.draft())) == len(MANY)
 
 

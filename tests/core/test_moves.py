@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dr.core import moves, onecopy, warden
+from dr.core import moves, onecopy, warden, whereabouts
 from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import (
@@ -270,7 +270,7 @@ def test_a_waiting_copy_is_no_second_guest() -> None:
     copy = domain("g1", DomainState.PAUSED, part=Part.WAITING)
     made.send(Reported(host="h2", session="s-h2", guests=(copy,)))
     assert made.guest("g1").phase is GuestPhase.MIGRATING
-    assert not onecopy.seen_active(made.draft(), "g1", "h2", "h2-b1")
+    assert not whereabouts.seen_active(made.draft(), "g1", "h2", "h2-b1")
 
 
 def test_a_copy_of_no_move_is_destroyed_and_the_guest_goes_on() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr.core import onecopy
-from dr.core.state import Pending
+from dr.core import onecopy, quorum, whereabouts
+from dr.core.volatile import Pending
 from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import Stop, TicketKind
@@ -114,7 +114,7 @@ def test_hold_until_more_than_half_have_acknowledged(acked: list[bool], dead: in
             if number < dead:
                 bench.put(host(name, HostPhase.FENCED, dead_at=NOW))
     known = sum(yes or number < dead for number, yes in enumerate(acked))
-    assert bool(onecopy.hold(bench.draft())) == (
+    assert bool(quorum.hold(bench.draft())) == (
         known < len(names) and (2 * known <= len(names) or not any(acked))
     )
 
@@ -195,7 +195,7 @@ def test_a_guest_that_went_and_came_back_between_two_reports_is_seen_again() -> 
         draft = bench.draft()
         onecopy.accept_testimony(draft, bench.host("h1"), commands.Testimony(guest="g1", sighting=sighting))
         bench.state.apply(draft)
-        assert onecopy.seen_active(bench.draft(), "g1", "h1", "h1-b1") is seen
+        assert whereabouts.seen_active(bench.draft(), "g1", "h1", "h1-b1") is seen
 
 
 def test_a_later_inventory_stands_although_the_guest_was_overruled() -> None:
@@ -208,7 +208,7 @@ def test_a_later_inventory_stands_although_the_guest_was_overruled() -> None:
     bench.send(Reported(host="h1", session="s-h1", guests=(domain("g1", DomainState.SHUTOFF),)))
     draft = bench.draft()
     onecopy.accept_testimony(draft, bench.host("h1"), changed(gone, sighting=Sighting.PRESENT))
-    assert not onecopy.seen_active(draft, "g1", "h1", "h1-b1"), "what it says next comes as a report"
+    assert not whereabouts.seen_active(draft, "g1", "h1", "h1-b1"), "what it says next comes as a report"
 
 
 def test_power_off_frees_no_place_where_the_hook_may_not_know_the_guest() -> None:
@@ -231,16 +231,16 @@ def test_power_off_frees_no_place_where_the_hook_may_not_know_the_guest() -> Non
 def test_testimony_is_asked_up_to_the_newest_generation_and_not_in_a_loop() -> None:
     bench = Bench().put(changed(guest("g1", "h1", GuestPhase.UNKNOWN), generation=7))
     draft = bench.draft()
-    assert onecopy.ask_testimony(draft, bench.host("h1"), [bench.guest("g1")])
+    assert whereabouts.ask_testimony(draft, bench.host("h1"), [bench.guest("g1")])
     (effect,) = draft.decision().effects
     assert isinstance(effect, Send)
     assert isinstance(effect.body, commands.Testify)
     assert [(q.guest, q.generation) for q in effect.body.questions] == [("g1", 7)]
     bench.state.apply(draft)
     bench.state.pending.clear()
-    assert not onecopy.ask_testimony(bench.draft(), bench.host("h1"), [bench.guest("g1")]), "just asked"
-    bench.now += onecopy.ASK_AGAIN_S
-    assert onecopy.ask_testimony(bench.draft(), bench.host("h1"), [bench.guest("g1")])
+    assert not whereabouts.ask_testimony(bench.draft(), bench.host("h1"), [bench.guest("g1")]), "just asked"
+    bench.now += whereabouts.ASK_AGAIN_S
+    assert whereabouts.ask_testimony(bench.draft(), bench.host("h1"), [bench.guest("g1")])
 
 
 # ---- nothing goes round

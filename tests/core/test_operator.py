@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dr.core.state import LookSeen, Pending
+from dr.core.volatile import LookSeen, Pending
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome
 from dr.model.effects import DropSession, Fence, Look, ReadPower, Reply, Send

@@ -213,7 +213,7 @@ AT = {GuestPhase.STOPPED: "", GuestPhase.RECOVERING: "", GuestPhase.ERROR: ""}
 def being(phase: GuestPhase, **fields: Any) -> Bench:
     bench = Bench().put(guest("g1", AT.get(phase, "h1"), phase, **fields))
     if phase in (GuestPhase.STARTING, GuestPhase.STOPPING):
-        from dr.core.state import Pending
+        from dr.core.volatile import Pending
 
         kind = "start" if phase is GuestPhase.STARTING else "stop"
         bench.state.pending["t"] = Pending(kind=kind, host="h1", guest="g1", generation=1, deadline=1e9)

@@ -5,7 +5,7 @@ import pytest
 from dr.core import placement
 from dr.core.detector import brake
 from dr.core.looks import witnesses
-from dr.core.onecopy import hold
+from dr.core.quorum import hold
 from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import Answer, Outcome

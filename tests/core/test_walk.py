@@ -11,8 +11,9 @@ import pytest
 
 from dr.core import tables
 from dr.core.decide import decide
-from dr.core.state import Draft, Pending
+from dr.core.state import Draft
 from dr.core.tables import GUEST_TABLE, HOST_TABLE, GuestEvent, HostEvent
+from dr.core.volatile import Pending
 from dr.model.base import changed
 from dr.model.commands import Outcome, Ticket, TicketKind
 from dr.model.effects import Look, SendStart

@@ -19,7 +19,8 @@ import msgspec
 
 from dr.core.decide import decide
 from dr.core.guests import asked_to_start
-from dr.core.state import Draft, Pending, State, View
+from dr.core.state import Draft, State
+from dr.core.volatile import Pending, View
 from dr.model.base import changed
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Testimony
 from dr.model.effects import (

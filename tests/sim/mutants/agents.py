@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import members, onecopy, warden
+from dr.core import onecopy, restored, warden
 from dr.sim.agent import SimAgent
 from tests.sim.mutants.mutant import m
 
@@ -18,7 +18,7 @@ GROUPS = {
             "an agent refuses an older epoch",
             "restore/epoch-below-that-of-its-hosts",
             (
-                members._older_than,
+                restored.older_than,
                 "    cluster = draft.cluster\n",
                 '    return ""\n    cluster = draft.cluster\n',
             ),
@@ -28,7 +28,7 @@ GROUPS = {
             "an agent refuses another leader of its epoch",
             "restore/equal-epoch-of-another-leader",
             (
-                members._older_than,
+                restored.older_than,
                 "    cluster = draft.cluster\n",
                 '    return ""\n    cluster = draft.cluster\n',
             ),

@@ -14,13 +14,15 @@ from dr.core import (
     dependencies,
     fleet,
     guests,
+    inventories,
     leaving,
     members,
-    onecopy,
     operations,
+    protection,
     retries,
     starts,
     upkeep,
+    whereabouts,
 )
 from tests.sim.mutants.mutant import m
 
@@ -130,13 +132,13 @@ GROUPS = {
         m(
             "a guest whose owner shut it down stays off",
             "hand-made/virsh-destroy-is-its-owners-wish",
-            (guests._gone, "elif reason in OWNER_ENDED:", "elif False:"),
+            (guests.gone, "elif reason in OWNER_ENDED:", "elif False:"),
         ),
         m(
             "a guest that crashed is started again",
             "starts/crashed-guest-restarts-in-place",
             (
-                guests._gone,
+                guests.gone,
                 "ask_testimony(draft, host, [retries.failed(draft, guest, host.name, GuestEvent.CRASHED, text)])",
                 "ask_testimony(draft, host, [retries.put_down(draft, guest, text)])",
             ),
@@ -144,7 +146,7 @@ GROUPS = {
         m(
             "a guest whose domain vanished was stopped by hand",
             "hand-made/undefined-by-hand",
-            (guests._gone, "    if facts is None:\n", "    if False:\n"),
+            (guests.gone, "    if facts is None:\n", "    if False:\n"),
         ),
         m(
             "restarts in place are bounded",
@@ -277,7 +279,7 @@ GROUPS = {
             "the protected list is sent again until it is acknowledged",
             "one-copy/not-protected-without-a-hook",
             (
-                members.push_list,
+                protection.push_list,
                 "    if version == draft.cluster.protected_version and draft.now - last < PUSH_AGAIN_S:",
                 "    if version == draft.cluster.protected_version:",
             ),
@@ -285,13 +287,13 @@ GROUPS = {
         m(
             "a host that could not testify is asked again",
             "starts/question-after-a-crash-is-lost",
-            (onecopy.ask_testimony, "        or draft.now - last[1] >= ASK_AGAIN_S\n", ""),
+            (whereabouts.ask_testimony, "        or draft.now - last[1] >= ASK_AGAIN_S\n", ""),
         ),
         m(
             "people are told of a guest paused by an I/O error",
             "hand-made/paused-by-an-io-error",
             (
-                guests._paused_for_io,
+                inventories._paused_for_io,
                 'facts.state is DomainState.PAUSED and facts.reason == "ioerror"',
                 "False",
             ),

@@ -13,6 +13,7 @@ from dr.core import (
     looks,
     members,
     operations,
+    silence,
 )
 from tests.sim.mutants.mutant import m
 
@@ -330,14 +331,14 @@ GROUPS = {
         m(
             "a host whose agent alone is silent is not fenced",
             "detection/agent-killed-host-alive",
-            (decide._judge, "if verdict is Verdict.AGENT_LOST:", "if False:"),
-            (decide._judge, "elif verdict is Verdict.HOLD:", "elif False:"),
+            (silence._judge, "if verdict is Verdict.AGENT_LOST:", "if False:"),
+            (silence._judge, "elif verdict is Verdict.HOLD:", "elif False:"),
         ),
         m(
             "people are told of a host whose agent is lost",
             "detection/agent-frozen",
             (
-                decide._agent_lost,
+                silence._agent_lost,
                 "if Condition.AGENT_LOST in host.conditions and host.phase in IN_USE:",
                 "if True:",
             ),
@@ -345,18 +346,18 @@ GROUPS = {
         m(
             "people are told of a host that is held",
             "fencing/none-configured",
-            (decide._hold, '    text = "; ".join(why)\n', "    return\n"),
+            (silence._hold, '    text = "; ".join(why)\n', "    return\n"),
         ),
         m(
             "an agent that says goodbye is not called lost",
             "detection/agent-upgraded",
             (
-                decide._agent_lost,
+                silence._agent_lost,
                 "if bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S:",
                 "if False:",
             ),
             (
-                decide._watch,
+                silence.watch,
                 "excused = bool(view.goodbye) and draft.now - view.heard < GOODBYE_GRACE_S",
                 "excused = False",
             ),
@@ -383,7 +384,7 @@ GROUPS = {
         m(
             "a host has time to shut its guests down before it is fenced",
             "isolation/shut-down-then-cable-back",
-            (decide._judge, "elif wait := isolation.patience(draft, host):", 'elif wait := "":'),
+            (silence._judge, "elif wait := isolation.patience(draft, host):", 'elif wait := "":'),
         ),
         m(
             "that time ends",

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from dr.core import asks_guests, asks_moves, guests, migration, moves, onecopy, starts
+from dr.core import (
+    asks_guests,
+    asks_moves,
+    guests,
+    inventories,
+    migration,
+    moves,
+    onecopy,
+    starts,
+    whereabouts,
+)
 from tests.sim.mutants.mutant import m
 
 GROUPS = {
@@ -43,13 +53,13 @@ GROUPS = {
             "migration/can-never-be-resumed",
             (
                 migration._back,
-                "if there in onecopy.places(guest):",
+                "if there in places(guest):",
                 "if False:",
             ),
             (
                 migration._back,
-                "if onecopy.places(guest) != {here}:",
-                "if here not in onecopy.places(guest):",
+                "if places(guest) != {here}:",
+                "if here not in places(guest):",
             ),
             (onecopy.issue_resume, " or places(guest) != {here}", ""),
         ),
@@ -57,7 +67,7 @@ GROUPS = {
             "a copy that waits for its resume is not destroyed",
             "migration/coordinator-dies-while-it-copies",
             (
-                guests._seen_active,
+                inventories._seen_active,
                 "if facts.part in COPIES and (move is None or host.name != move.destination):",
                 "if facts.part in COPIES:",
             ),
@@ -66,7 +76,7 @@ GROUPS = {
         m(
             "a copy that belongs to no move is destroyed",
             "migration/store-restored-in-the-middle",
-            (guests._seen_active, "if not onecopy.discarded_lately(draft, guest, host):", "if False:"),
+            (inventories._seen_active, "if not onecopy.discarded_lately(draft, guest, host):", "if False:"),
         ),
         m(
             "a copy is destroyed by ticket and its place goes by testimony",
@@ -187,8 +197,8 @@ GROUPS = {
             "migration/a-new-rule-forbids-it",
             (
                 migration._watch,
-                "    if why:\n        onecopy.ask_abort",
-                "    if False:\n        onecopy.ask_abort",
+                "    if why:\n        _ask_abort",
+                "    if False:\n        _ask_abort",
             ),
         ),
         m(
@@ -236,7 +246,7 @@ GROUPS = {
         m(
             "a restored store moves nothing",
             "restore/moves-nothing",
-            (moves.objections, "if reason := onecopy.hold(draft):", 'if reason := "":'),
+            (moves.objections, "if reason := quorum.hold(draft):", 'if reason := "":'),
             (onecopy._refuse_host, "if reason := hold(draft):", 'if reason := "":'),
             (onecopy.issue_migrate, "if reason := hold(draft):", 'if reason := "":'),
         ),
@@ -311,11 +321,11 @@ GROUPS = {
             "a copy that waits is no second one that runs",
             "migration/where-it-fits-best",
             (
-                guests._seen_active,
+                inventories._seen_active,
                 "running = [name for name in running if name != move.destination or (copy is not None and copy.runs)]",
                 "pass",
             ),
-            (onecopy.seen_active, " or facts.part in COPIES", ""),
+            (whereabouts.seen_active, " or facts.part in COPIES", ""),
         ),
         m(
             "people are told of a copy that was resumed by hand",

@@ -6,12 +6,15 @@ Here: the edit of functions in memory. Not here: the list of guards (`tests.sim.
 
 from __future__ import annotations
 
+import builtins
+import dis
 import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 Function = Callable[..., Any]
@@ -76,4 +79,14 @@ def _edited(mutant: Mutant, function: Function) -> Function:
     code = compile("from __future__ import annotations\n" + source, name, "exec")
     exec(code, function.__globals__, scope)
     made: Function = scope[name]
+    unknown = sorted(set(_globals_of(made.__code__)) - function.__globals__.keys() - vars(builtins).keys())
+    assert not unknown, f"{mutant.name}: {name} knows no {unknown}: it would fail for that alone"
     return made
+
+
+def _globals_of(code: CodeType) -> Iterator[str]:
+    """Names that it looks for in its module, and so do functions within it."""
+    yield from (step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL")
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _globals_of(part)

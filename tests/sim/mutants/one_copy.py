@@ -10,9 +10,14 @@ from dr.core import (
     detector,
     fleet,
     guests,
+    inventories,
     members,
     onecopy,
+    quorum,
+    restored,
+    silence,
     starts,
+    whereabouts,
 )
 from dr.core.state import Draft
 from dr.sim.link import Link
@@ -32,9 +37,10 @@ GROUPS = {
             "a place leaves its set when a start was not answered",
             "one-copy/virsh-start-of-a-stopped-guest-is-refused",
             (
-                onecopy.ask_testimony,
+                whereabouts.ask_testimony,
                 "    view = draft.view(host.name)\n",
                 "    view = draft.view(host.name)\n"
+                "    from dr.model.base import changed\n"
                 "    for guest in guests:\n"
                 "        draft.put_guest(changed(guest, may_run_on=()))\n",
             ),
@@ -60,7 +66,7 @@ GROUPS = {
         m(
             "a migration starts only when the set is exactly its source",
             "one-copy/virsh-start-of-a-stopped-guest-is-refused",
-            (onecopy.sole_holder, NOT_ALONE, "if not guest.may_run_on:"),
+            (whereabouts.sole_holder, NOT_ALONE, "if not guest.may_run_on:"),
         ),
         m(
             "a stop leaves the place until its host has testified",
@@ -76,7 +82,7 @@ GROUPS = {
             "a guest that is found running is in its set",
             "restore/nobody-is-left-who-knows",
             (
-                guests._seen_active,
+                inventories._seen_active,
                 "guest = onecopy.add_place(draft, guest, host, guest.generation)",
                 "return",
             ),
@@ -85,7 +91,7 @@ GROUPS = {
             "one that runs twice is for a person to judge",
             "fencing/liar-that-nobody-contradicts",
             (
-                guests._seen_active,
+                inventories._seen_active,
                 "if len(running) > 1 and guest.phase is not GuestPhase.ERROR:",
                 "if False:",
             ),
@@ -99,7 +105,7 @@ GROUPS = {
             "a guest that is not seen is not taken for gone: its host is asked",
             "operator/crashed-guest-waits-for-resume",
             (
-                guests._gone,
+                guests.gone,
                 '    reason = facts.reason if facts is not None else ""\n',
                 '    reason = facts.reason if facts is not None else ""\n'
                 "    guest = changed(guest, may_run_on=())\n",
@@ -168,22 +174,22 @@ GROUPS = {
         m(
             "a new leader waits for more than half",
             "black-start/autostart-meets-the-hook",
-            (onecopy._too_few_know, "(2 * len(telling) <= len(members) or not remembers)", "False"),
+            (quorum._too_few_know, "(2 * len(telling) <= len(members) or not remembers)", "False"),
         ),
         m(
             "an agent that lost its memory cannot vouch for the store",
             "restore/two-that-forgot-cannot-vouch-for-the-store",
-            (onecopy._too_few_know, "if not host.forgot", ""),
+            (quorum._too_few_know, "if not host.forgot", ""),
         ),
         m(
             "nor can the dead, who only count beside one that remembers",
             "restore/neither-the-forgetful-nor-the-dead-vouch-for-the-store",
-            (onecopy._too_few_know, " or not remembers", ""),
+            (quorum._too_few_know, " or not remembers", ""),
         ),
         m(
             "an earlier leader's proof of death is shown anew",
             "store/earlier-leaders-proof-is-shown-anew",
-            (onecopy.proven_over, "return off and host.dead_at >= draft.state.started_at", "return off"),
+            (quorum.proven_over, "return off and host.dead_at >= draft.state.started_at", "return off"),
         ),
         m(
             "each term is a new epoch",
@@ -212,7 +218,7 @@ GROUPS = {
             "a testimony that is not sealed",
             "one-copy/start-comes-late",
             (
-                onecopy.ask_testimony,
+                whereabouts.ask_testimony,
                 "name=guest.name, generation=guest.generation)",
                 "name=guest.name, generation=0)",
             ),
@@ -243,7 +249,7 @@ GROUPS = {
             "only a host that has the list is asked",
             "one-copy/asked-when-it-has-the-list",
             (
-                onecopy.ask_testimony,
+                whereabouts.ask_testimony,
                 "if host.protected_version != draft.cluster.protected_version:",
                 "if False:",
             ),
@@ -263,7 +269,7 @@ GROUPS = {
             "no witness and power off is no death",
             "fencing/no-witness-and-power-off-is-no-death",
             (
-                decide._judge,
+                silence._judge,
                 "    evidence = looks.in_words(",
                 "    if verdict is Verdict.HOLD and power_says(draft, host) == 'off':\n"
                 "        verdict = Verdict.DEAD if peers_say(draft.view(host.name)) == 'none' else verdict\n"
@@ -315,18 +321,18 @@ GROUPS = {
         m(
             "a waiting copy is not the guest running",
             "migration/copy-resumed-by-hand",
-            (onecopy.seen_active, " or facts.part in COPIES", ""),
+            (whereabouts.seen_active, " or facts.part in COPIES", ""),
         ),
         m(
             "what an earlier boot ran is not seen now",
             "fencing/hosts-that-all-restart-are-not-set-aside",
             (members._booted, "left = onecopy.prove_boot_over(draft, proof, now=host)", "left = []"),
-            (onecopy.seen_active, "host.boot_id == boot_id and ", ""),
+            (whereabouts.seen_active, "host.boot_id == boot_id and ", ""),
         ),
         m(
             "what was seen before the link broke is not seen now",
             "one-copy/not-seen-since-its-link-broke",
-            (onecopy.seen_active, " and view.session and view.inventory", ""),
+            (whereabouts.seen_active, " and view.session and view.inventory", ""),
         ),
         m(
             "a host counts only when it is clean",
@@ -375,19 +381,19 @@ GROUPS = {
         m(
             "a store that is older than its agents",
             "restore/older-store-holds-until-a-person-looked",
-            (members._older_than, "    cluster = draft.cluster\n", '    return ""\n'),
+            (restored.older_than, "    cluster = draft.cluster\n", '    return ""\n'),
         ),
         m(
             "an agent knows a newer epoch",
             "restore/older-store-holds-until-a-person-looked",
-            (members._older_than, "if memory.epoch > cluster.epoch:", "if False:"),
-            (members._older_than, "if memory.revision > known:", "if False:"),
-            (members._older_than, "if guest is not None and sealed > guest.generation:", "if False:"),
+            (restored.older_than, "if memory.epoch > cluster.epoch:", "if False:"),
+            (restored.older_than, "if memory.revision > known:", "if False:"),
+            (restored.older_than, "if guest is not None and sealed > guest.generation:", "if False:"),
         ),
         m(
             "an agent knows a newer revision",
             "restore/guest-that-only-agents-know",
-            (members._older_than, "if memory.revision > known:", "if False:"),
+            (restored.older_than, "if memory.revision > known:", "if False:"),
         ),
         m(
             "an older store doubts every place",
@@ -402,7 +408,7 @@ GROUPS = {
         m(
             "a restored store starts nothing before it was looked over",
             "restore/older-store-by-command",
-            (onecopy.hold, "if draft.cluster.restored:", "if False:"),
+            (quorum.hold, "if draft.cluster.restored:", "if False:"),
             (
                 starts.place_waiting,
                 "if draft.cluster.pause is not None and not asked_to_start(draft, guest):",
@@ -418,7 +424,7 @@ GROUPS = {
             "guests that only agents know are taken over",
             "restore/guest-that-only-agents-know",
             (
-                members._merge,
+                restored.merge,
                 "            onecopy.adopt_unknown(draft, entry.guest, entry.name, entry.generation)\n",
                 "            pass\n",
             ),
@@ -431,7 +437,7 @@ GROUPS = {
         m(
             "a host that only agents know stands in every set",
             "restore/new-host-took-the-guest",
-            (members._merge, "if entry.holder and draft.host(entry.holder) is None:", "if False:"),
+            (restored.merge, "if entry.holder and draft.host(entry.holder) is None:", "if False:"),
         ),
     ),
     "rule 4: protection begins": (

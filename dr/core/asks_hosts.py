@@ -123,24 +123,18 @@ def _not_looked_yet(draft: Draft, host: HostRecord) -> list[str]:
     view = draft.view(host.name)
     if blind(draft):
         return ["the coordinator has just started or stood still, and has not looked for itself yet"]
-    if looks.in_round(draft, host.name) and view.unheard_at <= view.heard:
-        return ["it is being looked for now"]  # the last round was no silence, and this one is not over
-    if (host.phase in UNWATCHED or view.round_at <= view.heard) and _look_for(draft, host):
+    old = host.phase in UNWATCHED and draft.now - view.round_at > fencing.EVIDENCE_S
+    silent = view.unheard_at > view.heard and (
+        host.phase not in UNWATCHED or draft.now - view.unheard_at <= fencing.EVIDENCE_S
+    )  # the last round that is over; the one that is under way may still hear it, or not be over for long
+    if view.round_at <= view.heard or old:  # of a host whose session has just ended nobody knows anything
+        looks.begin_round(draft, host, looks.LOOK_S)
+        silent = False
+    if looks.in_round(draft, host.name) and not silent:
         return ["it is being looked for now"]
     if not view.looks and looks.witnesses(draft, host) and looks.addresses_of(draft, host):
         return ["no witness has looked for it yet"]
     return []
-
-
-def _look_for(draft: Draft, host: HostRecord) -> bool:
-    """Whether it is being looked for: a round is under way, or begins now because the last one is old.
-
-    Old is also what was seen before it was heard last: of a host whose session has just ended nobody knows anything.
-    """
-    view = draft.view(host.name)
-    if view.round_at <= view.heard or draft.now - view.round_at > fencing.EVIDENCE_S:
-        looks.begin_round(draft, host, looks.LOOK_S)
-    return looks.in_round(draft, host.name)
 
 
 def remove(draft: Draft, ask: AskRemoveHost) -> Reply:

@@ -369,7 +369,11 @@ GROUPS = {
         m(
             "a person is not believed before a look that is under way has ended",
             "operator/confirm-down-in-the-middle-of-a-look-is-refused",
-            (asks_hosts._not_looked_yet, "if looks.in_round(draft, host.name) and", "if False and"),
+            (
+                asks_hosts._not_looked_yet,
+                "if looks.in_round(draft, host.name) and not silent:",
+                "if view.round_at <= view.heard or old:",
+            ),
         ),
         m(
             "a person's word has a reason",

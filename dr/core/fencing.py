@@ -201,15 +201,14 @@ def _aimed_elsewhere(draft: Draft, host: HostRecord, fencing: Fencing, level: in
     A device at a recycled address is found out by its last reading; one that was never proven is only switched
     for a test, or for a person, and never when it is known as another host's.
     """
-    view = draft.view(host.name)
     # However old: a device that showed another machine last is not switched before it was read anew.
-    seen = {reading.device: reading for report in view.power for reading in report.readings}
+    seen = draft.view(host.name).shown
     why: list[str] = []
     for device in draft.policy(host.name).fencing[level].devices:
         identity, reading = draft.identity(host.name, device.name), seen.get(device.name)
         owner = _proven_owner(draft, reading.guid) if reading is not None else ""
         if identity is not None and not fencing.test:
-            if reading is not None and reading.power is not Power.UNKNOWN:
+            if reading is not None:
                 why += why_not_identical(identity, reading)
         elif owner not in ("", host.name):
             why.append(f"{device.name} shows the GUID that was proven to be of {owner}")
@@ -236,9 +235,10 @@ def ended(draft: Draft, host: HostRecord, boot_id: BootId, report: PowerReport) 
         draft.note("fence.late", f"{host.name}: a fencing ended after it no longer mattered", host=host.name)
         return
     view = draft.view(host.name)
-    # What the other levels read in this round still tells whose machine they would switch.
     others = [r for r in view.power if view.power_at >= view.round_at and r.level != report.level]
-    draft.put_view(host.name, power=(*others, report), power_at=draft.now)
+    power = (*others, report)
+    shown = looks.shown(draft, host.name, power)
+    draft.put_view(host.name, power=power, power_at=draft.now, shown=shown)
     if fencing.test:
         why = [f"{r.device} says {r.power} {r.reason}" for r in report.readings if r.power is not Power.OFF]
         why = why or ([] if report.readings else [report.reason or "no device answered"])

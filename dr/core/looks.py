@@ -14,7 +14,7 @@ from dr.core.volatile import LOOKS, LookSeen, Pending
 from dr.model.base import HostName
 from dr.model.commands import Answer, Probe
 from dr.model.effects import Look, ReadPower, Send
-from dr.model.evidence import Power, PowerReport
+from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.records import HostPhase, HostRecord
 
 LOOK_S = 0.5  # window of a look: three echoes in it, the last late enough to catch a host that was frozen for a second
@@ -131,7 +131,13 @@ def _saw(draft: Draft, witness: HostName, target: HostName, answered: dict[str, 
 
 def power_answered(draft: Draft, host: HostName, reports: tuple[PowerReport, ...]) -> None:
     """Fence devices were read."""
-    draft.put_view(host, power=reports, power_at=draft.now)
+    draft.put_view(host, power=reports, power_at=draft.now, shown=shown(draft, host, reports))
+
+
+def shown(draft: Draft, host: HostName, reports: tuple[PowerReport, ...]) -> dict[str, DeviceReading]:
+    """What each device showed of itself when it answered last, these readings included."""
+    readings = (reading for report in reports for reading in report.readings)
+    return draft.view(host).shown | {r.device: r for r in readings if r.power is not Power.UNKNOWN}
 
 
 def in_words(draft: Draft, host: HostName) -> str:

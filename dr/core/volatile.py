@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Testimony
-from dr.model.evidence import PowerReport
+from dr.model.evidence import DeviceReading, PowerReport
 from dr.model.facts import GuestFacts
 
 TICKETED = frozenset(
@@ -43,6 +43,7 @@ class View(Record):
     looks: dict[HostName, LookSeen] = {}
     power: tuple[PowerReport, ...] = ()
     power_at: float = 0.0
+    shown: dict[str, DeviceReading] = {}  # by device: the last reading in which it answered, however old
     guests: dict[GuestId, GuestFacts] = {}
     guests_at: float = 0.0  # when the inventory came
     judged_at: float = 0.0  # the round (its `round_at`) that was judged last

@@ -56,6 +56,11 @@ GROUPS = {
             (fencing._aimed_elsewhere, "why += why_not_identical(identity, reading)", "pass"),
         ),
         m(
+            "what a device showed of itself is remembered until it is read anew",
+            "fencing/what-an-outlet-showed-is-remembered",
+            (looks.shown, "draft.view(host).shown | ", ""),
+        ),
+        m(
             "only devices that were tested",
             "fencing/not-proven-is-not-used",
             (fencing.provable, "return any(", "return True or any("),

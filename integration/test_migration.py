@@ -23,6 +23,7 @@ from integration.test_failover import SETTINGS
 from integration.watch import boots, run
 
 SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
+STAYS = 3  # exit code of a dry run: a guest would stay
 GIVEN_UP_S = 60.0  # libvirt gives a silent peer up after 30 s
 
 
@@ -106,12 +107,58 @@ def test_dry_run_and_what_stands_against_it(site: Site) -> None:
     dry = json.loads(site.dr("guest", "migrate", name, "--dry-run", "-o", "json"))
     assert dry["message"].startswith(f"{name} would move live from h1 to h")
     assert dry["operations"] == []
-    refused = site.lab.ctl.exec(
-        [DR, "guest", "migrate", name, "--to", "h1", "--dry-run"], env=ENV, check=False
-    )
-    assert f"{name} runs on h1 already" in refused.stderr
-    assert refused.returncode != 0
+    code, checks = preflight(site, name)
+    assert code == 0
+    assert {each["verdict"] for each in checks.values()} == {"ok"}, checks
+    there = site.lab.ctl.exec([DR, "guest", "migrate", name, "--to", "h1", "--dry-run"], env=ENV, check=False)
+    assert f"{name} runs on h1 already" in there.stdout
+    assert there.returncode == STAYS
     assert_runs_on(site, name, boot, "h1")
+
+
+def preflight(site: Site, name: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """The exit code of a dry run, and its checks by name."""
+    dry = run(site, "guest", "migrate", name, "--dry-run", "-o", "json")
+    (guest,) = json.loads(dry.stdout)["guests"]
+    return dry.returncode, {each["name"]: each for each in guest["checks"]}
+
+
+SNAPSHOT = (
+    "<domainsnapshot><name>s1</name><state>shutoff</state><creationTime>1</creationTime></domainsnapshot>"
+)
+BACKUP = '<domainbackup mode="pull"><server transport="unix" socket="/tmp/{}.nbd"/></domainbackup>'
+
+
+def test_what_ties_a_running_guest_is_told_before_libvirt_refuses(site: Site) -> None:
+    """A backup that waits for its reader, and a snapshot: told by name, and the move is refused. Then it goes."""
+    (name,) = site.fresh(1)
+    site.start_guests({"h1": [name]})
+    boot = site.lab.guest(name).http().boot
+    h1 = site.lab.host("h1")
+
+    def blocked() -> set[str]:
+        return {check for check, each in preflight(site, name)[1].items() if each["verdict"] == "blocked"}
+
+    def refused(because: str) -> None:
+        ended = run(site, "guest", "migrate", name)
+        assert because in ended.stderr
+        assert ended.returncode != 0
+
+    h1.exec(["sh", "-c", f"echo '{BACKUP.format(name)}' > /tmp/{name}.xml"])
+    h1.exec(["virsh", "-q", "backup-begin", name, f"/tmp/{name}.xml"])
+    print(h1.exec(["cat", f"/run/libvirt/qemu/{name}.xml"]).stdout)
+    site.wait(lambda: blocked() == {"backup"}, 20, "the backup to be told")
+    refused(f"a backup of {name} is under way on h1")
+    h1.exec(["virsh", "-q", "domjobabort", name])
+    site.wait(lambda: not blocked(), 20, "the end of the backup to be told")
+    h1.exec(["sh", "-c", f"echo '{SNAPSHOT}' > /tmp/{name}.xml"])
+    h1.exec(["virsh", "-q", "snapshot-create", name, f"/tmp/{name}.xml", "--redefine"])
+    site.wait(lambda: blocked() == {"snapshots"}, 20, "the snapshot to be told")
+    refused(f"{name} has snapshots that only h1 knows of")
+    h1.exec(["virsh", "-q", "snapshot-delete", name, "s1", "--metadata"])
+    site.wait(lambda: not blocked(), 20, "the end of the snapshot to be told")
+    site.dr("guest", "migrate", name, "--to", "h2")
+    assert_runs_on(site, name, boot, "h2")
 
 
 def test_called_off(site: Site) -> None:

@@ -27,12 +27,14 @@ from dr.cli.failure import Exit
 from dr.cli.notifiers import BAD_RELOAD
 from dr.cli.yamlfile import parse
 from dr.coordinator import journal
+from dr.core import preflight
 from dr.core.detector import VERDICTS
 from dr.core.tables import GUEST_TABLE, HOST_TABLE, mermaid
 from dr.model import wire
 from dr.model.base import Record
 from dr.model.evidence import ProofKind
 from dr.model.policy import GuestPolicy, Limits, Timers
+from dr.model.preflight import CheckName
 from dr.model.records import Condition, GuestPhase, HostPhase
 from dr.sim.scenario import reference
 
@@ -62,6 +64,15 @@ def fenced(diagram: str) -> str:
     return f"```mermaid\n{diagram}\n```"
 
 
+def preflight_checks() -> str:
+    """What each check says when nothing is wrong."""
+    names = {"guest": "it", "source": "its host", "to": "the other host"}
+    told = preflight.AT_SOURCE | preflight.AT_DESTINATION
+    assert list(told) == list(CheckName), "in the order in which they are told"
+    rows = ["| check | ok means |", "|---|---|"]
+    return "\n".join(rows + [f"| `{name}` | {text.format(**names)} |" for name, text in told.items()])
+
+
 PAGE = DOCS / "architecture.md"
 RENDERED: dict[Path, dict[str, Callable[[], str]]] = {
     PAGE: {
@@ -69,6 +80,7 @@ RENDERED: dict[Path, dict[str, Callable[[], str]]] = {
         "guest": lambda: fenced(mermaid(GUEST_TABLE)),
         "verdicts": verdicts,
     },
+    DOCS / "operations.md": {"preflight": preflight_checks},
     DOCS / "simulator.md": dict(reference.RENDERED),
 }
 MARKED = re.compile(r"(<!-- tables:(\w+) -->\n)(.*?)(<!-- /tables:\2 -->)", re.DOTALL)

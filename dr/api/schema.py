@@ -437,8 +437,20 @@ class JoinBody(BaseModel):
     csr: str = Field(max_length=16_384, description="certificate request, PEM")
 
 
+class Check(Part):
+    """One finding of a pre-flight."""
+
+    name: str = Field(description="several findings may have the same name")
+    verdict: Literal["ok", "warning", "blocked", "unknown"]
+    text: str = Field(description="one sentence")
+    fix: str = Field(default="", description="what to type or to do about it")
+    refuses: bool = Field(
+        description="no move begins over it: blocked, or unknown where that may cost a guest"
+    )
+
+
 class Foreseen(Part):
-    """What would become of one guest if its host were emptied now."""
+    """What would become of one guest if it were to leave its host now."""
 
     id: str
     name: str
@@ -448,6 +460,7 @@ class Foreseen(Part):
     to: str = Field(default="", description="where it would go as things are; its turn may change that")
     why: list[str] = Field(default=[], description="everything that keeps it there")
     todo: list[str] = Field(default=[], description="what would help: one of these, or several")
+    checks: list[Check] = Field(default=[], description="its pre-flight: everything that was looked at")
 
 
 class Accepted(Document):
@@ -456,7 +469,7 @@ class Accepted(Document):
     kind: Literal["accepted"] = "accepted"
     message: str = ""
     operations: list[str] = []
-    guests: list[Foreseen] = Field(default=[], description="those on a host that is drained, or would be")
+    guests: list[Foreseen] = Field(default=[], description="those that leave a host, or would")
 
 
 class TokenDocument(Document):

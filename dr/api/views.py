@@ -316,6 +316,16 @@ def accepted(reply: Reply) -> schema.Accepted:
             to=each.to,
             why=list(each.why),
             todo=list(each.todo),
+            checks=[
+                schema.Check(
+                    name=check.name,
+                    verdict=check.verdict.value,
+                    text=check.text,
+                    fix=check.fix,
+                    refuses=check.refuses,
+                )
+                for check in each.checks
+            ],
         )
         for each in reply.guests
     ]

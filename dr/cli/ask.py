@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -13,7 +13,7 @@ from dr.cli.failure import Exit, Failure, tell
 from dr.cli.output import Column, Form, age, document, table
 
 if TYPE_CHECKING:
-    from dr.api.schema import Accepted, Foreseen, Operation
+    from dr.api.schema import Accepted, Check, Foreseen, Operation
     from dr.cli.client import Api
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit.")]
@@ -63,6 +63,12 @@ def send(
     return accepted
 
 
+def leave_foretold(accepted: Accepted) -> NoReturn:
+    """End a dry run: degraded where a guest would stay."""
+    blocked = any(guest.fate == "blocked" for guest in accepted.guests)
+    raise typer.Exit(Exit.DEGRADED if blocked else Exit.OK)
+
+
 def _post(api: Api, path: str, body: Mapping[str, Any]) -> Accepted:
     from dr.api.schema import Accepted
 
@@ -90,6 +96,18 @@ def told(accepted: Accepted, form: Form) -> None:
             tell(accepted.message or begun)
             if accepted.guests:
                 table(accepted.guests, FORESEEN, wide=form is Form.WIDE)
+                _checks(accepted.guests, wide=form is Form.WIDE)
+
+
+def _checks(guests: Sequence[Foreseen], *, wide: bool) -> None:
+    """The pre-flight of one guest as a whole; of several what is not ok, unless all of it is wanted."""
+    full = wide or len(guests) == 1
+    rows = [(guest, check) for guest in guests for check in guest.checks if full or check.verdict != "ok"]
+    left = sum(len(guest.checks) for guest in guests) - len(rows)
+    if rows:
+        table(rows, CHECKS)
+    if left:
+        tell(f"{left} checks are ok; -o wide shows them too.")
 
 
 def _fate(guest: Foreseen) -> str:
@@ -108,6 +126,15 @@ FORESEEN: tuple[Column[Foreseen], ...] = (
     Column("WHY", lambda row: "; ".join(row.why)),
     Column("WHAT WOULD HELP", lambda row: "; ".join(row.todo)),
     Column("UUID", lambda row: row.id, wide=True),
+)
+
+
+CHECKS: tuple[Column[tuple[Foreseen, Check]], ...] = (
+    Column("GUEST", lambda row: row[0].name),
+    Column("CHECK", lambda row: row[1].name),
+    Column("VERDICT", lambda row: row[1].verdict),
+    Column("SENTENCE", lambda row: row[1].text),
+    Column("FIX", lambda row: row[1].fix),
 )
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, send
+from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, leave_foretold, send
 from dr.cli.failure import Exit, Failure, tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
@@ -319,7 +319,8 @@ def migrate(
         str, typer.Option("--to", help="The host to move to. Default: wherever they fit best.")
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be done, or all that stands against it.")
+        bool,
+        typer.Option("--dry-run", help="Only tell what would be done, with every check and what would help."),
     ] = False,
     reason: Reason = "",
     wait: Wait = True,
@@ -329,7 +330,9 @@ def migrate(
     """Move protected guests live to another host: they go on running. One that cannot be moved stays as it is."""
     rows = select(names, label, host, everything, protected=True)
     body = {"guests": [row.id for row in rows], "to": to, "dry_run": dry_run, "reason": reason}
-    send("/v1/guests/migrate", body, wait=wait, timeout_s=timeout, form=form)
+    accepted = send("/v1/guests/migrate", body, wait=wait, timeout_s=timeout, form=form)
+    if dry_run:
+        leave_foretold(accepted)
 
 
 @app.command("cancel-move")

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import typer
 
-from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, send
-from dr.cli.failure import Exit, tell
+from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, leave_foretold, send
+from dr.cli.failure import tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
 if TYPE_CHECKING:
@@ -267,8 +267,7 @@ def drain(
     body = {"leave_unprotected": leave_unprotected, "dry_run": dry_run, "reason": reason}
     accepted = send(_at(name, "drain"), body, wait=wait, timeout_s=timeout, form=form)
     if dry_run:
-        blocked = any(guest.fate == "blocked" for guest in accepted.guests)
-        raise typer.Exit(Exit.DEGRADED if blocked else Exit.OK)
+        leave_foretold(accepted)
     tell(f"End it with: dr host undrain {name}")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dr.core import moves
+from dr.core import forecast, moves
 from dr.core.asks import no, no_such, protected, yes
 from dr.core.state import Draft
 from dr.model.base import GuestId, changed
-from dr.model.effects import Reply
+from dr.model.effects import Foreseen, Reply
 from dr.model.events import AskCancelMove, AskMigrate, AskRelocate
 from dr.model.records import GuestRecord
 
@@ -16,22 +16,14 @@ def migrate(draft: Draft, ask: AskMigrate) -> Reply:
     if missing:
         return no_such(ask, "protected guest", missing)
     named = {guest.id for guest in have}
-    why = [
-        reason
-        for guest in have
-        for reason in moves.objections(
-            draft, guest, ask.to, asked=True, along=_going_along(draft, guest, named)
-        )
-    ]
-    if why:
-        return no(ask, *dict.fromkeys(why))
+    foreseen = tuple(
+        forecast.of_move(draft, guest, ask.to, _going_along(draft, guest, named)) for guest in have
+    )
     if ask.dry_run:
-        return yes(
-            ask,
-            "; ".join(
-                moves.foreseen(draft, guest, ask.to, _going_along(draft, guest, named)) for guest in have
-            ),
-        )
+        words = (_in_words(guest, told) for guest, told in zip(have, foreseen, strict=True))
+        return changed(yes(ask, "; ".join(words)), guests=foreseen)
+    if why := [reason for guest in foreseen for reason in guest.why]:
+        return no(ask, *dict.fromkeys(why))
     operation = draft.open_operation(
         "guest-migrate", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )
@@ -42,7 +34,14 @@ def migrate(draft: Draft, ask: AskMigrate) -> Reply:
         if moves.begin(draft, guest, ask.to or bound, operation=operation.id, asked=True, along=along):
             moves.queue(draft, guest, ask.to or bound, operation.id)
             waits += 1
-    return yes(ask, f"{waits} wait until others have moved" if waits else "", operation)
+    text = f"{waits} wait until others have moved" if waits else ""
+    return changed(yes(ask, text, operation), guests=foreseen)
+
+
+def _in_words(guest: GuestRecord, told: Foreseen) -> str:
+    if told.fate == "live":
+        return f"{guest.name} would move live from {guest.holder} to {told.to}"
+    return f"{guest.name} would not be moved"
 
 
 def _going_along(draft: Draft, guest: GuestRecord, named: set[GuestId]) -> tuple[GuestRecord, ...]:

@@ -18,6 +18,7 @@ from dr.core.wishes import why_not_placed
 from dr.model.base import GuestId, HostName
 from dr.model.facts import GuestFacts, HostFacts, Level, Needs
 from dr.model.policy import GuestRule, HostPolicy, HostRule
+from dr.model.preflight import CheckName
 from dr.model.records import Condition, GuestPhase, GuestRecord, HostPhase, HostRecord
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,13 @@ UNFIT = {
 
 MEMORY, CPU, COUNT = "memory", "cpu", "guests"  # resources; huge pages are the others, by their size in KiB
 Resource = str | int
+
+
+class Against(NamedTuple):
+    """One reason against a host, and the check that it belongs to."""
+
+    check: CheckName
+    text: str
 
 
 class Room(NamedTuple):
@@ -174,28 +182,33 @@ def _row(draft: Draft, host: HostRecord) -> Row:
 # ---- what hosts have and guests need, room apart
 
 
-def unmet(needs: Needs, facts: HostFacts) -> list[str]:
+def unmet(needs: Needs, facts: HostFacts) -> list[Against]:
     """What a host does not have that the guest needs; room apart."""
     why = _unmet_software(needs, facts)
-    why += [f"has no network {network}" for network in needs.networks if network not in facts.networks]
-    why += [f"does not see storage {storage}" for storage in needs.storage if storage not in facts.storage]
+    for network in needs.networks:
+        if network not in facts.networks:
+            why.append(Against(CheckName.NETWORKS, f"has no network {network}"))
+    for storage in needs.storage:
+        if storage not in facts.storage:
+            why.append(Against(CheckName.STORAGE, f"does not see storage {storage}"))
     return why
 
 
-def _unmet_software(needs: Needs, facts: HostFacts) -> list[str]:
-    why: list[str] = []
+def _unmet_software(needs: Needs, facts: HostFacts) -> list[Against]:
+    why: list[Against] = []
     if needs.arch != facts.arch:
-        why.append(f"is {facts.arch or 'unknown'}, not {needs.arch}")
+        why.append(Against(CheckName.MACHINE, f"is {facts.arch or 'unknown'}, not {needs.arch}"))
     if needs.domain_type not in facts.domain_types:
-        why.append(f"cannot run {needs.domain_type} guests")
+        why.append(Against(CheckName.MACHINE, f"cannot run {needs.domain_type} guests"))
     if needs.machine and needs.machine not in facts.machines:
-        why.append(f"has no machine type {needs.machine}")
+        why.append(Against(CheckName.MACHINE, f"has no machine type {needs.machine}"))
     if needs.cpu_model and needs.cpu_model not in facts.cpu_models:
-        why.append(f"its CPU cannot be a {needs.cpu_model}")
+        why.append(Against(CheckName.CPU, f"its CPU cannot be a {needs.cpu_model}"))
     if needs.page_kib is not None:
         sizes = {size for size, default in _page_sizes(facts) if default or needs.page_kib}
         if (needs.page_kib or _pages_default(facts)) not in sizes:
-            why.append(f"has no huge pages{f' of {needs.page_kib} KiB' if needs.page_kib else ''}")
+            size = f" of {needs.page_kib} KiB" if needs.page_kib else ""
+            why.append(Against(CheckName.HUGE_PAGES, f"has no huge pages{size}"))
     return why
 
 

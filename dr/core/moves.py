@@ -1,15 +1,16 @@
 """Moves of running guests: who may move and where, how a live move begins or is called off, and relocation.
 
-Here: what stands against a move, its beginning, bounds for each host, stop-here-start-elsewhere. Not here: what becomes
-of a live move (`core.migration`), places and tickets (`core.onecopy`), who wants a move (asks, drains, failback).
+Here: the beginning of a move, bounds for each host, stop-here-start-elsewhere. Not here: what stands against a live
+move (`core.preflight`), what becomes of one (`core.migration`), places and tickets (`core.onecopy`), who wants a move
+(asks, drains, failback).
 """
 
 from __future__ import annotations
 
-from dr.core import onecopy, placement, quorum, whereabouts
+from dr.core import onecopy, placement, preflight, quorum, whereabouts
+from dr.core.preflight import Preflight
 from dr.core.state import Draft
-from dr.model.base import HostName, changed
-from dr.model.facts import Part
+from dr.model.base import GuestId, HostName, changed
 from dr.model.policy import StopMode
 from dr.model.records import (
     GuestPhase,
@@ -17,14 +18,6 @@ from dr.model.records import (
     Move,
     MoveStage,
 )
-
-NO_LIVE = (
-    "its agent cannot migrate guests live (dr guest relocate stops a guest and starts it elsewhere);"
-    " migration_uri in its /etc/dr/agent.yaml lets it"
-)
-
-NAMED_MAX = 6  # hosts that a sentence names; the others are counted
-
 
 # ---- who may move, and where
 
@@ -46,80 +39,13 @@ def objections(
 
     `along`: guests that move there with it, as strict rules may demand.
     """
-    why, holder = _not_from_here(draft, guest)
-    if draft.cluster.pause is not None and not asked:
-        why.append(f"automation is paused ({draft.cluster.pause.reason})")
-    if reason := quorum.hold(draft):
-        why.append(reason)
-    if holder:
-        facts = draft.view(holder).guests[guest.id]
-        if not facts.runs:
-            why.append(f"{guest.name} is {facts.state} on {holder}: only a guest that runs is moved live")
-        if facts.part is not Part.NONE:
-            why.append(f"{guest.name} is {facts.part} on {holder}: a migration of it is under way there")
-        if not draft.require_host(holder).facts.live_migration:
-            why.append(f"{holder}: {NO_LIVE}")
-    if to:
-        why += _not_to(draft, guest, to, holder, along)
-        host = draft.host(to)
-        if host is not None and not host.facts.live_migration:
-            why.append(f"{to}: {NO_LIVE}")
-    elif holder and not (found := _elsewhere(draft, guest, {holder}, along)).host:
-        why.append(f"{guest.name} fits nowhere else: {found.sentence()}")
-        why += _left_out(draft, holder)
-    return list(dict.fromkeys(why))
-
-
-def _left_out(draft: Draft, holder: HostName) -> list[str]:
-    """Hosts that were not even asked for a place, and why."""
-    names = sorted(_not_live(draft) - {holder})
-    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
-    text = (
-        f"{', '.join(names[:NAMED_MAX])}{more}: not live, without migration_uri in /etc/dr/agent.yaml there"
-    )
-    return [text] if names else []
-
-
-def _not_from_here(draft: Draft, guest: GuestRecord) -> tuple[list[str], HostName]:
-    """What stands against taking it away from where it is, live or not; and where that is."""
-    why = []
-    if guest.move is not None and guest.phase is not GuestPhase.MIGRATING:
-        why.append(f"{guest.name} is on its way already ({guest.move.stage})")
-    if guest.phase is not GuestPhase.RUNNING:
-        why.append(f"{guest.name} is {guest.phase}: {guest.reason}")
-    why += [f"{guest.name} could not run elsewhere: {blocker}" for blocker in guest.blockers]
-    holder = whereabouts.sole_holder(draft, guest)
-    if not holder and guest.phase is GuestPhase.RUNNING:
-        why.append(f"{guest.name} is not seen on {guest.holder} alone now: {guest.reason}")
-    return why, holder
+    return preflight.of(draft, guest, to, asked=asked, along=along).refusals
 
 
 def fits_live(draft: Draft, guest: GuestRecord) -> bool:
     """Whether some other host would take it, by a live move, with those who must share its host."""
     _, along = company(draft, guest)
-    return bool(_elsewhere(draft, guest, {guest.holder}, along).host)
-
-
-def _elsewhere(
-    draft: Draft, guest: GuestRecord, without: set[HostName], along: tuple[GuestRecord, ...] = ()
-) -> placement.Placement:
-    return placement.choose(draft, guest, without=_not_live(draft) | without, along=along)
-
-
-def _not_to(
-    draft: Draft, guest: GuestRecord, to: HostName, holder: HostName, along: tuple[GuestRecord, ...] = ()
-) -> list[str]:
-    """What stands against that very host."""
-    host = draft.host(to)
-    if host is None:
-        return [f"no such host: {to}"]
-    if to == holder:
-        return [f"{guest.name} runs on {to} already"]
-    return [f"{to} {why}" for why in placement.why_not(draft, guest, host, along=along)]
-
-
-def _not_live(draft: Draft) -> set[HostName]:
-    return {host.name for host in draft.hosts() if not host.facts.live_migration}
+    return bool(preflight.elsewhere(draft, guest, {guest.holder}, along).host)
 
 
 def _under_way(draft: Draft) -> tuple[dict[HostName, int], dict[HostName, int]]:
@@ -156,7 +82,7 @@ def begin(
         why.append(f"{holder} is sending {leaving[holder]} guests already")
     full = {name for name, count in coming.items() if bounded and count >= limits.moves_in_per_host}
     if not to:
-        to = _elsewhere(draft, guest, full | {holder}, along).host
+        to = preflight.elsewhere(draft, guest, full | {holder}, along).host
         if not to:
             why.append(f"every host that could take {guest.name} is receiving guests already")
     elif to in full:
@@ -166,13 +92,6 @@ def begin(
     move = Move(stage=MoveStage.RECEIVING, source=holder, operation=operation, asked=asked)
     draft.clear_alert(f"guest/{guest.id}/resumed-by-hand")
     return onecopy.issue_receive(draft, guest, draft.require_host(holder), draft.require_host(to), move)
-
-
-def foreseen(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRecord, ...] = ()) -> str:
-    """Where a live move, against which nothing stands, would take it if it began now, alone."""
-    holder = whereabouts.sole_holder(draft, guest)
-    there = to or _elsewhere(draft, guest, {holder}, along).host
-    return f"{guest.name} would move live from {holder} to {there}"
 
 
 # ---- guests that must share a host
@@ -195,16 +114,25 @@ def _ahead(guest: GuestRecord, source: HostName) -> bool:
     return live and move is not None and move.source == source
 
 
-def objections_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> list[str]:
-    """Everything that stands against moving it live now, with those who must share its host and run beside it."""
+def preflight_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> dict[GuestId, Preflight]:
+    """Its pre-flight, and that of those who must share its host, run beside it and would move with it now."""
     bound, along = company(draft, guest)
     to = to or bound
-    why = objections(draft, guest, to, along=along)
+    flights = {guest.id: preflight.of(draft, guest, to, along=along)}
     for mate in along:
         if mate.phase is GuestPhase.RUNNING:
             others = (guest, *(other for other in along if other.id != mate.id))
-            objected = objections(draft, mate, to, along=others)
-            why += [f"{mate.name}, which must share its host: {each}" for each in objected if each not in why]
+            flights[mate.id] = preflight.of(draft, mate, to, along=others)
+    return flights
+
+
+def objections_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> list[str]:
+    """Everything that stands against moving it live now, with those who must share its host and run beside it."""
+    flights = preflight_together(draft, guest, to)
+    why = flights[guest.id].refusals
+    for mate in company(draft, guest)[1]:
+        objected = flights[mate.id].refusals if mate.id in flights else []
+        why += [f"{mate.name}, which must share its host: {each}" for each in objected if each not in why]
     return why
 
 
@@ -275,13 +203,14 @@ def relocate(
 
 def why_not_relocate(draft: Draft, guest: GuestRecord, to: HostName) -> list[str]:
     """Every objection against stopping it here and starting it elsewhere."""
-    why, holder = _not_from_here(draft, guest)
+    holder = whereabouts.sole_holder(draft, guest)
+    why = preflight.refusals(preflight.not_from_here(draft, guest, holder))
     if reason := quorum.hold(draft):
         why.append(reason)
     if holder:
         why += onecopy.why_not_stop(draft, guest, draft.require_host(holder))
     if to:
-        why += _not_to(draft, guest, to, holder)
+        why += preflight.refusals(preflight.against(draft, guest, to, holder))
     elif holder and not (found := placement.choose(draft, guest, without={holder})).host:
         why.append(f"{guest.name} fits nowhere else: {found.sentence()}")
     return list(dict.fromkeys(why))

@@ -12,16 +12,31 @@ from functools import cached_property
 
 import numpy as np
 
-from dr.core.fleet import COUNT, CPU, MEMORY, Fleet, Floats, Mask, Resource, Row, fleet_of, unfit, unmet
+from dr.core.fleet import (
+    COUNT,
+    CPU,
+    MEMORY,
+    Against,
+    Fleet,
+    Floats,
+    Mask,
+    Resource,
+    Row,
+    fleet_of,
+    unfit,
+    unmet,
+)
 from dr.core.state import Draft
 from dr.core.whereabouts import sole_holder
 from dr.model.base import GuestId, HostName
 from dr.model.policy import GuestRule, HostRule
+from dr.model.preflight import CheckName
 from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord
 
 __all__ = [
     "Case",
     "Placement",
+    "against",
     "better_host",
     "choose",
     "score",
@@ -161,16 +176,21 @@ class Case:
 
     def why_not(self, fleet: Fleet, at: int) -> list[str]:
         """Every reason against that host; empty = eligible."""
+        return [each.text for each in self.against(fleet, at)]
+
+    def against(self, fleet: Fleet, at: int) -> list[Against]:
+        """As `why_not`, with the check that each belongs to."""
         row = fleet.rows[at]
         name = row.host.name
-        why = [*row.blockers, *self._unwelcome(row)]
+        texts = [*row.blockers, *self._unwelcome(row)]
         if row.host.protected_version != fleet.version:
-            why.append("has not yet acknowledged the protected list")
-        why += ["is lost"] * (at in fleet.lost)
-        why += ["starting it there just failed"] * any(name in guest.avoid for guest in self.guests)
+            texts.append("has not yet acknowledged the protected list")
+        texts += ["is lost"] * (at in fleet.lost)
+        texts += ["starting it there just failed"] * any(name in guest.avoid for guest in self.guests)
+        why = [Against(CheckName.DESTINATION, text) for text in texts]
         for guest in self.guests:
-            why += (text for text in unmet(guest.needs, row.host.facts) if text not in why)
-        why += self._against_rules(fleet, at)
+            why += (each for each in unmet(guest.needs, row.host.facts) if each not in why)
+        why += (Against(CheckName.RULES, text) for text in self._against_rules(fleet, at))
         return why + self._no_room(fleet, at)
 
     def _against_rules(self, fleet: Fleet, at: int) -> list[str]:
@@ -194,8 +214,8 @@ class Case:
                 why.append(f"rule {rule_name} wants it beside {fleet.name(mate)}, which may run on {where}")
         return why
 
-    def _no_room(self, fleet: Fleet, at: int) -> list[str]:
-        why = []
+    def _no_room(self, fleet: Fleet, at: int) -> list[Against]:
+        why: list[Against] = []
         row = fleet.rows[at]
         for resource, amounts in self.taken.items():
             amount = float(amounts if isinstance(amounts, float) else amounts[at])
@@ -204,13 +224,17 @@ class Case:
                 continue
             free, need = max(int(capacity - used), 0), f"{self._they()} {amount:.0f}"
             if resource == MEMORY:
-                why.append(f"has {free} MiB free above the reserve of {row.reserve_mib}, {need}")
+                text = f"has {free} MiB free above the reserve of {row.reserve_mib}, {need}"
             elif resource == CPU:
-                why.append(f"has {free} of {capacity:.0f} virtual CPUs free, {need}")
+                text = f"has {free} of {capacity:.0f} virtual CPUs free, {need}"
             elif resource == COUNT:
-                why.append(f"takes {capacity:.0f} guests at most and has {used:.0f}")
+                text = f"takes {capacity:.0f} guests at most and has {used:.0f}"
             elif resource in row.rooms:
-                why.append(f"has {free} MiB free in huge pages of {resource} KiB, {need}")
+                text = f"has {free} MiB free in huge pages of {resource} KiB, {need}"
+            else:
+                continue
+            pages = resource not in (MEMORY, CPU, COUNT)
+            why.append(Against(CheckName.HUGE_PAGES if pages else CheckName.ROOM, text))
         return why
 
     def _they(self) -> str:
@@ -300,6 +324,14 @@ def why_not(
     """
     fleet, case = _case(draft, guest, along, host.name if in_place else "")
     return case.why_not(fleet, fleet.index[host.name])
+
+
+def against(
+    draft: Draft, guest: GuestRecord, host: HostRecord, *, along: tuple[GuestRecord, ...] = ()
+) -> list[Against]:
+    """As `why_not` of a host that is not its own, with the check that each reason belongs to."""
+    fleet, case = _case(draft, guest, along)
+    return case.against(fleet, fleet.index[host.name])
 
 
 def score(draft: Draft, guest: GuestRecord, host: HostRecord) -> float:

@@ -10,6 +10,7 @@ from typing import Literal
 from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.commands import Body, Ticket
 from dr.model.policy import Check, FenceLevel
+from dr.model.preflight import Check as PreflightCheck
 from dr.model.records import Alert
 
 
@@ -98,7 +99,7 @@ class Notify(Record, tag="notify"):
 
 
 class Foreseen(Record):
-    """What would become of one guest if its host were emptied now."""
+    """What would become of one guest if it were to leave its host now."""
 
     guest: GuestId
     name: str
@@ -106,6 +107,7 @@ class Foreseen(Record):
     to: HostName = ""
     why: tuple[str, ...] = ()  # it does not move
     todo: tuple[str, ...] = ()  # what would help: one of these, or several
+    checks: tuple[PreflightCheck, ...] = ()  # its pre-flight, all of it
 
 
 class Reply(Record, tag="reply"):
@@ -118,7 +120,7 @@ class Reply(Record, tag="reply"):
     blockers: tuple[str, ...] = ()
     missing: bool = False  # no such host or guest
     soon: bool = False  # refused only for what is over in a moment: ask again
-    guests: tuple[Foreseen, ...] = ()  # of a host that is, or would be, drained
+    guests: tuple[Foreseen, ...] = ()  # that leave, or would
 
 
 Effect = (

@@ -60,6 +60,28 @@ class Part(StrEnum):
     WAITING = "waiting"  # at the destination: received, paused, and no resume ticket was taken for it
 
 
+class TieKind(StrEnum):
+    """What keeps a domain on its host for as long as it is so."""
+
+    SNAPSHOT = (
+        "snapshot"  # libvirt's record of snapshots, with memory or without, inside the image or beside it
+    )
+    BLOCK_JOB = "block job"  # copy, pull or commit of a disk
+    BACKUP = "backup"
+    HOST_DEVICE = "host device"
+    VTPM = "vtpm"
+    FILE_SYSTEM = "file system"
+    SECRET = "secret"
+    ENCRYPTION = "encryption"
+
+
+class Tie(Record):
+    """One thing that keeps a domain on its host as it is now, whatever its definition says."""
+
+    kind: TieKind
+    what: str = ""  # which disk; of a device: what is found, a colon, what to do about it
+
+
 class GuestFacts(Record):
     """One libvirt domain as its host sees it now, protected or not."""
 
@@ -77,6 +99,7 @@ class GuestFacts(Record):
     page_kib: int | None = None  # huge pages under its memory, as in `Needs`
     digest: str = ""  # of the definition with its NVRAM; changes when the definition does
     part: Part = Part.NONE
+    ties: tuple[Tie, ...] | None = None  # None: its host cannot tell
 
     @property
     def runs(self) -> bool:

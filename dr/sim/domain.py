@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dr.model.facts import Definition, DomainState
+from dr.model.facts import Definition, DomainState, Tie, TieKind
 
 if TYPE_CHECKING:
     from dr.sim.migration import Migration
@@ -27,10 +27,15 @@ class Domain:
     memory_at: int = 0  # the version of the disk that its memory goes with, see `Truth.runs`
     outgoing: Migration | None = None  # the job that sends it away
     incoming: Migration | None = None  # the job that brings it; gone when it has arrived whole
+    ties: tuple[Tie, ...] = ()  # what keeps it on this host, as libvirt tells
 
     @property
     def runs(self) -> bool:
         return self.state is DomainState.RUNNING
+
+    def untie(self, kind: TieKind | None = None) -> None:
+        """Whatever ties it of that kind is over; without one, everything."""
+        self.ties = tuple(tie for tie in self.ties if kind is not None and tie.kind is not kind)
 
     @property
     def active(self) -> bool:

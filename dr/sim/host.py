@@ -10,7 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dr.model.base import GuestId, HostName
-from dr.model.facts import Definition, DomainState, GuestFacts, HookState, HostFacts, Part, Sighting
+from dr.model.facts import (
+    Definition,
+    DomainState,
+    GuestFacts,
+    HookState,
+    HostFacts,
+    Part,
+    Sighting,
+    Tie,
+    TieKind,
+)
 from dr.model.memory import AgentMemory
 from dr.model.policy import StopMode
 from dr.model.wire import LeaveKind
@@ -222,6 +232,7 @@ class SimHost:
                 memory_mib=domain.memory_mib,
                 digest=domain.definition.digest,
                 part=part(guest, domain),
+                ties=domain.ties,
             )
             for guest, domain in sorted(self.domains.items())
         )
@@ -329,6 +340,8 @@ class SimHost:
             ended("", "libvirt does not answer")
         elif domain is None or not domain.runs or domain.outgoing is not None:
             ended("the domain does not run, or is on its way already", "")
+        elif domain.ties:
+            ended(f"cannot migrate domain with a {domain.ties[0].kind}", "")
         else:
             Migration(self, self.world.hosts[to], guest, fault, ended, paused=paused).begin()
 
@@ -379,6 +392,9 @@ class SimHost:
         """Its QEMU is gone."""
         domain.state = DomainState.CRASHED if reason == "crashed" and self.up else DomainState.SHUTOFF
         domain.reason = reason
+        domain.ties = tuple(
+            tie for tie in domain.ties if tie.kind is TieKind.SNAPSHOT
+        )  # the rest was its QEMU's
         self.world.truth.ended(guest, self, reason)
         job, domain.outgoing = domain.outgoing or domain.incoming, None
         if job is not None:
@@ -422,6 +438,20 @@ class SimHost:
             return False
         self.ended(guest, domain, reason)
         return True
+
+    def tie(self, guest: GuestId, tie: Tie) -> None:
+        """Somebody makes a snapshot of what runs here, begins a backup or a block job of it, plugs a device in."""
+        domain = self.domains.get(guest)
+        if domain is not None and domain.runs and domain.outgoing is None and tie not in domain.ties:
+            domain.ties = (*domain.ties, tie)
+            self.agent.look_again()
+
+    def untie(self, guest: GuestId, kind: TieKind | None) -> None:
+        """That has ended, or is taken away."""
+        domain = self.domains.get(guest)
+        if domain is not None:
+            domain.untie(kind)
+            self.agent.look_again()
 
     def hand_migrate(self, guest: GuestId, to: HostName) -> None:
         """`virsh migrate --live`, without --paused: at the other end the hook decides."""

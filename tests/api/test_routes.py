@@ -36,6 +36,7 @@ from dr.model.events import (
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState
 from dr.model.policy import After, GuestPolicy, HostRule
+from dr.model.preflight import Check, CheckName, Verdict
 from dr.model.records import Alert, Desired, Homing, HostPhase, Pause, Place, Wish
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
@@ -443,7 +444,11 @@ def test_a_host_that_is_set_aside_is_shown_with_who_wants_it(http: httpx.Client,
 
 def test_a_drain_tells_the_fate_of_each_guest(http: httpx.Client, service: Service) -> None:
     goes = Foreseen(guest=WEB, name="web", fate="live", to="h2")
-    tied = Foreseen(guest=DB, name="db", fate="blocked", why=("a", "b"), todo=("dr guest stop db",))
+    backup = Check(name=CheckName.BACKUP, verdict=Verdict.BLOCKED, text="a backup", fix="wait")
+    room = Check(name=CheckName.ROOM, verdict=Verdict.UNKNOWN, text="who knows")
+    tied = Foreseen(
+        guest=DB, name="db", fate="blocked", why=("a", "b"), todo=("dr guest stop db",), checks=(backup, room)
+    )
     service.coordinator.reply = lambda ask: Reply(
         id=ask.id, accepted=True, message="Told.", guests=(goes, tied)
     )
@@ -457,6 +462,10 @@ def test_a_drain_tells_the_fate_of_each_guest(http: httpx.Client, service: Servi
         (DB, "db", "blocked", ""),
     ]
     assert (told.guests[1].why, told.guests[1].todo) == (["a", "b"], ["dr guest stop db"])
+    assert [check.model_dump() for check in told.guests[1].checks] == [
+        {"name": "backup", "verdict": "blocked", "text": "a backup", "fix": "wait", "refuses": True},
+        {"name": "room", "verdict": "unknown", "text": "who knows", "fix": "", "refuses": False},
+    ]
     asked = service.coordinator.asked[-1]
     assert isinstance(asked, AskDrain)
     assert (asked.host, asked.reason, asked.by) == ("h1", "new DIMM", "alice")

@@ -34,6 +34,8 @@ from dr.model.events import (
     OperatorAsk,
 )
 from dr.model.policy import After, Check, Isolation, PolicyChange
+from dr.model.preflight import Check as Finding
+from dr.model.preflight import CheckName, Verdict
 from dr.model.records import Desired, HostPhase, OperationState, Pause, Step, Wish
 from tests.api.service import DB, LOOSE, WEB, Service
 from tests.cli.conftest import Dr
@@ -503,6 +505,32 @@ def test_a_drain_is_told_before_it_begins(service: Service, dr: Dr) -> None:
     assert told["guests"][1]["why"] == ["it has a host device", "h3 is off"]
     service.coordinator.reply = foretold(GOES, LEFT)  # type: ignore[assignment]
     assert dr("host", "drain", "h1", "--dry-run").code == Exit.OK
+
+
+def test_the_preflight_of_a_move(service: Service, dr: Dr) -> None:
+    """Of one guest every check, of several what is not ok; the exit code says whether all would go."""
+    room = Finding(name=CheckName.ROOM, verdict=Verdict.OK, text="h2 has room for it")
+    backup = Finding(name=CheckName.BACKUP, verdict=Verdict.BLOCKED, text="a backup of db", fix="wait")
+    clock = Finding(name=CheckName.CLOCK, verdict=Verdict.WARNING, text="h2 is late")
+    db = changed(TIED, checks=(backup, room))
+    service.coordinator.reply = foretold(db)  # type: ignore[assignment]
+    ended = dr("guest", "migrate", "db", "--dry-run")
+    assert ended.code == Exit.DEGRADED
+    lines = [re.split(r"  +", line.rstrip()) for line in ended.out.splitlines()]
+    assert lines[2:] == [
+        ["GUEST", "CHECK", "VERDICT", "SENTENCE", "FIX"],
+        ["db", "backup", "blocked", "a backup of db", "wait"],
+        ["db", "room", "ok", "h2 has room for it"],
+    ]
+    service.coordinator.reply = foretold(db, changed(GOES, checks=(room, clock)))  # type: ignore[assignment]
+    ended = dr("guest", "migrate", "db", "web", "--dry-run")
+    assert ended.code == Exit.DEGRADED
+    assert [line.split()[:2] for line in ended.out.splitlines()[4:]] == [["db", "backup"], ["web", "clock"]]
+    assert "2 checks are ok; -o wide shows them too." in ended.err
+    wide = dr("guest", "migrate", "db", "web", "--dry-run", "-o", "wide").out
+    assert [line.split()[1] for line in wide.splitlines()[4:]] == ["backup", "room", "room", "clock"]
+    service.coordinator.reply = foretold(changed(GOES, checks=(room, clock)))  # type: ignore[assignment]
+    assert dr("guest", "migrate", "web", "--dry-run").code == Exit.OK
 
 
 def test_a_drain_is_watched_to_its_end_and_taken_back(service: Service, dr: Dr) -> None:

@@ -108,7 +108,9 @@ def test_a_dry_run_tells_and_does_nothing() -> None:
         assert (reply.message, reply.operations) == (f"g1 would move live from h1 to {there}", ())
     made.send(AskMigrate(id="m", by="ops", guests=("g1",), to="h1", dry_run=True))
     reply = next(e for e in reversed(made.effects) if isinstance(e, Reply))
-    assert (reply.accepted, reply.blockers) == (False, ("g1 runs on h1 already",))
+    assert (reply.accepted, reply.message, reply.operations) == (True, "g1 would not be moved", ())
+    (told,) = reply.guests
+    assert (told.fate, told.to, told.why) == ("blocked", "", ("g1 runs on h1 already",))
     assert made.guest("g1") == before
     assert sent(made, Receive) == 0
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from xml.etree.ElementTree import Element
 
+from dr.model.facts import Tie, TieKind
+
 
 def blockers(root: Element) -> list[str]:
     """All findings of a domain's XML, in a steady order."""
-    found: list[str] = []
-    for check in CHECKS:
-        found += check(root)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(tie.what for tie in findings(root)))
+
+
+def findings(root: Element) -> list[Tie]:
+    """The same, each with its kind; also of a domain as it runs now."""
+    return [Tie(kind=kind, what=what) for kind, look in LOOKS.items() for what in look(root)]
 
 
 def _tpm(root: Element) -> Iterator[str]:
@@ -37,7 +41,8 @@ def _host_devices(root: Element) -> Iterator[str]:
         kind = device.get("type") or device.get("mode") or "host"
         yield f"it uses a {kind} device of this host: detach it with `virsh detach-device`."
     for interface in root.findall("./devices/interface"):
-        kind = interface.get("type", "")
+        actual = interface.find("actual")  # of one that runs: what the network gave it
+        kind = (actual if actual is not None else interface).get("type", "")
         if kind in ("hostdev", "vdpa", "vhostuser"):
             yield f"a network interface of type {kind} is bound to this host: use a bridge or a network instead."
     for device in root.findall("./devices/input"):
@@ -82,6 +87,10 @@ def _security(root: Element) -> Iterator[str]:
         yield f"it is encrypted for this host's processor (launchSecurity {security.get('type')}): remove that."
 
 
-CHECKS: tuple[Callable[[Element], Iterator[str]], ...] = (
-    _tpm, _host_devices, _file_systems, _secrets, _security,
-)  # fmt: skip
+LOOKS: dict[TieKind, Callable[[Element], Iterator[str]]] = {
+    TieKind.VTPM: _tpm,
+    TieKind.HOST_DEVICE: _host_devices,
+    TieKind.FILE_SYSTEM: _file_systems,
+    TieKind.SECRET: _secrets,
+    TieKind.ENCRYPTION: _security,
+}

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
 
 from dr.adapters.libvirt import libvirt_api as api
+from dr.adapters.libvirt import ties
 from dr.adapters.libvirt.canary import is_canary
 from dr.adapters.libvirt.digest import digest, nvram_path, read_nvram
 from dr.adapters.libvirt.layout import Layout
 from dr.model.base import GuestId
-from dr.model.facts import ACTIVE_STATES, GuestFacts
+from dr.model.facts import ACTIVE_STATES, GuestFacts, Tie, TieKind
 
 XML_FLAGS = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
@@ -49,6 +51,9 @@ class Guests:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._known: dict[GuestId, Known] = {}
+        self._ties: dict[
+            GuestId, tuple[object, tuple[Tie, ...] | None]
+        ] = {}  # of active ones, by their file's stamp
         self._lock = threading.Lock()
 
     def forget(self, guest: GuestId = "") -> None:
@@ -67,6 +72,7 @@ class Guests:
         persistent = _ids(conn, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
         autostart = _ids(conn, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
         saved = _ids(conn, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+        snapshots = _ids(conn, libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)
         found = []
         for domain, stats in conn.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, _stats_flags(conn)):
             guest, name = str(domain.UUIDString()), str(domain.name())
@@ -89,6 +95,7 @@ class Guests:
                     vcpus=known.vcpus,
                     page_kib=known.page_kib,
                     digest=known.digest,
+                    ties=self._tied(guest, name, active=state in ACTIVE_STATES, snapshots=guest in snapshots),
                 )
             )
         self._keep_only({facts.id for facts in found})
@@ -98,6 +105,24 @@ class Guests:
         with self._lock:
             for gone in set(self._known) - guests:
                 del self._known[gone]
+            for gone in set(self._ties) - guests:
+                del self._ties[gone]
+
+    def _tied(self, guest: GuestId, name: str, *, active: bool, snapshots: bool) -> tuple[Tie, ...] | None:
+        """What keeps it here now; None where that cannot be told."""
+        found: tuple[Tie, ...] | None = ()
+        if active:
+            path = self._layout.running / f"{name}.xml"
+            stamp = _stamp_of(path)
+            with self._lock:
+                before, found = self._ties.get(guest, ((), None))
+            if before != stamp or stamp is None:
+                found = ties.of_running(path)
+                with self._lock:
+                    self._ties[guest] = (stamp, found)
+        if found is None or not snapshots:
+            return found
+        return (Tie(kind=TieKind.SNAPSHOT), *found)
 
     def _definition(self, domain: Any, guest: GuestId, name: str, persistent: bool) -> Known | None:
         with self._lock:
@@ -135,14 +160,16 @@ class Guests:
         """libvirt rewrites a domain's file with each change; not every change comes with an event."""
         if not persistent:
             return ("transient", domain.ID())
-        stamps: list[object] = []
-        for path in (self._layout.definitions / f"{name}.xml", self._layout.at(nvram) if nvram else None):
-            try:
-                status = path.stat() if path is not None else None
-            except OSError:
-                status = None
-            stamps.append((status.st_mtime_ns, status.st_ino, status.st_size) if status else None)
-        return tuple(stamps)
+        file = self._layout.definitions / f"{name}.xml"
+        return (_stamp_of(file), _stamp_of(self._layout.at(nvram)) if nvram else None)
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _ids(conn: Any, flag: int) -> set[GuestId]:

@@ -54,6 +54,11 @@ class Layout:
         return self.at("/etc/libvirt/qemu")
 
     @property
+    def running(self) -> Path:
+        """libvirt's own files of QEMU domains that are active, NAME.xml: written anew with each change of one."""
+        return self.at("/run/libvirt/qemu")
+
+    @property
     def state(self) -> Path:
         """libvirt's state of QEMU domains: nvram/, save/, snapshot/, checkpoint/."""
         return self.at("/var/lib/libvirt/qemu")

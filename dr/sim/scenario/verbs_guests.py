@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from dr.model.facts import Tie, TieKind
 from dr.sim.migration import FAULTS
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds, Word
+
+TIED_BY = {
+    TieKind.SNAPSHOT: "",
+    TieKind.BLOCK_JOB: "vda",
+    TieKind.BACKUP: "",
+}  # the others name what is found
 
 StartFault = Literal["fail", "die", "slow", "hang", "lost"]
 
@@ -150,6 +157,35 @@ class VirshMigrate(Verb):
                 stage.world.hosts[host].hand_migrate(guest, self.to)
 
 
+class TieGuest(Verb):
+    """Something keeps guests on the host where they run, as its libvirt tells, and would refuse their migration:
+    `snapshot` (stays when they are off), `block job`, `backup`, `host device` and what else a definition may not have,
+    plugged in while they run. Until `untie`; an end of their QEMU ends all but snapshots."""
+
+    tie: Annotated[Guests, "guests"]
+    by: Annotated[TieKind, "what it is"]
+
+    def do(self, stage: Stage) -> None:
+        what = TIED_BY.get(
+            self.by, f"it uses a {self.by} of this host: detach it with `virsh detach-device`."
+        )
+        for guest in stage.guests(self.tie):
+            for host in stage.world.running(guest):
+                stage.world.hosts[host].tie(guest, Tie(kind=self.by, what=what))
+
+
+class UntieGuest(Verb):
+    """It has ended, or somebody took it away."""
+
+    untie: Annotated[Guests, "guests"]
+    by: Annotated[TieKind | None, "what it is; not named: everything"] = None
+
+    def do(self, stage: Stage) -> None:
+        for guest in stage.guests(self.untie):
+            for host in stage.world.hosts.values():
+                host.untie(guest, self.by)
+
+
 class VirshResume(Verb):
     """`virsh resume` of what stands still there: suspended by hand, or a copy that waits (which no hook sees)."""
 
@@ -264,6 +300,8 @@ VERBS: tuple[type[Verb], ...] = (
     VirshUndefine,
     ReadyAfter,
     VirshMigrate,
+    TieGuest,
+    UntieGuest,
     VirshResume,
     MigrationsFail,
     MigrationsWork,

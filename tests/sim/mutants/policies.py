@@ -138,7 +138,7 @@ GROUPS = {
         m(
             "people's moves keep to strict rules",
             "migration/against-a-strict-rule-is-refused",
-            (placement.why_not, "return case.why_not(fleet, fleet.index[host.name])", "return []"),
+            (placement.against, "return case.against(fleet, fleet.index[host.name])", "return []"),
         ),
     ),
     "placement: said": (

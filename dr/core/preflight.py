@@ -1,0 +1,335 @@
+"""Pre-flight: everything that is looked at before a guest is moved live, each with a name, a verdict and what to do.
+
+One list for the dry run, the forecast of a drain and the move itself, which begins only if nothing on it `refuses`.
+Made from what agents report anyway: nobody is asked, so a drain of hundreds of guests is foretold at once. Here: the
+checks of one guest and one destination, and which destination that is. Not here: guests that move together, bounds on
+moves at once, the beginning of a move (`core.moves`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from dr.core import placement, quorum, whereabouts
+from dr.core.fleet import UNFIT
+from dr.core.state import Draft
+from dr.model.base import HostName
+from dr.model.facts import GuestFacts, Level, Part, Tie, TieKind
+from dr.model.preflight import Check, CheckName, Verdict
+from dr.model.records import Condition, GuestPhase, GuestRecord, HostPhase, HostRecord
+
+NO_LIVE = (
+    "its agent cannot migrate guests live (dr guest relocate stops a guest and starts it elsewhere);"
+    " migration_uri in its /etc/dr/agent.yaml lets it"
+)
+NAMED_MAX = 6  # hosts that a sentence names; the others are counted
+
+# What is said where nothing was found, in the order in which it is told.
+AT_SOURCE = {
+    CheckName.STATE: "{guest} runs on {source} alone, and no move of it is under way",
+    CheckName.IO_ERROR: "no I/O error stopped it",
+    CheckName.AUTOMATION: "nothing holds its move up",
+    CheckName.STORE: "the store is known to be the newest",
+    CheckName.DEFINITION: "nothing in its definition ties it to {source}",
+    CheckName.SNAPSHOTS: "it has no snapshots",
+    CheckName.BLOCK_JOBS: "no block job of its disks is under way",
+    CheckName.BACKUP: "no backup of it is under way",
+    CheckName.HOST_DEVICES: "it uses no device of {source}",
+    CheckName.VTPM: "it has no TPM whose state would stay behind",
+    CheckName.FILE_SYSTEMS: "no folder of {source} is passed into it",
+    CheckName.SECRETS: "its disks need no secret of {source}",
+    CheckName.ENCRYPTION: "its memory is not encrypted for one processor",
+    CheckName.SOURCE: "{source} can send guests live",
+}
+AT_DESTINATION = {
+    CheckName.DESTINATION: "{to} takes guests, also live ones",
+    CheckName.RULES: "no strict rule forbids it",
+    CheckName.ROOM: "{to} has room for it",
+    CheckName.MACHINE: "{to} can emulate its machine",
+    CheckName.CPU: "{to} has the CPU model that its definition names, if it names one",
+    CheckName.HUGE_PAGES: "{to} has the huge pages that it needs, if any",
+    CheckName.NETWORKS: "{to} has all of its networks",
+    CheckName.STORAGE: "{to} sees all of its shared storage",
+    CheckName.NAME: "nothing of its name or UUID is in its way on {to}",
+    CheckName.HEALTH: "{to} reports itself well",
+    CheckName.CLOCK: "the clocks of both hosts are right",
+}
+FIXES = {  # of what placement finds
+    CheckName.RULES: "another host, or another rule in the coordinator's file",
+    CheckName.ROOM: "free room on {to}, or another host",
+    CheckName.MACHINE: "the same QEMU on {to}, or another host",
+    CheckName.CPU: "another host, or a CPU model in its definition that both hosts have",
+    CheckName.HUGE_PAGES: "more huge pages on {to}, or another host",
+    CheckName.NETWORKS: "bring that network up on {to}, or another host",
+    CheckName.STORAGE: "connect that storage on {to}: dr host show {to}",
+}
+
+
+class Tied(NamedTuple):
+    """What one kind of tie means; `{what}` of a device is a sentence with a remedy of its own."""
+
+    check: CheckName
+    text: str
+    fix: str
+
+
+TIED = {
+    TieKind.SNAPSHOT: Tied(
+        CheckName.SNAPSHOTS,
+        "{guest} has snapshots that only {source} knows of, and libvirt does not move it with them",
+        "virsh snapshot-list {guest}, then virsh snapshot-delete {guest} NAME, on {source}",
+    ),
+    TieKind.BLOCK_JOB: Tied(
+        CheckName.BLOCK_JOBS,
+        "a block job of disk {what} of {guest} is under way on {source}",
+        "wait until it has ended, or: virsh blockjob {guest} {what} --abort, on {source}",
+    ),
+    TieKind.BACKUP: Tied(
+        CheckName.BACKUP,
+        "a backup of {guest} is under way on {source}",
+        "wait until it has ended, or: virsh domjobabort {guest}, on {source}",
+    ),
+    TieKind.HOST_DEVICE: Tied(CheckName.HOST_DEVICES, "{guest} as it runs now: {what}", ""),
+    TieKind.VTPM: Tied(CheckName.VTPM, "{guest} as it runs now: {what}", ""),
+    TieKind.FILE_SYSTEM: Tied(CheckName.FILE_SYSTEMS, "{guest} as it runs now: {what}", ""),
+    TieKind.SECRET: Tied(CheckName.SECRETS, "{guest} as it runs now: {what}", ""),
+    TieKind.ENCRYPTION: Tied(CheckName.ENCRYPTION, "{guest} as it runs now: {what}", ""),
+}
+
+
+class Preflight(NamedTuple):
+    """All checks of one move, and where it would go; "" = no host takes it."""
+
+    to: HostName
+    checks: tuple[Check, ...]
+
+    @property
+    def refusals(self) -> list[str]:
+        """What stands against it: empty, and it may begin."""
+        return refusals(self.checks)
+
+
+UNTOLD = "{source} cannot tell it of the guest as it runs now; libvirt there looks before it sends it"
+
+
+def of(
+    draft: Draft,
+    guest: GuestRecord,
+    to: HostName = "",
+    *,
+    asked: bool = False,
+    along: tuple[GuestRecord, ...] = (),
+) -> Preflight:
+    """Every check of a live move to that host (""; wherever it fits best) if it began now.
+
+    `asked`: a person wants it, so a pause of automation does not hold it up. `along`: guests that move there with it.
+    Where no host takes it, the sentence of `destination` has each host's reasons, and nothing else is said of one.
+    """
+    source = whereabouts.sole_holder(draft, guest)
+    found = [*_of_guest(draft, guest, source), *_of_cluster(draft, asked=asked)]
+    if source:
+        found += _of_source(draft, guest, source)
+    named = {"guest": guest.name, "source": source or guest.holder or "its host"}
+    expected = AT_SOURCE if source else {CheckName.AUTOMATION: AT_SOURCE[CheckName.AUTOMATION]}
+    if not to and source:
+        place = elsewhere(draft, guest, {source}, along)
+        to = place.host
+        if not to:
+            found += _nowhere(draft, guest, source, place)
+    if to:
+        found += against(draft, guest, to, source, along)
+        host = draft.host(to)
+        if host is not None and to != source:
+            found += _of_destination(draft, guest, host)
+            expected = expected | AT_DESTINATION
+    found += [
+        Check(name=name, verdict=Verdict.OK, text=text.format(to=to, **named))
+        for name, text in expected.items()
+        if all(each.name is not name for each in found)
+    ]
+    order = list(CheckName)
+    return Preflight(to, tuple(sorted(dict.fromkeys(found), key=lambda check: order.index(check.name))))
+
+
+def refusals(found: Iterable[Check]) -> list[str]:
+    """The sentences of those that stand against it, each once."""
+    return list(dict.fromkeys(check.text for check in found if check.refuses))
+
+
+# ---- the guest, where it is
+
+
+def _of_guest(draft: Draft, guest: GuestRecord, source: HostName) -> Iterator[Check]:
+    yield from not_from_here(draft, guest, source)
+    if source:
+        yield from _standing(guest, draft.view(source).guests[guest.id], source)
+
+
+def not_from_here(draft: Draft, guest: GuestRecord, source: HostName) -> Iterator[Check]:
+    """What stands against taking it away from where it is, live or not."""
+    look = f"see what it waits for: dr guest show {guest.name}"
+    if guest.move is not None and guest.phase is not GuestPhase.MIGRATING:
+        yield _blocked(CheckName.STATE, f"{guest.name} is on its way already ({guest.move.stage})", look)
+    if guest.phase is not GuestPhase.RUNNING:
+        yield _blocked(CheckName.STATE, f"{guest.name} is {guest.phase}: {guest.reason}", look)
+    for blocker in guest.blockers:
+        yield _blocked(CheckName.DEFINITION, f"{guest.name} could not run elsewhere: {blocker}")
+    if not source and guest.phase is GuestPhase.RUNNING:
+        text = f"{guest.name} is not seen on {guest.holder} alone now: {guest.reason}"
+        yield Check(name=CheckName.STATE, verdict=Verdict.UNKNOWN, text=text, fix=look)
+
+
+def _standing(guest: GuestRecord, facts: GuestFacts, source: HostName) -> Iterator[Check]:
+    """What its libvirt says of it."""
+    resume = f"virsh resume {guest.name}, on {source}"
+    if not facts.runs and facts.reason == "ioerror":
+        text = (
+            f"an I/O error of its disk stopped {guest.name} on {source}: only a guest that runs is moved live"
+        )
+        yield _blocked(CheckName.IO_ERROR, text, f"mend its storage, then: {resume}")
+    elif not facts.runs:
+        text = f"{guest.name} is {facts.state} on {source}: only a guest that runs is moved live"
+        yield _blocked(CheckName.STATE, text, resume)
+    if facts.part is not Part.NONE:
+        text = f"{guest.name} is {facts.part} on {source}: a migration of it is under way there"
+        yield _blocked(
+            CheckName.STATE, text, f"wait until it has ended: virsh domjobinfo {guest.name}, on {source}"
+        )
+    if facts.ties is None:
+        for tied in TIED.values():
+            yield Check(name=tied.check, verdict=Verdict.UNKNOWN, text=UNTOLD.format(source=source))
+    for tie in facts.ties or ():
+        yield _tied(guest, source, tie)
+
+
+def _tied(guest: GuestRecord, source: HostName, tie: Tie) -> Check:
+    meaning = TIED[tie.kind]
+    what, _, remedy = (tie.what, "", "") if meaning.fix else tie.what.partition(": ")
+    named = {"guest": guest.name, "source": source, "what": what}
+    return _blocked(meaning.check, meaning.text.format(**named), meaning.fix.format(**named) or remedy)
+
+
+def _of_cluster(draft: Draft, *, asked: bool) -> Iterator[Check]:
+    if draft.cluster.pause is not None and not asked:
+        text = f"automation is paused ({draft.cluster.pause.reason})"
+        yield _blocked(CheckName.AUTOMATION, text, "dr resume")
+    if reason := quorum.hold(draft):
+        fix = "dr resume" if draft.cluster.restored else "dr doctor"
+        yield Check(name=CheckName.STORE, verdict=Verdict.UNKNOWN, text=reason, fix=fix)
+
+
+def _of_source(draft: Draft, guest: GuestRecord, source: HostName) -> Iterator[Check]:
+    host = draft.require_host(source)
+    if not host.facts.live_migration:
+        yield _blocked(CheckName.SOURCE, f"{source}: {NO_LIVE}", live_fix(host))
+    yield from _clock(host)
+
+
+# ---- where to
+
+
+def elsewhere(
+    draft: Draft, guest: GuestRecord, without: set[HostName], along: tuple[GuestRecord, ...] = ()
+) -> placement.Placement:
+    """The host that it would move to: among those that take live guests and have nothing of its name."""
+    without = not_live(draft) | without
+    while (found := placement.choose(draft, guest, without=without, along=along)).host:
+        if not any(check.refuses for check in _name(draft, guest, found.host)):
+            break
+        without = without | {found.host}
+    return found
+
+
+def not_live(draft: Draft) -> set[HostName]:
+    return {host.name for host in draft.hosts() if not host.facts.live_migration}
+
+
+def _nowhere(
+    draft: Draft, guest: GuestRecord, source: HostName, place: placement.Placement
+) -> Iterator[Check]:
+    """Why no host takes it: those that were asked for a place, those that were not, those where its name is taken."""
+    yield _blocked(CheckName.DESTINATION, f"{guest.name} fits nowhere else: {place.sentence()}")
+    names = sorted(not_live(draft) - {source})
+    if names:
+        more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+        first = ", ".join(names[:NAMED_MAX])
+        text = f"{first}{more}: not live, without migration_uri in /etc/dr/agent.yaml there"
+        yield _blocked(CheckName.DESTINATION, text)
+    for host in draft.hosts():
+        if host.name != source and host.facts.live_migration:
+            yield from (check for check in _name(draft, guest, host.name) if check.refuses)
+
+
+def against(
+    draft: Draft, guest: GuestRecord, to: HostName, source: HostName, along: tuple[GuestRecord, ...] = ()
+) -> Iterator[Check]:
+    """What stands against running it on that very host, live or not."""
+    host = draft.host(to)
+    if host is None:
+        yield _blocked(CheckName.DESTINATION, f"no such host: {to}", "dr host list")
+        return
+    if to == source:
+        yield _blocked(CheckName.DESTINATION, f"{guest.name} runs on {to} already")
+        return
+    for reason in placement.against(draft, guest, host, along=along):
+        fix = FIXES.get(reason.check, back_into_play(host)).format(to=to)
+        yield _blocked(reason.check, f"{to} {reason.text}", fix)
+
+
+def _of_destination(draft: Draft, guest: GuestRecord, host: HostRecord) -> Iterator[Check]:
+    if not host.facts.live_migration:
+        yield _blocked(CheckName.DESTINATION, f"{host.name}: {NO_LIVE}", live_fix(host))
+    yield from _name(draft, guest, host.name)
+    for reading in host.health:
+        stopping = reading.part in UNFIT and reading.level is Level.CRITICAL  # placement's to say
+        if reading.level is not Level.OK and reading.part != "clock" and not stopping:
+            text = f"{host.name} reports {reading.part} as {reading.level}: {reading.reason}"
+            fix = f"dr host show {host.name}"
+            yield Check(name=CheckName.HEALTH, verdict=Verdict.WARNING, text=text, fix=fix)
+    yield from _clock(host)
+
+
+def _clock(host: HostRecord) -> Iterator[Check]:
+    """A guest takes its time from its host when it is resumed."""
+    for reading in host.health:
+        if reading.part == "clock" and reading.level is not Level.OK:
+            text = f"the clock of {host.name}: {reading.reason}"
+            fix = f"chronyc tracking, on {host.name}"
+            yield Check(name=CheckName.CLOCK, verdict=Verdict.WARNING, text=text, fix=fix)
+
+
+def _name(draft: Draft, guest: GuestRecord, to: HostName) -> Iterator[Check]:
+    """libvirt lets no guest in whose name another has, nor one that is active there."""
+    view = draft.view(to)
+    if not view.inventory:
+        text = f"what is defined on {to} is not known now; libvirt there looks before it lets a guest in"
+        yield Check(name=CheckName.NAME, verdict=Verdict.UNKNOWN, text=text)
+    for facts in view.guests.values():
+        if facts.id == guest.id and facts.active:
+            text = f"{to} has {guest.name} active already: {facts.state} {facts.reason}".rstrip()
+            yield _blocked(CheckName.NAME, text, f"dr guest show {guest.name}")
+        elif facts.name == guest.name and facts.id != guest.id:
+            text = f"{to} has another guest that is named {facts.name}, with the UUID {facts.id}"
+            yield _blocked(CheckName.NAME, text, f"virsh domrename {facts.id} NAME, on {to}")
+
+
+def back_into_play(host: HostRecord) -> str:
+    """What brings that host back into play; "" where it is in play already, and something else stands against it."""
+    if host.drain is not None:
+        return f"dr host undrain {host.name}"
+    if host.cordon is not None:
+        return f"dr host uncordon {host.name}"
+    if Condition.QUARANTINED in host.conditions:
+        return f"dr host clear-quarantine {host.name}"
+    if host.phase is not HostPhase.ONLINE:
+        return f"bring {host.name} back: dr host show {host.name}"
+    return ""
+
+
+def live_fix(host: HostRecord) -> str:
+    return f"migration_uri in /etc/dr/agent.yaml of {host.name}"
+
+
+def _blocked(name: CheckName, text: str, fix: str = "") -> Check:
+    return Check(name=name, verdict=Verdict.BLOCKED, text=text, fix=fix)

@@ -109,7 +109,8 @@ def test_dry_run_and_what_stands_against_it(site: Site) -> None:
     assert dry["operations"] == []
     code, checks = preflight(site, name)
     assert code == 0
-    assert {each["verdict"] for each in checks.values()} == {"ok"}, checks
+    warned = {check for check, each in checks.items() if each["verdict"] != "ok"}
+    assert warned <= {"health", "clock"}, "those are the real machine's"
     there = site.lab.ctl.exec([DR, "guest", "migrate", name, "--to", "h1", "--dry-run"], env=ENV, check=False)
     assert f"{name} runs on h1 already" in there.stdout
     assert there.returncode == STAYS
@@ -123,10 +124,10 @@ def preflight(site: Site, name: str) -> tuple[int, dict[str, dict[str, str]]]:
     return dry.returncode, {each["name"]: each for each in guest["checks"]}
 
 
-SNAPSHOT = (
-    "<domainsnapshot><name>s1</name><state>shutoff</state><creationTime>1</creationTime></domainsnapshot>"
+BACKUP = (
+    '<domainbackup mode="pull"><server transport="unix" socket="/tmp/{0}.nbd"/><disks>'
+    '<disk name="vda" type="file"><scratch file="/var/lib/libvirt/{0}.scratch"/></disk></disks></domainbackup>'
 )
-BACKUP = '<domainbackup mode="pull"><server transport="unix" socket="/tmp/{}.nbd"/></domainbackup>'
 
 
 def test_what_ties_a_running_guest_is_told_before_libvirt_refuses(site: Site) -> None:
@@ -146,12 +147,15 @@ def test_what_ties_a_running_guest_is_told_before_libvirt_refuses(site: Site) ->
 
     h1.exec(["sh", "-c", f"echo '{BACKUP.format(name)}' > /tmp/{name}.xml"])
     h1.exec(["virsh", "-q", "backup-begin", name, f"/tmp/{name}.xml"])
-    print(h1.exec(["cat", f"/run/libvirt/qemu/{name}.xml"]).stdout)
     site.wait(lambda: blocked() == {"backup"}, 20, "the backup to be told")
     refused(f"a backup of {name} is under way on h1")
     h1.exec(["virsh", "-q", "domjobabort", name])
     site.wait(lambda: not blocked(), 20, "the end of the backup to be told")
-    h1.exec(["sh", "-c", f"echo '{SNAPSHOT}' > /tmp/{name}.xml"])
+    of = h1.exec(["virsh", "-q", "dumpxml", "--inactive", name]).stdout
+    snapshot = "<name>s1</name><state>shutoff</state><creationTime>1</creationTime>"
+    h1.exec(
+        ["sh", "-c", f"cat > /tmp/{name}.xml <<'END'\n<domainsnapshot>{snapshot}{of}</domainsnapshot>\nEND"]
+    )
     h1.exec(["virsh", "-q", "snapshot-create", name, f"/tmp/{name}.xml", "--redefine"])
     site.wait(lambda: blocked() == {"snapshots"}, 20, "the snapshot to be told")
     refused(f"{name} has snapshots that only h1 knows of")

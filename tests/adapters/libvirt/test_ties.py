@@ -39,7 +39,7 @@ def status(*, jobs: str = "", backups: str = "", devices: str = "", active: str 
         (status(jobs=COPY + PULL), [(TieKind.BLOCK_JOB, "vdb"), (TieKind.BLOCK_JOB, "vda")]),
         (status(jobs=SAVED, backups=BACKUPS), [(TieKind.BACKUP, "")]),
         (status(jobs=SAVED + COPY, backups=BACKUPS), [(TieKind.BACKUP, ""), (TieKind.BLOCK_JOB, "vdb")]),
-        (status(backups=BACKUPS), [(TieKind.BACKUP, "")]),  # pull mode: no job of its own
+        (status(backups=BACKUPS), [(TieKind.BACKUP, "")]),
         (status(backups="<backups/>"), []),
         (status(active="yes"), [(TieKind.BLOCK_JOB, "?")]),  # of a libvirt that names none
         (status(jobs="<blockjob type='broken'/>"), [(TieKind.BLOCK_JOB, "?")]),

@@ -244,6 +244,7 @@ def test_a_coordinator_from_start_to_stop(
 # ---- backup and restore
 
 
+@pytest.mark.long(keep=0)
 def test_a_backup_makes_another_machine_the_coordinator(
     process: Process, dr: Dr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

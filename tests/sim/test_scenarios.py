@@ -38,7 +38,7 @@ FILES = sorted(FOLDER.glob("*/*.yaml"))
 ID = [f"{file.parent.name}/{file.stem}" for file in FILES]
 
 
-@pytest.mark.long(keep=100)
+@pytest.mark.long(keep=70)
 @pytest.mark.parametrize("file", FILES, ids=ID)
 def test_scenario(file: Path) -> None:
     result = run(load(file))

@@ -26,6 +26,7 @@ from dr.model.records import (
     HostRecord,
 )
 
+RETURNED = (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.RETURNING, HostPhase.SUSPECT)
 EVIDENCE_S = 5.0  # an attempt rests on looks no older than this
 LAST_LOOK_S = 0.3  # window of the look after a fence; a living host answers within milliseconds
 
@@ -233,6 +234,9 @@ def ended(draft: Draft, host: HostRecord, boot_id: BootId, report: PowerReport) 
     fencing = host.fencing
     if host.phase is not HostPhase.FENCING or fencing is None or fencing.boot_id != boot_id:
         draft.note("fence.late", f"{host.name}: a fencing ended after it no longer mattered", host=host.name)
+        again = draft.policy(host.name).power_on_after_fence and not why_not_off(draft, host.name, report)
+        if again and host.phase in RETURNED:  # it met the boot with which the host came back meanwhile
+            draft.put_host(changed(host, power_on=True))
         return
     view = draft.view(host.name)
     others = [r for r in view.power if view.power_at >= view.round_at and r.level != report.level]

@@ -185,6 +185,8 @@ def heard(draft: Draft, event: Heard) -> None:
         and event.fresh > host.dead_at
     ):
         _contradicted(draft, host)
+    elif host.power_on and host.phase in fencing.RETURNED:  # a device said off, and it lives
+        draft.put_host(changed(host, power_on=False))
     elif Condition.AGENT_LOST in host.conditions:
         conditions = host.conditions - {Condition.AGENT_LOST}
         draft.put_host(changed(host, conditions=conditions, reason="its agent answers again"))

@@ -106,7 +106,9 @@ def _judge(draft: Draft, host: HostRecord) -> None:
 
 def _dead_already(draft: Draft, host: HostRecord, text: str) -> None:
     proof = Proof(kind=ProofKind.POWER, host=host.name, boot_id=host.boot_id, text=text)
-    fencing.dead(draft, host, proof, fenced=False)
+    # An earlier leader had it switched off, and ended before it knew.
+    cut_short = host.phase is HostPhase.SUSPECT and host.power_on
+    fencing.dead(draft, host, proof, fenced=cut_short)
 
 
 def _agent_lost(draft: Draft, host: HostRecord, text: str) -> None:

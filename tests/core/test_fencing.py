@@ -246,6 +246,19 @@ def test_late_end_after_it_no_longer_mattered() -> None:
     assert bench.guest("g1").may_run_on
 
 
+@pytest.mark.parametrize("off", [True, False])
+def test_a_late_fencing_that_met_the_next_boot_is_made_good(off: bool) -> None:
+    """The host had come back by itself: it is switched on again as if that boot had been condemned."""
+    bench, effects = silent()
+    (fence,) = of(Fence, effects)
+    hello(bench, "h1", "h1-b2")
+    ended(bench, fence, report(reading("bmc-h1", Power.OFF if off else Power.ON)))
+    assert bench.host("h1").phase is HostPhase.RETURNING
+    assert bench.host("h1").power_on == off
+    bench.send(Heard(host="h1", session="h1-h1-b2", fresh=bench.now))
+    assert not bench.host("h1").power_on, "it lives: that device lied"
+
+
 # ---- the ladder
 
 
@@ -412,6 +425,15 @@ def test_a_host_that_a_fencing_cut_short_left_off_is_switched_on_again() -> None
     assert bench.host("h1").phase is HostPhase.FENCED
     assert bench.host("h1").power_on
     assert not of(PowerOn, effects), "its guests come first"
+    assert bench.host("h1").fenced_at == (bench.now,), "it counts for the limit of fencings too"
+    bench.send(Started(leader_id="L3", machine="m", cluster="c"), after=1.0)
+    bench.look("h2", acked_epoch=bench.state.cluster.epoch)
+    bench.look("h3", acked_epoch=0)  # so it matters that h1 is dead
+    bench.now += 6.0
+    bench.hear("h2", "h3")
+    answer_round(bench, bench.send(Tick()), power=Power.OFF)
+    assert bench.host("h1").dead_at == bench.now, "proven anew"
+    assert len(bench.host("h1").fenced_at) == 1, "that it is still off is no other one"
 
 
 def test_whom_a_person_calls_off_nobody_switches_on() -> None:

@@ -54,14 +54,10 @@ def fence_test(draft: Draft, ask: AskFenceTest) -> Reply:
     if host is None:
         return no_such(ask, "host", [ask.host])
     why = _why_not_switch(draft, host)
-    active = sorted(facts.name for facts in draft.view(host.name).guests.values() if facts.active)
     usable = host.phase in (HostPhase.ONLINE, HostPhase.MAINTENANCE)
     if not usable or not draft.view(host.name).session:
         why.append(f"{host.name} is not online, so its return could not be seen: {host.phase}")
-    if active:
-        why.append(f"guests run on it, and the test cuts its power: {', '.join(active)}")
-    if claimed := draft.guests_at(host.name):
-        why.append(f"{len(claimed)} protected guests may run on it")
+    why += fencing.in_use(draft, host)
     if testing := [h.name for h in draft.hosts() if h.fencing and h.fencing.test]:
         why.append(f"{testing[0]} is being tested; one at a time")
     if why:

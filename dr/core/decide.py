@@ -358,6 +358,7 @@ def _settle(draft: Draft, *, tick: bool) -> None:
             migration.step(draft, current)
         elif current is not None:
             guests.step(draft, current)
+    operations.carry_tests_on(draft)
     moves.begin_queued(draft)
     starts.place_waiting(draft)
     checks.step(draft)

@@ -399,6 +399,16 @@ def maybe_power_on(draft: Draft, host: HostRecord) -> None:
 # ---- dr fence test
 
 
+def in_use(draft: Draft, host: HostRecord) -> list[str]:
+    """Why its power must not be cut for a test."""
+    why = []
+    if active := sorted(facts.name for facts in draft.view(host.name).guests.values() if facts.active):
+        why.append(f"guests run on it, and the test cuts its power: {', '.join(active)}")
+    if claimed := draft.guests_at(host.name):
+        why.append(f"{len(claimed)} protected guests may run on it")
+    return why
+
+
 def test_off(draft: Draft, host: HostRecord, fencing: Fencing) -> None:
     """Test: the level is off and the host is gone. Switch it on; its new boot id will show that it was this host."""
     draft.note(

@@ -27,7 +27,12 @@ def close_finished(draft: Draft) -> None:
                 draft.close_operation(
                     operation, "done" if done else "failed", f"{operation.subject}: {reason}"
                 )
-        elif operation.kind == "fence-test":
+
+
+def carry_tests_on(draft: Draft) -> None:
+    """Fence tests whose host came back: the next level, before anything is placed on it."""
+    for operation in draft.open_operations():
+        if operation.kind == "fence-test":
             _carry_test_on(draft, operation)
 
 
@@ -108,6 +113,9 @@ def _carry_test_on(draft: Draft, operation: Operation) -> None:
             (identity := draft.identity(host.name, device.name)) and identity.proven_at >= operation.opened
             for device in devices.devices
         )
+        if not proven and (used := fencing.in_use(draft, host)):
+            fencing.fail_test(draft, host, operation.id, f"{'; '.join(used)} meanwhile")
+            return
         if not proven:
             fencing.condemn(draft, host, f"fence test, level {level + 1}", test=operation.id, level=level)
             return

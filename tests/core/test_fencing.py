@@ -24,7 +24,7 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power, PowerReport
 from dr.model.policy import FenceLevel, HostPolicy, Limits, Settings
-from dr.model.records import Condition, GuestPhase, HostPhase, Pause
+from dr.model.records import Condition, GuestPhase, HostPhase, OperationState, Pause
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import Bench, domain, facts, guest, host, levels, reading, report
 
@@ -453,6 +453,21 @@ def test_a_host_that_lives_is_forgotten_to_be_switched_on() -> None:
     bench.send(Heard(host="h1", session="s-h1", fresh=bench.now))
     assert bench.host("h1").phase is HostPhase.ONLINE
     assert not bench.host("h1").power_on
+
+
+def test_a_test_goes_no_further_where_guests_run_by_now() -> None:
+    """It is back after its first level, and somebody started a guest there: the next level would cut its power."""
+    bench = Bench()
+    bench.state.identities.clear()
+    bench.send(AskFenceTest(id="1", by="ops", host="h1"))
+    bench.put(changed(bench.host("h1"), phase=HostPhase.ONLINE, fencing=None))
+    bench.look("h1", guests={"other": domain("other")})
+    effects = bench.send(Tick())
+    assert bench.host("h1").phase is HostPhase.ONLINE
+    assert not of(Fence, effects)
+    (operation,) = bench.state.operations.values()
+    assert operation.state is OperationState.FAILED
+    assert "guests run on it" in operation.steps[-1].text
 
 
 def test_a_host_that_its_test_left_off_is_switched_on_by_the_next_leader() -> None:

@@ -154,10 +154,18 @@ GROUPS = {
             (fencing.ended, "if r.power is not Power.OFF", "if False"),
         ),
         m(
+            "nothing is placed on a host whose test goes on",
+            "fencing/between-two-levels-of-its-test-it-takes-no-guest",
+            (
+                decide._settle,
+                "    operations.carry_tests_on(draft)\n    moves.begin_queued(draft)\n    starts.place_waiting(draft)",
+                "    moves.begin_queued(draft)\n    starts.place_waiting(draft)\n    operations.carry_tests_on(draft)",
+            ),
+        ),
+        m(
             "a test is for an empty host",
             "fencing/test-is-refused-where-guests-run",
-            (asks_hosts.fence_test, "    if active:\n", "    if False:\n"),
-            (asks_hosts.fence_test, "if claimed := draft.guests_at(host.name):", "if claimed := ():"),
+            (asks_hosts.fence_test, "why += fencing.in_use(draft, host)", "pass"),
         ),
         m(
             "a fence test that a crash cut short leaves the host on",

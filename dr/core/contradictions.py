@@ -39,11 +39,23 @@ def contradictions(
     everyone = Members(strict, guests)
     records = [guest for guest in guests if everyone.about(guest.id)]
     known = None if hosts is None else frozenset(hosts)
-    found = [*_torn(strict, records), *_homeless(strict, records), *_crowded(strict, records, known)]
-    found += _knotted(strict, records, known)
-    sets = {frozenset(each.rules) for each in found}
-    told = {each.rules: each for each in reversed(found) if not any(some < set(each.rules) for some in sets)}
-    return list(told.values())[::-1]
+    told: dict[tuple[str, ...], Contradiction] = {}
+    for each in _found(records, known, strict):
+        named = [rule for rule in strict if rule.name in each.rules]
+        # What one search names may contradict without some of it in another's eyes.
+        core = _core(named, partial(_found, records, known))
+        for one in [each] if len(core) == len(named) else _found(records, known, tuple(core)):
+            told.setdefault(one.rules, one)
+    return list(told.values())
+
+
+def _found(
+    guests: list[GuestRecord], hosts: frozenset[HostName] | None, rules: tuple[Rule, ...]
+) -> list[Contradiction]:
+    """One for each set of rules that one of the searches names."""
+    every = [*_torn(rules, guests), *_homeless(rules, guests), *_crowded(rules, guests, hosts)]
+    every += _knotted(rules, guests, hosts)
+    return list({each.rules: each for each in reversed(every)}.values())[::-1]
 
 
 def imagined(rules: Sequence[Rule]) -> list[GuestRecord]:

@@ -83,7 +83,7 @@ async def test_libvirt_that_hangs_delays_no_beat(host: Host) -> None:
 
 async def test_a_disk_that_hangs_delays_no_beat(host: Host) -> None:
     session = await host.linked()
-    host.world.disk_hangs = lambda: time.sleep(0.5)
+    host.world.disk_hangs = lambda: time.sleep(1.2)
     answer = await session.ask(session.start(1))
     assert answer.outcome is Outcome.REFUSED
     assert "no answer from its disk" in answer.reason

@@ -113,11 +113,12 @@ def _carry_test_on(draft: Draft, operation: Operation) -> None:
             (identity := draft.identity(host.name, device.name)) and identity.proven_at >= operation.opened
             for device in devices.devices
         )
-        if not proven and (used := fencing.in_use(draft, host)):
+        if proven:
+            continue
+        if used := fencing.in_use(draft, host):
             fencing.fail_test(draft, host, operation.id, f"{'; '.join(used)} meanwhile")
-            return
-        if not proven:
+        else:
             fencing.condemn(draft, host, f"fence test, level {level + 1}", test=operation.id, level=level)
-            return
+        return
     names = ", ".join(device.name for level in levels for device in level.devices)
     draft.close_operation(operation, "done", f"{host.name}: proven: {names}")

@@ -106,7 +106,7 @@ def _judge(draft: Draft, host: HostRecord) -> None:
 
 def _dead_already(draft: Draft, host: HostRecord, text: str) -> None:
     proof = Proof(kind=ProofKind.POWER, host=host.name, boot_id=host.boot_id, text=text)
-    # An earlier leader had it switched off, and ended before it knew.
+    # It was switched off by a fencing whose end came too late, or to nobody: an earlier leader's.
     cut_short = host.phase is HostPhase.SUSPECT and host.power_on
     fencing.dead(draft, host, proof, fenced=cut_short)
 

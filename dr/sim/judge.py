@@ -239,7 +239,10 @@ class Judge:
             for h in members
             if self._truth.led.get(h.name) == mine
             or (
-                (h.phase is HostPhase.FENCED or h.boot_id == h.dead_boot)
+                (
+                    h.phase is HostPhase.FENCED
+                    or (h.phase is HostPhase.MAINTENANCE and h.boot_id == h.dead_boot)
+                )
                 and h.dead_at >= coordinator.state.started_at
             )
         ]

@@ -316,7 +316,7 @@ class World:
         self.hosts[name].freeze(seconds)
 
     def scrap(self, name: HostName) -> None:
-        """Its plug is pulled for good, and whatever a hibernated one kept on its disk is lost."""
+        """It is taken out, its BMC with it; what a hibernated one kept on its disk is lost. Its outlets stay on."""
         host = self.hosts[name]
         self.scrapped.add(name)
         host.asleep = host.agent.enabled = False

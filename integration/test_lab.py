@@ -480,6 +480,28 @@ def test_up_killed_at_any_moment_comes_up_again(after_s: float) -> None:
     assert left_over("labkill") == []
 
 
+def test_a_process_lives_until_its_last_thread_has_ended() -> None:
+    leader_ends_first = (
+        "import ctypes, sys, threading\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "print(flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", leader_ends_first], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        child.stdout.readline()
+        stat = Path(f"/proc/{child.pid}/stat")
+        wait_for(lambda: ") Z " in stat.read_text(), 5, "its first thread to end")
+        one = process(child.pid)
+        assert one
+        assert one.alive()
+        child.stdin.close()
+        wait_for(lambda: not one.alive(), 5, "its last thread to end")
+
+
 def test_a_pid_that_was_reused_is_never_hit(lab: Lab) -> None:
     own = process(os.getpid())
     assert own is not None

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from integration.lab.layout import LabError
 
@@ -37,9 +38,16 @@ class Process:
     start_ticks: int
 
     def alive(self) -> bool:
-        """False also for a zombie: it does nothing any more."""
+        """False also for a zombie without another thread: it does nothing any more.
+
+        A killed process is a zombie before its last thread has ended, and till then its sockets still answer.
+        """
         stat = _stat(self.pid)
-        return stat is not None and stat[1] == self.start_ticks and stat[0] not in "ZX"
+        return (
+            stat is not None
+            and stat.start_ticks == self.start_ticks
+            and (stat.state not in "ZX" or stat.threads > 1)
+        )
 
     def signal(self, number: int) -> bool:
         """Send a signal to exactly this process; False if it is gone. A reused pid is never hit."""
@@ -63,20 +71,26 @@ class Process:
             wait_for(lambda: not self.alive(), timeout_s, f"process {self.pid} to die of SIGKILL")
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
-    """(state, start time in ticks) of a process, None if there is none."""
+class _Stat(NamedTuple):
+    state: str  # one letter: R, S, D, Z, …
+    threads: int
+    start_ticks: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    """What /proc says of a process, None if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()
-    return fields[0], int(fields[19])
+    return _Stat(fields[0], int(fields[17]), int(fields[19]))
 
 
 def process(pid: int) -> Process | None:
     """The process that has this pid now, None if there is none."""
     stat = _stat(pid)
-    return None if stat is None else Process(pid, stat[1])
+    return None if stat is None else Process(pid, stat.start_ticks)
 
 
 def recorded(pid_file: Path) -> Process | None:

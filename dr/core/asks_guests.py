@@ -81,6 +81,9 @@ def _policy(draft: Draft, name: str, ask: AskProtect) -> GuestPolicy:
     return policy if ask.priority is None else changed(policy, priority=ask.priority)
 
 
+UNDER_WAY = {GuestPhase.STARTING: "start", GuestPhase.STOPPING: "stop"}
+
+
 def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
     have, missing = protected(draft, ask.guests)
     if missing:
@@ -99,13 +102,18 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
         if guest.phase is GuestPhase.UNKNOWN
     ]
     busy += [
+        f"a {UNDER_WAY[guest.phase]} of {guest.name} has not ended"
+        for guest in have
+        if guest.phase in UNDER_WAY
+    ]
+    busy += [
         f"a {pending.kind} of {guest.name} has not ended"
         for guest in have
         for _, pending in draft.pendings_of(guest.id)
         if pending.guest == guest.id and pending.kind in TICKETED
     ]
     if busy:
-        return no(ask, *busy)
+        return no(ask, *dict.fromkeys(busy))
     for guest in have:
         onecopy.forget(draft, guest)
         for key in (

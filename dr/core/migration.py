@@ -34,6 +34,7 @@ from dr.model.records import (
 
 RESUMES_MAX = 5  # a copy that cannot be resumed so often is given up, and the guest starts cold
 ABORT_AGAIN_S = 2.0
+TELLS_S = 5.0  # so long after the guest ended, its host has time to tell how that came
 RESUME_AGAIN_S = 1.0  # doubles with each try
 
 
@@ -196,8 +197,10 @@ def _resolve(draft: Draft, guest: GuestRecord) -> None:
     if said is not None and said.sighting is Sighting.PRESENT and said.part is not Part.LEAVING:
         _undo(draft, guest, move.why or f"it did not leave {move.source}")
         return
-    if said is not None and said.part is Part.LEAVING:
-        _watch(draft, guest, move)
+    if said is None or said.sighting is not Sighting.ABSENT:
+        _watch(
+            draft, guest, move
+        )  # of an earlier leader's ticket, too, its agent does not say that it still sends
     if source is None or not _ask(draft, guest, source):
         _say(
             draft,
@@ -363,6 +366,9 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     reason = facts.reason if facts is not None else ""
     why = move.why or f"it was lost on its way to {move.destination}"
     host = draft.host(ended_at)
+    if _will_tell(draft, host, move, guest.id):
+        _say(draft, guest, f"{why}; waits for {ended_at} to say how it ended there")
+        return
     by_host = leaving.ended_by_host(host, facts) if host is not None else ""
     by_owner = reason in guests.OWNER_ENDED and not by_host and not move.ran
     vanished = ended_at == move.source and not move.ran and _vanished(draft, host, move, guest.id)
@@ -382,6 +388,22 @@ def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:
     if not operation:
         operation = draft.open_operation("restart", guest.name, text, guests=(guest.id,)).id
     move_guest(draft, guest, GuestEvent.SEEN_NOWHERE, text, operation=operation, move=None, avoid=())
+
+
+def _will_tell(draft: Draft, host: HostRecord | None, move: Move, guest_id: GuestId) -> bool:
+    """Whether that host lives on in the same boot, and has not told yet how its domain ended: it may in a moment.
+
+    A testimony proves that it is gone, not why; the inventory that says why is lost with a leader or an agent.
+    """
+    if host is None or move.ran or draft.now - move.at > TELLS_S:
+        return False
+    boot_id = move.source_boot if host.name == move.source else move.destination_boot
+    if boot_id in (host.dead_boot, "") or host.boot_id != boot_id:
+        return False
+    view = draft.view(host.name)
+    facts = view.guests.get(guest_id)
+    told = view.session and view.inventory and (facts is None or facts.reason)
+    return not told
 
 
 def _vanished(draft: Draft, source: HostRecord | None, move: Move, guest_id: GuestId) -> bool:

@@ -110,7 +110,7 @@ class SimHost:
         for guest, domain in self.domains.items():
             if domain.active:
                 self.ended(guest, domain, "crashed")
-                domain.reason = "unknown"  # libvirt's reason after a boot
+            domain.reason = "unknown"  # libvirt's of every domain after a boot
         for guest in [guest for guest, domain in self.domains.items() if domain.incoming is not None]:
             del self.domains[guest]  # it was never defined here
 

@@ -198,7 +198,7 @@ def interrupted(calm: Calm, point: Point, prepare: Prepare | None = None) -> Res
             world.run(LOOK_S)
             waited_s += LOOK_S
             here, there = End.of(world), calm.end
-            cut_short = here.failed_tests - there.failed_tests
+            cut_short = here.failed_tests ^ there.failed_tests
             here, there = here.untested(cut_short), there.untested(cut_short)
             unlike = here.at_rest().unlike(there.at_rest()) if point.host else here.unlike(there)
             if not unlike and waited_s >= SETTLED_S:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dr.core import moves, onecopy, warden, whereabouts
+from dr.core import migration, moves, onecopy, warden, whereabouts
 from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import (
@@ -143,8 +143,39 @@ def test_another_proof_of_the_sources_emptiness_resumes_nothing(left_by: str) ->
     answer(made, last(made, Migrate), Outcome.DONE, absent(made, left_by=left_by))
     assert sent(made, Resume) == 0
     answer(made, last(made, Discard), Outcome.DONE, absent(made))
+    assert made.guest("g1").phase is GuestPhase.MIGRATING, "h1 may tell in a moment that its owner ended it"
+    made.now += migration.TELLS_S
+    made.hear()
+    made.send(Tick())
     assert made.guest("g1").phase is GuestPhase.STARTING
     assert sent(made, Resume) == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "phase"), [("crashed", GuestPhase.STARTING), ("shutdown", GuestPhase.STOPPED)]
+)
+def test_a_guest_lost_on_its_way_waits_for_its_host_to_tell_how(reason: str, phase: GuestPhase) -> None:
+    """Proofs come before the inventory that says why, and the leader or the agent may die between them."""
+    made = copying()
+    answer(made, last(made, Migrate), Outcome.FAILED, absent(made))
+    answer(made, last(made, Discard), Outcome.DONE, absent(made))
+    assert made.guest("g1").phase is GuestPhase.MIGRATING
+    assert "waits for h1 to say how it ended" in made.guest("g1").reason
+    told = (domain("g1", DomainState.SHUTOFF, reason=reason),)
+    made.send(Reported(host="h1", session=made.state.views["h1"].session, guests=told), after=0.1)
+    made.send(Tick(), after=0.1)
+    assert made.guest("g1").phase is phase
+
+
+def test_a_move_that_an_earlier_leader_called_off_is_ended() -> None:
+    """Its source's agent does not say that it sends: a ticket is under way there, so it says nothing."""
+    made = copying()
+    made.state.pending.clear()  # as with a new leader
+    record = made.guest("g1")
+    made.put(changed(record, move=changed(record.move, why="ops called it off")))
+    made.send(Tick(), after=0.1)
+    assert stage(made) is MoveStage.UNRESOLVED
+    assert last(made, Abort).host == "h1"
 
 
 def test_a_word_that_seals_too_little_commits_nothing() -> None:

@@ -110,8 +110,12 @@ def test_unprotect_waits_for_tickets() -> None:
     bench.state.pending["x"] = Pending(kind="stop", host="h1", guest="g1", deadline=bench.now + 9)
     refused(bench, base(AskUnprotect, guests=("g1",)), "a stop of g1 has not ended")
     # A leader that has just begun does not know of the tickets of the one before it.
+    bench = Bench().put(guest("g1", "h1", phase=GuestPhase.STOPPING))
+    refused(bench, base(AskUnprotect, guests=("g1",)), "a stop of g1 has not ended")
     bench = Bench().put(guest("g1", "h1", phase=GuestPhase.STARTING))
     assert not bench.state.pending
+    reply = ask(bench, base(AskUnprotect, guests=("g1",)))
+    assert (reply.accepted, reply.blockers) == (False, ("a start of g1 has not ended",))
     bench.send(Tick())
     refused(bench, base(AskUnprotect, guests=("g1",)), "whether g1 starts or runs is unknown")
 

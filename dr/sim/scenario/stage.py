@@ -72,31 +72,30 @@ class Stage:
         self._ask(wish, lost=False)
 
     def _ask(self, wish: Wish, *, lost: bool) -> None:
-        world, coordinator, words, answer = self.world, self.world.coordinator, wish.words, wish.answer
+        world, coordinator = self.world, self.world.coordinator
         reply: Reply | None = None
         if not wish.still():
-            self.unanswered.pop(words, None)
+            self.unanswered.pop(wish.words, None)
             return
         if coordinator.listening:
             key = world.next_ask()
             coordinator.submit(wish.make(key))
             reply = coordinator.replies.pop(key, None)
             lost = lost or reply is None
-        other = reply is not None and not lost and answer not in ("any", _word(reply))
-        patient = reply is not None and reply.soon and world.clock.now < wish.since + SOON_S
-        if reply is None or (other and (patient or world.clock.now < wish.since + wish.patience_s)):
+        if reply is None:
             world.clock.after(ASK_AGAIN_S, lambda: self._ask(wish, lost=lost))
             return
-        self.unanswered.pop(words, None)
-        found = _word(reply)
-        text = "; ".join(reply.blockers) or reply.message
-        world.say(f"{words}: {found}{f': {text}' if text else ''}", "answer", answer=found)
-        if lost or answer == "any":
+        said = "; ".join(reply.blockers) or reply.message
+        unlike = "" if lost else _unlike(wish, _word(reply), said)
+        patience_s = max(wish.patience_s, SOON_S if reply.soon else 0.0)
+        if unlike and world.clock.now < wish.since + patience_s:
+            world.clock.after(ASK_AGAIN_S, lambda: self._ask(wish, lost=False))
             return
-        if found != answer:
-            self.violate(f"{words}: {found}, not {answer}{f': {text}' if text else ''}")
-        elif wish.because.lower() not in text.lower():
-            self.violate(f'{words}: {found}, but not because of "{wish.because}": {text}')
+        self.unanswered.pop(wish.words, None)
+        text = f"{wish.words}: {_word(reply)}{f': {said}' if said else ''}"
+        world.say(text, "answer", answer=_word(reply))
+        if unlike:
+            self.violate(f"{wish.words}: {unlike}{f': {said}' if said else ''}")
 
     def violate(self, text: str) -> None:
         self.world.say(f"NOT AS EXPECTED {text}", "violation")
@@ -114,6 +113,15 @@ class Stage:
         self.reconfigure(
             lambda old: changed(old, hosts=old.hosts | {name: changed(old.hosts[name], **fields)})
         )
+
+
+def _unlike(wish: Wish, found: str, said: str) -> str:
+    """What is other than expected in an answer; "" = nothing."""
+    if wish.answer == "any":
+        return ""
+    if found != wish.answer:
+        return f"{found}, not {wish.answer}"
+    return "" if wish.because.lower() in said.lower() else f'{found}, but not because of "{wish.because}"'
 
 
 def _word(reply: Reply) -> str:

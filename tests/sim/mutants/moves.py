@@ -292,6 +292,20 @@ GROUPS = {
             ),
         ),
         m(
+            "a move that an earlier leader called off is called off",
+            "migration/called-off-before-the-coordinator-dies",
+            (
+                migration._resolve,
+                "said is None or said.sighting is not Sighting.ABSENT",
+                "said is not None and said.part is Part.LEAVING",
+            ),
+        ),
+        m(
+            "who ended a guest in the middle of its move is asked before it starts anew",
+            "migration/its-owner-ends-it-and-the-coordinator-dies",
+            (migration._nowhere, "if _will_tell(draft, host, move, guest.id):", "if False:"),
+        ),
+        m(
             "a guest that moves is not unprotected",
             "migration/unprotect-over-it-is-refused",
             (asks_guests.unprotect, "    if moving:\n", "    if False:\n"),

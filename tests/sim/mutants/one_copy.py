@@ -158,6 +158,11 @@ GROUPS = {
             "operator/unprotect-after-a-crash-while-it-starts-is-refused",
             (asks_guests.unprotect, "if guest.phase is GuestPhase.UNKNOWN", "if False"),
         ),
+        m(
+            "no leave to unprotect over a start of an earlier leader",
+            "operator/unprotect-while-an-earlier-leader-starts-it",
+            (asks_guests.unprotect, "if guest.phase in UNDER_WAY", "if False"),
+        ),
     ),
     "epoch": (
         m(

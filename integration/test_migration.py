@@ -3,6 +3,8 @@
 The middle is made long by a speed limit on the domain (libvirt keeps it for its next migration): some 75 MiB at
 5 MiB/s take fifteen seconds. Guests here write their disk log and dirty no memory beside that: QEMU 7.2 under TCG loses
 dirty pages when it passes over busy memory more than once, with bare virsh too, and the guest panics once it arrived.
+QEMU before 9.0 does not clear its TLB where it reads the dirty bits of 64 pages at once, which it does for RAM whose
+size is a multiple of 256 KiB. A busy guest with 8 KiB more (a `memory-backend-ram` of its own) survives.
 """
 
 from __future__ import annotations

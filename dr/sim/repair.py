@@ -117,8 +117,8 @@ def _help_guests(world: World) -> None:
 
 
 def _is_away(world: World, guest: GuestId) -> bool:
-    """Whether it runs where nobody of the cluster can see it: on a host that was removed."""
-    places = world.running(guest)
+    """Whether it runs, or could be started, only where nobody of the cluster sees it: on hosts that were removed."""
+    places = world.running(guest) or [name for name, host in world.hosts.items() if guest in host.domains]
     return bool(places) and not world.store.hosts.keys() & set(places)
 
 

@@ -172,6 +172,7 @@ def test_a_move_that_an_earlier_leader_called_off_is_ended() -> None:
     made = copying()
     made.state.pending.clear()  # as with a new leader
     record = made.guest("g1")
+    assert record.move is not None
     made.put(changed(record, move=changed(record.move, why="ops called it off")))
     made.send(Tick(), after=0.1)
     assert stage(made) is MoveStage.UNRESOLVED

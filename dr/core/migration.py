@@ -198,9 +198,8 @@ def _resolve(draft: Draft, guest: GuestRecord) -> None:
         _undo(draft, guest, move.why or f"it did not leave {move.source}")
         return
     if said is None or said.sighting is not Sighting.ABSENT:
-        _watch(
-            draft, guest, move
-        )  # of an earlier leader's ticket, too, its agent does not say that it still sends
+        # While the ticket of an earlier leader is under way there, its agent does not say that it sends.
+        _watch(draft, guest, move)
     if source is None or not _ask(draft, guest, source):
         _say(
             draft,

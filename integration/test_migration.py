@@ -177,6 +177,24 @@ def test_called_off(site: Site) -> None:
     assert "is not being moved live" in refused.stderr
 
 
+def test_how_far_it_is_can_be_watched(site: Site) -> None:
+    """As libvirt counts it, also after the agent was restarted in the middle; and no longer when it has ended."""
+    name, boot = guest_on_h1(site)
+    send_to_h3(site, name)
+    (job,) = [row["id"] for row in json.loads(site.dr("job", "list", "--open", "-o", "json"))["items"]]
+
+    def seen() -> dict[str, float]:
+        moves = json.loads(site.dr("job", "show", job, "-o", "json"))["item"]["moves"]
+        return moves[0] if moves and moves[0]["done_pct"] is not None else {}
+
+    site.wait(lambda: 3 < seen().get("rate_mib_s", 0) < 8, 10, "the rate to be told")
+    before = seen()["remaining_mib"]
+    site.lab.host("h1").kill_service("agent")
+    site.wait(lambda: 0 < seen().get("remaining_mib", 0) < before, 10, "the next agent to tell")
+    assert_runs_on(site, name, boot, "h3")
+    assert not seen()
+
+
 # ---- the lost Finish reply
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from dr import __version__
 from dr.agent.copies import Parts, Strays
 from dr.agent.executor import Executor
+from dr.agent.following import Following
 from dr.agent.hook import Hook
 from dr.agent.isolation import Isolation
 from dr.agent.journal import Journal, StateTrouble, Worker
@@ -81,6 +82,7 @@ class Timing(Record):
     goodbye_s: float = 1.0
     departure_s: float = 1.0  # how often it is looked whether the host goes down
     isolation_look_s: float = 1.0  # how often a host without a session looks for the others
+    follow_s: float = 1.0  # how often libvirt is asked how far a migration is
     copies_s: float = 0.5  # how often copies that wait, or arrive, are looked after
     watchdog_s: float = 5.0  # a third of the unit's WatchdogSec
 
@@ -136,6 +138,7 @@ class Agent:
             own=self._own_readings,
             parts=parts.of,
             tell=lambda guests: parts.told(warden.told(self._journal.memory, guests)),
+            moves=lambda: self._following.moves,
             rhythm=rhythm or Rhythm(),
         )
         looks = Looks(
@@ -176,6 +179,9 @@ class Agent:
             clock=clock,
         )
 
+        self._following = Following(
+            hypervisor=hypervisor, journal=self._journal, reporter=self._reporter, every_s=timing.follow_s
+        )
         self._strays = Strays(
             self.boot_id,
             hypervisor=hypervisor,
@@ -199,6 +205,7 @@ class Agent:
                 self._reporter.run(),
                 self._isolation.run(),
                 self._strays.run(),
+                self._following.run(),
                 self._flush(),
                 self._feed_watchdog(),
                 self._keep_linked(),

@@ -17,7 +17,7 @@ from typing import TypeVar
 from dr import __version__
 from dr.agent.hook import Hook
 from dr.model.base import BootId, Record, changed
-from dr.model.facts import GuestFacts, HostFacts, Level, Reading
+from dr.model.facts import GuestFacts, HostFacts, Level, Progress, Reading
 from dr.model.wire import Report
 from dr.ports.hypervisor import HostHealth, Hypervisor, HypervisorError, HypervisorUnknown
 
@@ -52,6 +52,7 @@ class Reporter:
         parts: Callable[
             [tuple[GuestFacts, ...]], Awaitable[tuple[GuestFacts, ...]]
         ],  # adds parts in migrations
+        moves: Callable[[], tuple[Progress, ...]],
         tell: Callable[[tuple[GuestFacts, ...]], tuple[GuestFacts, ...]],  # adds what only the agent knows
         rhythm: Rhythm,
     ) -> None:
@@ -61,6 +62,7 @@ class Reporter:
         self._boot_id = boot_id
         self._own = own
         self._parts = parts
+        self._moves = moves
         self._tell = tell
         self._rhythm = rhythm
         self._facts = HostFacts(boot_id=boot_id)
@@ -102,7 +104,7 @@ class Reporter:
 
     def snapshot(self) -> Report:
         """Everything."""
-        return Report(facts=self.facts, guests=self.guests, health=self.health)
+        return Report(facts=self.facts, guests=self.guests, health=self.health, moves=self._moves())
 
     @staticmethod
     def difference(told: Report, now: Report) -> Report | None:
@@ -111,6 +113,7 @@ class Reporter:
             facts=now.facts if now.facts != told.facts else None,
             guests=now.guests if now.guests != told.guests else None,  # falling silent is told by the reading
             health=now.health if now.health != told.health else None,
+            moves=now.moves if now.moves != told.moves else None,
         )
         return None if report == Report() else report
 

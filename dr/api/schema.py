@@ -244,8 +244,28 @@ class StepSeen(Part):
     text: str
 
 
+class MoveSeen(Part):
+    """A live migration that is under way in a job. Figures are its source's, and missing where that says none."""
+
+    guest: str = Field(description="its name")
+    source: str
+    destination: str
+    stage: str
+    age_s: float = Field(description="since it began")
+    done_pct: int | None = Field(None, description="of the guest, as it is now; may fall while it writes")
+    remaining_mib: float | None = Field(None, description="of the pass that is under way")
+    rate_mib_s: float | None = None
+    dirty_mib_s: float | None = Field(None, description="what the guest makes dirty; 0 in the first pass")
+    passes: int | None = None
+    throttle_pct: int | None = None
+    eta_s: float | None = Field(
+        None, description="until it switches over, if all goes on like this; nothing: it would never"
+    )
+
+
 class Operation(OperationRow):
     steps: list[StepSeen] = []
+    moves: list[MoveSeen] = []
 
 
 class OperationList(Document):

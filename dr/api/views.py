@@ -18,7 +18,16 @@ from dr.model.effects import Reply
 from dr.model.evidence import PowerReport
 from dr.model.facts import GuestFacts, Reading
 from dr.model.policy import FenceDevice
-from dr.model.records import GuestRecord, HostRecord, Operation, OperationState, StoredDefinition
+from dr.model.records import (
+    GuestPhase,
+    GuestRecord,
+    HostRecord,
+    Move,
+    MoveStage,
+    Operation,
+    OperationState,
+    StoredDefinition,
+)
 
 ADDRESS_PARAMETERS = ("ip", "ipaddr", "plug", "port")
 
@@ -261,7 +270,42 @@ def operation(snap: Snapshot, found: Operation) -> schema.OperationDocument:
         schema.StepSeen(wall=snap.wall(step.at), after_s=round(step.at - found.opened, 2), text=step.text)
         for step in found.steps
     ]
-    return schema.OperationDocument(item=schema.Operation(**dict(operation_row(snap, found)), steps=steps))
+    guests = (snap.state.guests.get(key) for key in sorted(snap.state.unsettled))
+    moves = [
+        _move(snap, guest, guest.move)
+        for guest in guests
+        if guest is not None
+        and guest.phase is GuestPhase.MIGRATING
+        and guest.move is not None
+        and guest.move.operation == found.id
+    ]
+    row = dict(operation_row(snap, found))
+    return schema.OperationDocument(item=schema.Operation(**row, steps=steps, moves=moves))
+
+
+def _move(snap: Snapshot, guest: GuestRecord, move: Move) -> schema.MoveSeen:
+    seen = schema.MoveSeen(
+        guest=guest.name,
+        source=move.source,
+        destination=move.destination,
+        stage=move.stage.value,
+        age_s=snap.age(move.began),
+    )
+    view = snap.state.views.get(move.source)
+    progress = view.progress.get(guest.id) if view is not None and view.session else None
+    if progress is None or move.stage in (MoveStage.MIGRATED, MoveStage.RESUMING):  # all of it has left
+        return seen
+    return seen.model_copy(
+        update={
+            "done_pct": progress.done_pct,
+            "remaining_mib": round(progress.remaining_mib, 1),
+            "rate_mib_s": round(progress.rate_mib_s, 1),
+            "dirty_mib_s": round(progress.dirty_mib_s, 1),
+            "passes": progress.passes,
+            "throttle_pct": progress.throttle_pct,
+            "eta_s": None if progress.eta_s is None else round(progress.eta_s, 1),
+        }
+    )
 
 
 # ---- fencing

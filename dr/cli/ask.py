@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from dr.cli.failure import Exit, Failure, tell
 from dr.cli.output import Column, Form, age, document, table
 
 if TYPE_CHECKING:
-    from dr.api.schema import Accepted, Check, Foreseen, Operation
+    from dr.api.schema import Accepted, Check, Foreseen, MoveSeen, Operation
     from dr.cli.client import Api
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit.")]
@@ -22,6 +23,7 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the job
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait at most; 0 = no limit.", min=0.0)]
 
 POLL_S = 0.4
+TELL_S = 10.0  # how far moves are, where nobody looks at a terminal
 PATIENCE_S = 5.0  # so long a request is repeated that was refused for what is over in a moment
 
 
@@ -167,6 +169,7 @@ def follow(api: Api, key: str, deadline: float) -> Operation:
 
     shown = 0
     live = sys.stderr.isatty()
+    told = time.monotonic()
     while True:
         job = api.get(f"/v1/operations/{key}", OperationDocument).item
         for step in job.steps[shown:]:
@@ -183,9 +186,30 @@ def follow(api: Api, key: str, deadline: float) -> Operation:
                 todo=f"dr job watch {key}",
                 code=Exit.TIMED_OUT,
             )
+        far = "; ".join(how_far(move) for move in job.moves)
         if live:
-            print(f"\r  {job.op} {job.subject}: {age(job.duration_s)} …", end="", file=sys.stderr, flush=True)
+            text = far or f"{job.op} {job.subject}: {age(job.duration_s)} …"
+            width = shutil.get_terminal_size().columns - 3
+            print(f"\r\033[K  {text[:width]}", end="", file=sys.stderr, flush=True)
+        elif far and time.monotonic() > told + TELL_S:
+            tell(f"  {job.duration_s:7.2f} s  {far}")
+            told = time.monotonic()
         time.sleep(POLL_S)
+
+
+def how_far(move: MoveSeen) -> str:
+    """One live migration in a few words."""
+    text = f"{move.guest} {move.source} to {move.destination}: "
+    if move.done_pct is None:
+        return f"{text}{move.stage}"
+    text += f"{move.done_pct} %, {move.remaining_mib:.0f} MiB left at {move.rate_mib_s:.0f} MiB/s"
+    if move.passes and move.passes > 1:
+        text += f", pass {move.passes}, {move.dirty_mib_s:.0f} MiB/s become dirty"
+    if move.throttle_pct:
+        text += f", slowed down by {move.throttle_pct} %"
+    if move.eta_s is None:
+        return f"{text}; at this rate it never ends"
+    return f"{text}, about {move.eta_s:.0f} s to go"
 
 
 def _clear(live: bool) -> None:

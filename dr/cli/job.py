@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from dr.cli.ask import Timeout, finish
+from dr.cli.ask import Timeout, finish, how_far
 from dr.cli.output import Column, Form, Output, age, clock, document, facts, listing
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def _facts(job: Operation) -> list[tuple[str, str]]:
         ("started", clock(job.opened_wall)),
         ("took" if job.state != "open" else "for", age(job.duration_s)),
         ("guests", guests),
+        ("moves", "\n".join(how_far(move) for move in job.moves)),
         ("steps", steps),
     ]
 

@@ -116,6 +116,7 @@ class Sessions:
                     facts=message.facts,
                     guests=message.guests,
                     health=message.health,
+                    moves=message.moves,
                 )
             case Result():
                 return Answered(

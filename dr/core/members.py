@@ -82,6 +82,7 @@ def connected(draft: Draft, event: Connected) -> None:
         guests={guest.id: guest for guest in hello.guests or ()},
         guests_at=draft.now,
         overruled={},
+        progress={},
         inventory=hello.guests is not None,
     )
     draft.forget_session(name)
@@ -144,7 +145,7 @@ def disconnected(draft: Draft, event: Disconnected) -> None:
     view = draft.view(event.host)
     if view.session != event.session:
         return
-    draft.put_view(event.host, session="", goodbye=event.goodbye, inventory=False)
+    draft.put_view(event.host, session="", goodbye=event.goodbye, inventory=False, progress={})
     draft.forget_session(event.host)
     if event.goodbye:
         draft.note("host.goodbye", f"{event.host}: {event.goodbye}", host=event.host)
@@ -238,6 +239,8 @@ def reported(draft: Draft, event: Reported) -> None:
             overruled={},
             inventory=True,
         )
+    if event.moves is not None:
+        draft.put_view(event.host, progress={progress.guest: progress for progress in event.moves})
 
 
 # ---- coming back, and staying clean

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Testimony
 from dr.model.evidence import DeviceReading, PowerReport
-from dr.model.facts import GuestFacts
+from dr.model.facts import GuestFacts, Progress
 
 TICKETED = frozenset(
     {"start", "stop", "clean", "receive", "migrate", "resume", "discard"}
@@ -68,6 +68,7 @@ class View(Record):
     # Of guests that are being moved: the last testimony, and when.
     told: dict[GuestId, tuple[Testimony, float]] = {}
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
+    progress: dict[GuestId, Progress] = {}  # of what goes out of it, as last told in this session
     aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 

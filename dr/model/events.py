@@ -5,7 +5,7 @@ from __future__ import annotations
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Answer
 from dr.model.evidence import PowerReport
-from dr.model.facts import GuestFacts, HostFacts, Reading
+from dr.model.facts import GuestFacts, HostFacts, Progress, Reading
 from dr.model.policy import PolicyChange, Settings, StopMode
 from dr.model.records import Desired
 from dr.model.wire import Hello, LeaveKind
@@ -59,13 +59,14 @@ class Heard(Record, tag="heard"):
 
 
 class Reported(Record, tag="reported"):
-    """A host's facts, guests or health changed; None = unchanged."""
+    """A host's facts, guests, health or outgoing migrations changed; None = unchanged."""
 
     host: HostName
     session: str
     facts: HostFacts | None = None
     guests: tuple[GuestFacts, ...] | None = None
     health: tuple[Reading, ...] | None = None
+    moves: tuple[Progress, ...] | None = None
 
 
 class Answered(Record, tag="answered"):

@@ -112,6 +112,35 @@ class GuestFacts(Record):
         return self.state in ACTIVE_STATES
 
 
+class Progress(Record):
+    """How far an outgoing migration is, as libvirt counts it at its source: memory and disks together."""
+
+    guest: GuestId
+    elapsed_s: float
+    total_mib: float  # of the guest; what is sent may be more, as pages become dirty again
+    remaining_mib: float  # of the pass that is under way
+    rate_mib_s: float = 0.0  # what goes over the network
+    dirty_mib_s: float = 0.0  # what the guest makes dirty meanwhile; 0 also until the second pass
+    passes: int = 1  # over its memory, with the one under way
+    throttle_pct: int = 0  # of their time its virtual CPUs stand still, so that it converges
+
+    @property
+    def done_pct(self) -> int:
+        """Per cent of the guest that is at the destination as it is now; it may fall again."""
+        return round(100 * (1 - min(1.0, self.remaining_mib / self.total_mib))) if self.total_mib else 0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until it switches over, if all goes on like this; None: it would never.
+
+        Each pass sends what became dirty in the one before: remaining / rate x (1 + q + q² + …), with q = dirty / rate
+        (Clark et al. 2005, as in shared notes on migration).
+        """
+        if self.rate_mib_s <= self.dirty_mib_s:
+            return None
+        return self.remaining_mib / (self.rate_mib_s - self.dirty_mib_s)
+
+
 class HookState(Record):
     """Whether the permit hook on this host really refuses: tried with a canary, not assumed."""
 

@@ -13,7 +13,7 @@ import msgspec
 
 from dr.model.base import BootId, GuestId, Record
 from dr.model.commands import Answer, Body, ProtectedEntry
-from dr.model.facts import GuestFacts, HostFacts, Reading
+from dr.model.facts import GuestFacts, HostFacts, Progress, Reading
 
 PROTOCOL = 1  # one older or newer is accepted, see `speaks`
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
@@ -66,6 +66,7 @@ class Report(Record, tag="report"):
     facts: HostFacts | None = None
     guests: tuple[GuestFacts, ...] | None = None
     health: tuple[Reading, ...] | None = None
+    moves: tuple[Progress, ...] | None = None  # all that go out of this host
 
 
 class Result(Record, tag="result"):

@@ -15,6 +15,7 @@ from dr.model.facts import (
     HookState,
     HostFacts,
     Part,
+    Progress,
     Reading,
     Sighting,
 )
@@ -92,6 +93,9 @@ class Hypervisor(Protocol):
         `abort_migration` ends it. Raises HypervisorError when libvirt says that it failed, HypervisorUnknown when its
         end was not seen (it may go on).
         """
+
+    async def progress(self, guest: GuestId) -> Progress | None:
+        """How far its outgoing migration is; None: none is under way. Raises HypervisorUnknown."""
 
     async def abort_migration(self, guest: GuestId) -> None:
         """Ask the outgoing migration of it to end, and no other job. Raises HypervisorError, HypervisorUnknown."""

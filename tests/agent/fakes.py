@@ -44,6 +44,7 @@ from dr.model.facts import (
     HostFacts,
     Level,
     Part,
+    Progress,
     Reading,
     Sighting,
 )
@@ -84,6 +85,7 @@ TIMING = Timing(
     goodbye_s=0.1,
     silence_s=1.0,
     isolation_look_s=0.02,
+    follow_s=0.02,
     copies_s=0.02,
     departure_s=0.02,
     watchdog_s=0.05,
@@ -321,6 +323,12 @@ class Process:
         self.world.leave(guest)
         self.step("migration done")
         return "96 MiB sent"
+
+    async def progress(self, guest: GuestId) -> Progress | None:
+        await self.libvirt()
+        if self.world.parts.get(guest) is not Part.LEAVING:
+            return None
+        return Progress(guest=guest, elapsed_s=2.0, total_mib=96.0, remaining_mib=24.0, rate_mib_s=12.0)
 
     async def abort_migration(self, guest: GuestId) -> None:
         await self.libvirt()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dr.model.commands import Abort, Outcome
-from dr.model.facts import DomainState, GuestFacts, HookState, Part, Sighting
+from dr.model.facts import DomainState, GuestFacts, HookState, Part, Progress, Sighting
 from tests.agent.fakes import G, Host, Session, World, listing
 
 
@@ -23,6 +23,21 @@ def seen(session: Session) -> GuestFacts | None:
     told = [report.guests for report in session.reports if report.guests is not None]
     told.insert(0, session.hello.guests or ())
     return next((facts for facts in told[-1] if facts.id == G), None)
+
+
+async def test_how_far_it_is_is_told_until_it_ends(host: Host) -> None:
+    session = await source(host)
+    host.world.hold_migration = asyncio.Event()
+    sent = session.post(session.migrate(1))
+    await session.until(lambda: (moves := _moves(session)) and (moves[0].guest, moves[0].done_pct) == (G, 75))
+    host.world.hold_migration.set()
+    await session.answer(sent)
+    await session.until(lambda: _moves(session) == ())
+
+
+def _moves(session: Session) -> tuple[Progress, ...] | None:
+    told = [report.moves for report in session.reports if report.moves is not None]
+    return told[-1] if told else None
 
 
 # ---- the destination

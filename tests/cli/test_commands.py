@@ -33,11 +33,22 @@ from dr.model.events import (
     AskUndrain,
     OperatorAsk,
 )
+from dr.model.facts import Progress
 from dr.model.policy import After, Check, Isolation, PolicyChange
 from dr.model.preflight import Check as Finding
 from dr.model.preflight import CheckName, Verdict
-from dr.model.records import Desired, HostPhase, OperationState, Pause, Step, Wish
-from tests.api.service import DB, LOOSE, WEB, Service
+from dr.model.records import (
+    Desired,
+    GuestPhase,
+    HostPhase,
+    Move,
+    MoveStage,
+    OperationState,
+    Pause,
+    Step,
+    Wish,
+)
+from tests.api.service import DB, LOOSE, NOW, WEB, Service
 from tests.cli.conftest import Dr
 
 LISTS = [
@@ -346,6 +357,37 @@ def test_a_job_is_followed_to_its_end(service: Service, dr: Dr, monkeypatch: pyt
     ended = dr("host", "fence", "h2", "--yes", "--no-wait")
     assert ended.code == 0
     assert "dr job watch failover-3-1" in ended.err
+
+
+def test_a_job_tells_how_far_its_moves_are(service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = service.coordinator.state
+    move = Move(
+        stage=MoveStage.COPYING,
+        source="h1",
+        destination="h2",
+        operation="failover-3-1",
+        began=NOW - 4,
+        job="t",
+    )
+    state.guests[WEB] = changed(state.guests[WEB], phase=GuestPhase.MIGRATING, move=move)
+    state.unsettled.add(WEB)
+    assert "web h1 to h2: copying" in dr("job", "show", "failover-3-1").out
+    fast = Progress(
+        guest=WEB, elapsed_s=3.0, total_mib=2048, remaining_mib=512, rate_mib_s=120, dirty_mib_s=20
+    )
+    view = state.views["h1"]
+
+    def far(progress: Progress) -> str:
+        state.views["h1"] = changed(view, progress={WEB: progress})
+        return dr("job", "show", "failover-3-1").out
+
+    assert "web h1 to h2: 75 %, 512 MiB left at 120 MiB/s, about 5 s to go" in far(fast)
+    slow = changed(fast, passes=4, dirty_mib_s=130.0, throttle_pct=40)
+    assert "pass 4, 130 MiB/s become dirty, slowed down by 40 %; at this rate it never ends" in far(slow)
+    monkeypatch.setattr("dr.cli.ask.TELL_S", -1.0)
+    watched = dr("job", "watch", "failover-3-1", "--timeout", "0.9")
+    assert watched.code == Exit.TIMED_OUT
+    assert "web h1 to h2: 75 %" in watched.err
 
 
 def test_ctrl_c_detaches_and_time_runs_out(service: Service, dr: Dr, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ from dr.model.commands import (
     TicketKind,
 )
 from dr.model.effects import Reply, Send
-from dr.model.events import Answered, AskMigrate, AskRelocate, Reported, Tick
-from dr.model.facts import DomainState, Part, Sighting
+from dr.model.events import Answered, AskMigrate, AskRelocate, Disconnected, Reported, Tick
+from dr.model.facts import DomainState, Part, Progress, Sighting
 from dr.model.memory import AgentMemory
 from dr.model.records import Condition, GuestPhase, HostPhase, MoveStage, Pause
 from tests.core.build import NOW, PROTECTED_VERSION, Bench, domain, facts, guest, host
@@ -437,3 +437,15 @@ def test_a_copy_does_not_outlive_its_boot_or_its_list() -> None:
     assert (
         warden.stray(changed(memory, entries=()), "g1", "b1", arriving=True, runs=False) is warden.Stray.NONE
     )
+
+
+def test_how_far_it_is_lasts_as_long_as_its_session() -> None:
+    made = copying()
+    session = made.state.views["h1"].session
+    told = (Progress(guest="g1", elapsed_s=2, total_mib=96, remaining_mib=24, rate_mib_s=12),)
+    made.send(Reported(host="h1", session=session, moves=told), after=0.1)
+    assert made.state.views["h1"].progress == {"g1": told[0]}
+    made.send(Reported(host="h1", session=session, guests=(domain("g1"),)), after=0.1)
+    assert made.state.views["h1"].progress, "what is not told has not changed"
+    made.send(Disconnected(host="h1", session=session), after=0.1)
+    assert made.state.views["h1"].progress == {}

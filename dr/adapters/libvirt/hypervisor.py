@@ -21,7 +21,16 @@ from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.reach import Reach
 from dr.adapters.libvirt.sight import LibvirtView
 from dr.model.base import GuestId, HostName
-from dr.model.facts import Definition, GuestFacts, HookState, HostFacts, Level, Reading, Sighting
+from dr.model.facts import (
+    Definition,
+    GuestFacts,
+    HookState,
+    HostFacts,
+    Level,
+    Progress,
+    Reading,
+    Sighting,
+)
 from dr.model.policy import StopMode
 from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 
@@ -224,6 +233,12 @@ class LibvirtHypervisor:
             return migration.send(self._uri, guest, way.way_to(self._migration_uri, to, addresses))
 
         return await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
+
+    async def progress(self, guest: GuestId) -> Progress | None:
+        """See the port."""
+        return await self._call(
+            f"tell how far {guest} is", lambda conn: migration.progress(conn, guest), STANDING_S
+        )
 
     async def abort_migration(self, guest: GuestId) -> None:
         """See the port."""

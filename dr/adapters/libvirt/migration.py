@@ -15,7 +15,7 @@ import libvirt
 
 from dr.adapters.libvirt import libvirt_api as api
 from dr.model.base import GuestId
-from dr.model.facts import ACTIVE_STATES, Part
+from dr.model.facts import ACTIVE_STATES, Part, Progress
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown, Standing
 
 FLAGS = (
@@ -63,6 +63,33 @@ def _took(domain: Any) -> str:
     )
 
 
+def progress(conn: Any, guest: GuestId) -> Progress | None:
+    """Of its outgoing migration. Raises libvirt's error."""
+    try:
+        domain = conn.lookupByUUIDString(guest)
+        job = domain.jobStats() if domain.isActive() else {}
+    except libvirt.libvirtError as error:
+        if api.is_missing(error) or api.code(error) in (
+            libvirt.VIR_ERR_OPERATION_UNSUPPORTED,  # it arrives here
+            libvirt.VIR_ERR_OPERATION_INVALID,  # it ended meanwhile
+        ):
+            return None
+        raise
+    if not _leaves(job):
+        return None
+    mib = 2**20
+    return Progress(
+        guest=guest,
+        elapsed_s=job.get("time_elapsed", 0) / 1000,
+        total_mib=job.get("data_total", 0) / mib,
+        remaining_mib=job.get("data_remaining", 0) / mib,
+        rate_mib_s=(job.get("memory_bps", 0) + job.get("disk_bps", 0)) / mib,
+        dirty_mib_s=job.get("memory_dirty_rate", 0) * job.get("memory_page_size", 4096) / mib,
+        passes=max(1, job.get("memory_iteration", 1)),
+        throttle_pct=job.get("auto_converge_throttle", 0),
+    )
+
+
 def abort(conn: Any, guest: GuestId) -> None:
     """Ask its outgoing migration to end. Raises HypervisorError when there is none, libvirt's error."""
     if standing(conn, guest).part is not Part.LEAVING:
@@ -97,6 +124,9 @@ def _part(domain: Any) -> Part:
         if api.code(error) == libvirt.VIR_ERR_OPERATION_INVALID and not domain.isActive():
             return Part.NONE  # it ended meanwhile
         raise
-    if job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT and job.get("type"):
-        return Part.LEAVING
-    return Part.NONE
+    return Part.LEAVING if _leaves(job) else Part.NONE
+
+
+def _leaves(job: dict[str, Any]) -> bool:
+    """Whether these are the figures of a migration that goes out now."""
+    return job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT and bool(job.get("type"))

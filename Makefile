@@ -10,7 +10,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --no-input
 APT_LISTS := packages/apt-dev.txt $(wildcard integration/lab/apt.txt)
-BENCHES   := failover core sim
+BENCHES   := failover migrate evacuate core sim
 # Which cases of long tests `make check` runs (others each day), and from which seed on `make test` draws worlds.
 SAMPLE     ?= $(shell expr $$(date +%s) / 86400)
 # New worlds with each commit, the same ones whenever that commit is tested.
@@ -51,6 +51,10 @@ demo: install ## Lab up, a host's power cut, the timeline of the failover (as ro
 bench: $(BENCHES:%=bench-%) ## All benchmarks (as root)
 
 bench-failover: ## How fast a failover is: five runs, last line JSON (as root)
+
+bench-migrate: ## A live migration beside bare virsh: five pairs in three minutes, last line JSON (as root)
+
+bench-evacuate: ## Eight guests leave a host over slow links, by dr and by virsh: four minutes, last line JSON (as root)
 
 bench-core: install ## How fast and how good the core decides at 1,000 hosts and 20,000 guests, last line JSON
 	$(call say,Benchmark: core)

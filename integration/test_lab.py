@@ -2,15 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from integration.lab import Lab, LabError, MachineFrozen, MachineOff
+from integration.lab import Lab, LabError, MachineFrozen, MachineOff, netns
 from integration.lab.proc import Process, process, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -287,6 +289,43 @@ def test_links_and_drops(lab: Lab) -> None:
     assert not ping(lab, "h1", "10.82.0.3")
     faults.storage_restore()
     assert reaches(lab, "h1", "10.82.0.3")
+
+
+def test_a_slow_link_is_slow_each_way(lab: Lab) -> None:
+    """Also after the machine was off, and only until it is healed."""
+    slow, whole = pytest.approx(10, rel=0.2), 16
+    lab.faults.slow("h1", "stor", 10)
+    assert mib_s(lab, "h1", "h2", whole) == slow
+    assert mib_s(lab, "h3", "h1", whole) == slow
+    assert mib_s(lab, "h2", "h3", whole) > 50
+    lab.host("h1").reboot()
+    assert mib_s(lab, "h1", "h2", whole) == slow
+    lab.faults.slow("h1", "stor", 40)
+    assert mib_s(lab, "h1", "h2", whole) > 25
+    lab.faults.heal()
+    assert mib_s(lab, "h1", "h2", whole) > 50
+    assert mib_s(lab, "h3", "h1", whole) > 50
+
+
+def mib_s(lab: Lab, source: str, destination: str, mib: int) -> float:
+    """How fast one TCP connection is in the storage network, until the last byte is there."""
+    kind = socket.AF_INET, socket.SOCK_STREAM
+    with (
+        netns.open_socket(lab.layout.netns_path(destination), *kind) as listener,
+        netns.open_socket(lab.layout.netns_path(source), *kind) as sender,
+        ThreadPoolExecutor() as beside,
+    ):
+        listener.bind((lab.host(destination).address("stor"), 0))
+        listener.listen()
+        sender.connect(listener.getsockname())
+        began = time.monotonic()
+        sending = beside.submit(sender.sendall, bytes(mib << 20))
+        with listener.accept()[0] as receiver:
+            left = mib << 20
+            while left:
+                left -= len(receiver.recv(1 << 20))
+        sending.result()
+        return mib / (time.monotonic() - began)
 
 
 def test_a_rebooted_machine_is_reached_at_once(lab: Lab) -> None:

@@ -23,6 +23,7 @@ faults (TARGET is ctl, h1...; NET is mgmt, stor, guest, bmc; `all` for TARGET wh
   link-down T [NET] | link-up T [NET]           NET bmc of a host is its BMC's cable; T nas is the storage server
   drop T NET [in|out|both] [PEER] | undrop T [NET]
   loss T NET PERCENT
+  slow T NET MIB_S | fast T [NET]               what the cable carries, each way
   freeze T [SERVICE] | thaw T [SERVICE]         the whole machine (links too), or one service by SIGSTOP
   kill T SERVICE [stay-down]                    SIGKILL; restarted after 1 s unless stay-down
   bmc-dead T | bmc-alive T
@@ -232,6 +233,8 @@ def _fault(lab: Lab, args: argparse.Namespace) -> int:
         ),
         "undrop": lambda: faults.undrop(target, _network(optional(1))),
         "loss": lambda: faults.loss(target, as_network(word(1, "a network")), int(word(2, "a percentage"))),
+        "slow": lambda: faults.slow(target, as_network(word(1, "a network")), int(word(2, "MiB/s"))),
+        "fast": lambda: faults.fast(target, _network(optional(1))),
         "freeze": lambda: faults.freeze_service(target, words[1]) if optional(1) else faults.freeze(target),
         "thaw": lambda: faults.thaw_service(target, words[1]) if optional(1) else faults.thaw(target),
         "kill": lambda: lab.machine(target).kill_service(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from integration.lab import bmc, network, proc
 from integration.lab.layout import CTL, NAS, LabError, Network, address, as_network, machine_networks
-from integration.lab.network import Direction, Drop, as_direction
+from integration.lab.network import Direction, Drop, Limit, as_direction
 
 if TYPE_CHECKING:
     from integration.lab.lab import Lab
@@ -34,6 +34,7 @@ class Fault:
     percent: int = 0
     peer: str = ""
     detail: str = ""
+    mib_s: int = 0
 
     def __str__(self) -> str:
         parts = [
@@ -41,6 +42,7 @@ class Fault:
             self.network,
             self.direction,
             f"{self.percent}%" if self.percent else "",
+            f"{self.mib_s} MiB/s" if self.mib_s else "",
             self.detail,
         ]
         words = " ".join(part for part in parts if part)
@@ -95,7 +97,12 @@ class Faults:
                 for fault in faults
                 if fault.kind == "drop"
             ]
-            network.converge(self._lab.layout, up, drops)
+            limits = [
+                Limit(fault.target, as_network(fault.network), fault.mib_s)
+                for fault in faults
+                if fault.kind == "slow"
+            ]
+            network.converge(self._lab.layout, up, drops, limits)
 
     def forget_boot(self, machine: str) -> None:
         """A power cut ends the faults of that boot: a freeze, a stopped service, a jumped clock."""
@@ -151,6 +158,25 @@ class Faults:
             if fault.kind == "drop" and network_name in (None, fault.network):
                 self._change(drop=fault)
         self.converge()
+
+    def slow(self, target: str, network_name: Network, mib_s: int) -> None:
+        """A cable that carries so many MiB/s each way, in place of what it did before."""
+        if mib_s < 1:
+            raise LabError(f"a link carries at least 1 MiB/s, not {mib_s}")
+        self._networks(target, network_name)
+        self._end_slow(target, network_name)
+        self._change(add=Fault("slow", target, network=network_name, mib_s=mib_s))
+        self.converge()
+
+    def fast(self, target: str, network_name: Network | None = None) -> None:
+        """End the limit on a machine's cable, in one network or in all."""
+        self._end_slow(target, network_name)
+        self.converge()
+
+    def _end_slow(self, target: str, network_name: Network | None) -> None:
+        for fault in self.active(target):
+            if fault.kind == "slow" and network_name in (None, fault.network):
+                self._change(drop=fault)
 
     def storage_cut(self, host: str | None = None) -> None:
         """Cut a host off from the storage server (migration still works), or all hosts when none is named."""
@@ -313,4 +339,4 @@ class Faults:
         elif fault.kind == "disk-server":
             self.disk_server_start(fault.target)
         else:
-            assert fault.kind in ("link", "drop"), f"a fault nobody can undo: {fault}"
+            assert fault.kind in ("link", "drop", "slow"), f"a fault nobody can undo: {fault}"

@@ -7,7 +7,7 @@ compiles that into link states and one nft ruleset. Nobody else sets a link or a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -54,6 +54,21 @@ class Drop:
             side = "saddr" if direction == "in" else "daddr"
             peer = f"ip {side} {self.peer_address} " if self.peer_address else ""
             yield direction, f"{peer}{chance}counter drop"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How fast a machine's cable in one network is, each way."""
+
+    machine: str
+    network: Network
+    mib_s: int
+
+    @property
+    def bucket(self) -> str:
+        """The token bucket at either end: bursts of 10 ms, and room for a segment that is not yet cut into packets."""
+        burst = max(128 << 10, (self.mib_s << 20) // 100)
+        return f"tbf rate {self.mib_s}mibps burst {burst} latency 50ms"
 
 
 def port(name: str, network: Network) -> str:
@@ -108,8 +123,8 @@ def links_down(layout: Layout, machine: str) -> None:
     netns.ip_batch(layout.netns("switch"), [f"link set {one} down" for one in sorted(wanted)])
 
 
-def converge(layout: Layout, up: Iterable[str], drops: Iterable[Drop]) -> None:
-    """Make the switch's links exactly those in `up`, and drop exactly what `drops` says."""
+def converge(layout: Layout, up: Iterable[str], drops: Iterable[Drop], limits: Sequence[Limit] = ()) -> None:
+    """Make the switch's links exactly those in `up`, drop exactly what `drops` says, slow what `limits` says."""
     there = {one for one in netns.ports(layout) if "-" in one and not one.startswith("br-")}
     wanted = set(up)
     chains: dict[tuple[str, str], list[str]] = {}
@@ -127,7 +142,37 @@ def converge(layout: Layout, up: Iterable[str], drops: Iterable[Drop]) -> None:
     # Rules first: no packet may slip through between a link coming up and its rule.
     path = str(layout.netns_path("switch"))
     proc.run(["nsenter", f"--net={path}", "nft", "-f", "-"], stdin="\n".join(lines) + "\n")
+    _shape(layout, [one for one in limits if port(one.machine, one.network) in there])
     netns.ip_batch(
         layout.netns("switch"),
         [f"link set {one} {'up' if one in wanted else 'down'}" for one in sorted(there)],
     )
+
+
+def _shape(layout: Layout, limits: Sequence[Limit]) -> None:
+    """A token bucket at either end of each limited cable: what the switch sends there, and what is sent from there."""
+    switch = layout.netns("switch")
+    shaped = {
+        line.split()[4] for line in _tc(switch, "qdisc show").splitlines() if line.startswith("qdisc tbf")
+    }
+    wanted = {port(one.machine, one.network): one for one in limits}
+    for device in sorted(shaped - set(wanted)):
+        machine, _, network = device.partition("-")
+        _tc(switch, f"qdisc del dev {device} root")
+        if "tbf" in _tc(layout.netns(_inside(machine, network)), f"qdisc show dev {network}0"):
+            _tc(layout.netns(_inside(machine, network)), f"qdisc del dev {network}0 root")
+    for device, one in sorted(wanted.items()):
+        _tc(switch, f"qdisc replace dev {device} root {one.bucket}")
+        _tc(
+            layout.netns(_inside(one.machine, one.network)),
+            f"qdisc replace dev {one.network}0 root {one.bucket}",
+        )
+
+
+def _inside(name: str, network: str) -> str:
+    """The namespace at the other end of a port."""
+    return f"bmc-{name}" if network == "bmc" and name != CTL else name
+
+
+def _tc(namespace: str, words: str) -> str:
+    return proc.run(["tc", "-n", namespace, *words.split()]).stdout

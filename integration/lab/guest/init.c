@@ -3,7 +3,7 @@
  *
  *  - answers ping (the kernel) and HTTP on port 80 with its name, boot, counter and uptime as JSON;
  *  - appends a record to /dev/vda several times a second, durable before it counts (O_DIRECT | O_DSYNC);
- *  - dirties memory at a chosen rate;
+ *  - fills memory once, before it answers, and dirties memory at a chosen rate;
  *  - powers off at the ACPI power button or GET /poweroff, panics at GET /crash.
  *
  * The disk log (disklog.py reads it). A slot is 512 bytes. A boot looks for the first empty slot, and from there
@@ -12,7 +12,7 @@
  * overwritten on purpose, and two writers at once leave interleaved boots, or a sequence number twice or missing.
  * One writer after another never does.
  *
- * From the kernel command line: dr.name= dr.ip= dr.gw= dr.gwmac= dr.writes=/s dr.dirty=MiB/s
+ * From the kernel command line: dr.name= dr.ip= dr.gw= dr.gwmac= dr.writes=/s dr.dirty=MiB/s dr.dirtysize=MiB dr.fill=MiB
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -220,6 +220,17 @@ static void *writer(void *unused)
     return NULL;
 }
 
+/* Pages that a migration must send: none is empty, and no two are alike. Nobody touches them again. */
+static void fill(void)
+{
+    size_t page = 4096, size = (size_t)option_number("dr.fill=", 0) << 20;
+    char *memory = size ? malloc(size) : NULL;
+    if (size && !memory)
+        printf("lab: no memory to fill\n");
+    for (size_t at = 0; memory && at < size; at += page)
+        *(volatile size_t *)(memory + at) = at + 1;
+}
+
 static void *dirtier(void *unused)
 {
     (void)unused;
@@ -355,6 +366,7 @@ int main(void)
     dirty_mib_s = option_number("dr.dirty=", 0);
     load_modules();
     configure_network();
+    fill();
     start(http);
     start(writer);
     start(power_button);

@@ -1,0 +1,123 @@
+"""`make bench-evacuate`: eight guests leave one host for two others, by `dr host drain` and by loops of bare virsh.
+
+Each host's storage link carries 20 MiB/s each way. The guests differ in how much of their memory is filled, and do no
+more than write their disk logs. First virsh moves them, one after the other, then two and four at a time, in order of
+their names and to the two hosts by turns; after each the guests go back over fast links. Then they are protected, and
+dr drains the host. The last line is one JSON object; times are the commands' own, from their start to their end:
+
+- makespan_s: of `dr host drain`, until nothing is left on the host.
+- bound_s: what no schedule can beat, max(ΣS / B_out, max_j ΣS_j / B_in, max S / B) for the bytes S that QEMU sent in
+  that drain, B being 20 MiB/s with all headers: some 5 % of it are not QEMU's.
+- bound_ratio: makespan_s / bound_s.
+- virsh_serial_s, virsh_2_s, virsh_4_s: of the loops of virsh, one, two and four at a time.
+- forecast_error_median, rung_hit_ratio: null, as dr does not foretell times and rungs yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from integration.bench import virsh
+from integration.lab import Lab
+from integration.site import Site
+
+FILLED_MIB = {"g1": 0, "g2": 64, "g3": 8, "g4": 32, "g5": 0, "g6": 96, "g7": 24, "g8": 16}
+EMPTY_MIB = 96  # what a guest needs beside that
+LINK_MIB_S = 20
+SOURCE, DESTINATIONS = "h1", ("h2", "h3")
+BY_TURNS = {guest: DESTINATIONS[index % 2] for index, guest in enumerate(FILLED_MIB)}
+AT_ONCE = {"virsh_serial_s": 1, "virsh_2_s": 2, "virsh_4_s": 4}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lab", default="bench")
+    options = parser.parse_args()
+    lab = Lab(options.lab)
+    lab.down()
+    site = Site(lab)
+    found: dict[str, float | None] = {}
+    try:
+        site.up(1 + len(DESTINATIONS))
+        boots = start(site)
+        for name, count in AT_ONCE.items():
+            found[name] = over_slow_links(lab, partial(by_virsh, lab, BY_TURNS, count))
+            told(lab, f"virsh, {count} at a time", found[name], BY_TURNS)
+            by_virsh(lab, dict.fromkeys(FILLED_MIB, SOURCE), 2)
+        site.protect(*FILLED_MIB)
+        found |= drained(site)
+        for guest, boot in boots.items():
+            assert lab.guest(guest).http().boot == boot, f"{guest} is not what it was"
+        site.assert_once(*boots)
+    finally:
+        lab.down()
+    print(json.dumps({**found, "forecast_error_median": None, "rung_hit_ratio": None}))
+
+
+def start(site: Site) -> dict[str, str]:
+    """All on one host, none protected; their boots' ids."""
+    for guest, filled in FILLED_MIB.items():
+        site.lab.define_guest(
+            guest, SOURCE, start=True, mem_mib=EMPTY_MIB + filled, kernel_args=f"dr.fill={filled}"
+        )
+    return {guest: site.lab.guest(guest).wait_answering(60).boot for guest in FILLED_MIB}
+
+
+def over_slow_links(lab: Lab, move: Callable[[], object]) -> float:
+    """How long that takes, in seconds."""
+    for host in lab.host_names:
+        lab.faults.slow(host, "stor", LINK_MIB_S)
+    began = time.monotonic()
+    move()
+    took_s = time.monotonic() - began
+    for host in lab.host_names:
+        lab.faults.fast(host, "stor")
+    return round(took_s, 2)
+
+
+def by_virsh(lab: Lab, to: dict[str, str], count: int) -> None:
+    """Move all, so many at a time, from wherever they run."""
+
+    def move(guest: str) -> None:
+        (at,) = lab.qemu_hosts(guest)
+        virsh.migrate(lab, guest, at, to[guest])
+
+    with ThreadPoolExecutor(count) as workers:
+        list(workers.map(move, to))
+
+
+def drained(site: Site) -> dict[str, float | None]:
+    """By dr, and what bounds it."""
+    lab = site.lab
+    makespan_s = over_slow_links(lab, lambda: site.dr("host", "drain", SOURCE, timeout_s=600))
+    where = {guest: host for guest in FILLED_MIB for host in lab.qemu_hosts(guest)}
+    sent = told(lab, "dr", makespan_s, where)
+    into = {host: sum(sent[guest] for guest in sent if where[guest] == host) for host in DESTINATIONS}
+    bound_s = max(sum(sent.values()), *into.values(), *sent.values()) / LINK_MIB_S
+    return {
+        "makespan_s": makespan_s,
+        "bound_s": round(bound_s, 2),
+        "bound_ratio": round(makespan_s / bound_s, 3),
+    }
+
+
+def told(lab: Lab, how: str, took_s: float | None, where: dict[str, str]) -> dict[str, float]:
+    """Say what was sent; MiB by guest."""
+    jobs = {guest: virsh.arrived(lab, guest, host) for guest, host in where.items()}
+    each = ", ".join(
+        f"{guest} {job.sent_mib:.0f} MiB in {job.elapsed_s:.1f} s to {where[guest]}"
+        for guest, job in jobs.items()
+    )
+    print(f"{how}: {took_s} s, {sum(job.sent_mib for job in jobs.values()):.0f} MiB: {each}", flush=True)
+    return {guest: job.sent_mib for guest, job in jobs.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,7 @@ class GuestFacts(Record):
     autostart: bool = False
     managed_save: bool = False
     memory_mib: int = 0  # maximum memory of the definition
+    resident_mib: int = 0  # of it, what its host really holds, rounded up; 0 = not known
     vcpus: int = 0
     page_kib: int | None = None  # huge pages under its memory, as in `Needs`
     digest: str = ""  # of the definition with its NVRAM; changes when the definition does
@@ -105,6 +106,11 @@ class GuestFacts(Record):
     def runs(self) -> bool:
         """Whether its CPUs run."""
         return self.state in (DomainState.RUNNING, DomainState.BLOCKED)
+
+    @property
+    def to_send_mib(self) -> int:
+        """What a live migration would send of its memory, if it wrote nothing meanwhile: all of it, if in doubt."""
+        return self.resident_mib or self.memory_mib
 
     @property
     def active(self) -> bool:

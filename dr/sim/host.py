@@ -230,6 +230,7 @@ class SimHost:
                 reason=domain.reason,
                 autostart=domain.autostart,
                 memory_mib=domain.memory_mib,
+                resident_mib=self.world.resident_of(guest) if domain.active else 0,
                 digest=domain.definition.digest,
                 part=part(guest, domain),
                 ties=domain.ties,

@@ -50,9 +50,9 @@ class Migration:
         self.arrived = False  # Finish was done: the copy is whole
 
     def _copying_s(self) -> float:
-        domain = self.source.domains[self.guest]
         factor = {"slow": 20.0, "hang": 1e9, "deaf": 1e9, "never_converges": 1e9}.get(self.fault, 1.0)
-        return domain.memory_mib / MIB_PER_S * self.source.world.rng.uniform(0.8, 1.5) * factor
+        size_mib = self.source.world.resident_of(self.guest)
+        return size_mib / MIB_PER_S * self.source.world.rng.uniform(0.8, 1.5) * factor
 
     @property
     def _now(self) -> float:

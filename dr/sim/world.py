@@ -90,6 +90,7 @@ class World:
         self._asks = 0
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}
+        self._resident: dict[GuestId, int] = {}  # of it, what is in use; of others all is
         self.ready_after_s: dict[GuestId, float] = {}  # from its start until its check passes; else at once
         names = self.first_hosts = tuple(hosts)
         policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}
@@ -181,10 +182,21 @@ class World:
     def memory_of(self, guest: GuestId) -> int:
         return self._memory[guest]
 
+    def resident_of(self, guest: GuestId) -> int:
+        """What a live migration sends."""
+        return self._resident.get(guest) or self._memory[guest]
+
     # ---- the beginning
 
     def add_guest(
-        self, host: HostName, guest: GuestId, memory_mib: int = 1024, vcpus: int = 1, *, tied: bool = False
+        self,
+        host: HostName,
+        guest: GuestId,
+        memory_mib: int = 1024,
+        vcpus: int = 1,
+        *,
+        resident_mib: int = 0,
+        tied: bool = False,
     ) -> None:
         """A guest that runs there, not protected yet. `tied`: it could start nowhere else."""
         definition = Definition(
@@ -198,7 +210,7 @@ class World:
         needs, blockers = needs_of(definition)
         assert (needs.memory_mib, bool(blockers)) == (memory_mib, tied)
         self.definitions[guest] = definition
-        self._memory[guest] = memory_mib
+        self._memory[guest], self._resident[guest] = memory_mib, resident_mib
         self.hosts[host].place(guest, definition, memory_mib)
 
     def add_host(self, name: HostName, memory_mib: int = 8192) -> None:

@@ -1,7 +1,7 @@
 """All domains of the host in a handful of calls, cheap enough to ask for every few seconds.
 
-State comes fresh each time, without asking any QEMU (a hung one must not hold up the rest). What needs the XML (memory,
-CPUs, digest) is kept until libvirt says that a definition changed, its file under /etc/libvirt/qemu or its NVRAM did,
+State comes fresh each time, without asking any QEMU (a hung one must not hold up the rest), and so does what is resident
+of a guest's memory, from /proc. What needs the XML (maximum memory, CPUs, digest) is kept until libvirt says that a definition changed, its file under /etc/libvirt/qemu or its NVRAM did,
 or the connection is a new one.
 """
 
@@ -20,6 +20,7 @@ from dr.adapters.libvirt import ties
 from dr.adapters.libvirt.canary import is_canary
 from dr.adapters.libvirt.digest import digest, nvram_path, read_nvram
 from dr.adapters.libvirt.layout import Layout
+from dr.adapters.libvirt.resident import resident_mib
 from dr.model.base import GuestId
 from dr.model.facts import ACTIVE_STATES, GuestFacts, Tie, TieKind
 
@@ -54,6 +55,7 @@ class Guests:
         self._ties: dict[
             GuestId, tuple[object, tuple[Tie, ...] | None]
         ] = {}  # of active ones, by their file's stamp
+        self._resident: dict[GuestId, int] = {}  # of active ones, as last told
         self._lock = threading.Lock()
 
     def forget(self, guest: GuestId = "") -> None:
@@ -82,6 +84,7 @@ class Guests:
             if known is None:
                 continue  # gone since
             state = api.state_name(stats["state.state"])
+            active = state in ACTIVE_STATES
             found.append(
                 GuestFacts(
                     id=guest,
@@ -90,12 +93,13 @@ class Guests:
                     reason=api.reason_name(state, stats.get("state.reason", 0)),
                     persistent=guest in persistent,
                     autostart=guest in autostart,
-                    managed_save=guest in saved and state not in ACTIVE_STATES,
+                    managed_save=guest in saved and not active,
                     memory_mib=known.memory_mib,
+                    resident_mib=self._held(guest, name, known.memory_mib) if active else 0,
                     vcpus=known.vcpus,
                     page_kib=known.page_kib,
                     digest=known.digest,
-                    ties=self._tied(guest, name, active=state in ACTIVE_STATES, snapshots=guest in snapshots),
+                    ties=self._tied(guest, name, active=active, snapshots=guest in snapshots),
                 )
             )
         self._keep_only({facts.id for facts in found})
@@ -107,6 +111,16 @@ class Guests:
                 del self._known[gone]
             for gone in set(self._ties) - guests:
                 del self._ties[gone]
+            for gone in set(self._resident) - guests:
+                del self._resident[gone]
+
+    def _held(self, guest: GuestId, name: str, maximum_mib: int) -> int:
+        with self._lock:
+            before = self._resident.get(guest, 0)
+        found = resident_mib(self._layout, name, maximum_mib, before)
+        with self._lock:
+            self._resident[guest] = found
+        return found
 
     def _tied(self, guest: GuestId, name: str, *, active: bool, snapshots: bool) -> tuple[Tie, ...] | None:
         """What keeps it here now; None where that cannot be told."""

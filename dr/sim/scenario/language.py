@@ -61,6 +61,7 @@ class GuestSpec(Record):
 
     on: Annotated[HostRef, "the host where it runs, or ran last"]
     memory_mib: Annotated[Count, "its memory"] = 1024
+    resident_mib: Annotated[int, Whole(0), "of its memory, what is in use and would be sent; 0: all"] = 0
     vcpus: Annotated[Count, "its processors"] = 1
     policy: Annotated[GuestPolicy | None, "instead of the general policy"] = None
     labels: Annotated[dict[str, str], "keys and values"] = {}

@@ -59,7 +59,7 @@ def _machines(world: World, scenario: Scenario) -> None:
         settings = _with_policy(world, settings, name, spec)
     world.settings = settings
     for name, guest in scenario.guests.items():
-        world.add_guest(guest.on, name, guest.memory_mib, guest.vcpus)
+        world.add_guest(guest.on, name, guest.memory_mib, guest.vcpus, resident_mib=guest.resident_mib)
 
 
 def _with_policy(world: World, settings: Settings, name: str, spec: HostSpec) -> Settings:

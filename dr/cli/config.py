@@ -160,6 +160,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
             memory_overcommit=host.memory_overcommit,
             cpu_overcommit=host.cpu_overcommit,
             guests_max=host.guests_max,
+            migration_mib_s=host.migration_mib_s,
             on_leave=host.on_leave,
             coordinator_here=host.coordinator_here,
             labels=host.labels,

@@ -48,6 +48,7 @@ BOUNDS: dict[str, dict[str, float]] = {
     "memory_overcommit": {"ge": 0.1, "le": 10},
     "cpu_overcommit": {"ge": 0.1, "le": 100},
     "guests_per_host": {"ge": 0},
+    "migration_mib_s": {"ge": 0},
     "max_restarts": {"ge": 0},
     "max_relocations": {"ge": 0},
     "priority": {"ge": -1_000_000, "le": 1_000_000},
@@ -186,6 +187,7 @@ class HostSection(Section):
     memory_overcommit: Annotated[float, Field(**BOUNDS["memory_overcommit"])] | None = None
     cpu_overcommit: Annotated[float, Field(**BOUNDS["cpu_overcommit"])] | None = None
     guests_max: Annotated[int, Field(ge=1)] | None = None
+    migration_mib_s: Annotated[int, Field(**BOUNDS["migration_mib_s"])] | None = None
     on_leave: Annotated[OnLeave, Word] | None = None
     coordinator_here: bool = False
     labels: dict[str, str] = {}

@@ -73,7 +73,8 @@ def _effective_host(host: HostPolicy) -> dict[str, Any]:
         "coordinator_here": host.coordinator_here,
         "labels": dict(host.labels),
     }
-    for key in ("memory_reserve_mib", "memory_overcommit", "cpu_overcommit", "guests_max"):
+    own = ("memory_reserve_mib", "memory_overcommit", "cpu_overcommit", "guests_max", "migration_mib_s")
+    for key in own:
         if getattr(host, key) is not None:
             shown[key] = getattr(host, key)
     if host.on_leave is not None:

@@ -34,6 +34,7 @@ NOTES = {
     "failback_after_s": "a guest with failback goes home when its home has been well for so long",
     "recovery_retry_s": "a guest that fitted nowhere is tried again this often",
     "starts_per_host": "guests that start at once on one host",
+    "migration_mib_s": "that a host can send, and receive, of live migrations; 0 = not known, then measured",
     "fence_attempts_per_level": "before the next level is tried",
     "fences_per_window": "a host fenced more often within fence_window_s is quarantined",
     "returns_per_window": "so is one that came back with a new boot more often, unless most hosts did",
@@ -87,7 +88,7 @@ hosts: {{}}
 #     coordinator_here: false             # true: the coordinator runs on it, and never fences it
 #     power_on_after_fence: true
 #     memory_reserve_mib: 2048            # instead of limits.memory_reserve_mib; so do memory_overcommit,
-#                                         # cpu_overcommit and guests_max
+#                                         # cpu_overcommit, guests_max and migration_mib_s
 #     on_leave: hold                      # instead of the general one
 #     labels: {{rack: a}}
 #     fencing:                            # levels, tried in order

@@ -43,7 +43,7 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> tuple[Foreseen, ...]
     """Protected guests in the order of their turns, then the others that run there."""
     trial = Draft(draft.state, draft.now)
     trial.put_host(with_wishes(host, cordon=host.cordon, drain=wish))
-    here = sorted(upkeep.guests_on(draft, host), key=upkeep.turn)
+    here = upkeep.in_turn(draft, upkeep.guests_on(draft, host))
     # All begin before any is told: a guest that must share a host goes with the first of its company.
     why: dict[GuestId, list[str]] = {}
     flights: dict[GuestId, Preflight] = {}

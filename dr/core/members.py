@@ -7,7 +7,7 @@ to be an older copy (`restored`), the protected list (`protection`), what invent
 
 from __future__ import annotations
 
-from dr.core import fencing, flaps, guests, handmade, leaving, onecopy, quorum
+from dr.core import fencing, flaps, guests, handmade, leaving, links, onecopy, quorum
 from dr.core.detector import observe_beat
 from dr.core.onecopy import issue_clean
 from dr.core.protection import push_list
@@ -241,6 +241,7 @@ def reported(draft: Draft, event: Reported) -> None:
         )
     if event.moves is not None:
         draft.put_view(event.host, progress={progress.guest: progress for progress in event.moves})
+        links.note_rate(draft, event.host)
 
 
 # ---- coming back, and staying clean

@@ -10,7 +10,7 @@ destination. Whatever else proves the source empty leads to a cold start: the co
 
 from __future__ import annotations
 
-from dr.core import guests, leaving, moves, onecopy, placement, retries
+from dr.core import guests, leaving, links, moves, onecopy, placement, retries
 from dr.core.looks import addresses_of
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest, say
@@ -346,6 +346,7 @@ def _undo(draft: Draft, guest: GuestRecord, why: str) -> None:
     move = guest.move
     text = f"the move to {move.destination} is undone: {why}"
     draft.note("guest.move", f"{guest.name}: {text}", guest=guest.id, operation=move.operation)
+    links.note_turned_away(draft, guest.id, move.destination, why)
     _stage(draft, guest, MoveStage.UNDOING, why, retry_at=0.0)
     _say(draft, guest, text)
     _back(draft, _again(draft, guest), _move(_again(draft, guest)))
@@ -355,6 +356,8 @@ def _runs_at(draft: Draft, guest: GuestRecord, host: HostName) -> None:
     """It has arrived, or it stays. What its owner wanted meanwhile is done next (`guests.step`)."""
     move = _move(guest)
     arrived = f"moved from {move.source} to {host} in {draft.now - move.began:.1f} s"
+    if host == move.destination:
+        links.note_arrived(draft, guest.id, host)
     guests.running_on(draft, guest, host, move.why if host == move.source else arrived)
 
 

@@ -7,7 +7,7 @@ move (`core.preflight`), what becomes of one (`core.migration`), places and tick
 
 from __future__ import annotations
 
-from dr.core import onecopy, placement, preflight, quorum, whereabouts
+from dr.core import links, onecopy, placement, preflight, quorum, whereabouts
 from dr.core.preflight import Preflight
 from dr.core.state import Draft
 from dr.model.base import GuestId, HostName, changed
@@ -48,17 +48,6 @@ def fits_live(draft: Draft, guest: GuestRecord) -> bool:
     return bool(preflight.elsewhere(draft, guest, {guest.holder}, along).host)
 
 
-def _under_way(draft: Draft) -> tuple[dict[HostName, int], dict[HostName, int]]:
-    """Live moves out of and into each host."""
-    leaving: dict[HostName, int] = {}
-    coming: dict[HostName, int] = {}
-    for guest in draft.unsettled():
-        if guest.phase is GuestPhase.MIGRATING and guest.move is not None:
-            leaving[guest.move.source] = leaving.get(guest.move.source, 0) + 1
-            coming[guest.move.destination] = coming.get(guest.move.destination, 0) + 1
-    return leaving, coming
-
-
 def begin(
     draft: Draft,
     guest: GuestRecord,
@@ -71,22 +60,24 @@ def begin(
 ) -> list[str]:
     """Begin a live move: every objection, [] when it is under way. `asked`: a person wants it, pause or not.
 
-    `bounded`: no more at once than each host may send and receive; that is an objection too, and passes.
+    `bounded`: no more at once than each host may send and receive, and none by itself to a host that has just turned
+    it away; those are objections too, and pass.
     """
     if why := objections(draft, guest, to, asked=asked, along=along):
         return why
     holder = whereabouts.sole_holder(draft, guest)
-    leaving, coming = _under_way(draft)
-    limits = draft.config.limits
-    if bounded and leaving.get(holder, 0) >= limits.moves_out_per_host:
-        why.append(f"{holder} is sending {leaving[holder]} guests already")
-    full = {name for name, count in coming.items() if bounded and count >= limits.moves_in_per_host}
+    now, limits = links.traffic(draft), draft.config.limits
+    if bounded and now.leaving.get(holder, 0) >= limits.moves_out_per_host:
+        why.append(f"{holder} is sending {now.leaving[holder]} guests already")
+    full = {name for name, count in now.coming.items() if bounded and count >= limits.moves_in_per_host}
     if not to:
         to = preflight.elsewhere(draft, guest, full | {holder}, along).host
         if not to:
             why.append(f"every host that could take {guest.name} is receiving guests already")
+        elif bounded and not asked and (reason := links.why_not_yet(draft, guest, to)):
+            why.append(reason)
     elif to in full:
-        why.append(f"{to} is receiving {coming[to]} guests already")
+        why.append(f"{to} is receiving {now.coming[to]} guests already")
     if why:
         return why
     move = Move(stage=MoveStage.RECEIVING, source=holder, operation=operation, asked=asked)

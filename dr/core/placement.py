@@ -7,7 +7,7 @@ scarcest resource. Here: one guest, or some that must share a host. Not here: ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 NAMED_MAX = 6  # hosts that a sentence names; the others are counted
+SOON = 1.25  # who would be there so much later than at the earliest goes there as gladly: rates are estimates
 
 
 class Case:
@@ -162,12 +163,17 @@ class Case:
             return None
         return np.asarray(sum(sign * fleet.count(rule) for sign, rule in self.wishes))
 
-    def best(self, fleet: Fleet, mask: Mask) -> int:
-        """The host among these that wins; the first by name of equals. -1 when there is none."""
+    def best(self, fleet: Fleet, mask: Mask, soon: Floats | None = None) -> int:
+        """The host among these that wins; the first by name of equals. -1 when there is none.
+
+        `soon`: when they would be on each, if that matters: more than rules do, and less than a little.
+        """
         hosts = np.flatnonzero(mask)
         for liked in (self.liking, self.wished(fleet)):
             if liked is not None and len(hosts) > 1:
                 hosts = hosts[liked[hosts] == liked[hosts].max()]
+        if soon is not None and len(hosts) > 1:
+            hosts = hosts[soon[hosts] <= SOON * soon[hosts].min()]
         if not len(hosts):
             return -1
         return int(hosts[0] if len(hosts) == 1 else hosts[np.argmin(self.load(fleet)[hosts])])
@@ -346,12 +352,14 @@ def choose(
     *,
     prefer: HostName = "",
     without: Iterable[HostName] = (),
+    wary: Collection[HostName] = (),
     along: tuple[GuestRecord, ...] = (),
+    soon: Mapping[HostName, float] | None = None,
 ) -> Placement:
-    """The eligible host that wins; `prefer` wins if it is eligible (restart in place).
+    """The eligible host that wins; `prefer` wins if it is eligible (restart in place), `wary` only if no other is.
 
     `along`: guests that move there with it, as strict rules may demand. Guests that wait and must share its host
-    count too: a host must have room for all of them.
+    count too: a host must have room for all of them. `soon`: seconds until they would be on each host.
     """
     fleet, case = _case(draft, guest, along, prefer)
     excluded = frozenset(without)
@@ -360,7 +368,10 @@ def choose(
     if prefer in fleet.index and mask[fleet.index[prefer]]:
         best = fleet.index[prefer]
     else:
-        best = case.best(fleet, mask)
+        bold = mask.copy()
+        bold[[fleet.index[name] for name in wary if name in fleet.index]] = False
+        reach = None if soon is None else np.array([soon[name] for name in fleet.names])
+        best = case.best(fleet, bold if bold.any() else mask, reach)
     return Placement(fleet.names[best] if best >= 0 else "", case, fleet, excluded)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dr.core import placement, quorum, whereabouts
+from dr.core import links, placement, quorum, whereabouts
 from dr.core.fleet import UNFIT
 from dr.core.state import Draft
 from dr.model.base import HostName
@@ -232,9 +232,13 @@ def _of_source(draft: Draft, guest: GuestRecord, source: HostName) -> Iterator[C
 def elsewhere(
     draft: Draft, guest: GuestRecord, without: set[HostName], along: tuple[GuestRecord, ...] = ()
 ) -> placement.Placement:
-    """The host that it would move to: among those that take live guests and have nothing of its name."""
+    """The host that it would move to: among those that take live guests and have nothing of its name.
+
+    Of those that rules like equally, one whose link has it there soon; one that did not take it lately comes last.
+    """
     without = not_live(draft) | without
-    while (found := placement.choose(draft, guest, without=without, along=along)).host:
+    soon, wary = links.arrivals(draft, guest, along), links.wary(draft, guest)
+    while (found := placement.choose(draft, guest, without=without, wary=wary, along=along, soon=soon)).host:
         if not any(check.refuses for check in _name(draft, guest, found.host)):
             break
         without = without | {found.host}

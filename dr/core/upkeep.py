@@ -8,7 +8,7 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
-from dr.core import homing, moves
+from dr.core import homing, links, moves
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
 from dr.core.whereabouts import seen_active
@@ -88,15 +88,25 @@ def _drain(draft: Draft, host: HostRecord, wish: Wish) -> None:
         draft.put_host(changed(host, reason=reason))
 
 
-def turn(guest: GuestRecord) -> tuple[int, str]:
-    """Who goes first."""
-    return -guest.policy.priority, guest.name
+def in_turn(draft: Draft, guests: list[GuestRecord]) -> list[GuestRecord]:
+    """Who goes first: a person's priority, then who takes longest with those who must go along, then names.
+
+    The longest first, as whoever begins last ends last: small ones fill the gaps.
+    """
+
+    def turn(guest: GuestRecord) -> tuple[int, int, str]:
+        _, along = moves.company(draft, guest)
+        together = (guest, *(mate for mate in along if mate.phase is GuestPhase.RUNNING))
+        size_mib = sum(links.to_send_mib(draft, each) for each in together)
+        return -guest.policy.priority, -size_mib, guest.name
+
+    return sorted(guests, key=turn)
 
 
 def move_away(
     draft: Draft, host: HostRecord, guests: list[GuestRecord], operation: Operation
 ) -> dict[GuestId, str]:
-    """Begin the moves that can begin now, by priority; for each guest, how far it is, or all that stands against it.
+    """Begin the moves that can begin now, in turn; for each guest, how far it is, or all that stands against it.
 
     Asked again every `AGAIN_S`, as hosts get free, come and go. Nothing is stopped: a guest that cannot be moved live
     stays, and its reason says what to type.
@@ -105,7 +115,7 @@ def move_away(
     if due:
         draft.put_view(host.name, drained_at=draft.now)
     outcomes: dict[GuestId, str] = {}
-    for each in sorted(guests, key=turn):
+    for each in in_turn(draft, guests):
         guest = draft.guest(each.id) or each  # some go along with those before them
         if guest.phase is GuestPhase.RUNNING and due:
             why = moves.begin_together(draft, guest, operation=operation.id)

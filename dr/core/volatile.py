@@ -27,6 +27,14 @@ class LookSeen(Record):
     answered: bool | None = None
 
 
+class TurnedAway(Record):
+    """Live moves of one guest to one host that came to nothing, in a row."""
+
+    times: int
+    at: float  # the last
+    why: str
+
+
 class View(Record):
     """Volatile evidence about one host. Gone after a restart, on purpose."""
 
@@ -69,6 +77,10 @@ class View(Record):
     told: dict[GuestId, tuple[Testimony, float]] = {}
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
     progress: dict[GuestId, Progress] = {}  # of what goes out of it, as last told in this session
+    sent_mib_s: tuple[float, ...] = ()  # all that went out of it together, at the last moments when any did
+    turned_away: dict[
+        GuestId, TurnedAway
+    ] = {}  # live moves to it that came to nothing: others are tried first
     aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 

@@ -59,6 +59,7 @@ class Limits(Record):
     starts_per_host: int = 4
     moves_out_per_host: int = 2
     moves_in_per_host: int = 2
+    migration_mib_s: int = 0  # that a host's link carries of live migrations, each way; 0 = not known
     fence_attempts_per_level: int = 2
     fences_per_window: int = 3  # a host fenced more often than this is quarantined
     returns_per_window: int = 6  # so is one that came back with a new boot more often, unless most hosts did
@@ -101,6 +102,7 @@ class HostPolicy(Record):
     memory_overcommit: float | None = None
     cpu_overcommit: float | None = None
     guests_max: int | None = None
+    migration_mib_s: int | None = None
     on_leave: OnLeave | None = None  # None: as `Settings.on_leave` says
     coordinator_here: bool = False  # the coordinator runs on this host: it is never fenced from here
     labels: dict[str, str] = {}

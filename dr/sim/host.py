@@ -282,9 +282,9 @@ class SimHost:
 
         self.later(queue_s, hook)
 
-    def _trouble(self, call: str, guest: GuestId, own: deque[str]) -> str:
+    def _trouble(self, call: str, guest: GuestId, own: deque[str], to: HostName = "") -> str:
         """What goes wrong with this call: a fault of this host, or one that waits for this guest."""
-        return own.popleft() if own else self.world.troubles.meet(call, guest, self.name)
+        return own.popleft() if own else self.world.troubles.meet(call, guest, self.name, to)
 
     def take_permit(self, guest: GuestId, what: str) -> bool:
         """The hook's answer; a permit works once, and for what it was written."""
@@ -335,7 +335,7 @@ class SimHost:
 
     def migrate_domain(self, guest: GuestId, to: HostName, ended: Ended, *, paused: bool = True) -> None:
         """Peer to peer: it goes on without the agent that asked."""
-        fault = self._trouble("migrate", guest, self.migrate_faults)
+        fault = self._trouble("migrate", guest, self.migrate_faults, to)
         domain = self.domains.get(guest)
         if self.libvirtd != "up":
             ended("", "libvirt does not answer")

@@ -21,12 +21,14 @@ class Trouble:
     guests: tuple[GuestId, ...]
     hosts: tuple[HostName, ...]
     left: int | None
+    to: tuple[HostName, ...] = (ALL,)  # of a migration: where it goes
 
-    def meets(self, call: str, guest: GuestId, host: HostName) -> bool:
+    def meets(self, call: str, guest: GuestId, host: HostName, to: HostName) -> bool:
         return (
             self.call == call
             and (guest in self.guests or ALL in self.guests)
             and (host in self.hosts or ALL in self.hosts)
+            and (to in self.to or ALL in self.to)
         )
 
 
@@ -36,15 +38,8 @@ class Troubles:
     def __init__(self) -> None:
         self._coming: list[Trouble] = []
 
-    def add(
-        self,
-        call: str,
-        how: str,
-        guests: tuple[GuestId, ...],
-        hosts: tuple[HostName, ...],
-        times: int | None,
-    ) -> None:
-        self._coming.append(Trouble(call, how, guests, hosts, times))
+    def add(self, trouble: Trouble) -> None:
+        self._coming.append(trouble)
 
     def end(self, call: str, guests: tuple[GuestId, ...]) -> None:
         """Calls of these guests go well again."""
@@ -57,10 +52,10 @@ class Troubles:
     def clear(self) -> None:
         self._coming.clear()
 
-    def meet(self, call: str, guest: GuestId, host: HostName) -> str:
+    def meet(self, call: str, guest: GuestId, host: HostName, to: HostName = "") -> str:
         """How this call goes wrong; "" = it does not."""
         for trouble in self._coming:
-            if trouble.meets(call, guest, host):
+            if trouble.meets(call, guest, host, to):
                 if trouble.left is not None:
                     trouble.left -= 1
                     if not trouble.left:

@@ -1,8 +1,8 @@
 """All domains of the host in a handful of calls, cheap enough to ask for every few seconds.
 
-State comes fresh each time, without asking any QEMU (a hung one must not hold up the rest), and so does what is resident
-of a guest's memory, from /proc. What needs the XML (maximum memory, CPUs, digest) is kept until libvirt says that a definition changed, its file under /etc/libvirt/qemu or its NVRAM did,
-or the connection is a new one.
+State comes fresh each time, without asking any QEMU (a hung one must not hold up the rest), and so does what is
+resident of a guest's memory, from /proc. What needs the XML (maximum memory, CPUs, digest) is kept until libvirt says
+that a definition changed, its file under /etc/libvirt/qemu or its NVRAM did, or the connection is a new one.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from dr.sim.migration import FAULTS
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds, Word
+from dr.sim.troubles import Trouble
 
 TIED_BY = {
     TieKind.SNAPSHOT: "",
@@ -205,11 +206,13 @@ class MigrationsFail(Verb):
 
     migrations_fail: Annotated[Guests, "guests"]
     on: Annotated[Hosts, "only from these hosts"] = (ALL,)
+    to: Annotated[Hosts, "only to these hosts"] = (ALL,)
     how: Annotated[str, Word(FAULTS), "how"] = "fail"
     times: Annotated[Count | None, "only the next n migrations; not named: until `migrations_work`"] = None
 
     def do(self, stage: Stage) -> None:
-        stage.world.troubles.add("migrate", self.how, self.migrations_fail, self.on, self.times)
+        trouble = Trouble("migrate", self.how, self.migrations_fail, self.on, self.times, self.to)
+        stage.world.troubles.add(trouble)
 
 
 class MigrationsWork(Verb):
@@ -254,7 +257,7 @@ class StartsFail(Verb):
     times: Annotated[Count | None, "only the next n starts; not named: until `starts_work`"] = None
 
     def do(self, stage: Stage) -> None:
-        stage.world.troubles.add("start", self.how, self.starts_fail, self.on, self.times)
+        stage.world.troubles.add(Trouble("start", self.how, self.starts_fail, self.on, self.times))
 
 
 class StartsWork(Verb):
@@ -275,7 +278,7 @@ class StopsFail(Verb):
     times: Annotated[Count | None, "only the next n stops; not named: until `stops_work`"] = None
 
     def do(self, stage: Stage) -> None:
-        stage.world.troubles.add("stop", self.how, self.stops_fail, self.on, self.times)
+        stage.world.troubles.add(Trouble("stop", self.how, self.stops_fail, self.on, self.times))
 
 
 class StopsWork(Verb):

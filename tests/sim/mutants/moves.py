@@ -7,6 +7,7 @@ from dr.core import (
     asks_moves,
     guests,
     inventories,
+    links,
     migration,
     moves,
     onecopy,
@@ -270,12 +271,26 @@ GROUPS = {
         m(
             "moves out of a host are bounded",
             "migration/one-move-at-a-time",
-            (moves.begin, "if bounded and leaving.get(holder, 0) >= limits.moves_out_per_host:", "if False:"),
+            (
+                moves.begin,
+                "if bounded and now.leaving.get(holder, 0) >= limits.moves_out_per_host:",
+                "if False:",
+            ),
         ),
         m(
             "moves into a host are bounded",
             "migration/bounded-into-one-host",
             (moves.begin, "if bounded and count >= limits.moves_in_per_host", "if False"),
+        ),
+        m(
+            "a destination that turned a guest away is not asked again at once while there is another",
+            "maintenance/drain-whose-destination-refuses",
+            (links.wary, "if why_not_yet(draft, guest, name)", "if False"),
+        ),
+        m(
+            "a destination that turned a guest away is asked again after a pause",
+            "maintenance/drain-whose-only-destination-refuses",
+            (moves.begin, "(reason := links.why_not_yet(draft, guest, to))", "(reason := '')"),
         ),
         m(
             "moves that had to wait begin when hands are free",

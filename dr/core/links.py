@@ -1,0 +1,191 @@
+"""What the network carries of live migrations: how fast each host sends and receives, what is under way, who is next.
+
+A host's rate is what the configuration says, else what was seen when it sent lately, else what was seen of another
+host, else assumed. Nothing is limited by it: forecasts and the choice between destinations rest on it, and say so.
+Here: sizes, rates, traffic, when a guest would have arrived. Not here: times of a whole evacuation (`schedule`), which
+host may take a guest at all (`placement`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple, cast
+
+from dr.core.state import Draft
+from dr.core.volatile import TurnedAway, View
+from dr.model.base import GuestId, HostName
+from dr.model.records import GuestPhase, GuestRecord, Move, MoveStage
+
+ASSUMED_MIB_S = 100.0  # of hosts of which nothing is known: somewhat less than 1 Gbit/s
+SAMPLES_MAX = 32  # of a host; its agent tells once a second
+SAMPLES_MIN = 3
+AGAIN_S = (
+    5.0  # after a move that came to nothing, before the same destination is tried again; doubles with each
+)
+AGAIN_MAX_S = 300.0
+
+
+# ---- sizes
+
+
+def to_send_mib(draft: Draft, guest: GuestRecord) -> int:
+    """What a live move of it would send, as its host tells; its maximum memory where that does not."""
+    facts = draft.view(guest.holder).guests.get(guest.id)
+    return (facts.to_send_mib if facts is not None else 0) or guest.needs.memory_mib
+
+
+def resident_known(draft: Draft, guest: GuestRecord) -> bool:
+    facts = draft.view(guest.holder).guests.get(guest.id)
+    return facts is not None and facts.resident_mib > 0
+
+
+def left_mib(draft: Draft, guest: GuestRecord, move: Move) -> float:
+    """What its live move has still to send."""
+    if move.stage not in (MoveStage.RECEIVING, MoveStage.COPYING):
+        return 0.0
+    progress = draft.view(move.source).progress.get(guest.id)
+    return float(to_send_mib(draft, guest)) if progress is None else progress.remaining_mib
+
+
+# ---- rates
+
+
+class Rate(NamedTuple):
+    """MiB/s that a host sends, and receives."""
+
+    mib_s: float
+    basis: Literal["configured", "seen", "assumed"]
+    of: HostName = ""  # whose sending was seen
+
+
+def note_rate(draft: Draft, name: HostName) -> None:
+    """Remember how fast it sends now, all moves out of it together."""
+    view = draft.view(name)
+    total = sum(progress.rate_mib_s for progress in view.progress.values())
+    if total > 0:
+        draft.put_view(name, sent_mib_s=(*view.sent_mib_s, round(total, 1))[-SAMPLES_MAX:])
+        draft.memo.pop("rates", None)
+
+
+def _seen(view: View) -> float:
+    """What it has held for some time: the upper quartile, as its best moments may have been bursts; 0 = not known."""
+    samples = sorted(view.sent_mib_s)
+    return samples[-(len(samples) // 4) - 1] if len(samples) >= SAMPLES_MIN else 0.0
+
+
+class Rates:
+    """Those of all hosts, for one decision."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._known: dict[HostName, Rate] = {}
+        seen = ((_seen(draft.view(name)), name) for name in draft.host_names())
+        self._best = max((each for each in seen if each[0]), default=(0.0, ""))
+
+    def of(self, name: HostName) -> Rate:
+        rate = self._known.get(name)
+        if rate is None:
+            rate = self._known[name] = self._find(name)
+        return rate
+
+    def _find(self, name: HostName) -> Rate:
+        own = self._draft.policy(name).migration_mib_s
+        if configured := self._draft.config.limits.migration_mib_s if own is None else own:
+            return Rate(float(configured), "configured")
+        if seen := _seen(self._draft.view(name)):
+            return Rate(seen, "seen", name)
+        best, of = self._best
+        return Rate(best, "seen", of) if best else Rate(ASSUMED_MIB_S, "assumed")
+
+
+def rates(draft: Draft) -> Rates:
+    kept: Rates | None = draft.memo.get("rates")
+    if kept is None:
+        kept = draft.memo["rates"] = Rates(draft)
+    return kept
+
+
+# ---- what is under way
+
+
+class Traffic(NamedTuple):
+    """Live moves out of and into each host: how many, and what they have still to send."""
+
+    leaving: dict[HostName, int]
+    coming: dict[HostName, int]
+    out_mib: dict[HostName, float]
+    in_mib: dict[HostName, float]
+
+
+def traffic(draft: Draft) -> Traffic:
+    at, kept = draft.memo.get("traffic", (-1, Traffic({}, {}, {}, {})))
+    if at == draft.guest_writes:
+        return cast(Traffic, kept)
+    found = Traffic({}, {}, {}, {})
+    for guest, move in moving(draft):
+        source, to, left = move.source, move.destination, left_mib(draft, guest, move)
+        found.leaving[source] = found.leaving.get(source, 0) + 1
+        found.coming[to] = found.coming.get(to, 0) + 1
+        found.out_mib[source] = found.out_mib.get(source, 0.0) + left
+        found.in_mib[to] = found.in_mib.get(to, 0.0) + left
+    draft.memo["traffic"] = (draft.guest_writes, found)
+    return found
+
+
+def moving(draft: Draft) -> Iterator[tuple[GuestRecord, Move]]:
+    """Guests whose live move is under way, in order of their ids."""
+    for guest in draft.unsettled():
+        if guest.phase is GuestPhase.MIGRATING and guest.move is not None:
+            yield guest, guest.move
+
+
+def arrivals(
+    draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = ()
+) -> Mapping[HostName, float]:
+    """Seconds until it would be on each host with those who go along, behind all that is under way on both links."""
+    source = guest.holder
+    going = (guest, *(mate for mate in along if mate.phase is GuestPhase.RUNNING))
+    mib = sum(to_send_mib(draft, each) for each in going)
+    now, rate = traffic(draft), rates(draft)
+    out_s = (now.out_mib.get(source, 0.0) + mib) / rate.of(source).mib_s
+    return {
+        name: max(out_s, (now.in_mib.get(name, 0.0) + mib) / rate.of(name).mib_s)
+        for name in draft.host_names()
+    }
+
+
+# ---- destinations that did not take a guest
+
+
+def note_turned_away(draft: Draft, guest_id: GuestId, name: HostName, why: str) -> None:
+    """A live move of it to that host came to nothing, whoever's fault it was."""
+    if draft.host(name) is None:
+        return
+    before = draft.view(name).turned_away
+    last = before.get(guest_id)
+    times = last.times + 1 if last is not None and draft.now - last.at < 2 * AGAIN_MAX_S else 1
+    draft.put_view(name, turned_away=before | {guest_id: TurnedAway(times=times, at=draft.now, why=why)})
+
+
+def note_arrived(draft: Draft, guest_id: GuestId, name: HostName) -> None:
+    before = draft.view(name).turned_away
+    if guest_id in before:
+        left = {key: each for key, each in before.items() if key != guest_id}
+        draft.put_view(name, turned_away=left)
+
+
+def why_not_yet(draft: Draft, guest: GuestRecord, name: HostName) -> str:
+    """Why that host is not to be tried for it yet; "" = it may be."""
+    last = draft.view(name).turned_away.get(guest.id)
+    if last is None:
+        return ""
+    pause_s = min(AGAIN_S * 2.0 ** (last.times - 1), AGAIN_MAX_S)
+    if draft.now >= last.at + pause_s:
+        return ""
+    often = f"{last.times} moves" if last.times > 1 else "move"
+    return f"its last {often} to {name} came to nothing ({last.why}); the next is tried {pause_s:.0f} s after that"
+
+
+def wary(draft: Draft, guest: GuestRecord) -> set[HostName]:
+    """Hosts that are not to be tried for it yet, if there is another."""
+    return {name for name in draft.host_names() if why_not_yet(draft, guest, name)}

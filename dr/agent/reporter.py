@@ -67,6 +67,7 @@ class Reporter:
         self._rhythm = rhythm
         self._facts = HostFacts(boot_id=boot_id)
         self._guests: tuple[GuestFacts, ...] = ()  # as libvirt last told them
+        self._cpus: set[str] = set()  # that guests were last told to run with
         self._readings: dict[str, tuple[Reading, ...]] = {}
         self._silent: dict[str, str] = {
             "guests": "libvirt has not told its guests yet"
@@ -170,6 +171,10 @@ class Reporter:
                 break
         if guests is not None:
             self._guests = tuple(sorted(await self._parts(guests), key=lambda guest: guest.id))
+            running = {guest.cpu for guest in guests if guest.cpu}
+            if running - self._cpus:
+                self.refresh("facts")  # which tell what is meant
+            self._cpus = running
         self.changed.set()
 
     async def _read_health(self) -> None:

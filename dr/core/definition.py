@@ -39,9 +39,11 @@ def needs_of(definition: Definition) -> tuple[Needs, tuple[str, ...]]:
     os_type = root.find("os/type")
     cpu_model = ""
     cpu = root.find("cpu")
-    # With check='none', which libvirt also writes for a guest without <cpu>, no host is asked for the model.
+    # With check='none', which libvirt also writes for a guest without <cpu>, no host is asked for the model. A model
+    # that some of its features are taken from fits more hosts than the model itself: which, only libvirt can tell.
     if cpu is not None and cpu.get("mode", "custom") == "custom" and cpu.get("check") != "none":
-        cpu_model = (cpu.findtext("model") or "").strip()
+        less = any(feature.get("policy") in ("disable", "forbid") for feature in cpu.iterfind("feature"))
+        cpu_model = "" if less else (cpu.findtext("model") or "").strip()
     networks = []
     for interface in root.iterfind("devices/interface"):
         source = interface.find("source")

@@ -145,7 +145,8 @@ def _pages_default(facts: HostFacts) -> int:
 
 def _software(draft: Draft, facts: HostFacts) -> int:
     """A number for what `_unmet_software` asks."""
-    key = (facts.arch, facts.domain_types, facts.machines, facts.cpu_models, _page_sizes(facts))
+    models = tuple((kind, offer.models) for kind, offer in facts.cpu_offers.items())
+    key = (facts.arch, facts.domain_types, facts.machines, models, _page_sizes(facts))
     known: dict[object, int] = draft.state.memo.setdefault("software", {})
     return known.setdefault(key, len(known))
 
@@ -202,8 +203,11 @@ def _unmet_software(needs: Needs, facts: HostFacts) -> list[Against]:
         why.append(Against(CheckName.MACHINE, f"cannot run {needs.domain_type} guests"))
     if needs.machine and needs.machine not in facts.machines:
         why.append(Against(CheckName.MACHINE, f"has no machine type {needs.machine}"))
-    if needs.cpu_model and needs.cpu_model not in facts.cpu_models:
-        why.append(Against(CheckName.CPU, f"its CPU cannot be a {needs.cpu_model}"))
+    offer = facts.cpu_offers.get(
+        needs.domain_type
+    )  # without one it cannot tell: libvirt there looks at the start
+    if needs.cpu_model and offer is not None and offer.models and needs.cpu_model not in offer.models:
+        why.append(Against(CheckName.CPU, f"cannot give it the CPU model {needs.cpu_model}"))
     if needs.page_kib is not None:
         sizes = {size for size, default in _page_sizes(facts) if default or needs.page_kib}
         if (needs.page_kib or _pages_default(facts)) not in sizes:

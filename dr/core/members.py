@@ -7,7 +7,7 @@ to be an older copy (`restored`), the protected list (`protection`), what invent
 
 from __future__ import annotations
 
-from dr.core import fencing, flaps, guests, handmade, leaving, links, onecopy, quorum
+from dr.core import cpus, fencing, flaps, guests, handmade, leaving, links, onecopy, quorum
 from dr.core.detector import observe_beat
 from dr.core.onecopy import issue_clean
 from dr.core.protection import push_list
@@ -93,7 +93,7 @@ def connected(draft: Draft, event: Connected) -> None:
     host = changed(
         host,
         boot_id=hello.boot_id,
-        facts=hello.facts,
+        facts=cpus.interned(draft.state, hello.facts),
         health=hello.health,
         protected_version=0,
         forgot=host.forgot or (bool(host.boot_id) and hello.memory.epoch == 0),
@@ -227,7 +227,7 @@ def reported(draft: Draft, event: Reported) -> None:
         return
     if event.facts is not None:
         draft.moves += host.facts.addresses != event.facts.addresses
-        host = changed(host, facts=event.facts)
+        host = changed(host, facts=cpus.interned(draft.state, event.facts))
     if event.health is not None:
         host = changed(host, health=event.health)
     draft.put_host(host)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dr.core import links, placement, quorum, whereabouts
+from dr.core import cpus, links, placement, quorum, whereabouts
 from dr.core.fleet import UNFIT
 from dr.core.state import Draft
 from dr.model.base import HostName
@@ -47,7 +47,7 @@ AT_DESTINATION = {
     CheckName.RULES: "no strict rule forbids it",
     CheckName.ROOM: "{to} has room for it",
     CheckName.MACHINE: "{to} can emulate its machine",
-    CheckName.CPU: "{to} has the CPU model that its definition names, if it names one",
+    CheckName.CPU: "{to} has the CPU that it runs with",
     CheckName.HUGE_PAGES: "{to} has the huge pages that it needs, if any",
     CheckName.NETWORKS: "{to} has all of its networks",
     CheckName.STORAGE: "{to} sees all of its shared storage",
@@ -136,7 +136,7 @@ def of(
         place = elsewhere(draft, guest, {source}, along)
         to = place.host
         if not to:
-            found += _nowhere(draft, guest, source, place)
+            found += _nowhere(draft, guest, source, place, along)
     if to:
         found += against(draft, guest, to, source, along)
         host = draft.host(to)
@@ -232,12 +232,15 @@ def _of_source(draft: Draft, guest: GuestRecord, source: HostName) -> Iterator[C
 def elsewhere(
     draft: Draft, guest: GuestRecord, without: set[HostName], along: tuple[GuestRecord, ...] = ()
 ) -> placement.Placement:
-    """The host that it would move to: among those that take live guests and have nothing of its name.
+    """The host that it would move to: among those that take live guests, have its CPU and nothing of its name.
 
-    Of those that rules like equally, one whose link has it there soon; one that did not take it lately comes last.
+    Of those that rules like equally, one whose link has it there soon; one that did not take it lately, or whose CPU is
+    not sure to do, comes last.
     """
-    without = not_live(draft) | without
-    soon, wary = links.arrivals(draft, guest, along), links.wary(draft, guest)
+    cpu = [cpus.unfit(draft, each) for each in (guest, *along)]
+    without = without.union(not_live(draft), *(refusing for refusing, _ in cpu))
+    soon = links.arrivals(draft, guest, along)
+    wary = links.wary(draft, guest).union(*(doubtful for _, doubtful in cpu))
     while (found := placement.choose(draft, guest, without=without, wary=wary, along=along, soon=soon)).host:
         if not any(check.refuses for check in _name(draft, guest, found.host)):
             break
@@ -250,9 +253,13 @@ def not_live(draft: Draft) -> set[HostName]:
 
 
 def _nowhere(
-    draft: Draft, guest: GuestRecord, source: HostName, place: placement.Placement
+    draft: Draft,
+    guest: GuestRecord,
+    source: HostName,
+    place: placement.Placement,
+    along: tuple[GuestRecord, ...],
 ) -> Iterator[Check]:
-    """Why no host takes it: those that were asked for a place, those that were not, those where its name is taken."""
+    """Why no host takes it: those that were asked for a place, and those that were not."""
     yield _blocked(CheckName.DESTINATION, f"{guest.name} fits nowhere else: {place.sentence()}")
     names = sorted(not_live(draft) - {source})
     if names:
@@ -263,6 +270,21 @@ def _nowhere(
     for host in draft.hosts():
         if host.name != source and host.facts.live_migration:
             yield from (check for check in _name(draft, guest, host.name) if check.refuses)
+    yield from _without_its_cpu(draft, (guest, *along))
+
+
+def _without_its_cpu(draft: Draft, guests: tuple[GuestRecord, ...]) -> Iterator[Check]:
+    """Hosts that were not asked for a place, as one of those that go together could not run on there."""
+    for guest in guests:
+        hosts = [draft.require_host(name) for name in sorted(cpus.unfit(draft, guest)[0] - not_live(draft))]
+        for host in hosts[:NAMED_MAX]:
+            if (found := cpus.check(draft, guest, host)) is not None:
+                yield found
+        if len(hosts) > NAMED_MAX:
+            text = (
+                f"{len(hosts) - NAMED_MAX} more hosts do not have the CPU that {guest.name} runs with either"
+            )
+            yield _blocked(CheckName.CPU, text)
 
 
 def against(
@@ -284,6 +306,8 @@ def against(
 def _of_destination(draft: Draft, guest: GuestRecord, host: HostRecord) -> Iterator[Check]:
     if not host.facts.live_migration:
         yield _blocked(CheckName.DESTINATION, f"{host.name}: {NO_LIVE}", live_fix(host))
+    if (found := cpus.check(draft, guest, host)) is not None:
+        yield found
     yield from _name(draft, guest, host.name)
     for reading in host.health:
         stopping = reading.part in UNFIT and reading.level is Level.CRITICAL  # placement's to say

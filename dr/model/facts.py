@@ -101,6 +101,7 @@ class GuestFacts(Record):
     digest: str = ""  # of the definition with its NVRAM; changes when the definition does
     part: Part = Part.NONE
     ties: tuple[Tie, ...] | None = None  # None: its host cannot tell
+    cpu: str = ""  # which of `HostFacts.running_cpus` it runs with; "": its host cannot tell
 
     @property
     def runs(self) -> bool:
@@ -163,6 +164,24 @@ class PagePool(Record):
     default: bool = False  # what a guest gets that asks for huge pages and names no size
 
 
+class CpuOffer(Record):
+    """Which CPUs guests of one domain type may have on a host, as its libvirt tells."""
+
+    models: tuple[str, ...] = ()  # that a definition may name, the one with the most features first
+    model: str = ""  # the named one that comes nearest to the host's own
+    vendor: str = ""  # of the host's own: "Intel", "AMD"
+    features: tuple[str, ...] = ()  # all that a guest may have; empty: it cannot tell
+
+
+class RunningCpu(Record):
+    """A CPU that guests run with, whatever their definitions say now: what another host must have to take them live."""
+
+    domain_type: str
+    own: bool = False  # the host's own, as it is: host-passthrough, or what QEMU emulates at most
+    vendor: str = ""  # "": it states none
+    features: tuple[str, ...] = ()  # all of them; empty where it is the host's own
+
+
 class HostFacts(Record):
     """What a host is and has. Storage is named by identity, never by path alone."""
 
@@ -173,7 +192,8 @@ class HostFacts(Record):
     domain_types: tuple[str, ...] = ()  # "kvm", "qemu"
     machines: tuple[str, ...] = ()  # QEMU machine types, canonical names and aliases
     cpu_model: str = ""  # host model in libvirt's naming
-    cpu_models: tuple[str, ...] = ()  # models that a guest may ask for here
+    cpu_offers: dict[str, CpuOffer] = {}  # by domain type
+    running_cpus: dict[str, RunningCpu] = {}  # of guests that run here, as `GuestFacts.cpu` names them
     cpus: int = 0
     memory_mib: int = 0
     huge_pages: tuple[PagePool, ...] = ()

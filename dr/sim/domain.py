@@ -27,6 +27,7 @@ class Domain:
     memory_at: int = 0  # the version of the disk that its memory goes with, see `Truth.runs`
     outgoing: Migration | None = None  # the job that sends it away
     incoming: Migration | None = None  # the job that brings it; gone when it has arrived whole
+    cpu: str = ""  # of the kind of host that it was started on
     ties: tuple[Tie, ...] = ()  # what keeps it on this host, as libvirt tells
 
     @property

@@ -26,6 +26,7 @@ from dr.model.policy import StopMode
 from dr.model.wire import LeaveKind
 from dr.sim.agent import SimAgent
 from dr.sim.clock import Action
+from dr.sim.cpus import CPUS, RUNNING
 from dr.sim.domain import Domain, Ended
 from dr.sim.migration import Migration
 
@@ -44,6 +45,7 @@ class SimHost:
         self.name = name
         self.memory_mib = memory_mib
         self.cpus = 16
+        self.cpu = "newer"
         self.chassis_on = True  # what the BMC switches
         self.outlets_on = [True, True]  # what the two outlets of its PDU switch; either is enough
         self.up = True  # an operating system runs
@@ -211,6 +213,8 @@ class SimHost:
             arch="x86_64",
             domain_types=("kvm",),
             machines=("q35",),
+            cpu_offers={"kvm": CPUS[self.cpu]},
+            running_cpus={cpu: RUNNING[cpu] for cpu in sorted(self._running_cpus())},
             cpus=self.cpus,
             memory_mib=self.memory_mib,
             addresses={"mgmt0": f"mgmt:{self.name}", "storage0": f"storage:{self.name}"},
@@ -220,6 +224,9 @@ class SimHost:
             live_migration=True,
             hibernation_masked=self.hibernation_masked,
         )
+
+    def _running_cpus(self) -> set[str]:
+        return {domain.cpu for domain in self.domains.values() if domain.active}
 
     def inventory(self, part: Callable[[GuestId, Domain], Part]) -> tuple[GuestFacts, ...]:
         return tuple(
@@ -234,6 +241,7 @@ class SimHost:
                 digest=domain.definition.digest,
                 part=part(guest, domain),
                 ties=domain.ties,
+                cpu=domain.cpu if domain.active else "",
             )
             for guest, domain in sorted(self.domains.items())
         )
@@ -386,6 +394,7 @@ class SimHost:
 
     def _began(self, guest: GuestId, domain: Domain, reason: str) -> None:
         domain.state, domain.reason, domain.by_hand = DomainState.RUNNING, reason, False
+        domain.cpu = self.cpu
         self.world.truth.began(guest, self, domain)
         self.agent.look_again()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dr.model.base import GuestId
 from dr.model.facts import DomainState
+from dr.sim.cpus import refusal
 from dr.sim.domain import Domain, Ended
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Migration:
         self.source, self.to, self.guest = source, to, guest
         self.fault = fault
         self.paused = paused
+        self._cpu = source.domains[guest].cpu
         self._ended = ended
         self._phase = "prepare"
         self._aborted_at: float | None = None
@@ -102,10 +104,17 @@ class Migration:
             self._fail("cannot allocate memory")
         elif there is not None and there.active:
             self._fail("the domain is active there")
+        elif why := refusal(self._cpu, host.cpu):
+            self._fail(why)
         else:
             origin = self.source.domains[self.guest]
             host.domains[self.guest] = Domain(
-                origin.definition, origin.memory_mib, DomainState.PAUSED, "migration", incoming=self
+                origin.definition,
+                origin.memory_mib,
+                DomainState.PAUSED,
+                "migration",
+                incoming=self,
+                cpu=self._cpu,
             )
             host.agent.look_again()
             if self._phase == "prepare":

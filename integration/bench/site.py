@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dr.core.state import State
 from dr.core.volatile import View
-from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Needs
+from dr.model.facts import CpuOffer, DomainState, GuestFacts, HookState, HostFacts, Needs, RunningCpu
 from dr.model.policy import Settings
 from dr.model.records import Cluster, GuestPhase, GuestRecord, HostPhase, HostRecord, Place
 
@@ -14,6 +14,8 @@ NOW = 1000.0
 EPOCH, LIST = 3, 5
 MACHINES = tuple(f"pc-q35-{major}.{minor}" for major in range(2, 9) for minor in range(8))
 MODELS = tuple(f"Model-{number}" for number in range(60))
+FEATURES = tuple(f"feature-{number:03d}" for number in range(110))
+OFFER = CpuOffer(models=MODELS, model=MODELS[0], vendor="Intel", features=FEATURES)
 
 
 def host_record(name: str, memory_mib: int, cpus: int, phase: HostPhase = HostPhase.ONLINE) -> HostRecord:
@@ -22,7 +24,8 @@ def host_record(name: str, memory_mib: int, cpus: int, phase: HostPhase = HostPh
         arch="x86_64",
         domain_types=("kvm", "qemu"),
         machines=MACHINES,
-        cpu_models=MODELS,
+        cpu_offers={"kvm": OFFER, "qemu": OFFER},
+        running_cpus={"c1": RunningCpu(domain_type="kvm", vendor="Intel", features=FEATURES)},
         cpus=cpus,
         memory_mib=memory_mib,
         addresses={"mgmt0": "10.0.0.1"},
@@ -63,6 +66,7 @@ def state_of(settings: Settings, hosts: Iterable[HostRecord], guests: Iterable[G
                 memory_mib=guest.needs.memory_mib,
                 vcpus=guest.needs.vcpus,
                 digest="d1",
+                cpu="c1",
             )
     for name in state.hosts:
         state.views[name] = View(

@@ -11,7 +11,15 @@ from dr.model.base import changed
 from dr.model.effects import Effect
 from dr.model.events import Event
 from dr.model.evidence import DeviceReading, Power, PowerReport
-from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Needs
+from dr.model.facts import (
+    CpuOffer,
+    DomainState,
+    GuestFacts,
+    HookState,
+    HostFacts,
+    Needs,
+    RunningCpu,
+)
 from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
 from dr.model.records import (
     Cluster,
@@ -27,6 +35,7 @@ from dr.model.records import (
 NOW = 1000.0
 EPOCH = 3
 PROTECTED_VERSION = 5
+OFFER = CpuOffer(models=("Skylake",), model="Skylake", vendor="Intel", features=("avx2", "sse4.2"))
 
 
 def facts(name: str, **fields: Any) -> HostFacts:
@@ -35,7 +44,8 @@ def facts(name: str, **fields: Any) -> HostFacts:
         arch="x86_64",
         domain_types=("kvm",),
         machines=("q35",),
-        cpu_models=("Skylake",),
+        cpu_offers={"kvm": OFFER},
+        running_cpus={"c1": RunningCpu(domain_type="kvm", vendor="Intel", features=OFFER.features)},
         memory_mib=8192,
         addresses={"mgmt": f"10.0.0.{name[1:]}"},
         networks=("bridge:br0",),
@@ -78,7 +88,9 @@ def guest(name: str, at: str = "", phase: GuestPhase = GuestPhase.RUNNING, **fie
 
 
 def domain(name: str, state: DomainState = DomainState.RUNNING, **fields: Any) -> GuestFacts:
-    return changed(GuestFacts(id=name, name=name, state=state, memory_mib=1024, digest="d1"), **fields)
+    return changed(
+        GuestFacts(id=name, name=name, state=state, memory_mib=1024, digest="d1", cpu="c1"), **fields
+    )
 
 
 def levels(name: str, *devices: tuple[str, ...]) -> tuple[FenceLevel, ...]:

@@ -69,6 +69,8 @@ def test_units_of_memory(memory: str, mib: int) -> None:
         ("<cpu mode='host-model'><model>Skylake</model></cpu>", ""),
         ("<cpu><model>Westmere</model></cpu>", "Westmere"),
         ("<cpu mode='custom' check='none'><model>qemu64</model></cpu>", ""),
+        ("<cpu><model>Haswell</model><feature policy='disable' name='hle'/></cpu>", ""),
+        ("<cpu><model>Haswell</model><feature policy='require' name='pcid'/></cpu>", "Haswell"),
     ],
 )
 def test_only_a_custom_cpu_that_is_checked_asks_for_a_model(cpu: str, model: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dr.core import placement
 from dr.model.base import changed
-from dr.model.facts import DomainState, HookState, Level, Needs, PagePool, Reading
+from dr.model.facts import CpuOffer, DomainState, HookState, Level, Needs, PagePool, Reading
 from dr.model.policy import HostPolicy, Limits
 from dr.model.records import Condition, GuestPhase, HostPhase, HostRecord
 from tests.core.build import Bench, domain, facts, guest, host
@@ -26,7 +26,7 @@ flaws: dict[str, dict[str, Any]] = {
     "is aarch64": {"facts": {"arch": "aarch64"}},
     "cannot run kvm": {"facts": {"domain_types": ("qemu",)}},
     "has no machine type q35": {"facts": {"machines": ()}},
-    "its CPU cannot be a Skylake": {"facts": {"cpu_models": ()}},
+    "cannot give it the CPU model Skylake": {"facts": {"cpu_offers": {"kvm": CpuOffer(models=("Nehalem",))}}},
     "has no network bridge:br0": {"facts": {"networks": ()}},
     "does not see storage nbd:a": {"facts": {"storage": ()}},
     "MiB free above the reserve": {"facts": {"memory_mib": 1024}},

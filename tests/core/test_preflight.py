@@ -161,10 +161,15 @@ def test_what_may_cost_the_guest_and_is_unknown_keeps_it_where_it_is(made: Bench
 
 def test_what_only_libvirt_could_refuse_is_told_and_tried() -> None:
     untold = stands(ties=None)
+    of_its_cpu = stands(cpu="")
     unread = bench()
     unread.look("h2", inventory=False)
     kinds = {tied.check for tied in preflight.TIED.values()}
-    for made, names in ((untold, kinds), (unread, {CheckName.NAME})):
+    for made, names in (
+        (untold, kinds),
+        (of_its_cpu, {CheckName.CPU}),
+        (unread, {CheckName.NAME}),
+    ):
         assert wrong(made).keys() == names
         assert {check.verdict for check in wrong(made).values()} == {Verdict.UNKNOWN}
         assert flight(made).refusals == []

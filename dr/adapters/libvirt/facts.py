@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from dr.adapters.libvirt import cpus
 from dr.adapters.libvirt.layout import Layout
-from dr.model.facts import PagePool
+from dr.model.facts import CpuOffer, PagePool
 
 SIOCGIFADDR = 0x8915  # linux/sockios.h
 NO_HIBERNATION = ("hibernate.target", "hybrid-sleep.target", "suspend-then-hibernate.target")
@@ -27,7 +28,7 @@ class Capabilities:
     domain_types: tuple[str, ...]
     machines: tuple[str, ...]
     cpu_model: str
-    cpu_models: tuple[str, ...]
+    cpu_offers: dict[str, CpuOffer]
     cpus: int
     memory_mib: int
 
@@ -51,23 +52,19 @@ def capabilities(conn: Any) -> Capabilities:
         kinds = [str(domain.get("type")) for domain in guest.findall("./arch/domain")]
         for machine in guest.findall(".//machine"):
             machines |= {machine.text or "", machine.get("canonical", "")}
-    _, memory_mib, cpus, *_ = conn.getInfo()
+    _, memory_mib, processors, *_ = conn.getInfo()
+    offers = {kind: cpus.offer(conn, host_arch, kind) for kind in sorted(kinds)}
     version = conn.getLibVersion()
-    # One list for all domain types: what only emulation offers is named too, as emulated guests ask for it.
-    models: set[str] = set()
-    model = ""
-    for kind in sorted(kinds, key=lambda kind: kind != "kvm"):
-        host_model, usable = _cpus(conn, host_arch, kind)
-        model = model or host_model
-        models |= usable
     return Capabilities(
         libvirt_version=f"{version // 1000000}.{version // 1000 % 1000}.{version % 1000}",
         arch=host_arch,
         domain_types=tuple(sorted(kinds)),
         machines=tuple(sorted(machines - {""})),
-        cpu_model=model or root.findtext("./host/cpu/model") or "",
-        cpu_models=tuple(sorted(models)),
-        cpus=int(cpus),
+        cpu_model=next((each.model for each in offers.values() if each.model), "")
+        or root.findtext("./host/cpu/model")
+        or "",
+        cpu_offers=offers,
+        cpus=int(processors),
         memory_mib=int(memory_mib),
     )
 
@@ -75,17 +72,6 @@ def capabilities(conn: Any) -> Capabilities:
 def _arch(guest: ElementTree.Element) -> str:
     arch = guest.find("arch")
     return arch.get("name", "") if arch is not None else ""
-
-
-def _cpus(conn: Any, arch: str, kind: str) -> tuple[str, set[str]]:
-    """Host model and usable named models, from the domain capabilities."""
-    try:
-        root = ElementTree.fromstring(conn.getDomainCapabilities(None, arch or None, None, kind or None, 0))
-    except libvirt.libvirtError:
-        return "", set()
-    host = root.findtext("./cpu/mode[@name='host-model']/model") or ""
-    custom = root.findall("./cpu/mode[@name='custom']/model")
-    return host, {m.text for m in custom if m.text and m.get("usable") != "no"}
 
 
 def dynamic(conn: Any) -> Dynamic:

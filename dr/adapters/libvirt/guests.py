@@ -16,11 +16,13 @@ from xml.etree import ElementTree
 import libvirt
 
 from dr.adapters.libvirt import libvirt_api as api
-from dr.adapters.libvirt import ties
+from dr.adapters.libvirt import running
 from dr.adapters.libvirt.canary import is_canary
+from dr.adapters.libvirt.cpus import Described
 from dr.adapters.libvirt.digest import digest, nvram_path, read_nvram
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.resident import resident_mib
+from dr.adapters.libvirt.running import Running
 from dr.model.base import GuestId
 from dr.model.facts import ACTIVE_STATES, GuestFacts, Tie, TieKind
 
@@ -52,9 +54,7 @@ class Guests:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._known: dict[GuestId, Known] = {}
-        self._ties: dict[
-            GuestId, tuple[object, tuple[Tie, ...] | None]
-        ] = {}  # of active ones, by their file's stamp
+        self._running: dict[GuestId, tuple[object, Running]] = {}  # of active ones, by their file's stamp
         self._resident: dict[GuestId, int] = {}  # of active ones, as last told
         self._lock = threading.Lock()
 
@@ -68,6 +68,12 @@ class Guests:
         """Networks that a guest's definition names, as HostFacts does; as of the last `read`."""
         known = self._known.get(guest)
         return known.networks if known else ()
+
+    def cpus(self) -> dict[str, Described]:
+        """CPUs that guests run with, as `GuestFacts.cpu` names them; as of the last `read`."""
+        with self._lock:
+            found = [each.cpu for _, each in self._running.values() if each.cpu is not None]
+        return {cpu.key: cpu for cpu in found}
 
     def read(self, conn: Any) -> tuple[GuestFacts, ...]:
         """All domains but canaries. Raises libvirt's error."""
@@ -85,6 +91,7 @@ class Guests:
                 continue  # gone since
             state = api.state_name(stats["state.state"])
             active = state in ACTIVE_STATES
+            now = self._as_it_runs(guest, name) if active else Running(ties=())
             found.append(
                 GuestFacts(
                     id=guest,
@@ -99,19 +106,20 @@ class Guests:
                     vcpus=known.vcpus,
                     page_kib=known.page_kib,
                     digest=known.digest,
-                    ties=self._tied(guest, name, active=active, snapshots=guest in snapshots),
+                    ties=_tied(now, snapshots=guest in snapshots),
+                    cpu=now.cpu.key if now.cpu is not None else "",
                 )
             )
-        self._keep_only({facts.id for facts in found})
+        self._keep_only({facts.id for facts in found}, {facts.id for facts in found if facts.active})
         return tuple(sorted(found, key=lambda facts: facts.name))
 
-    def _keep_only(self, guests: set[GuestId]) -> None:
+    def _keep_only(self, guests: set[GuestId], active: set[GuestId]) -> None:
         with self._lock:
             for gone in set(self._known) - guests:
                 del self._known[gone]
-            for gone in set(self._ties) - guests:
-                del self._ties[gone]
-            for gone in set(self._resident) - guests:
+            for gone in set(self._running) - active:
+                del self._running[gone]
+            for gone in set(self._resident) - active:
                 del self._resident[gone]
 
     def _held(self, guest: GuestId, name: str, maximum_mib: int) -> int:
@@ -122,21 +130,16 @@ class Guests:
             self._resident[guest] = found
         return found
 
-    def _tied(self, guest: GuestId, name: str, *, active: bool, snapshots: bool) -> tuple[Tie, ...] | None:
-        """What keeps it here now; None where that cannot be told."""
-        found: tuple[Tie, ...] | None = ()
-        if active:
-            path = self._layout.running / f"{name}.xml"
-            stamp = _stamp_of(path)
+    def _as_it_runs(self, guest: GuestId, name: str) -> Running:
+        path = self._layout.running / f"{name}.xml"
+        stamp = _stamp_of(path)
+        with self._lock:
+            before, found = self._running.get(guest, ((), Running()))
+        if before != stamp or stamp is None:
+            found = running.read(path)
             with self._lock:
-                before, found = self._ties.get(guest, ((), None))
-            if before != stamp or stamp is None:
-                found = ties.of_running(path)
-                with self._lock:
-                    self._ties[guest] = (stamp, found)
-        if found is None or not snapshots:
-            return found
-        return (Tie(kind=TieKind.SNAPSHOT), *found)
+                self._running[guest] = (stamp, found)
+        return found
 
     def _definition(self, domain: Any, guest: GuestId, name: str, persistent: bool) -> Known | None:
         with self._lock:
@@ -176,6 +179,13 @@ class Guests:
             return ("transient", domain.ID())
         file = self._layout.definitions / f"{name}.xml"
         return (_stamp_of(file), _stamp_of(self._layout.at(nvram)) if nvram else None)
+
+
+def _tied(now: Running, *, snapshots: bool) -> tuple[Tie, ...] | None:
+    """What keeps it here; None where that cannot be told."""
+    if now.ties is None or not snapshots:
+        return now.ties
+    return (Tie(kind=TieKind.SNAPSHOT), *now.ties)
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:

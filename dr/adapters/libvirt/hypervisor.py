@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import libvirt
 
-from dr.adapters.libvirt import archive, canary, definition, facts, health, migration, sight, start, way
+from dr.adapters.libvirt import archive, canary, cpus, definition, facts, health, migration, sight, start, way
 from dr.adapters.libvirt import libvirt_api as api
 from dr.adapters.libvirt.calls import Calls
 from dr.adapters.libvirt.connection import Connection
@@ -29,6 +29,7 @@ from dr.model.facts import (
     Level,
     Progress,
     Reading,
+    RunningCpu,
     Sighting,
 )
 from dr.model.policy import StopMode
@@ -78,11 +79,13 @@ class LibvirtHypervisor:
         self._host = Calls("this host", HOST_SLOTS)
         self._migrations = Calls("libvirt's migrations", MIGRATIONS_MAX)
         self._capabilities: tuple[int, Capabilities] | None = None
+        self._running_cpus: dict[str, RunningCpu] = {}
         self._answered_at = time.monotonic()
         self._events.on_definition = self._guests.forget
 
     def _on_connected(self) -> None:
         self._guests.forget()
+        self._running_cpus = {}  # a newer libvirt may name features that the one before did not know
         self._events.connected()
 
     def watch_storage(self, identities: tuple[str, ...]) -> None:
@@ -103,8 +106,20 @@ class LibvirtHypervisor:
         """See the port; also asks the watched storage."""
         can = await self._can()
         now = await self._call("list networks and pools", facts.dynamic)
+        self._running_cpus = await self._call("tell the CPUs of guests", self._cpus)
         reachable = await self._reach.reachable()
         return await self._host.run("read /proc and /sys", lambda: self._facts(can, now, reachable), READ_S)
+
+    def _cpus(self, conn: Any) -> dict[str, RunningCpu]:
+        """Those that guests run with; what was told before is kept, what libvirt cannot tell is left out."""
+        found = {}
+        for key, described in sorted(self._guests.cpus().items()):
+            try:
+                found[key] = self._running_cpus.get(key) or cpus.running(conn, described)
+            except libvirt.libvirtError as error:
+                if api.is_unseen(error):
+                    raise
+        return found
 
     def _facts(self, can: Capabilities, now: Dynamic, reachable: set[str]) -> HostFacts:
         layout = self._layout
@@ -119,7 +134,8 @@ class LibvirtHypervisor:
             domain_types=can.domain_types,
             machines=can.machines,
             cpu_model=can.cpu_model,
-            cpu_models=can.cpu_models,
+            cpu_offers=can.cpu_offers,
+            running_cpus=self._running_cpus,
             cpus=can.cpus,
             memory_mib=can.memory_mib,
             huge_pages=facts.huge_pages(layout),

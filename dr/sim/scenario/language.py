@@ -14,6 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from dr.model.base import GuestId, HostName, Record, changed
 from dr.model.policy import GuestPolicy, HostRule, Limits, OnLeave, Rule, Timers
+from dr.sim.cpus import CpuKind
 from dr.sim.scenario.facts import FACTS, Fact
 from dr.sim.scenario.rule import RULE
 from dr.sim.scenario.verb import Verb
@@ -46,6 +47,10 @@ class HostSpec(Record):
 
     memory_mib: Annotated[Count, "its memory"] = 8192
     cpus: Annotated[Count, "its processors"] = 16
+    cpu: Annotated[
+        CpuKind,
+        "their kind: `older` lacks features that `newer` has, `other` is of another vendor; guests run with all of it",
+    ] = "newer"
     fencing: Annotated[Fencing, "its fence devices; `unproven`: a BMC that no `dr fence test` has shown"] = (
         "bmc"
     )

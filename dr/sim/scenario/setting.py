@@ -55,7 +55,7 @@ def _machines(world: World, scenario: Scenario) -> None:
     )
     for name, spec in scenario.hosts.items():
         host = world.hosts[name]
-        host.memory_mib, host.cpus = spec.memory_mib, spec.cpus
+        host.memory_mib, host.cpus, host.cpu = spec.memory_mib, spec.cpus, spec.cpu
         settings = _with_policy(world, settings, name, spec)
     world.settings = settings
     for name, guest in scenario.guests.items():

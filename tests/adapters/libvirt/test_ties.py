@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dr.adapters.libvirt import ties
+from dr.adapters.libvirt import running
 from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.adapters.libvirt.layout import Layout
 from dr.model.facts import Tie, TieKind
@@ -47,7 +47,7 @@ def status(*, jobs: str = "", backups: str = "", devices: str = "", active: str 
 )
 def test_jobs(content: str, found: list[tuple[TieKind, str]], tmp_path: Path) -> None:
     path = put(tmp_path, "g.xml", content)
-    told = ties.of_running(path)
+    told = running.read(path).ties
     assert told is not None
     assert [(tie.kind, tie.what) for tie in told] == found
 
@@ -60,7 +60,7 @@ def test_devices_of_the_running_domain(tmp_path: Path) -> None:
         "<interface type='network'><source network='default'/><actual type='bridge'/></interface>"
         "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"
     )
-    told = ties.of_running(put(tmp_path, "g.xml", status(devices=devices))) or ()
+    told = running.read(put(tmp_path, "g.xml", status(devices=devices))).ties or ()
     assert [tie.kind for tie in told] == [TieKind.VTPM, TieKind.HOST_DEVICE, TieKind.HOST_DEVICE]
     assert ["usb device" in told[1].what, "type hostdev" in told[2].what] == [True, True]
 
@@ -76,8 +76,8 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_what_cannot_be_read_is_not_absent(content: str, tmp_path: Path) -> None:
-    assert ties.of_running(put(tmp_path, "g.xml", content)) is None
-    assert ties.of_running(tmp_path / "missing.xml") is None
+    assert running.read(put(tmp_path, "g.xml", content)).ties is None
+    assert running.read(tmp_path / "missing.xml").ties is None
 
 
 async def test_the_inventory_tells_it(mock: LibvirtHypervisor, layout: Layout) -> None:

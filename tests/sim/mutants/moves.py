@@ -251,6 +251,21 @@ GROUPS = {
             (preflight._standing, "for tie in facts.ties or ():", "for tie in ():"),
         ),
         m(
+            "a guest does not go live where its CPU is not",
+            "migration/its-cpu-is-not-there",
+            (preflight._of_destination, "(found := cpus.check(draft, guest, host)) is not None", "False"),
+        ),
+        m(
+            "a host is chosen that has the guest's CPU",
+            "migration/where-its-cpu-is",
+            (preflight.elsewhere, "*(refusing for refusing, _ in cpu)", "()"),
+        ),
+        m(
+            "a drained host's guests go where their CPU is",
+            "maintenance/drain-among-different-cpus",
+            (preflight.elsewhere, "*(refusing for refusing, _ in cpu)", "()"),
+        ),
+        m(
             "a guest that a drain cannot take along goes when it can",
             "maintenance/drain-waits-for-a-backup",
             (preflight._standing, "for tie in facts.ties or ():", "for tie in ():"),

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from dr.agent.clocks import Clocks
 from dr.agent.hook import Hook
 from dr.agent.journal import Journal
 from dr.agent.looks import Ended, Looks, Patience, refused, unknown
@@ -53,6 +54,7 @@ class MoveTickets:
         hook: Hook,
         journal: Journal,
         looks: Looks,
+        clocks: Clocks,
         patience: Patience,
     ) -> None:
         self._boot_id = boot_id
@@ -61,6 +63,7 @@ class MoveTickets:
         self._hook = hook
         self._journal = journal
         self._looks = looks
+        self._clocks = clocks
         self._patience = patience
 
     async def run(self, order: Order, valid: Callable[[], str]) -> Answer:
@@ -191,6 +194,7 @@ class MoveTickets:
         ended = await self._looks.call(self._hypervisor.resume(ticket.guest), self._patience.resume_s)
         try:
             if (await self._standing(ticket)).runs:
+                self._clocks.set_soon(ticket.guest, ticket.name)
                 return Answer(outcome=Outcome.DONE)
         except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
             ended = Ended(unseen=_said(error))

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dr import __version__
+from dr.agent.clocks import Clocks
 from dr.agent.copies import Parts, Strays
 from dr.agent.executor import Executor
 from dr.agent.following import Following
@@ -160,6 +161,7 @@ class Agent:
                 hook=self._hook,
                 journal=self._journal,
                 looks=looks,
+                clocks=Clocks(hypervisor=hypervisor),
                 patience=patience,
             ),
             hypervisor=hypervisor,

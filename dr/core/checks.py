@@ -1,7 +1,8 @@
 """Whether a guest does its work: its policy's check, made by the coordinator's own prober.
 
-Checks are made while somebody asks: an operation that brought the guest up, or a guest that starts after it. A check
-that passed counts until the guest starts anew. A failed one changes nothing but what is said.
+Checks are made while somebody asks: an operation that brought the guest up or moved it, or a guest that starts after
+it. A check that passed counts until the guest starts anew, or arrives on another host: whoever moved it wants to know
+whether it is still reached. A failed one changes nothing but what is said.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dr.core.volatile import Pending
 from dr.model.base import GuestId, changed
 from dr.model.effects import CheckGuest
 from dr.model.events import CheckEnded
-from dr.model.records import GuestPhase, GuestRecord
+from dr.model.records import GuestPhase, GuestRecord, Operation
 
 WINDOW_S = 2.0  # one round: tried again and again in it, so that rounds follow each other without a pause
 BROUGHT_UP = frozenset({"failover", "restart", "guest-start"})  # operations that say whether the check passed
+MOVED = frozenset(
+    {"guest-migrate", "guest-relocate", "failback", "drain"}
+)  # that say so of those that have arrived
 
 
 def passed(guest: GuestRecord) -> bool:
@@ -36,12 +40,30 @@ def in_words(guest: GuestRecord) -> str:
     return f"running on {guest.holder}, its check {'passed' if passed(guest) else 'has not passed yet'}"
 
 
+def moved_by(guest: GuestRecord, operation: Operation) -> bool:
+    """Whether that operation, which moves guests, is done with it: it runs, there or where it was."""
+    here = guest.phase is GuestPhase.RUNNING and guest.move is None
+    return operation.kind in MOVED and here and guest.since >= operation.opened
+
+
+def after_move(draft: Draft, guest: GuestRecord) -> str:
+    """To go on with, after where it runs: whether it answers there; empty while its check is tried, and without one."""
+    if guest.policy.check is None or awaited(draft, guest):
+        return ""
+    if passed(guest):
+        return f", and answers after {guest.checked_at - guest.since:.1f} s"
+    return ", and its check has not passed since"
+
+
 def step(draft: Draft) -> None:
     """Begin the rounds that somebody waits for."""
     wanted: set[GuestId] = set()
     for operation in draft.open_operations():
         if operation.kind in BROUGHT_UP:
             wanted.update(operation.guests)
+        elif operation.kind in MOVED:
+            found = (draft.guest(guest_id) for guest_id in operation.guests)
+            wanted.update(guest.id for guest in found if guest is not None and moved_by(guest, operation))
     names = {
         after.guest
         for guest in draft.unsettled()

@@ -45,7 +45,10 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
         elif guest.phase is GuestPhase.RUNNING and guest.move is not None:
             return  # waits for its turn to move
         elif guest.phase is GuestPhase.RUNNING and settled(guest) and operation.kind in MOVES and before:
-            outcomes[guest_id] = before
+            arrived = before.startswith("running")
+            if arrived and checks.awaited(draft, guest):
+                return
+            outcomes[guest_id] = before + checks.after_move(draft, guest) if arrived else before
         elif guest.phase is GuestPhase.RUNNING and settled(guest):
             if operation.kind not in checks.BROUGHT_UP:
                 outcomes[guest_id] = f"running on {guest.holder}"

@@ -8,7 +8,7 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
-from dr.core import homing, links, moves
+from dr.core import checks, homing, links, moves
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
 from dr.core.whereabouts import seen_active
@@ -178,7 +178,8 @@ def _record(draft: Draft, operation: Operation, here: dict[GuestId, str]) -> Non
         if guest is None:
             outcomes[guest_id] = "no longer protected"
         elif guest.phase is GuestPhase.RUNNING:
-            outcomes[guest_id] = f"runs on {guest.holder}"
+            end = checks.after_move(draft, guest) if checks.moved_by(guest, operation) else ""
+            outcomes[guest_id] = f"runs on {guest.holder}{end}"
         else:
             outcomes[guest_id] = f"{guest.phase}: {guest.reason}"
     outcomes |= here
@@ -196,10 +197,13 @@ def close_if_over(draft: Draft, operation: Operation) -> None:
         draft.close_operation(operation, "failed", f"{host.name}: taken back before it was empty")
     elif host.phase is HostPhase.MAINTENANCE:
         _record(draft, operation, {})
-        found = (draft.guest(guest_id) for guest_id in operation.guests)
-        if any(guest is not None and guest.phase is GuestPhase.MIGRATING for guest in found):
+        found = [guest for key in operation.guests if (guest := draft.guest(key)) is not None]
+        if any(guest.phase is GuestPhase.MIGRATING for guest in found):
             return  # they have left, and have not arrived
-        took_s = draft.now - operation.opened
+        arrived = [guest for guest in found if checks.moved_by(guest, operation)]
+        if any(checks.awaited(draft, guest) for guest in arrived):
+            return
+        took_s = max(host.since, *(guest.since for guest in arrived), operation.opened) - operation.opened
         draft.close_operation(
             operation, "done", f"{host.name} is empty and in maintenance after {took_s:.1f} s"
         )

@@ -106,6 +106,12 @@ class Hypervisor(Protocol):
     async def suspend(self, guest: GuestId) -> None:
         """Stop its CPUs. Raises HypervisorError, HypervisorUnknown."""
 
+    async def set_clock(self, guest: GuestId) -> bool:
+        """Let the agent in the guest set its clock by its host's; False: none is connected.
+
+        A call that the guest may leave unanswered for ever. Raises HypervisorError, HypervisorUnknown.
+        """
+
     async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
         """Keep XML, NVRAM, TPM state and saved image under the archive folder, then undefine (never a disk).
 

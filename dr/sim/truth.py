@@ -48,7 +48,7 @@ class Truth:
         self.excused: set[GuestId] = set()  # doubled by a fault that the design admits
         self.vouched: set[tuple[GuestId, HostName]] = set()  # by a person, for a host that never guarded it
         self._until_cold: set[GuestId] = set()  # of them, those whose next cold start ends the excuse
-        self.began_at: dict[GuestId, float] = {}
+        self.began_at: dict[GuestId, float] = {}  # where it runs
         self.starts: Counter[GuestId] = Counter()
         self.fenced: Counter[HostName] = Counter()
         self.led: dict[HostName, tuple[int, str]] = {}  # epoch and leader that each agent adopted last
@@ -86,6 +86,8 @@ class Truth:
             self.excuse_until_cold(guest)  # nobody protects it any more: what virsh does is its owner's risk
         if domain.memory_at != self.disk[guest] and guest not in self.excused:
             self.broken(f"{guest} resumes on {host.name} with stale memory over a newer disk")
+        if self.ran_last(guest) != host.name:
+            self.began_at[guest] = self._world.clock.now
         self._runs(guest, host, domain)
 
     def _runs(self, guest: GuestId, host: SimHost, domain: Domain) -> None:

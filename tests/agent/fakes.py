@@ -130,6 +130,9 @@ class World:
         self.hold_guests: asyncio.Event | None = None  # what they were is told when this is set
         self.held = asyncio.Event()
         # Migrations.
+        self.clocks: list[GuestId] = []  # set
+        self.hold_clock: asyncio.Event | None = None
+        self.clock_fails: Exception | None = None
         self.parts: dict[GuestId, Part] = {}  # what libvirt says of a domain with a job
         self.reasons: dict[GuestId, str] = {}  # of a domain's state
         self.migrated: set[GuestId] = set()  # off, and libvirt gives a migration as the reason
@@ -346,6 +349,14 @@ class Process:
             raise HypervisorError(self.world.resume_fails)
         self.world.domains[guest] = DomainState.RUNNING
         self.step("resumed")
+
+    async def set_clock(self, guest: GuestId) -> bool:
+        if self.world.hold_clock is not None:
+            await self.world.hold_clock.wait()
+        if self.world.clock_fails is not None:
+            raise self.world.clock_fails
+        self.world.clocks.append(guest)
+        return True
 
     async def suspend(self, guest: GuestId) -> None:
         await self.libvirt()

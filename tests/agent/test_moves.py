@@ -9,6 +9,7 @@ import pytest
 
 from dr.model.commands import Abort, Outcome
 from dr.model.facts import DomainState, GuestFacts, HookState, Part, Progress, Sighting
+from dr.ports.hypervisor import HypervisorError, HypervisorUnknown
 from tests.agent.fakes import G, Host, Session, World, listing
 
 
@@ -55,6 +56,46 @@ async def test_a_guest_is_let_in_waits_and_runs_when_told(host: Host) -> None:
     assert (await session.ask(session.resume(3))).outcome is Outcome.DONE
     assert host.world.domains[G] is DomainState.RUNNING
     await session.until(lambda: (facts := seen(session)) and facts.runs and facts.part is Part.NONE)
+
+
+async def test_who_was_resumed_has_its_clock_set_and_nothing_waits_for_that(host: Host) -> None:
+    session = await host.linked()
+    assert (await session.ask(session.receive(1))).outcome is Outcome.DONE
+    assert host.world.arrive(G)
+    del host.world.parts[G]
+    assert host.world.clocks == [], "it stands still"
+    held = host.world.hold_clock = asyncio.Event()
+    assert (await session.ask(session.resume(2))).outcome is Outcome.DONE
+    await session.until(lambda: (facts := seen(session)) and facts.runs)
+    held.set()
+    await session.until(lambda: host.world.clocks == [G])
+
+
+@pytest.mark.parametrize("error", [HypervisorError("no"), HypervisorUnknown("late"), RuntimeError("bug")])
+async def test_a_clock_that_cannot_be_set_costs_nothing(host: Host, error: Exception) -> None:
+    session = await host.linked()
+    host.world.clock_fails = error
+    for generation in (1, 3):
+        assert (await session.ask(session.receive(generation))).outcome is Outcome.DONE
+        assert host.world.arrive(G)
+        del host.world.parts[G]
+        assert (await session.ask(session.resume(generation + 1))).outcome is Outcome.DONE
+        if generation == 1:
+            await asyncio.sleep(0.02)
+            host.world.clock_fails = None
+            del host.world.domains[G]
+    await session.until(lambda: host.world.clocks == [G])
+
+
+async def test_a_guest_that_was_not_resumed_keeps_its_clock(host: Host) -> None:
+    session = await host.linked()
+    assert (await session.ask(session.receive(1))).outcome is Outcome.DONE
+    assert host.world.arrive(G)
+    del host.world.parts[G]
+    host.world.resume_fails = "libvirt could not"
+    assert (await session.ask(session.resume(2))).outcome is Outcome.UNKNOWN
+    await asyncio.sleep(0.05)
+    assert host.world.clocks == []
 
 
 async def test_a_copy_waits_and_is_told_as_that(host: Host) -> None:

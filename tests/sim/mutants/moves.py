@@ -5,14 +5,17 @@ from __future__ import annotations
 from dr.core import (
     asks_guests,
     asks_moves,
+    checks,
     guests,
     inventories,
     links,
     migration,
     moves,
     onecopy,
+    operations,
     preflight,
     starts,
+    upkeep,
     whereabouts,
 )
 from tests.sim.mutants.mutant import m
@@ -249,6 +252,21 @@ GROUPS = {
             "what ties a guest to its host keeps it there",
             "migration/snapshots-keep-it-there",
             (preflight._standing, "for tie in facts.ties or ():", "for tie in ():"),
+        ),
+        m(
+            "a move's job says whether its guest answers there",
+            "migration/answers-again-after-it",
+            (operations._close_over_guests, "if arrived and checks.awaited(draft, guest):", "if False:"),
+        ),
+        m(
+            "a drain's job waits until its guests answer where they are",
+            "migration/answers-again-after-it",
+            (upkeep.close_if_over, "if any(checks.awaited(draft, guest) for guest in arrived):", "if False:"),
+        ),
+        m(
+            "a check of a guest that was moved is tried",
+            "migration/answers-again-after-it",
+            (checks.moved_by, "operation.kind in MOVED", "False"),
         ),
         m(
             "a guest does not go live where its CPU is not",

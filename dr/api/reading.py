@@ -15,12 +15,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from dr import __version__
-from dr.api import doctor, metrics, schema, summary, views
+from dr.api import doctor, foretold, metrics, schema, summary, views
 from dr.api.access import PEER, Peer
 from dr.api.desk import Desk, built, encoded, snapshot
 from dr.api.problem import Problem, missing
 from dr.api.snapshot import Snapshot
-from dr.model.records import Operation
+from dr.model.records import HostPhase, Operation
 
 OPERATIONS_KEPT = 1_000
 PIECE_BYTES = 256 * 1024  # of a backup, read and sent at once
@@ -57,6 +57,21 @@ def reading_routes(desk: Desk) -> APIRouter:
         if found is None:
             raise missing("host", name)
         return encoded(found)
+
+    @api.get("/v1/hosts/{name}/evacuation", response_model=schema.Evacuation)
+    async def evacuation(name: str, *, leave_unprotected: bool = False) -> Response:
+        """What a drain of that host would do now, guest by guest, and how long it would take. Nothing is done."""
+
+        def build(snap: Snapshot) -> schema.Evacuation:
+            found = snap.state.hosts.get(name)
+            if found is None:
+                raise missing("host", name)
+            if found.phase is HostPhase.JOINING:
+                why = f"{name} has not joined yet: {found.reason}"
+                raise Problem(409, "refused", "There is nothing to plan.", why, todo=f"dr host show {name}")
+            return foretold.evacuation(snap, found, leave_unprotected=leave_unprotected)
+
+        return await built(desk, build)
 
     @api.get("/v1/guests", response_model=schema.GuestList)
     async def guests() -> Response:

@@ -234,6 +234,9 @@ class OperationRow(Part):
     opened_wall: float
     age_s: float
     duration_s: float
+    foreseen_s: float | None = Field(
+        default=None, description="how long it was to take, as told when it began; null: nothing was told"
+    )
     guests: dict[str, str] = {}
     guest_names: dict[str, str] = {}
 
@@ -481,6 +484,27 @@ class Foreseen(Part):
     why: list[str] = Field(default=[], description="everything that keeps it there")
     todo: list[str] = Field(default=[], description="what would help: one of these, or several")
     checks: list[Check] = Field(default=[], description="its pre-flight: everything that was looked at")
+    send_mib: int = Field(default=0, description="what its live move sends, if it writes nothing meanwhile")
+    begins_s: float | None = Field(default=None, description="its turn, in seconds from now")
+    ends_s: float | None = None
+
+
+class Forecast(Part):
+    """How long it takes until everybody who can leave a host has left, if that begins now."""
+
+    total_s: float
+    bound_s: float = Field(description="what the links carry at best: no order of moves is faster")
+    rests_on: list[str] = Field(default=[], description="what is known, measured and assumed")
+
+
+class Evacuation(Document):
+    """What would become of everybody on a host if it were drained now. Nothing is done."""
+
+    kind: Literal["evacuation"] = "evacuation"
+    host: str
+    message: str
+    guests: list[Foreseen] = []
+    forecast: Forecast | None = Field(default=None, description="null: nobody would move")
 
 
 class Accepted(Document):
@@ -490,6 +514,7 @@ class Accepted(Document):
     message: str = ""
     operations: list[str] = []
     guests: list[Foreseen] = Field(default=[], description="those that leave a host, or would")
+    forecast: Forecast | None = Field(default=None, description="of a host that is emptied")
 
 
 class TokenDocument(Document):

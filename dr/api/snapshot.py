@@ -72,7 +72,11 @@ class Snapshot:
             pending=dict(state.pending),
             unsettled=set(state.unsettled),
             open_operations=set(state.open_operations),
+            homing=set(state.homing),
             at_host={host: set(guests) for host, guests in state.at_host.items()},
+            touched=dict(state.touched),
+            named=dict(state.named),
+            memo={},  # what a thread derives from an older moment must not reach decisions
         )
         return cls(copy, now, wall, devices)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dr.api import policies, schema
+from dr.api import foretold, policies, schema
 from dr.api.snapshot import Line, Snapshot
 from dr.api.standing import blockers_of, fencing_of, health_of, in_doubt, phase_of
 from dr.core import checks, failback
@@ -256,6 +256,7 @@ def operation_row(snap: Snapshot, operation: Operation) -> schema.OperationRow:
         opened_wall=snap.wall(operation.opened),
         age_s=snap.age(operation.opened),
         duration_s=round(max(0.0, end - operation.opened), 2),
+        foreseen_s=operation.foreseen_s or None,
         guests=operation.guests,
         guest_names=names,
     )
@@ -352,28 +353,12 @@ def _fence_row(snap: Snapshot, host: str, level: int, device: FenceDevice) -> sc
 
 
 def accepted(reply: Reply) -> schema.Accepted:
-    foreseen = [
-        schema.Foreseen(
-            id=each.guest,
-            name=each.name,
-            fate=each.fate,
-            to=each.to,
-            why=list(each.why),
-            todo=list(each.todo),
-            checks=[
-                schema.Check(
-                    name=check.name,
-                    verdict=check.verdict.value,
-                    text=check.text,
-                    fix=check.fix,
-                    refuses=check.refuses,
-                )
-                for check in each.checks
-            ],
-        )
-        for each in reply.guests
-    ]
-    return schema.Accepted(message=reply.message, operations=list(reply.operations), guests=foreseen)
+    return schema.Accepted(
+        message=reply.message,
+        operations=list(reply.operations),
+        guests=foretold.guests(reply.guests),
+        forecast=foretold.times(reply.forecast),
+    )
 
 
 # ---- timeline

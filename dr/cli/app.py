@@ -20,6 +20,7 @@ from dr.cli import (
     job,
     notify,
     output,
+    plan,
     sim,
     status,
 )
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command("status")(status.status)
 app.add_typer(host.app, name="host")
 app.add_typer(guest.app, name="guest")
+app.add_typer(plan.app, name="plan")
 app.add_typer(fence.app, name="fence")
 app.add_typer(job.app, name="job")
 app.command("events")(events.events)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from dr.cli.failure import Exit, Failure, tell
-from dr.cli.output import Column, Form, age, document, table
+from dr.cli.output import Column, Form, age, document, mib, table
 
 if TYPE_CHECKING:
-    from dr.api.schema import Accepted, Check, Foreseen, MoveSeen, Operation
+    from dr.api.schema import Accepted, Check, Forecast, Foreseen, MoveSeen, Operation
     from dr.cli.client import Api
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit.")]
@@ -65,9 +65,9 @@ def send(
     return accepted
 
 
-def leave_foretold(accepted: Accepted) -> NoReturn:
+def leave_foretold(guests: Sequence[Foreseen]) -> NoReturn:
     """End a dry run: degraded where a guest would stay."""
-    blocked = any(guest.fate == "blocked" for guest in accepted.guests)
+    blocked = any(guest.fate == "blocked" for guest in guests)
     raise typer.Exit(Exit.DEGRADED if blocked else Exit.OK)
 
 
@@ -96,9 +96,16 @@ def told(accepted: Accepted, form: Form) -> None:
         case Form.TABLE | Form.WIDE:
             begun = f"Begun: {', '.join(accepted.operations)}" if accepted.operations else "Done."
             tell(accepted.message or begun)
-            if accepted.guests:
-                table(accepted.guests, FORESEEN, wide=form is Form.WIDE)
-                _checks(accepted.guests, wide=form is Form.WIDE)
+            foretell(accepted.guests, accepted.forecast, wide=form is Form.WIDE)
+
+
+def foretell(guests: Sequence[Foreseen], forecast: Forecast | None, *, wide: bool) -> None:
+    """What becomes of each guest, its pre-flight, and what the times rest on."""
+    if guests:
+        table(guests, FORESEEN if forecast is None else FORESEEN_WITH_TIMES, wide=wide)
+        _checks(guests, wide=wide)
+    if forecast is not None:
+        tell("\n".join(["The forecast rests on:", *(f"  {each}" for each in forecast.rests_on)]))
 
 
 def _checks(guests: Sequence[Foreseen], *, wide: bool) -> None:
@@ -122,13 +129,26 @@ def _fate(guest: Foreseen) -> str:
             return "left there"
 
 
-FORESEEN: tuple[Column[Foreseen], ...] = (
+def _in(seconds: float | None) -> str:
+    return "" if seconds is None else age(seconds)
+
+
+NAME_AND_FATE: tuple[Column[Foreseen], ...] = (
     Column("GUEST", lambda row: row.name),
     Column("FATE", _fate),
+)
+TIMES: tuple[Column[Foreseen], ...] = (
+    Column("TO SEND", lambda row: mib(row.send_mib)),
+    Column("BEGINS IN", lambda row: _in(row.begins_s)),
+    Column("ENDS IN", lambda row: _in(row.ends_s)),
+)
+REASONS: tuple[Column[Foreseen], ...] = (
     Column("WHY", lambda row: "; ".join(row.why)),
     Column("WHAT WOULD HELP", lambda row: "; ".join(row.todo)),
     Column("UUID", lambda row: row.id, wide=True),
 )
+FORESEEN = (*NAME_AND_FATE, *REASONS)
+FORESEEN_WITH_TIMES = (*NAME_AND_FATE, *TIMES, *REASONS)
 
 
 CHECKS: tuple[Column[tuple[Foreseen, Check]], ...] = (

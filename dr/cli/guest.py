@@ -332,7 +332,7 @@ def migrate(
     body = {"guests": [row.id for row in rows], "to": to, "dry_run": dry_run, "reason": reason}
     accepted = send("/v1/guests/migrate", body, wait=wait, timeout_s=timeout, form=form)
     if dry_run:
-        leave_foretold(accepted)
+        leave_foretold(accepted.guests)
 
 
 @app.command("cancel-move")

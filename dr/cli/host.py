@@ -267,7 +267,7 @@ def drain(
     body = {"leave_unprotected": leave_unprotected, "dry_run": dry_run, "reason": reason}
     accepted = send(_at(name, "drain"), body, wait=wait, timeout_s=timeout, form=form)
     if dry_run:
-        leave_foretold(accepted)
+        leave_foretold(accepted.guests)
     tell(f"End it with: dr host undrain {name}")
 
 

@@ -78,6 +78,7 @@ def _facts(job: Operation) -> list[tuple[str, str]]:
         ("asked by", job.asked_by),
         ("started", clock(job.opened_wall)),
         ("took" if job.state != "open" else "for", age(job.duration_s)),
+        ("forecast", "" if job.foreseen_s is None else age(job.foreseen_s)),
         ("guests", guests),
         ("moves", "\n".join(how_far(move) for move in job.moves)),
         ("steps", steps),

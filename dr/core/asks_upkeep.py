@@ -42,24 +42,29 @@ def drain(draft: Draft, ask: AskDrain) -> Reply:
     if host.phase is HostPhase.JOINING:
         return no(ask, f"{host.name} has not joined yet: {host.reason}")
     wish = Wish(by=ask.by, reason=ask.reason, at=draft.now, leave_unprotected=ask.leave_unprotected)
-    foreseen = forecast.of_drain(draft, host, wish)
+    evacuation = forecast.of_drain(draft, host, wish)
+    told = {"guests": evacuation.guests, "forecast": evacuation.forecast}
     if ask.dry_run:
-        return changed(yes(ask, forecast.in_words(draft, host, foreseen)), guests=foreseen)
+        return changed(yes(ask, forecast.in_words(draft, host, evacuation)), **told)
     before, operation = host.drain, upkeep.operation_of(draft, host)
     if before is not None and before.leave_unprotected == ask.leave_unprotected:
         where = "in maintenance" if host.phase is HostPhase.MAINTENANCE else f"being drained ({host.phase})"
         text = f"{host.name} is {where} already: {before.by} asked"
-        return changed(yes(ask, text, *([operation] if operation else [])), guests=foreseen)
+        return changed(yes(ask, text, *([operation] if operation else [])), **told)
     host = with_wishes(host, cordon=host.cordon, drain=wish)
     draft.put_host(host)
     if operation is None:
         here = [guest.id for guest in upkeep.guests_on(draft, host)]
         operation = draft.open_operation("drain", host.name, ask.reason or f"{ask.by} asked", ask.by, here)
+        all_go = all(guest.fate != "blocked" for guest in evacuation.guests)
+        if evacuation.forecast is not None and all_go and host.phase is HostPhase.ONLINE:
+            operation = changed(operation, foreseen_s=evacuation.forecast.total_s)
+            draft.put_operation(operation)
     others = [other.name for other in draft.hosts() if other.phase is HostPhase.ONLINE and other != host]
     text = "" if others else "no other host is online: its guests have nowhere to go"
     if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.MAINTENANCE):
         text = f"it is {host.phase} now, and is drained when it is online again"
-    return changed(yes(ask, text, operation), guests=foreseen)
+    return changed(yes(ask, text, operation), **told)
 
 
 def undrain(draft: Draft, ask: AskUndrain) -> Reply:

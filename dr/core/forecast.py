@@ -2,26 +2,39 @@
 
 Where each would go live, or everything that keeps it, its whole pre-flight, and what would help. That of a drain is
 made by beginning the moves on a draft that nobody takes over: by the same rules, in the same order, each seeing the
-places that those before it took. Only the bounds on moves at once are left out, as they pass: a host that has its hands
-full when the turn of a guest comes may send it to another than is told here.
+places that those before it took. Only the bounds on moves at once are left out, as they pass: a guest may go to another
+host than is told here if that has its hands full when its turn comes. When each begins and ends follows from what it
+sends and how fast links are (`core.schedule`), and the forecast says what that rests on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from dr.core import moves, preflight, upkeep
+from dr.core import links, moves, preflight, schedule, upkeep
 from dr.core.preflight import Preflight
+from dr.core.schedule import Sending, Ways
 from dr.core.state import Draft
 from dr.core.wishes import with_wishes
-from dr.model.base import GuestId, HostName
-from dr.model.effects import Foreseen
+from dr.model.base import GuestId, HostName, changed
+from dr.model.effects import Forecast, Foreseen
 from dr.model.facts import GuestFacts
 from dr.model.preflight import CheckName
-from dr.model.records import GuestPhase, GuestRecord, HostRecord, Wish
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Wish
 
-HOSTS_MAX = 6  # whose help is named; those that need one command first
+HOSTS_MAX = 6  # whose help is named, or that a sentence names
 ON_ITS_WAY = Preflight("", ())  # of a guest whose move was under way before
+# Of each move beside the sending, as it is in the lab: until its turn is noticed (half a `upkeep.AGAIN_S`), then the
+# tickets, QEMU's start at the destination, the switch-over and the proofs.
+EXTRA_S = 1.5
+
+
+class Evacuation(NamedTuple):
+    """What would become of everybody on a host, and when."""
+
+    guests: tuple[Foreseen, ...]
+    forecast: Forecast | None  # None: nobody would move
 
 
 def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRecord, ...] = ()) -> Foreseen:
@@ -39,7 +52,7 @@ def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRe
     )
 
 
-def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> tuple[Foreseen, ...]:
+def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
     """Protected guests in the order of their turns, then the others that run there."""
     trial = Draft(draft.state, draft.now)
     trial.put_host(with_wishes(host, cordon=host.cordon, drain=wish))
@@ -47,13 +60,17 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> tuple[Foreseen, ...]
     # All begin before any is told: a guest that must share a host goes with the first of its company.
     why: dict[GuestId, list[str]] = {}
     flights: dict[GuestId, Preflight] = {}
+    company: dict[GuestId, str] = {}
     for each in here:
         guest = trial.guest(each.id) or each
         if guest.phase is GuestPhase.MIGRATING:
             continue
-        for one, flight in moves.preflight_together(trial, guest).items():
+        together = moves.preflight_together(trial, guest)
+        for one, flight in together.items():
             flights.setdefault(one, flight)
         why[guest.id] = moves.begin_together(trial, guest, bounded=False)
+        company |= dict.fromkeys(together, guest.id)
+    sendings = [*_under_way(draft, host), *_in_turn(draft, trial, here, company)]
     told = [
         _told(
             trial, host, trial.guest(each.id) or each, why.get(each.id, []), flights.get(each.id, ON_ITS_WAY)
@@ -61,15 +78,95 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> tuple[Foreseen, ...]
         for each in here
     ]
     told += [_loose(facts, wish) for facts in upkeep.unprotected_on(draft, host)]
-    return tuple(told)
+    return _timed(draft, host, told, sendings)
 
 
-def in_words(draft: Draft, host: HostRecord, guests: tuple[Foreseen, ...]) -> str:
+# ---- times
+
+
+def _under_way(draft: Draft, host: HostRecord) -> Iterator[Sending]:
+    """Moves that take their share of the links, whoever wanted them. Those to that host are about to be called off."""
+    for guest, move in links.moving(draft):
+        if move.destination != host.name:
+            left_mib = links.left_mib(draft, guest, move)
+            yield Sending(guest.id, move.source, move.destination, left_mib, under_way=True)
+
+
+def _in_turn(
+    draft: Draft, trial: Draft, here: list[GuestRecord], company: dict[GuestId, str]
+) -> Iterator[Sending]:
+    for each in here:
+        then = trial.guest(each.id)
+        if each.phase is not GuestPhase.MIGRATING and then is not None and then.move is not None:
+            mib = links.to_send_mib(draft, each)
+            yield Sending(each.id, then.move.source, then.move.destination, mib, company.get(each.id, ""))
+
+
+def _timed(draft: Draft, host: HostRecord, told: list[Foreseen], sendings: list[Sending]) -> Evacuation:
+    mine = {each.key: each for each in sendings if each.source == host.name}
+    if not mine:
+        return Evacuation(tuple(told), None)
+    rates, limits = links.rates(draft), draft.config.limits
+    ways = Ways(
+        lambda name: rates.of(name).mib_s, limits.moves_out_per_host, limits.moves_in_per_host, EXTRA_S
+    )
+    spans = schedule.spans(sendings, ways)
+    guests = tuple(
+        changed(
+            each,
+            send_mib=round(mine[each.guest].mib),
+            begins_s=round(spans[each.guest].begins_s, 1),
+            ends_s=round(spans[each.guest].ends_s, 1),
+        )
+        if each.guest in mine
+        else each
+        for each in told
+    )
+    forecast = Forecast(
+        total_s=round(max(spans[key].ends_s for key in mine), 1),
+        bound_s=round(schedule.bound_s(list(mine.values()), ways.mib_s), 1),
+        rests_on=tuple(_rests_on(draft, host, mine)),
+    )
+    return Evacuation(guests, forecast)
+
+
+def _rests_on(draft: Draft, host: HostRecord, mine: dict[GuestId, Sending]) -> Iterator[str]:
+    """What is known, measured and assumed: no figure is better than that."""
+    rates = links.rates(draft)
+    alike: dict[links.Rate, list[HostName]] = {}
+    for name in sorted({host.name, *(each.to for each in mine.values())}):
+        alike.setdefault(rates.of(name), []).append(name)
+    for rate, names in alike.items():
+        yield f"{', '.join(names)}: {rate.mib_s:.0f} MiB/s each way, {rate.in_words(names)}"
+    here = (draft.guest(key) for key in mine)
+    whole = [guest.name for guest in here if guest is not None and not links.resident_known(draft, guest)]
+    if whole:
+        yield f"the whole memory of {_some(whole)}: what of it is in use is not known"
+    yield "what guests write meanwhile is sent again, and is not counted"
+    others = [op.subject for op in draft.open_operations() if op.kind == "drain" and op.subject != host.name]
+    if others:
+        yield f"{_some(others)} being drained at the same time: only what is on its way from there is counted"
+    if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):
+        yield f"{host.name} is {host.phase}: it begins when it is online again"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - HOSTS_MAX} more" if len(names) > HOSTS_MAX else ""
+    return ", ".join(names[:HOSTS_MAX]) + more
+
+
+# ---- in words
+
+
+def in_words(draft: Draft, host: HostRecord, evacuation: Evacuation) -> str:
     """The whole of it in one sentence."""
+    guests, forecast = evacuation
     go = sum(guest.fate == "live" for guest in guests)
     stay = [guest.name for guest in guests if guest.fate == "blocked"]
     silent = not upkeep.says_what_runs(draft, host)
     parts = [f"{go} of {len(guests)} guests would move live" if guests else "no guest is known to run there"]
+    if forecast is not None:
+        parts[0] += f", in about {forecast.total_s:.0f} s ({forecast.bound_s:.0f} s at best)"
     if stay:
         parts.append(f"it would not get empty before these have left: {', '.join(stay)}")
     if silent:

@@ -57,6 +57,14 @@ class Rate(NamedTuple):
     basis: Literal["configured", "seen", "assumed"]
     of: HostName = ""  # whose sending was seen
 
+    def in_words(self, names: list[HostName]) -> str:
+        """Where it comes from, told of these hosts."""
+        if self.basis == "configured":
+            return "as configured (migration_mib_s)"
+        if self.basis == "assumed":
+            return "assumed, as none is configured (migration_mib_s) and no move was seen lately"
+        return f"as {self.of if names != [self.of] else 'it'} sent lately"
+
 
 def note_rate(draft: Draft, name: HostName) -> None:
     """Remember how fast it sends now, all moves out of it together."""

@@ -204,9 +204,10 @@ def close_if_over(draft: Draft, operation: Operation) -> None:
         if any(checks.awaited(draft, guest) for guest in arrived):
             return
         took_s = max(host.since, *(guest.since for guest in arrived), operation.opened) - operation.opened
-        draft.close_operation(
-            operation, "done", f"{host.name} is empty and in maintenance after {took_s:.1f} s"
-        )
+        text = f"{host.name} is empty and in maintenance after {took_s:.1f} s"
+        if operation.foreseen_s:
+            text += f" (forecast when it began: {operation.foreseen_s:.1f} s)"
+        draft.close_operation(operation, "done", text)
     elif host.phase is HostPhase.FENCED:
         _record(draft, operation, {})
         text = f"{host.name} died before it was empty; it goes to maintenance when it is back"

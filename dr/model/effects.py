@@ -108,6 +108,17 @@ class Foreseen(Record):
     why: tuple[str, ...] = ()  # it does not move
     todo: tuple[str, ...] = ()  # what would help: one of these, or several
     checks: tuple[PreflightCheck, ...] = ()  # its pre-flight, all of it
+    send_mib: int = 0  # that its move sends, if it moves live and writes nothing meanwhile
+    begins_s: float | None = None  # its turn, in seconds from now; None: not foretold
+    ends_s: float | None = None
+
+
+class Forecast(Record):
+    """How long it would take until everybody who can leave a host has left, if that began now."""
+
+    total_s: float
+    bound_s: float  # what the links carry at best: no order of moves is faster
+    rests_on: tuple[str, ...]  # a sentence each: what is known, measured and assumed
 
 
 class Reply(Record, tag="reply"):
@@ -121,6 +132,7 @@ class Reply(Record, tag="reply"):
     missing: bool = False  # no such host or guest
     soon: bool = False  # refused only for what is over in a moment: ask again
     guests: tuple[Foreseen, ...] = ()  # that leave, or would
+    forecast: Forecast | None = None  # of a host that is emptied; None: nobody would move
 
 
 Effect = (

@@ -246,6 +246,7 @@ class Operation(Record):
     opened: float = 0.0
     closed: float = 0.0
     guests: dict[GuestId, str] = {}  # outcome so far, per guest
+    foreseen_s: float = 0.0  # how long it was to take, told when it was opened; 0 = nothing was told
     steps: tuple[Step, ...] = ()
 
 

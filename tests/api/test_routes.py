@@ -14,11 +14,12 @@ from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import Role
 from dr.api import doctor, metrics, schema, summary, timeline, views
 from dr.api.snapshot import Snapshot
-from dr.core.state import State
+from dr.core.fleet import fleet_of
+from dr.core.state import Draft, State
 from dr.core.volatile import View
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
-from dr.model.effects import Foreseen, Reply
+from dr.model.effects import Forecast, Foreseen, Reply
 from dr.model.events import (
     AskCancelMove,
     AskConfirmDown,
@@ -479,6 +480,60 @@ def test_a_drain_tells_the_fate_of_each_guest(http: httpx.Client, service: Servi
     asked = service.coordinator.asked[-1]
     assert isinstance(asked, AskUndrain)
     assert (asked.host, asked.reason) == ("h1", "done")
+
+
+def test_an_evacuation_is_planned_and_nothing_is_asked(http: httpx.Client, service: Service) -> None:
+    """Of the coordinator's state as it is; it decides nothing."""
+    answer = http.get("/v1/hosts/h1/evacuation")
+    assert answer.status_code == 200
+    told = schema.Evacuation.model_validate_json(answer.content)
+    assert (told.kind, told.host, told.forecast) == ("evacuation", "h1", None)
+    assert {guest.name: guest.fate for guest in told.guests} == {"web": "blocked", "loose": "blocked"}
+    assert "0 of 2 guests would move live" in told.message
+    answer = http.get("/v1/hosts/h1/evacuation", params={"leave_unprotected": "true"})
+    told = schema.Evacuation.model_validate_json(answer.content)
+    assert {guest.name: guest.fate for guest in told.guests} == {"web": "blocked", "loose": "left"}
+    assert http.get("/v1/hosts/h9/evacuation").status_code == 404
+    joining = http.get("/v1/hosts/h3/evacuation")
+    assert (joining.status_code, joining.json()["code"]) == (409, "refused")
+    assert not service.coordinator.asked
+
+
+def test_times_and_what_they_rest_on_are_passed_on(http: httpx.Client, service: Service) -> None:
+    goes = Foreseen(guest=WEB, name="web", fate="live", to="h2", send_mib=640, begins_s=0.0, ends_s=7.9)
+    forecast = Forecast(total_s=7.9, bound_s=6.4, rests_on=("h1: 100 MiB/s", "what guests write"))
+    service.coordinator.reply = lambda ask: Reply(id=ask.id, accepted=True, guests=(goes,), forecast=forecast)
+    told = schema.Accepted.model_validate_json(http.post("/v1/hosts/h1/drain", json={}).content)
+    (web,) = told.guests
+    assert (web.send_mib, web.begins_s, web.ends_s) == (640, 0.0, 7.9)
+    assert told.forecast is not None
+    assert told.forecast.model_dump() == {
+        "total_s": 7.9,
+        "bound_s": 6.4,
+        "rests_on": ["h1: 100 MiB/s", "what guests write"],
+    }
+
+
+def test_a_job_says_what_was_foretold(http: httpx.Client, service: Service) -> None:
+    (key, record), *_ = service.coordinator.state.operations.items()
+    assert http.get(f"/v1/operations/{key}").json()["item"]["foreseen_s"] is None
+    service.coordinator.state.operations[key] = changed(record, foreseen_s=11.7)
+    assert http.get(f"/v1/operations/{key}").json()["item"]["foreseen_s"] == 11.7
+
+
+def test_what_is_derived_from_a_snapshot_stays_with_it() -> None:
+    """A thread that plans on an older moment must not leave its view of hosts to the decisions that follow."""
+    state = fleet()
+    looked = snap(state)
+    fleet_of(Draft(looked.state, NOW))
+    assert state.memo == {}
+    before = looked.state.touched
+    state.touched["h1"] = state.touched.get("h1", 0) + 1
+    state.named["new"] = "id"
+    state.homing.add("id")
+    assert looked.state.touched == before != state.touched
+    assert "new" not in looked.state.named
+    assert "id" not in looked.state.homing
 
 
 def test_the_drain_is_in_the_description_of_the_api(http: httpx.Client) -> None:

@@ -17,7 +17,7 @@ from dr.cli import credentials, main
 from dr.cli.failure import Exit
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
-from dr.model.effects import Foreseen, Reply
+from dr.model.effects import Forecast, Foreseen, Reply
 from dr.model.events import (
     AskCancelMove,
     AskConfirmDown,
@@ -439,6 +439,7 @@ def test_help_mentions_everything(dr: Dr) -> None:
     tree = {
         "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent "
         "sim",
+        "plan": "evacuate",
         "host": "list show fence confirm-down remove label cordon uncordon drain undrain clear-quarantine",
         "guest": "list show protect unprotect start stop label history",
         "fence": "list test history",
@@ -547,6 +548,53 @@ def test_a_drain_is_told_before_it_begins(service: Service, dr: Dr) -> None:
     assert told["guests"][1]["why"] == ["it has a host device", "h3 is off"]
     service.coordinator.reply = foretold(GOES, LEFT)  # type: ignore[assignment]
     assert dr("host", "drain", "h1", "--dry-run").code == Exit.OK
+
+
+TIMED = changed(GOES, send_mib=640, begins_s=0.0, ends_s=7.9)
+FORECAST = Forecast(
+    total_s=7.9, bound_s=6.4, rests_on=("h1: 100 MiB/s each way", "what guests write is not counted")
+)
+
+
+def test_a_drain_says_when_each_goes_and_what_that_rests_on(service: Service, dr: Dr) -> None:
+    service.coordinator.reply = lambda asked: Reply(
+        id=asked.id, accepted=True, message="As told.", guests=(TIMED, LEFT), forecast=FORECAST
+    )
+    ended = dr("host", "drain", "h1", "--dry-run")
+    assert ended.code == Exit.OK
+    lines = [re.split(r"  +", line.rstrip()) for line in ended.out.splitlines()]
+    assert lines == [
+        ["GUEST", "FATE", "TO SEND", "BEGINS IN", "ENDS IN", "WHY", "WHAT WOULD HELP"],
+        ["web", "live to h2", "640 MiB", "0.0 s", "7.9 s"],
+        ["loose", "left there", "it stays, as asked"],
+    ]
+    assert ended.err == (
+        "As told.\nThe forecast rests on:\n  h1: 100 MiB/s each way\n  what guests write is not counted\n"
+    )
+
+
+def test_an_evacuation_is_planned(service: Service, dr: Dr) -> None:
+    """As a dry run of the drain, read from the coordinator's state; the exit code says whether all would go."""
+    ended = dr("plan", "evacuate", "h1")
+    assert ended.code == Exit.DEGRADED
+    assert "0 of 2 guests would move live" in ended.err
+    assert [line.split()[:2] for line in ended.out.splitlines()[1:3]] == [
+        ["web", "stays"],
+        ["loose", "stays"],
+    ]
+    told = json.loads(dr("plan", "evacuate", "h1", "--leave-unprotected", "-o", "json").out)
+    assert (told["kind"], told["host"]) == ("evacuation", "h1")
+    assert {each["name"]: each["fate"] for each in told["guests"]} == {"web": "blocked", "loose": "left"}
+    assert dr("plan", "evacuate", "h1", "-o", "name").out == "web\nloose\n"
+    assert dr("plan", "evacuate", "h9").code == Exit.MISSING
+    assert not service.coordinator.asked
+
+
+def test_a_job_shows_what_was_foretold(service: Service, dr: Dr) -> None:
+    assert "forecast" not in dr("job", "show", "protect-2-9").out
+    operations = service.coordinator.state.operations
+    operations["protect-2-9"] = changed(operations["protect-2-9"], foreseen_s=90.0)
+    assert "forecast  90 s" in dr("job", "show", "protect-2-9").out
 
 
 def test_the_preflight_of_a_move(service: Service, dr: Dr) -> None:

@@ -18,10 +18,12 @@ from tests.core.build import Bench, domain, facts, guest, host
 NAMES = ("h1", "h2", "h3")
 
 
-def bench(*guests: GuestRecord, resident: dict[str, int] | None = None, **hosts_mib_s: int) -> Bench:
+def bench(
+    *guests: GuestRecord, resident: dict[str, int] | None = None, mib_s: dict[str, int] | None = None
+) -> Bench:
     """Hosts that move guests live, each with the rate that is configured for it."""
     made = Bench(*NAMES).put(*(host(n, facts=facts(n, live_migration=True, memory_mib=65536)) for n in NAMES))
-    policies = {name: HostPolicy(name=name, migration_mib_s=rate) for name, rate in hosts_mib_s.items()}
+    policies = {name: HostPolicy(name=name, migration_mib_s=rate) for name, rate in (mib_s or {}).items()}
     made.state.settings = changed(made.state.settings, hosts=policies)
     made.put(*guests)
     for name, mib in (resident or {}).items():
@@ -63,7 +65,7 @@ def test_what_is_resident_would_be_sent_else_all_of_it() -> None:
 
 
 def test_a_configured_rate_is_believed_the_hosts_own_first() -> None:
-    made = bench(h1=20, h2=0)
+    made = bench(mib_s={"h1": 20, "h2": 0})
     made.state.settings = changed(made.state.settings, limits=Limits(migration_mib_s=300))
     sends(made, "h1", 999.0)
     assert rate(made, "h1") == Rate(20.0, "configured")
@@ -144,14 +146,18 @@ def test_where_the_source_is_the_narrow_place_load_decides() -> None:
 
 
 def test_a_slow_link_is_not_given_all() -> None:
-    made = bench(guest("a", "h1"), *(guest(f"x{n}", "h3") for n in range(8)), h1=1000, h2=50, h3=500)
+    made = bench(
+        guest("a", "h1"), *(guest(f"x{n}", "h3") for n in range(8)), mib_s={"h1": 1000, "h2": 50, "h3": 500}
+    )
     assert chosen(made, "a") == "h3"
     made.put(*(moving(f"m{n}", "h2", "h3") for n in range(20)))
     assert chosen(made, "a") == "h2", "twenty are on their way to the other"
 
 
 def test_a_little_later_is_as_good() -> None:
-    made = bench(guest("a", "h1"), *(guest(f"x{n}", "h3") for n in range(8)), h1=1000, h2=90, h3=100)
+    made = bench(
+        guest("a", "h1"), *(guest(f"x{n}", "h3") for n in range(8)), mib_s={"h1": 1000, "h2": 90, "h3": 100}
+    )
     assert chosen(made, "a") == "h2"
 
 

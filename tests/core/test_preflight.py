@@ -229,7 +229,7 @@ def test_one_list_for_the_dry_run_the_drain_and_the_refusal() -> None:
             assert "virsh domjobabort g1, on h1" in told.todo[0]
         else:
             assert list(reply.blockers) == found.refusals
-    (drained,) = forecast.of_drain(made.draft(), made.host("h1"), WISH)
+    (drained,) = forecast.of_drain(made.draft(), made.host("h1"), WISH).guests
     assert (drained.fate, drained.checks) == ("blocked", found.checks)
     assert "virsh domjobabort g1, on h1" in drained.todo[0]
 
@@ -238,7 +238,7 @@ def test_who_goes_along_has_a_list_of_its_own() -> None:
     made = bench().put(guest("g2", "h1", policy=GuestPolicy(priority=900)))
     rule = GuestRule(name="pair", kind="together", guests=("g1", "g2"), strict=True)
     made.state.settings = changed(made.state.settings, rules=(rule,))
-    told = forecast.of_drain(made.draft(), made.host("h1"), WISH)
+    told = forecast.of_drain(made.draft(), made.host("h1"), WISH).guests
     assert [(each.name, each.fate, len(each.checks)) for each in told] == [
         ("g2", "live", len(CheckName)),
         ("g1", "live", len(CheckName)),

@@ -1,0 +1,195 @@
+"""When each guest of a drained host begins and ends, how long the whole takes, what that rests on, and the record."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dr.core import forecast, upkeep
+from dr.core.forecast import EXTRA_S, Evacuation
+from dr.core.tables import GuestEvent, move_guest
+from dr.model.base import changed
+from dr.model.effects import Forecast, Reply
+from dr.model.events import AskDrain, Tick
+from dr.model.facts import Progress
+from dr.model.policy import GuestPolicy, GuestRule, Limits
+from dr.model.records import GuestRecord, HostPhase, MoveStage, OperationState, Wish
+from tests.core.build import Bench, domain, guest, host
+from tests.core.test_links import bench, moving
+
+WISH = Wish(by="ops")
+MANY = dict.fromkeys(("h1", "h2", "h3"), 100)
+
+
+def evacuation(made: Bench) -> Evacuation:
+    return forecast.of_drain(made.draft(), made.host("h1"), WISH)
+
+
+def whole(made: Bench) -> Forecast:
+    found = evacuation(made).forecast
+    assert found is not None
+    return found
+
+
+def times(made: Bench) -> dict[str, tuple[int, float | None, float | None]]:
+    return {each.name: (each.send_mib, each.begins_s, each.ends_s) for each in evacuation(made).guests}
+
+
+def test_two_at_once_over_the_link_and_each_with_what_it_takes_beside() -> None:
+    made = bench(*(guest(n, "h1") for n in "abc"), resident={"a": 640, "b": 320, "c": 320}, mib_s=MANY)
+    found = times(made)
+    assert list(found) == ["a", "b", "c"]
+    # a and b at 50 MiB/s each from 1.5 on; b ends at 7.9; a alone until c is prepared, at 9.4
+    assert found["b"] == (320, 0.0, 7.9)
+    assert found["c"][:2] == (320, 7.9)
+    # then a has 640 - 320 - 150 = 170 left: until 12.8 at 50, where c has 150 left, alone until 14.3
+    assert found["a"] == (640, 0.0, 12.8)
+    assert found["c"][2] == 14.3
+    assert (whole(made).total_s, whole(made).bound_s) == (14.3, 12.8)
+
+
+def test_a_slow_destination_is_the_bound_of_what_goes_there() -> None:
+    made = bench(guest("a", "h1"), resident={"a": 640}, mib_s={"h1": 100, "h2": 10, "h3": 20})
+    (a,) = evacuation(made).guests
+    assert (a.to, a.ends_s) == ("h3", EXTRA_S + 32)
+    assert whole(made).bound_s == 32
+
+
+def test_who_stays_has_no_times() -> None:
+    made = bench(guest("a", "h1", blockers=("has a host device",)), guest("b", "h1"), mib_s=MANY)
+    made.see("h1", domain("loose"))
+    found = times(made)
+    assert (found["a"], found["loose"]) == ((0, None, None), (0, None, None))
+    assert found["b"] == (1024, 0.0, 11.7)
+    alone = bench(guest("a", "h1", blockers=("has a host device",)))
+    assert evacuation(alone).forecast is None, "nobody would move"
+    assert evacuation(bench()).forecast is None
+
+
+def test_what_is_under_way_counts_with_what_is_left() -> None:
+    made = bench(guest("a", "h1"), moving("m", "h1", "h2"), moving("far", "h3", "h2"), mib_s=MANY)
+    made.put(host("h1", HostPhase.DRAINING, facts=made.host("h1").facts, drain=WISH))
+    left = Progress(guest="m", elapsed_s=5, total_mib=1024, remaining_mib=100, rate_mib_s=50)
+    made.look("h1", progress={"m": left})
+    found = times(made)
+    assert found["m"][:2] == (100, 0.0)
+    # m shares h2's link with the one from h3
+    assert found["m"][2] == 2.0
+    assert found["a"][1] == 0.0
+    assert "far" not in found
+    assert whole(made).bound_s == 11.2, "1124 MiB over the link of h1"
+
+
+def test_a_move_that_comes_to_the_host_is_called_off_and_takes_no_time() -> None:
+    made = bench(guest("a", "h1"), moving("in", "h3", "h1"), mib_s=MANY)
+    found = times(made)
+    assert found["in"] == (0, None, None)
+    assert found["a"] == (1024, 0.0, 11.7)
+
+
+def test_who_must_go_together_begins_together() -> None:
+    made = bench(*(guest(n, "h1") for n in "abcd"), resident=dict.fromkeys("abcd", 640), mib_s=MANY)
+    rule = GuestRule(name="trio", guests=("b", "c", "d"), kind="together", strict=True)
+    made.state.settings = changed(made.state.settings, rules=(rule,))
+    found = times(made)
+    assert [found[name][1] for name in "bcd"] == [0.0, 0.0, 0.0]
+    assert (found["a"][1] or 0) > 0, "three leave already"
+
+
+def test_what_it_rests_on_is_said() -> None:
+    made = bench(guest("a", "h1"), guest("b", "h1"), resident={"a": 640}, mib_s={"h2": 50})
+    made.look("h3", sent_mib_s=(80.0, 80.0, 80.0))
+    rests_on = whole(made).rests_on
+    assert "h1, h3: 80 MiB/s each way, as h3 sent lately" in rests_on
+    assert "h2: 50 MiB/s each way, as configured (migration_mib_s)" in rests_on
+    assert "the whole memory of b: what of it is in use is not known" in rests_on
+    assert "what guests write meanwhile is sent again, and is not counted" in rests_on
+    assert len(rests_on) == 4
+    seen = bench(guest("a", "h1"), resident={"a": 640}, mib_s={"h2": 50, "h3": 50})
+    seen.look("h1", sent_mib_s=(80.0, 80.0, 80.0))
+    assert whole(seen).rests_on[0] == "h1: 80 MiB/s each way, as it sent lately"
+    bare = bench(guest("a", "h1"), resident={"a": 640})
+    bare.put(host("h1", HostPhase.SUSPECT, facts=bare.host("h1").facts))
+    draft = bare.draft()
+    draft.open_operation("drain", "h2", "new DIMM")
+    bare.state.apply(draft)
+    first, _, *others = whole(bare).rests_on
+    assert first.startswith("h1, h2: 100 MiB/s each way, assumed, as none is configured")
+    assert others == [
+        "h2 being drained at the same time: only what is on its way from there is counted",
+        "h1 is suspect: it begins when it is online again",
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 64).map(lambda size: 64 * size), min_size=1, max_size=10),
+    priorities=st.lists(st.sampled_from([100, 500]), min_size=10, max_size=10),
+    out_max=st.integers(1, 4),
+)
+def test_over_links_alike_it_is_near_what_they_carry(
+    sizes: list[int], priorities: list[int], out_max: int
+) -> None:
+    """Never below the bound; never above 4/3 of it but for what the first and last moves take beside the sending."""
+    names = [f"g{at}" for at in range(len(sizes))]
+    policies = [GuestPolicy(priority=each) for each in priorities]
+    guests = [guest(n, "h1", policy=policy) for n, policy in zip(names, policies, strict=False)]
+    made = bench(*guests, resident=dict(zip(names, sizes, strict=True)), mib_s=MANY)
+    made.state.settings = changed(made.state.settings, limits=Limits(moves_out_per_host=max(2, out_max)))
+    found = whole(made)
+    assert found.bound_s == round(sum(sizes) / 100, 1)
+    assert found.total_s >= found.bound_s
+    assert found.total_s <= 4 / 3 * found.bound_s + EXTRA_S * (2 + len(sizes) / 2)
+
+
+# ---- the record
+
+
+def drained(made: Bench) -> Reply:
+    effects = made.send(AskDrain(id="d", by="ops", host="h1", reason="new DIMM"))
+    return next(each for each in effects if isinstance(each, Reply))
+
+
+def arrived(made: Bench, name: str) -> GuestRecord:
+    """It has left, and runs where it was to go."""
+    record = made.guest(name)
+    assert record.move is not None
+    to, boot = record.move.destination, record.move.destination_boot
+    places = tuple(place for place in record.may_run_on if place.host == to)
+    draft = made.draft()
+    there = changed(record, may_run_on=places, holder=to, move=None)
+    move_guest(draft, there, GuestEvent.SEEN_RUNNING, f"runs on {to}")
+    draft.put_view("h1", guests={})
+    made.state.apply(draft)
+    assert boot
+    made.see(to, domain(name))
+    return made.guest(name)
+
+
+def test_the_record_says_how_long_it_took_and_what_was_foretold() -> None:
+    made = bench(guest("a", "h1"), mib_s=MANY)
+    reply = drained(made)
+    assert reply.forecast is not None
+    (key,) = reply.operations
+    assert made.state.operations[key].foreseen_s == reply.forecast.total_s == 11.7
+    move = made.guest("a").move
+    assert move is not None
+    assert move.stage is MoveStage.RECEIVING
+    made.now += 9.0
+    made.hear()
+    arrived(made, "a")
+    made.send(Tick())
+    operation = made.state.operations[key]
+    assert operation.state is OperationState.DONE
+    text = "h1 is empty and in maintenance after 9.0 s (forecast when it began: 11.7 s)"
+    assert operation.steps[-1].text == text
+
+
+def test_where_somebody_stays_nothing_is_foretold_of_the_end() -> None:
+    made = bench(guest("a", "h1"), guest("b", "h1", blockers=("has a host device",)), mib_s=MANY)
+    (key,) = drained(made).operations
+    assert made.state.operations[key].foreseen_s == 0.0
+    empty = bench()
+    (key,) = drained(empty).operations
+    assert empty.state.operations[key].steps[-1].text == "h1 is empty and in maintenance after 0.0 s"
+    assert upkeep.operation_of(empty.draft(), empty.host("h1")) is None

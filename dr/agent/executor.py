@@ -25,6 +25,7 @@ from dr.core import warden
 from dr.model.base import BootId, GuestId, HostName, changed
 from dr.model.commands import (
     Abort,
+    AllowDowntime,
     Answer,
     Clean,
     Describe,
@@ -178,6 +179,8 @@ class Executor:
                 await self._protect(session, command.id, body)
             case Abort():
                 self._read(self._reply(session, command.id, self._moves.abort(body)))
+            case AllowDowntime():
+                self._read(self._reply(session, command.id, self._moves.allow_downtime(body)))
             case Probe() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))
             case _:

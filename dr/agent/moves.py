@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from dr.agent.clocks import Clocks
 from dr.agent.hook import Hook
@@ -24,6 +24,7 @@ from dr.core import warden
 from dr.model.base import BootId, changed
 from dr.model.commands import (
     Abort,
+    AllowDowntime,
     Answer,
     Discard,
     Migrate,
@@ -80,7 +81,14 @@ class MoveTickets:
 
     async def abort(self, order: Abort) -> Answer:
         """Ask libvirt to end the outgoing migration. `done` means asked."""
-        ended = await self._looks.call(self._hypervisor.abort_migration(order.guest), self._patience.abort_s)
+        return await self._tell(self._hypervisor.abort_migration(order.guest))
+
+    async def allow_downtime(self, order: AllowDowntime) -> Answer:
+        """Give the outgoing migration a longer standstill."""
+        return await self._tell(self._hypervisor.allow_downtime(order.guest, order.downtime_s))
+
+    async def _tell(self, call: Awaitable[None]) -> Answer:
+        ended = await self._looks.call(call, self._patience.abort_s)
         if ended.well:
             return Answer(outcome=Outcome.DONE)
         outcome = Outcome.FAILED if ended.failed else Outcome.UNKNOWN
@@ -147,7 +155,7 @@ class MoveTickets:
         late = asyncio.create_task(self._call_off_late(order))
         try:
             ended = await self._looks.call(
-                self._hypervisor.migrate(ticket.guest, order.to, order.addresses),
+                self._hypervisor.migrate(ticket.guest, order.to, order.addresses, order.sending),
                 order.timeout_s + self._patience.migrate_s,
             )
         finally:

@@ -24,6 +24,11 @@ def seen(guest: GuestRecord) -> schema.Policy:
         boot_after=[after_text(each) for each in policy.boot_after],
         isolation=policy.isolation.value,
         check=check_text(policy.check),
+        move_s=policy.move_s,
+        move_downtime_s=policy.move_downtime_s,
+        move_auto_converge=policy.move_auto_converge,
+        move_mib_s=policy.move_mib_s,
+        move_streams=policy.move_streams,
     )
 
 

@@ -170,6 +170,11 @@ class Policy(Part):
     boot_after: list[str]
     isolation: str
     check: str
+    move_s: float
+    move_downtime_s: float
+    move_auto_converge: bool
+    move_mib_s: int
+    move_streams: int
 
 
 class Guest(GuestRow):
@@ -443,6 +448,11 @@ class SetBody(GuestsBody):
     check: Annotated[str, AfterValidator(_good_check)] | None = Field(
         default=None, description="ping:ADDRESS, tcp:ADDRESS:PORT or none"
     )
+    move_s: float | None = Field(default=None, gt=0, le=864_000)
+    move_downtime_s: float | None = Field(default=None, gt=0, le=300)
+    move_auto_converge: bool | None = None
+    move_mib_s: int | None = Field(default=None, ge=0)
+    move_streams: int | None = Field(default=None, ge=1, le=64)
 
 
 class ConfirmDownBody(Body):

@@ -51,6 +51,9 @@ BOUNDS: dict[str, dict[str, float]] = {
     "migration_mib_s": {"ge": 0},
     "max_restarts": {"ge": 0},
     "max_relocations": {"ge": 0},
+    "move_downtime_s": {"gt": 0, "le": 300},
+    "move_mib_s": {"ge": 0},
+    "move_streams": {"ge": 1, "le": 64},
     "priority": {"ge": -1_000_000, "le": 1_000_000},
 }
 

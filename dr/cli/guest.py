@@ -13,7 +13,7 @@ from dr.cli.failure import Exit, Failure, tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
 if TYPE_CHECKING:
-    from dr.api.schema import Guest, GuestRow
+    from dr.api.schema import Guest, GuestRow, Policy
 
 app = typer.Typer(help="Guests, protected and not.", no_args_is_help=True)
 
@@ -226,7 +226,21 @@ def _policy(guest: Guest) -> list[tuple[str, str]]:
         ("moved", moved),
         ("failback", guest.failback or ("yes" if policy.failback else "no")),
         ("isolation", policy.isolation),
+        ("live move", _how_it_moves(policy)),
     ]
+
+
+def _how_it_moves(policy: Policy) -> str:
+    words = [
+        f"called off after {policy.move_s:g} s",
+        f"stands still for {policy.move_downtime_s:g} s at most",
+    ]
+    words.append("slowed down if need be" if policy.move_auto_converge else "never slowed down")
+    if policy.move_mib_s:
+        words.append(f"at {policy.move_mib_s} MiB/s")
+    if policy.move_streams > 1:
+        words.append(f"over {policy.move_streams} connections")
+    return ", ".join(words)
 
 
 @app.command()
@@ -414,6 +428,26 @@ def set_(
     check: Annotated[
         str | None, typer.Option("--check", help="ping:ADDRESS, tcp:ADDRESS:PORT, none.")
     ] = None,
+    move: Annotated[
+        float | None,
+        typer.Option("--move-time", help="Seconds; then its live migration is called off.", min=1),
+    ] = None,
+    move_downtime: Annotated[
+        float | None,
+        typer.Option("--move-downtime", help="Seconds it may stand still at the switch-over.", min=0.01),
+    ] = None,
+    move_auto_converge: Annotated[
+        bool | None,
+        typer.Option(
+            "--move-auto-converge/--no-move-auto-converge", help="QEMU slows it down where it must."
+        ),
+    ] = None,
+    move_bandwidth: Annotated[
+        int | None, typer.Option("--move-bandwidth", help="MiB/s; 0: as libvirt has it.", min=0)
+    ] = None,
+    move_streams: Annotated[
+        int | None, typer.Option("--move-streams", help="Connections its memory is sent over.", min=1)
+    ] = None,
     reason: Reason = "",
     yes: Yes = False,
     wait: Wait = True,
@@ -425,6 +459,8 @@ def set_(
         "desired": desired, "priority": priority, "max_restarts": max_restarts, "restart_window_s": restart_window,
         "max_relocations": max_relocations, "relocation_window_s": relocation_window, "failback": failback,
         "boot_after": boot_after or None, "isolation": isolation, "check": check,
+        "move_s": move, "move_downtime_s": move_downtime, "move_auto_converge": move_auto_converge,
+        "move_mib_s": move_bandwidth, "move_streams": move_streams,
     }  # fmt: skip
     body = {name: value for name, value in wanted.items() if value is not None}
     if not body:

@@ -51,6 +51,11 @@ NOTES = {
     "boot_after": "names of guests that must run first; NAME:check waits for its check",
     "isolation": "of a host that nobody hears although it is on: leave, shut_down or fence",
     "check": "how to tell that it works: ping:ADDRESS or tcp:ADDRESS:PORT",
+    "move_s": "a live migration that has not ended by then is called off",
+    "move_downtime_s": "it may stand still for so long at the switch-over, if it does not converge otherwise",
+    "move_auto_converge": "false: QEMU never slows it down so that it converges",
+    "move_mib_s": "bandwidth of its live migration; 0 = as libvirt has it",
+    "move_streams": "connections that its memory is sent over",
 }
 
 TEMPLATE = """\

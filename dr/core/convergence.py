@@ -1,68 +1,67 @@
 """Whether a live migration that is under way comes to its end, and what may be done so that it does.
 
-Here: one pure judgement of the figures of its passes. Not here: how libvirt is told (`dr.ports.hypervisor`), who asks
-(`dr.agent.moves`).
+Here: one pure judgement of the figures of its passes. Not here: what is done about it (`core.migration`), how libvirt
+is told (`dr.ports.hypervisor`).
 
 The rungs, in the order in which they hurt: plain passes over the memory; a longer standstill at the switch-over, up to
-what policy allows, as soon as passes do not get shorter; QEMU's own slowing down of virtual CPUs (auto-converge), which
-begins by itself when a guest dirties more than half of what is sent; then it is given up. Progress is judged by passes,
-not by a clock: a large guest on a slow network takes hours, and each pass may still be shorter than the one before.
+what policy allows, as soon as passes no longer bring the end nearer; QEMU's own slowing down of virtual CPUs
+(auto-converge), which begins by itself when a guest makes more dirty than half of what is sent; then it is given up.
+Progress is judged by passes, not by a clock: a large guest on a slow network takes hours, and each pass may still bring
+the end nearer.
 """
 
 from __future__ import annotations
 
 from dr.model.base import Record
 from dr.model.facts import Progress
+from dr.model.policy import GuestPolicy
 
 PLAIN_DOWNTIME_S = 0.3  # QEMU's own limit of the standstill
-SHORTER = 0.9  # a pass that leaves more than this part of what the one before it left does not get on
-PASSES_MAX = 4  # that do not get on, in a row, with nothing left to try
-THROTTLE_MAX_PCT = 99  # QEMU slows down no further
+SHORTER = 0.9  # a pass whose standstill is longer than this part of the shortest so far does not get on
+PASSES_MAX = 6  # in a row that do not get on, with nothing left to try
 MARGIN = 1.1  # allowed above the standstill that is foreseen: rates vary
-
-
-class Limits(Record):
-    """What policy allows."""
-
-    max_downtime_s: float
-    auto_converge: bool
 
 
 class Course(Record):
     """What was seen of one migration so far; made anew with each look."""
 
+    job: str = ""  # the ticket that it belongs to
     passes: int = 1
-    left_mib: float = 0.0  # when the pass that is under way began
-    stalled: int = 0  # passes in a row that did not get on
-    downtime_s: float = PLAIN_DOWNTIME_S  # the limit that QEMU was given
+    shortest_s: float = 0.0  # standstill that a pass would have ended with; 0: none is known yet
+    throttle_pct: int = 0
+    stalled: int = (
+        0  # passes in a row in which the standstill got no shorter, and QEMU slowed down no further
+    )
+    downtime_s: float = PLAIN_DOWNTIME_S  # the limit that QEMU should have
+    told_s: float = PLAIN_DOWNTIME_S  # the limit that it was told
     hopeless: str = ""  # why it is to be given up
 
 
-def seen(course: Course, now: Progress, limits: Limits) -> Course:
+def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:
     """After one more look. `downtime_s` and `hopeless` say what is to be done."""
-    if now.passes <= course.passes or not now.rate_mib_s:
+    if now.passes <= course.passes or not now.standstill_s:
         return course
-    gets_on = course.passes == 1 or now.remaining_mib < SHORTER * course.left_mib
-    stalled = 0 if gets_on else course.stalled + 1
-    after = Course(
-        passes=now.passes, left_mib=now.remaining_mib, stalled=stalled, downtime_s=course.downtime_s
-    )
-    if not stalled:
-        return after
-    wanted_s = MARGIN * now.remaining_mib / now.rate_mib_s
-    if course.downtime_s < wanted_s <= limits.max_downtime_s:
-        return Course(passes=now.passes, left_mib=now.remaining_mib, downtime_s=wanted_s)
-    throttled_out = not limits.auto_converge or now.throttle_pct >= THROTTLE_MAX_PCT
-    if stalled < PASSES_MAX or not throttled_out:
-        return after
-    return Course(
-        passes=now.passes,
-        left_mib=now.remaining_mib,
-        stalled=stalled,
-        downtime_s=course.downtime_s,
-        hopeless=(
+    gets_on = not course.shortest_s or now.standstill_s < SHORTER * course.shortest_s
+    waits = now.throttle_pct > course.throttle_pct
+    stalled = 0 if gets_on or waits else course.stalled + now.passes - course.passes
+    shortest_s = now.standstill_s if gets_on else course.shortest_s
+    downtime_s, hopeless = course.downtime_s, ""
+    wanted_s = MARGIN * now.standstill_s
+    if not gets_on and downtime_s < wanted_s <= policy.move_downtime_s:
+        downtime_s, stalled = wanted_s, 0
+    elif stalled >= PASSES_MAX:
+        hopeless = (
             f"it does not converge: {now.dirty_mib_s:.0f} MiB/s become dirty and {now.rate_mib_s:.0f} MiB/s get"
-            f" through, so it would stand still for {now.remaining_mib / now.rate_mib_s:.1f} s, where its policy allows"
-            f" {limits.max_downtime_s:g} s"
-        ),
+            f" through, so it would stand still for {now.standstill_s:.1f} s, where its policy allows"
+            f" {policy.move_downtime_s:g} s (move_downtime_s)"
+        )
+    return Course(
+        job=course.job,
+        passes=now.passes,
+        shortest_s=shortest_s,
+        throttle_pct=now.throttle_pct,
+        stalled=stalled,
+        downtime_s=downtime_s,
+        told_s=course.told_s,
+        hopeless=hopeless,
     )

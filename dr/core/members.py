@@ -7,7 +7,7 @@ to be an older copy (`restored`), the protected list (`protection`), what invent
 
 from __future__ import annotations
 
-from dr.core import cpus, fencing, flaps, guests, handmade, leaving, links, onecopy, quorum
+from dr.core import cpus, fencing, flaps, guests, handmade, leaving, links, migration, onecopy, quorum
 from dr.core.detector import observe_beat
 from dr.core.onecopy import issue_clean
 from dr.core.protection import push_list
@@ -83,6 +83,7 @@ def connected(draft: Draft, event: Connected) -> None:
         guests_at=draft.now,
         overruled={},
         progress={},
+        courses={},
         inventory=hello.guests is not None,
     )
     draft.forget_session(name)
@@ -145,7 +146,7 @@ def disconnected(draft: Draft, event: Disconnected) -> None:
     view = draft.view(event.host)
     if view.session != event.session:
         return
-    draft.put_view(event.host, session="", goodbye=event.goodbye, inventory=False, progress={})
+    draft.put_view(event.host, session="", goodbye=event.goodbye, inventory=False, progress={}, courses={})
     draft.forget_session(event.host)
     if event.goodbye:
         draft.note("host.goodbye", f"{event.host}: {event.goodbye}", host=event.host)
@@ -240,7 +241,7 @@ def reported(draft: Draft, event: Reported) -> None:
             inventory=True,
         )
     if event.moves is not None:
-        draft.put_view(event.host, progress={progress.guest: progress for progress in event.moves})
+        migration.progressed(draft, event.host, event.moves)
         links.note_rate(draft, event.host)
 
 

@@ -10,7 +10,8 @@ destination. Whatever else proves the source empty leads to a cold start: the co
 
 from __future__ import annotations
 
-from dr.core import guests, leaving, links, moves, onecopy, placement, retries
+from dr.core import convergence, guests, leaving, links, moves, onecopy, placement, retries
+from dr.core.convergence import Course
 from dr.core.looks import addresses_of
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest, say
@@ -18,9 +19,9 @@ from dr.core.volatile import TICKETED, Pending
 from dr.core.whereabouts import ask_testimony, places, seen_active, sole_holder
 from dr.core.wishes import standing
 from dr.model.base import GuestId, HostName, changed
-from dr.model.commands import Abort, Answer, Outcome, Testimony
+from dr.model.commands import Abort, AllowDowntime, Answer, Outcome, Testimony
 from dr.model.effects import Send
-from dr.model.facts import DomainState, Part, Sighting
+from dr.model.facts import DomainState, Part, Progress, Sighting
 from dr.model.records import (
     Condition,
     Desired,
@@ -154,12 +155,44 @@ def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     """The source is sending: called off, overdue, or not wanted there any longer?"""
     destination = draft.host(move.destination)
     why = move.why or (_unwanted(draft, guest, destination) if destination else "")
-    if not why and draft.now - move.at > draft.config.timers.move_s:
-        why = f"it did not end within {draft.config.timers.move_s:.0f} s"
+    if not why and draft.now - move.at > guest.policy.move_s:
+        why = f"it did not end within {guest.policy.move_s:.0f} s (move_s)"
+    course = draft.view(move.source).courses.get(guest.id)
+    if course is None or course.job != move.job:
+        course = Course()
+    why = why or course.hopeless
     if why and not move.why:
         moves.cancel(draft, guest, why)
     if why:
         _ask_abort(draft, guest, move.source)
+    elif course.downtime_s > course.told_s:
+        _allow(draft, guest, move, course)
+
+
+def _allow(draft: Draft, guest: GuestRecord, move: Move, course: Course) -> None:
+    """Its passes no longer bring the end nearer: it may stand still for longer at its switch-over."""
+    view = draft.view(move.source)
+    told = changed(course, told_s=course.downtime_s)
+    draft.put_view(move.source, courses=view.courses | {guest.id: told})
+    body = AllowDowntime(guest=guest.id, name=guest.name, downtime_s=course.downtime_s)
+    draft.effect(Send(id=draft.next_id("downtime"), host=move.source, session=view.session, body=body))
+    text = f"{guest.name}: passes get no shorter; it may stand still for {course.downtime_s:.1f} s at its switch-over"
+    draft.note("guest.move", text, guest=guest.id, operation=move.operation)
+
+
+def progressed(draft: Draft, name: HostName, moves_out: tuple[Progress, ...]) -> None:
+    """How far its outgoing migrations are; each that is ours is judged by its passes."""
+    before = draft.view(name).courses
+    courses: dict[GuestId, Course] = {}
+    for progress in moves_out:
+        guest = draft.guest(progress.guest)
+        if guest is None or guest.move is None or guest.move.source != name:
+            continue
+        course = before.get(guest.id)
+        if course is None or course.job != guest.move.job:
+            course = Course(job=guest.move.job)
+        courses[guest.id] = convergence.seen(course, progress, guest.policy)
+    draft.put_view(name, progress={progress.guest: progress for progress in moves_out}, courses=courses)
 
 
 def _unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:

@@ -429,9 +429,15 @@ def issue_migrate(
     guest = add_place(draft, guest, source, generation)
     ticket = _ticket(draft, TicketKind.MIGRATE, guest, source, generation)
     draft.put_guest(changed(guest, move=changed(move, stage=MoveStage.COPYING, job=ticket.id, at=draft.now)))
-    timers = draft.config.timers
-    order = Migrate(ticket=ticket, to=move.destination, addresses=addresses, timeout_s=timers.move_s)
-    _order(draft, order, "migrate", timers.move_s + timers.stop_s, move.operation)
+    policy = guest.policy
+    order = Migrate(
+        ticket=ticket,
+        to=move.destination,
+        addresses=addresses,
+        timeout_s=policy.move_s,
+        sending=policy.sending,
+    )
+    _order(draft, order, "migrate", policy.move_s + draft.config.timers.stop_s, move.operation)
     return []
 
 

@@ -6,6 +6,7 @@ Here: what a restart may lose, on purpose: every decision is right without it. N
 
 from __future__ import annotations
 
+from dr.core.convergence import Course
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Testimony
 from dr.model.evidence import DeviceReading, PowerReport
@@ -77,6 +78,7 @@ class View(Record):
     told: dict[GuestId, tuple[Testimony, float]] = {}
     cleaned: dict[GuestId, float] = {}  # when a clean-up was last asked for
     progress: dict[GuestId, Progress] = {}  # of what goes out of it, as last told in this session
+    courses: dict[GuestId, Course] = {}  # what was made of that
     sent_mib_s: tuple[float, ...] = ()  # all that went out of it together, at the last moments when any did
     turned_away: dict[
         GuestId, TurnedAway

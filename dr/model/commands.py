@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.facts import Definition, HookState, Part, Sighting
-from dr.model.policy import Isolation, StopMode
+from dr.model.policy import Isolation, Sending, StopMode
 
 
 class TicketKind(StrEnum):
@@ -83,7 +83,8 @@ class Migrate(Record, tag="migrate"):
     ticket: Ticket
     to: HostName
     addresses: tuple[str, ...] = ()
-    timeout_s: float = 900.0  # then the agent aborts the job itself
+    timeout_s: float = 3600.0  # then the agent aborts the job itself
+    sending: Sending = Sending()
 
 
 class Resume(Record, tag="resume"):
@@ -109,6 +110,14 @@ class Abort(Record, tag="abort"):
 
     guest: GuestId
     name: str
+
+
+class AllowDowntime(Record, tag="allow_downtime"):
+    """Let the guest's outgoing migration stand still for so long at its switch-over. Starts and stops nothing."""
+
+    guest: GuestId
+    name: str
+    downtime_s: float
 
 
 class Question(Record):
@@ -167,7 +176,7 @@ class ProveHook(Record, tag="prove_hook"):
 
 
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard  # all that carry a ticket
-Body = Order | Abort | Testify | Protect | Probe | Describe | ProveHook
+Body = Order | Abort | AllowDowntime | Testify | Protect | Probe | Describe | ProveHook
 
 
 class Outcome(StrEnum):

@@ -129,6 +129,9 @@ class Progress(Record):
     rate_mib_s: float = 0.0  # what goes over the network
     dirty_mib_s: float = 0.0  # what the guest makes dirty meanwhile; 0 also until the second pass
     passes: int = 1  # over its memory, with the one under way
+    standstill_s: float = (
+        0.0  # QEMU's estimate, if it were switched over as this pass began; 0 until the second pass
+    )
     throttle_pct: int = 0  # of their time its virtual CPUs stand still, so that it converges
 
     @property

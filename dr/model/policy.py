@@ -38,7 +38,6 @@ class Timers(Record):
     start_s: float = 60.0  # a start ticket without an answer after this is unknown
     stop_s: float = 120.0  # a clean shutdown may take this long
     testify_s: float = 10.0
-    move_s: float = 900.0  # a live migration that has not ended by then is called off
     restart_backoff_s: float = 5.0  # doubles with each restart in the window, up to restart_backoff_max_s
     restart_backoff_max_s: float = 300.0
     boot_after_s: float = 300.0  # a guest waits at most so long for those that start before it
@@ -143,6 +142,28 @@ class GuestPolicy(Record):
     boot_after: tuple[After, ...] = ()
     isolation: Isolation = Isolation.FENCE
     check: Check | None = None
+    move_s: float = 3600.0  # a live migration that has not ended by then is called off
+    move_downtime_s: float = (
+        1.0  # QEMU may let it stand still for so long at the switch-over; 0.3 is tried first
+    )
+    move_auto_converge: bool = True  # QEMU may slow its CPUs down while it makes memory dirty too fast
+    move_mib_s: int = 0  # bandwidth of its live migration; 0: as libvirt has it (`virsh migrate-setspeed`)
+    move_streams: int = 1  # connections that its memory is sent over
+
+    @property
+    def sending(self) -> Sending:
+        """What a migration is begun with."""
+        return Sending(
+            auto_converge=self.move_auto_converge, mib_s=self.move_mib_s, streams=self.move_streams
+        )
+
+
+class Sending(Record):
+    """How a live migration is sent; the meaning of each is that of the guest's policy."""
+
+    auto_converge: bool = False
+    mib_s: int = 0
+    streams: int = 1
 
 
 class PolicyChange(Record):
@@ -157,6 +178,11 @@ class PolicyChange(Record):
     boot_after: tuple[After, ...] | UnsetType = UNSET
     isolation: Isolation | UnsetType = UNSET
     check: Check | UnsetType | None = UNSET  # None: no check any longer
+    move_s: float | UnsetType = UNSET
+    move_downtime_s: float | UnsetType = UNSET
+    move_auto_converge: bool | UnsetType = UNSET
+    move_mib_s: int | UnsetType = UNSET
+    move_streams: int | UnsetType = UNSET
 
     def fields(self) -> dict[str, Any]:
         """Those that are set."""

@@ -19,7 +19,7 @@ from dr.model.facts import (
     Reading,
     Sighting,
 )
-from dr.model.policy import StopMode
+from dr.model.policy import Sending, StopMode
 
 
 class HypervisorError(Exception):
@@ -86,7 +86,9 @@ class Hypervisor(Protocol):
     async def standing(self, guest: GuestId) -> Standing:
         """Its state, and whether a migration of it is under way. Asks its QEMU. Raises HypervisorUnknown."""
 
-    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> str:
+    async def migrate(
+        self, guest: GuestId, to: HostName, addresses: tuple[str, ...], sending: Sending
+    ) -> str:
         """Send it live to a host that lets it in; returns when libvirt says that it has left, and waits paused there.
 
         What it took is returned in words, as far as libvirt tells. Never undefines it here. Takes as long as it takes:
@@ -96,6 +98,12 @@ class Hypervisor(Protocol):
 
     async def progress(self, guest: GuestId) -> Progress | None:
         """How far its outgoing migration is; None: none is under way. Raises HypervisorUnknown."""
+
+    async def allow_downtime(self, guest: GuestId, downtime_s: float) -> None:
+        """Let its outgoing migration stand still for so long at the switch-over.
+
+        Raises HypervisorError (also when none is under way), HypervisorUnknown.
+        """
 
     async def abort_migration(self, guest: GuestId) -> None:
         """Ask the outgoing migration of it to end, and no other job. Raises HypervisorError, HypervisorUnknown."""

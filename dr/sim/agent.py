@@ -16,7 +16,7 @@ from dr.core import warden
 from dr.model.base import GuestId, changed
 from dr.model.commands import Order
 from dr.model.events import Connected, Heard, Leaving, Reported
-from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Reading
+from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Progress, Reading
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CLUSTER = "c1"
 FLUSH_S = 1.0
+FOLLOW_S = 1.0
 SILENCE_S = 10.0
 REREAD_S = 5.0
 LINKED_S = 5.0  # a session in which nothing came for so long is no sign of a coordinator
@@ -83,6 +84,7 @@ class SimAgent:
         self._read = False
         self._told: tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]] | None = None
         self._look_planned = False
+        self._moves: tuple[Progress, ...] = ()
 
     # ---- the process
 
@@ -104,10 +106,12 @@ class SimAgent:
         self.lane.turns = {}
         self._guests, self._read, self._told = (), False, None
         self._look_planned = False
+        self._moves = ()
         self._reread()
         rng = self.host.world.rng
         self.later(rng.uniform(0.05, 0.3), self._dial)
         self.later(FLUSH_S, self._flush)
+        self.later(FOLLOW_S, self._follow)
         self.later(REREAD_S, self._reread_again)
         self.later(1.0, self._mind_silence)
         self._alone: float | None = None
@@ -223,6 +227,15 @@ class SimAgent:
             elif verdict is warden.Stray.DESTROY:
                 host.ended(guest, domain, "destroyed")
         self.later(host.world.settings.timers.heartbeat_s, self._mind_copies)
+
+    def _follow(self) -> None:
+        """How far its outgoing migrations are, every second."""
+        moves, link = self.host.progress(self.memory.left), self.link
+        if moves != self._moves and link is not None:
+            event = Reported(host=self.host.name, session=link.nonce, moves=moves)
+            link.send_up(lambda: link.coordinator.submit(event), "report")
+            self._moves = moves
+        self.later(FOLLOW_S, self._follow)
 
     def look_again(self) -> None:
         """Something happened on the host: read, and tell what changed, in a moment."""

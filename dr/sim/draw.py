@@ -11,13 +11,13 @@ import random
 from collections.abc import Mapping, Sequence
 
 from dr.model.base import GuestId, changed
-from dr.model.policy import GuestPolicy, Limits, OnLeave
+from dr.model.policy import Limits, OnLeave
 from dr.sim.drawing import Drawing, Kind
 from dr.sim.faults_people import HOSTS_MIN, LABEL, TIERS, policy_part, rule
 from dr.sim.scenario.check import problems_of
 from dr.sim.scenario.language import Act, Fencing, GuestSpec, HostSpec, Scenario
 from dr.sim.scenario.verbs_coordinator import Backup
-from dr.sim.world import TIMERS
+from dr.sim.world import POLICY, TIMERS
 
 GAPS_S = (0.05, 0.5, 2.0, 6.0, 15.0, 40.0)  # means: faults come in bursts, then there is peace
 FAULTS_MIN = 5
@@ -117,7 +117,7 @@ def _policies(drawing: Drawing, scenario: Scenario) -> Scenario:
     guests = dict(scenario.guests)
     for name, spec in guests.items():
         labels = {LABEL: rng.choice(TIERS)} if rng.random() < 0.5 else {}
-        policy = changed(GuestPolicy(), **policy_part(drawing, name)) if rng.random() < 0.3 else None
+        policy = changed(POLICY, **policy_part(drawing, name)) if rng.random() < 0.3 else None
         guests[name] = changed(spec, labels=labels, policy=policy)
     scenario = changed(scenario, guests=guests)
     for _ in range(rng.choice([0, 0, 1, 2, 3])):

@@ -6,7 +6,7 @@ Here: the truth of what runs. Not here: what its agent makes of orders (`dr.sim.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from dr.model.base import GuestId, HostName
@@ -17,6 +17,7 @@ from dr.model.facts import (
     HookState,
     HostFacts,
     Part,
+    Progress,
     Sighting,
     Tie,
     TieKind,
@@ -341,7 +342,9 @@ class SimHost:
         del self.domains[guest]
         self.agent.look_again()
 
-    def migrate_domain(self, guest: GuestId, to: HostName, ended: Ended, *, paused: bool = True) -> None:
+    def migrate_domain(
+        self, guest: GuestId, to: HostName, ended: Ended, *, paused: bool = True, auto_converge: bool = False
+    ) -> None:
         """Peer to peer: it goes on without the agent that asked."""
         fault = self._trouble("migrate", guest, self.migrate_faults, to)
         domain = self.domains.get(guest)
@@ -352,14 +355,31 @@ class SimHost:
         elif domain.ties:
             ended(f"cannot migrate domain with a {domain.ties[0].kind}", "")
         else:
-            Migration(self, self.world.hosts[to], guest, fault, ended, paused=paused).begin()
+            there = self.world.hosts[to]
+            Migration(self, there, guest, fault, ended, paused=paused, auto_converge=auto_converge).begin()
 
     def abort_job(self, guest: GuestId) -> str:
         """Says why not."""
-        domain = self.domains.get(guest)
-        if self.libvirtd != "up" or domain is None or domain.outgoing is None:
+        job = self._job(guest)
+        return job.abort() if job else "there is no job, or libvirt does not answer"
+
+    def allow_downtime(self, guest: GuestId, downtime_s: float) -> str:
+        """Says why not."""
+        job = self._job(guest)
+        if job is None:
             return "there is no job, or libvirt does not answer"
-        return domain.outgoing.abort()
+        job.downtime_s = downtime_s
+        return ""
+
+    def _job(self, guest: GuestId) -> Migration | None:
+        domain = self.domains.get(guest)
+        return domain.outgoing if self.libvirtd == "up" and domain is not None else None
+
+    def progress(self, left: Collection[GuestId]) -> tuple[Progress, ...]:
+        """Of those guests that are on their way from here."""
+        jobs = (self._job(guest) for guest in sorted(left))
+        found = (job.progress() for job in jobs if job is not None)
+        return tuple(progress for progress in found if progress is not None)
 
     def resume_domain(self, guest: GuestId, ended: Ended) -> None:
         fault = self._trouble("start", guest, self.start_faults)

@@ -13,6 +13,7 @@ from dr.core import warden
 from dr.model.base import GuestId
 from dr.model.commands import (
     Abort,
+    AllowDowntime,
     Answer,
     Body,
     Clean,
@@ -59,9 +60,9 @@ class SimLane:
             case Start() | Stop() | Clean() | Receive() | Migrate() | Resume() | Discard():
                 self._admit(link, command.id, body)
             case Abort():
-                why = self._host.abort_job(body.guest)
-                outcome = Outcome.FAILED if why else Outcome.DONE
-                self._answer(link, command.id, Answer(outcome=outcome, reason=why))
+                self._told(link, command.id, self._host.abort_job(body.guest))
+            case AllowDowntime():
+                self._told(link, command.id, self._host.allow_downtime(body.guest, body.downtime_s))
             case Testify():
                 self._testify(link, command.id, body)
             case Protect():
@@ -72,6 +73,10 @@ class SimLane:
                 self._agent.later(0.01, lambda: self._describe(link, command.id, body.guest))
             case ProveHook():
                 self._answer(link, command.id, Answer(outcome=Outcome.DONE, hook=self._host.hook))
+
+    def _told(self, link: Link, command: str, why: str) -> None:
+        outcome = Outcome.FAILED if why else Outcome.DONE
+        self._answer(link, command, Answer(outcome=outcome, reason=why))
 
     def _answer(self, link: Link, command: str, answer: Answer) -> None:
         if link is not self._agent.link:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dr.model.base import GuestId
-from dr.model.facts import DomainState
+from dr.model.facts import DomainState, Progress
 from dr.sim.cpus import refusal
 from dr.sim.domain import Domain, Ended
 
@@ -23,7 +23,9 @@ FAULTS = (
     "fail",  # in the middle of the copying
     "hang",  # it makes no progress; an abort helps
     "deaf",  # the same, and an abort is not obeyed for a while
-    "never_converges",  # the guest is faster than the network
+    "never_converges",  # the guest is faster than the network, also when it is slowed down
+    "hot",  # so it is, unless it is slowed down
+    "busy",  # passes come to no shorter standstill than 0.7 s
     "slow",
     "full",  # the destination has no memory for it
     "queued",  # Prepare arrives late
@@ -33,16 +35,39 @@ FAULTS = (
 )
 
 
+STANDSTILL_S = {
+    "never_converges": 30.0,
+    "hot": 5.0,
+    "busy": 0.7,
+}  # that a pass of a guest at full speed leaves
+PLAIN_DOWNTIME_S = 0.3  # QEMU's own limit
+HELPS_PCT = 70  # slowed down by less, a hot guest is faster than the network still
+PASS_S = 0.7  # over what became dirty
+
+
 class Migration:
     """`paused`: the copy waits at its end, as dr asks for; by hand it runs at once."""
 
     def __init__(
-        self, source: SimHost, to: SimHost, guest: GuestId, fault: str, ended: Ended, *, paused: bool = True
+        self,
+        source: SimHost,
+        to: SimHost,
+        guest: GuestId,
+        fault: str,
+        ended: Ended,
+        *,
+        paused: bool = True,
+        auto_converge: bool = False,
     ) -> None:
         self.source, self.to, self.guest = source, to, guest
         self.fault = fault
         self.paused = paused
         self._cpu = source.domains[guest].cpu
+        self.auto_converge = auto_converge
+        self.downtime_s = PLAIN_DOWNTIME_S  # allowed at the switch-over
+        self._passes = 1
+        self._throttle_pct = 0
+        self._began = source.world.clock.now
         self._ended = ended
         self._phase = "prepare"
         self._aborted_at: float | None = None
@@ -52,7 +77,7 @@ class Migration:
         self.arrived = False  # Finish was done: the copy is whole
 
     def _copying_s(self) -> float:
-        factor = {"slow": 20.0, "hang": 1e9, "deaf": 1e9, "never_converges": 1e9}.get(self.fault, 1.0)
+        factor = {"slow": 20.0, "hang": 1e9, "deaf": 1e9}.get(self.fault, 1.0)
         size_mib = self.source.world.resident_of(self.guest)
         return size_mib / MIB_PER_S * self.source.world.rng.uniform(0.8, 1.5) * factor
 
@@ -73,6 +98,40 @@ class Migration:
         self.to.later(late_s, self._prepare)
         self.source.later(STEP_S, self._wait)
         self.source.agent.look_again()
+
+    def progress(self) -> Progress | None:
+        """As libvirt tells it at the source."""
+        if self._phase != "perform":
+            return None
+        memory_mib = float(self.source.domains[self.guest].memory_mib)
+        rest_mib = max(0.0, self._left_s) * MIB_PER_S
+        return Progress(
+            guest=self.guest,
+            elapsed_s=round(self._now - self._began, 2),
+            total_mib=memory_mib,
+            remaining_mib=min(memory_mib, rest_mib),
+            rate_mib_s=MIB_PER_S,
+            dirty_mib_s=MIB_PER_S if self._passes > 1 else 0.0,
+            passes=self._passes,
+            standstill_s=self._standstill_s if self._passes > 1 else 0.0,
+            throttle_pct=self._throttle_pct,
+        )
+
+    @property
+    def _standstill_s(self) -> float:
+        """That the end of this pass would leave."""
+        helps = self.fault == "hot" and self._throttle_pct >= HELPS_PCT
+        return STANDSTILL_S.get(self.fault, 0.0) * (1 - self._throttle_pct / 100 if helps else 1.0)
+
+    def _pass_over(self, domain: Domain) -> None:
+        """Switch over, or send once more what became dirty; a guest that is too fast is slowed down more and more."""
+        if self._standstill_s <= self.downtime_s:
+            self._switch(domain)
+            return
+        self._passes += 1
+        self._left_s = PASS_S
+        if self.auto_converge and self._passes % 2 == 0 and self.fault != "busy":
+            self._throttle_pct = min(99, self._throttle_pct + (10 if self._throttle_pct else 20))
 
     def abort(self) -> str:
         """Asked to end; says why not."""
@@ -183,7 +242,7 @@ class Migration:
         elif self._phase == "perform" and self.fault == "fail" and self._left_s < 1.0:
             self._fail("the migration socket was closed")
         elif self._phase == "perform" and self._left_s <= 0:
-            self._switch(domain)
+            self._pass_over(domain)
         elif self._phase == "finish" and self._now - self._switched > KEEPALIVE_S:
             self._fail(
                 "client socket is closed"

@@ -17,6 +17,7 @@ from dr.sim.scenario.check import named_in, problems_of
 from dr.sim.scenario.language import Act, Scenario
 from dr.sim.scenario.setting import CannotBegin
 from dr.sim.scenario.words import Many, Name, fields_of
+from dr.sim.world import POLICY
 
 RUNS_MAX = 300
 _VARIABLE = re.compile(r"\b[a-z]+-?\d[\w-]*\b|\[[^\]]*\]|\([^)]*\)|'[^']*'|[\d.]+")
@@ -149,7 +150,7 @@ def _without_a_rule(scenario: Scenario) -> Iterator[Scenario]:
 
 def _plainer(scenario: Scenario) -> Iterator[Scenario]:
     """What is not as by default becomes so."""
-    plain = changed(scenario, limits=Limits(), policy=GuestPolicy())
+    plain = changed(scenario, limits=Limits(), policy=POLICY)
     if plain != scenario:
         yield plain
     for guest, spec in scenario.guests.items():

@@ -248,7 +248,11 @@ class SimTickets:
             ended(Answer(outcome=outcome, reason=failed or unseen, testimony=(seen,)))
 
         self.call(
-            over, lambda once: host.migrate_domain(ticket.guest, order.to, once), order.timeout_s + PATIENCE_S
+            over,
+            lambda once: host.migrate_domain(
+                ticket.guest, order.to, once, auto_converge=order.sending.auto_converge
+            ),
+            order.timeout_s + PATIENCE_S,
         )
 
         def late() -> None:

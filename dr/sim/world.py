@@ -17,7 +17,7 @@ from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
 from dr.model.events import Admitted, Ask, AskProtect, OperatorAsk, Reconfigured
 from dr.model.facts import Definition
-from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Limits, Settings, Timers
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
 from dr.model.records import DeviceIdentity, GuestRecord, HostRecord, Pause
 from dr.sim.bmc import Fencer
 from dr.sim.clock import Clock
@@ -37,7 +37,8 @@ XML = (
     "<devices><interface type='bridge'><source bridge='br0'/></interface></devices></domain>"
 )
 BESIDE_S = 60.0
-TIMERS = Timers(start_s=20.0, stop_s=5.0, testify_s=3.0, fence_s=10.0, move_s=20.0)
+TIMERS = Timers(start_s=20.0, stop_s=5.0, testify_s=3.0, fence_s=10.0)
+POLICY = GuestPolicy(move_s=20.0)
 
 
 @dataclass
@@ -97,7 +98,7 @@ class World:
         for host, device in list(self.store.identities):
             if host in tuple(untested):
                 del self.store.identities[host, device]
-        self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies)
+        self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies, guests=POLICY)
         self.coordinator = SimCoordinator(self, self.store)
         self.older: list[SimCoordinator] = []  # another one took over from them, and they may still run
         self.hosts = {name: SimHost(self, name, memory_mib) for name in names}

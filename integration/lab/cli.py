@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     guest.add_argument("guest")
     guest.add_argument("where", nargs="?", help="a host; for http a path")
     guest.add_argument("--mem-mib", type=int, default=96)
+    guest.add_argument("--busy", action="store_true", help="its memory may be dirtied while it is migrated")
     guest.add_argument("--dirty-mib-s", type=int, default=0)
     guest.add_argument("--autostart", action="store_true")
     run = command("exec", _exec, "run a command inside a machine: exec h1 -- virsh list")
@@ -191,7 +192,13 @@ def _guest(lab: Lab, args: argparse.Namespace) -> int:
     elif not args.where:
         raise LabError(f"which host? python -m integration.lab guest {args.act} {guest.name} h1")
     elif args.act == "define":
-        guest.define(args.where, mem_mib=args.mem_mib, dirty_mib_s=args.dirty_mib_s, autostart=args.autostart)
+        guest.define(
+            args.where,
+            mem_mib=args.mem_mib,
+            busy=args.busy,
+            dirty_mib_s=args.dirty_mib_s,
+            autostart=args.autostart,
+        )
     elif args.act == "console":
         print(guest.console(args.where), end="")
     else:

@@ -49,7 +49,7 @@ from dr.model.facts import (
     Sighting,
 )
 from dr.model.memory import AgentMemory
-from dr.model.policy import StopMode
+from dr.model.policy import Sending, StopMode
 from dr.model.wire import (
     MESSAGE_BYTES_MAX,
     PROTOCOL,
@@ -141,6 +141,8 @@ class World:
         self.migration_unknown = False
         self.standing_unknown = ""
         self.resume_fails = ""
+        self.sending = Sending()
+        self.downtime_s = 0.0
 
     def memory(self) -> AgentMemory:
         return msgspec.json.decode(self.disk, type=AgentMemory) if self.disk else AgentMemory()
@@ -311,8 +313,11 @@ class Process:
             return Standing(state=DomainState.SHUTOFF, reason="migrated")
         return Standing()
 
-    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> str:
+    async def migrate(
+        self, guest: GuestId, to: HostName, addresses: tuple[str, ...], sending: Sending
+    ) -> str:
         await self.libvirt()
+        self.world.sending = sending
         self.step("migration sent")
         self.world.parts[guest] = Part.LEAVING
         self.step("migration under way")
@@ -332,6 +337,12 @@ class Process:
         if self.world.parts.get(guest) is not Part.LEAVING:
             return None
         return Progress(guest=guest, elapsed_s=2.0, total_mib=96.0, remaining_mib=24.0, rate_mib_s=12.0)
+
+    async def allow_downtime(self, guest: GuestId, downtime_s: float) -> None:
+        await self.libvirt()
+        if self.world.parts.get(guest) is not Part.LEAVING:
+            raise HypervisorError("no migration of it is under way here")
+        self.world.downtime_s = downtime_s
 
     async def abort_migration(self, guest: GuestId) -> None:
         await self.libvirt()

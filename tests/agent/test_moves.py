@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from dr.model.commands import Abort, Outcome
+from dr.model.base import changed
+from dr.model.commands import Abort, AllowDowntime, Outcome
 from dr.model.facts import DomainState, GuestFacts, HookState, Part, Progress, Sighting
+from dr.model.policy import Sending
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown
 from tests.agent.fakes import G, Host, Session, World, listing
 
@@ -246,6 +248,19 @@ async def test_it_is_called_off(host: Host) -> None:
     assert (await session.ask(Abort(guest=G, name="vm"))).outcome is Outcome.DONE
     assert (await session.answer(sent)).outcome is Outcome.FAILED
     assert host.world.domains[G] is DomainState.RUNNING
+
+
+async def test_it_is_sent_as_policy_wants_and_may_stand_still_for_longer(host: Host) -> None:
+    session = await source(host)
+    longer = AllowDowntime(guest=G, name="vm", downtime_s=0.8)
+    assert (await session.ask(longer)).outcome is Outcome.FAILED
+    host.world.hold_migration = asyncio.Event()
+    sending = Sending(auto_converge=True, mib_s=50, streams=2)
+    session.post(changed(session.migrate(1), sending=sending))
+    await session.until(lambda: host.world.parts.get(G) is Part.LEAVING)
+    assert host.world.sending == sending
+    assert (await session.ask(longer)).outcome is Outcome.DONE
+    assert host.world.downtime_s == 0.8
 
 
 async def test_one_that_takes_too_long_is_ended_by_the_agent(host: Host) -> None:

@@ -320,7 +320,7 @@ def test_a_copy_of_no_move_is_destroyed_and_the_guest_goes_on() -> None:
 def test_what_takes_too_long_is_aborted_not_given_up() -> None:
     made = copying()
     made.hear()
-    made.send(Tick(), after=made.state.settings.timers.move_s + 1)
+    made.send(Tick(), after=made.guest("g1").policy.move_s + 1)
     assert last(made, Abort).host == "h1"
     assert sent(made, Discard) == 0
 

@@ -44,7 +44,7 @@ from dr.model.facts import (
     RunningCpu,
     Sighting,
 )
-from dr.model.policy import StopMode
+from dr.model.policy import Sending, StopMode
 from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 
 T = TypeVar("T")
@@ -253,7 +253,9 @@ class LibvirtHypervisor:
             f"tell what {guest} does", lambda conn: migration.standing(conn, guest), STANDING_S
         )
 
-    async def migrate(self, guest: GuestId, to: HostName, addresses: tuple[str, ...]) -> str:
+    async def migrate(
+        self, guest: GuestId, to: HostName, addresses: tuple[str, ...], sending: Sending
+    ) -> str:
         """See the port. The caller's patience is the only limit; libvirt's job does not end with it."""
         self._events.bind()
         if not self._migration_uri:
@@ -261,7 +263,7 @@ class LibvirtHypervisor:
         api.run_event_loop()
 
         def send() -> str:
-            return migration.send(self._uri, guest, way.way_to(self._migration_uri, to, addresses))
+            return migration.send(self._uri, guest, way.way_to(self._migration_uri, to, addresses), sending)
 
         return await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
 
@@ -270,6 +272,11 @@ class LibvirtHypervisor:
         return await self._call(
             f"tell how far {guest} is", lambda conn: migration.progress(conn, guest), STANDING_S
         )
+
+    async def allow_downtime(self, guest: GuestId, downtime_s: float) -> None:
+        """See the port."""
+        what = f"allow the migration of {guest} a longer standstill"
+        await self._act(what, lambda conn: migration.allow_downtime(conn, guest, downtime_s), STANDING_S)
 
     async def abort_migration(self, guest: GuestId) -> None:
         """See the port."""

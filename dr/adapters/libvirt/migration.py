@@ -16,6 +16,7 @@ import libvirt
 from dr.adapters.libvirt import libvirt_api as api
 from dr.model.base import GuestId
 from dr.model.facts import ACTIVE_STATES, Part, Progress
+from dr.model.policy import Sending
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown, Standing
 
 FLAGS = (
@@ -27,7 +28,7 @@ FLAGS = (
 )
 
 
-def send(local: str, guest: GuestId, uri: str) -> str:
+def send(local: str, guest: GuestId, uri: str, sending: Sending) -> str:
     """Migrate it, and return when it has left, with what that took in one sentence.
 
     On a connection of its own: libvirtd serves few calls of one client at once, and this one takes long. Raises
@@ -39,7 +40,7 @@ def send(local: str, guest: GuestId, uri: str) -> str:
         raise HypervisorError(f"libvirt could not be asked to migrate it: {api.text(error)}") from error
     try:
         domain = conn.lookupByUUIDString(guest)
-        domain.migrateToURI3(uri, {}, FLAGS)
+        domain.migrateToURI3(uri, _params(sending), _flags(sending))
         return _took(domain)
     except libvirt.libvirtError as error:
         # An error that libvirtd met on its way to the other host looks like one of our own socket's.
@@ -48,6 +49,25 @@ def send(local: str, guest: GuestId, uri: str) -> str:
         raise HypervisorError(f"its migration failed: {api.text(error)}") from error
     finally:
         conn.close()
+
+
+def _flags(sending: Sending) -> int:
+    flags: int = FLAGS
+    if sending.auto_converge:
+        flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
+    if sending.streams > 1:
+        flags |= libvirt.VIR_MIGRATE_PARALLEL
+    return flags
+
+
+def _params(sending: Sending) -> dict[str, int]:
+    """Only what differs: without a bandwidth libvirt takes the one that the domain was given by hand."""
+    params = {}
+    if sending.mib_s:
+        params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = sending.mib_s
+    if sending.streams > 1:
+        params[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = sending.streams
+    return params
 
 
 def _took(domain: Any) -> str:
@@ -85,16 +105,27 @@ def progress(conn: Any, guest: GuestId) -> Progress | None:
         remaining_mib=job.get("data_remaining", 0) / mib,
         rate_mib_s=(job.get("memory_bps", 0) + job.get("disk_bps", 0)) / mib,
         dirty_mib_s=job.get("memory_dirty_rate", 0) * job.get("memory_page_size", 4096) / mib,
-        passes=max(1, job.get("memory_iteration", 1)),
+        passes=(passes := max(1, job.get("memory_iteration", 1))),
+        standstill_s=job.get("downtime", 0) / 1000 if passes > 1 else 0.0,
         throttle_pct=job.get("auto_converge_throttle", 0),
     )
 
 
+def allow_downtime(conn: Any, guest: GuestId, downtime_s: float) -> None:
+    """Of its outgoing migration's switch-over. Raises HypervisorError when there is none, libvirt's error."""
+    _require_leaving(conn, guest).migrateSetMaxDowntime(round(downtime_s * 1000))
+
+
 def abort(conn: Any, guest: GuestId) -> None:
     """Ask its outgoing migration to end. Raises HypervisorError when there is none, libvirt's error."""
+    _require_leaving(conn, guest).abortJob()
+
+
+def _require_leaving(conn: Any, guest: GuestId) -> Any:
+    """The domain that an outgoing migration sends."""
     if standing(conn, guest).part is not Part.LEAVING:
         raise HypervisorError("no migration of it is under way here")
-    conn.lookupByUUIDString(guest).abortJob()
+    return conn.lookupByUUIDString(guest)
 
 
 def standing(conn: Any, guest: GuestId) -> Standing:

@@ -33,7 +33,7 @@ from dr.sim.scenario.words import (
     read_fields,
     write_fields,
 )
-from dr.sim.world import TIMERS
+from dr.sim.world import POLICY, TIMERS
 
 AFTERWARDS_S = 30.0  # how long a scenario goes on after the last moment that it names
 
@@ -68,7 +68,7 @@ class GuestSpec(Record):
     memory_mib: Annotated[Count, "its memory"] = 1024
     resident_mib: Annotated[int, Whole(0), "of its memory, what is in use and would be sent; 0: all"] = 0
     vcpus: Annotated[Count, "its processors"] = 1
-    policy: Annotated[GuestPolicy | None, "instead of the general policy"] = None
+    policy: Annotated[GuestPolicy | None, Nested(GuestPolicy, POLICY), "instead of the general policy"] = None
     labels: Annotated[dict[str, str], "keys and values"] = {}
     is_: Annotated[
         GuestStart, "how it stands at the beginning; `unprotected`: it runs, and nobody protects it"
@@ -219,7 +219,9 @@ class Scenario(Record):
     ] = 0.0
     hosts: Annotated[dict[HostName, HostSpec], _Hosts(), "names, or names with what each host is"]
     guests: Annotated[dict[GuestId, GuestSpec], _Guests(), "each with its host, or with what it is"] = {}
-    policy: Annotated[GuestPolicy, "how guests are treated, as in the configuration"] = GuestPolicy()
+    policy: Annotated[
+        GuestPolicy, Nested(GuestPolicy, POLICY), "how guests are treated, as in the configuration"
+    ] = POLICY
     rules: Annotated[
         tuple[Rule, ...],
         RULES,

@@ -200,7 +200,8 @@ class VirshResume(Verb):
 
 class MigrationsFail(Verb):
     """Migrations go wrong: `fail` (in the middle), `hang` (no progress; an abort helps), `deaf` (the same, an abort is
-    not heeded for a while), `never_converges`, `slow`, `full` (no memory there), `queued` (Prepare arrives late),
+    not heeded for a while), `never_converges`, `hot` (unless QEMU slows it down), `busy` (with a standstill of 0.7 s
+    at the least), `slow`, `full` (no memory there), `queued` (Prepare arrives late),
     `lost_finish` (its last word is lost: the source goes on), `stuck` (the source's libvirtd dies at the
     switch-over), `lost` (it succeeds, and nobody hears of it)."""
 

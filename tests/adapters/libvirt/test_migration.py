@@ -14,6 +14,7 @@ from dr.adapters.libvirt import migration, way
 from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.adapters.libvirt.layout import Layout
 from dr.model.facts import DomainState, Part
+from dr.model.policy import Sending
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown, Standing
 from tests.adapters.libvirt.conftest import OTHER, G
 
@@ -49,11 +50,15 @@ class Domain:
             raise self.job
         return self.job or {"type": libvirt.VIR_DOMAIN_JOB_NONE}
 
+    def migrateSetMaxDowntime(self, ms: int) -> None:
+        self.done.append(f"{ms} ms")
+
     def abortJob(self) -> None:
         self.done.append("abort")
 
     def migrateToURI3(self, uri: str, params: dict[str, object], flags: int) -> None:
         self.done.append(uri)
+        self.sent = params, flags
         assert flags & libvirt.VIR_MIGRATE_PAUSED
         assert not flags & (libvirt.VIR_MIGRATE_UNDEFINE_SOURCE | libvirt.VIR_MIGRATE_UNSAFE)
         if isinstance(self.job, Exception):
@@ -122,6 +127,32 @@ def test_only_an_outgoing_migration_is_ended() -> None:
         assert other is None or other.done == []
 
 
+def test_only_an_outgoing_migration_is_allowed_a_longer_standstill() -> None:
+    leaving = Domain(RUNNING, OUT)
+    migration.allow_downtime(Connection(leaving), G, 0.8125)
+    assert leaving.done == ["812 ms"]
+    with pytest.raises(HypervisorError, match="no migration"):
+        migration.allow_downtime(Connection(Domain(RUNNING)), G, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("sending", "params", "flags"),
+    [
+        (Sending(), {}, 0),
+        (Sending(auto_converge=True), {}, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
+        (Sending(mib_s=200), {"bandwidth": 200}, 0),
+        (Sending(streams=4), {"parallel.connections": 4}, libvirt.VIR_MIGRATE_PARALLEL),
+    ],
+)
+def test_how_policy_wants_it_sent(
+    monkeypatch: pytest.MonkeyPatch, sending: Sending, params: dict[str, int], flags: int
+) -> None:
+    domain = Domain(RUNNING)
+    monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: Connection(domain))
+    migration.send("qemu:///system", G, "qemu+tls://h2/system", sending)
+    assert domain.sent == (params, migration.FLAGS | flags)
+
+
 @pytest.mark.parametrize(
     ("error", "alive", "expected"),
     [
@@ -137,11 +168,11 @@ def test_how_sending_ends(
     conn = Connection(Domain(RUNNING, error), alive=alive)
     monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: conn)
     with pytest.raises(expected):
-        migration.send("qemu:///system", G, "qemu+tls://h2/system")
+        migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending())
     assert conn.closed
     well = Connection(Domain(RUNNING))
     monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: well)
-    took = migration.send("qemu:///system", G, "qemu+tls://h2/system")
+    took = migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending())
     assert took == "84 MiB sent in 1.3 s; QEMU counts 12 ms of downtime"
     assert well.domain is not None
     assert well.domain.done == ["qemu+tls://h2/system"]
@@ -202,7 +233,7 @@ async def test_against_the_mock_driver(mock: LibvirtHypervisor) -> None:
     with pytest.raises(HypervisorError, match="could not resume"):
         await mock.resume(OTHER)
     with pytest.raises(HypervisorError, match="no migration_uri is set"):
-        await mock.migrate(G, "h2", ("127.0.0.1",))
+        await mock.migrate(G, "h2", ("127.0.0.1",), Sending())
     assert not (await mock.facts()).live_migration
 
 
@@ -212,5 +243,5 @@ async def test_a_host_with_a_way_can_migrate(layout: Layout) -> None:
     )
     assert (await hypervisor.facts()).live_migration
     with pytest.raises(HypervisorError, match="takes no connection"):
-        await hypervisor.migrate(G, "h2", ("127.0.0.1",))
+        await hypervisor.migrate(G, "h2", ("127.0.0.1",), Sending())
     await hypervisor.close()

@@ -167,7 +167,7 @@ GROUPS = {
         ),
         m(
             "one that was resumed by ticket is no copy any more",
-            "migration/one-move-at-a-time",
+            "migration/coordinator-dies-while-it-copies",
             (
                 warden._follow,
                 "        case TicketKind.START | TicketKind.RESUME:\n            copies.pop(ticket.guest, None)\n",

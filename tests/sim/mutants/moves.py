@@ -6,6 +6,7 @@ from dr.core import (
     asks_guests,
     asks_moves,
     checks,
+    convergence,
     guests,
     inventories,
     links,
@@ -111,7 +112,7 @@ GROUPS = {
         ),
         m(
             "a source that is still sending has not stayed",
-            "migration/never-converges",
+            "migration/no-progress",
             (migration._resolve, " and said.part is not Part.LEAVING", ""),
         ),
         m(
@@ -159,12 +160,32 @@ GROUPS = {
         ),
         m(
             "a migration that never ends is ended",
-            "migration/never-converges",
+            "migration/no-progress",
             (
                 migration._watch,
-                "if not why and draft.now - move.at > draft.config.timers.move_s:",
+                "if not why and draft.now - move.at > guest.policy.move_s:",
                 "if False:",
             ),
+        ),
+        m(
+            "a migration that does not converge is ended before its time is over",
+            "migration/busy-and-no-longer-standstill-is-allowed",
+            (migration._watch, "why = why or course.hopeless", "pass"),
+        ),
+        m(
+            "a guest stands still for no longer than its policy allows",
+            "migration/busy-and-no-longer-standstill-is-allowed",
+            (convergence.seen, "downtime_s < wanted_s <= policy.move_downtime_s", "downtime_s < wanted_s"),
+        ),
+        m(
+            "a migration is not given up while QEMU slows the guest down further",
+            "migration/hot-it-is-slowed-down",
+            (convergence.seen, "0 if gets_on or waits else", "0 if gets_on else"),
+        ),
+        m(
+            "a longer standstill that policy allows is given",
+            "migration/busy-it-stands-still-for-longer",
+            (migration._watch, "course.downtime_s > course.told_s", "False"),
         ),
     ),
     "moves: who, where, one at a time": (

@@ -3,7 +3,7 @@
 Two guests of 512 MiB, 384 MiB of it filled, go to and fro between two hosts whose storage links carry 48 MiB/s each
 way: one is protected and moved by dr, the other by `virsh migrate` with the same flags but for PAUSED. The order within
 a pair changes with each pair. Neither guest does more than write its disk log. The last line is one JSON object, with
-the median, the least and the most of the differences between dr and virsh in a pair:
+the medians of the differences between dr and virsh in a pair, and `min` and `max` of the same:
 
 - total_extra_s: of the commands' times, from their start to their end.
 - downtime_extra_ms: of the longest gaps in the guest's answers to pings, as seen from outside (every 20 ms).
@@ -140,8 +140,8 @@ def summary(found: dict[str, list[float]], steps: dict[str, list[float]]) -> dic
     return {
         **{name: round(statistics.median(values), 3) for name, values in found.items()},
         "sampling_s": 0.0,
-        "least": {name: min(values) for name, values in found.items()},
-        "most": {name: max(values) for name, values in found.items()},
+        "min": {name: min(values) for name, values in found.items()},
+        "max": {name: max(values) for name, values in found.items()},
         "steps_s": {name: round(statistics.median(values), 3) for name, values in steps.items()},
         "samples": found,
     }

@@ -391,6 +391,8 @@ def _runs_at(draft: Draft, guest: GuestRecord, host: HostName) -> None:
     arrived = f"moved from {move.source} to {host} in {draft.now - move.began:.1f} s"
     if host == move.destination:
         links.note_arrived(draft, guest.id, host)
+        if draft.host(move.source) is not None:
+            draft.put_view(move.source, drained_at=0.0)  # its link is idle: who waits there goes now
     guests.running_on(draft, guest, host, move.why if host == move.source else arrived)
 
 

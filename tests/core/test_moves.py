@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dr.core import migration, moves, onecopy, warden, whereabouts
+from dr.core import migration, moves, onecopy, upkeep, warden, whereabouts
 from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import (
@@ -23,9 +23,10 @@ from dr.model.commands import (
     TicketKind,
 )
 from dr.model.effects import Reply, Send
-from dr.model.events import Answered, AskMigrate, AskRelocate, Disconnected, Reported, Tick
+from dr.model.events import Answered, AskDrain, AskMigrate, AskRelocate, Disconnected, Reported, Tick
 from dr.model.facts import DomainState, Part, Progress, Sighting
 from dr.model.memory import AgentMemory
+from dr.model.policy import Limits
 from dr.model.records import Condition, GuestPhase, HostPhase, MoveStage, Pause
 from tests.core.build import NOW, PROTECTED_VERSION, Bench, domain, facts, guest, host
 from tests.core.test_members import beat, hello
@@ -121,6 +122,21 @@ def test_what_the_sending_took_is_in_the_jobs_history() -> None:
     answer(made, order, Outcome.DONE, absent(made, left_by=order.id), reason="84 MiB sent in 1.3 s")
     (key,) = made.state.open_operations
     assert "g1: 84 MiB sent in 1.3 s" in [step.text for step in made.state.operations[key].steps]
+
+
+def test_who_waits_for_free_hands_goes_as_soon_as_another_has_arrived() -> None:
+    """Not when a drain would look again: the link would be idle for so long after each guest."""
+    made = bench().put(guest("g2", "h1"))
+    made.state.settings = changed(made.state.settings, limits=Limits(moves_out_per_host=1))
+    made.send(AskDrain(id="d", by="ops", host="h1"))
+    answer(made, last(made, Receive))
+    order = last(made, Migrate)
+    made.send(Tick(), after=upkeep.AGAIN_S)
+    answer(made, order, Outcome.DONE, absent(made, left_by=order.id))
+    assert made.guest("g2").phase is GuestPhase.RUNNING
+    answer(made, last(made, Resume))
+    assert made.guest("g1").phase is GuestPhase.RUNNING
+    assert made.guest("g2").phase is GuestPhase.MIGRATING
 
 
 def test_every_ticket_has_a_new_generation() -> None:

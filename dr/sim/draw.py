@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from dr.model.base import GuestId, changed
+from dr.model.base import GuestId, HostName, changed
 from dr.model.policy import Limits, OnLeave
+from dr.sim.cpus import CpuKind
 from dr.sim.drawing import Drawing, Kind
 from dr.sim.faults_people import HOSTS_MIN, LABEL, TIERS, policy_part, rule
 from dr.sim.scenario.check import problems_of
@@ -71,9 +72,11 @@ def _shape(rng: random.Random, seed: int, hosts: int, guests: int) -> Scenario:
     home = rng.choice(names) if rng.random() < 0.25 else ""
     power_on = rng.random() < 0.7
     fencing: list[Fencing] = ["bmc", "bmc_and_pdu", "unproven"]
+    cpus = _cpus(random.Random(f"cpus {seed}"), names)
     specs = {
         name: HostSpec(
             memory_mib=memory_mib,
+            cpu=cpus[name],
             fencing=rng.choices(fencing, [65, 30, 5])[0],
             power_on_after_fence=power_on,
             coordinator_here=name == home,
@@ -102,6 +105,13 @@ def _shape(rng: random.Random, seed: int, hosts: int, guests: int) -> Scenario:
         on_leave=rng.choice(list(OnLeave)),
         end="repaired",
     )
+
+
+def _cpus(rng: random.Random, names: list[HostName]) -> dict[HostName, CpuKind]:
+    """Mostly all alike. Drawn apart from all else, so that a world is the same otherwise."""
+    kinds: list[CpuKind] = ["newer", "older", "other"]
+    weights = rng.choice([[1, 0, 0], [1, 0, 0], [2, 1, 0], [2, 1, 1]])
+    return {name: rng.choices(kinds, weights)[0] for name in names}
 
 
 def _room_mib(scenario: Scenario) -> int:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import pytest
 
 from integration.conftest import Wanted
+from integration.lab.layout import address
 from integration.lab.proc import wait_for
 from integration.site import DR, ENV, Site
 from integration.test_failover import SETTINGS
@@ -168,6 +169,23 @@ def test_dr_guest_migrate(site: Site) -> None:
     print(f"outages: {gaps}")
     assert all(gap is not None and gap < 3 for gap in gaps), gaps
     assert not site.alerts()
+
+
+def test_after_it_the_clock_is_set_and_the_job_says_that_it_answers(site: Site) -> None:
+    """By the RTC of its new host, through the guest agent in it; nothing waits for that. The check is of a host."""
+    (name,) = site.fresh(1)
+    site.start_guests({"h1": [name]}, agent=True)
+    guest = site.lab.guest(name)
+    boot = guest.http("/behind?s=3600").boot
+    assert time.time() - guest.http().wall_s > 3000
+    site.dr("guest", "set", name, "--check", f"ping:{address('mgmt', 'h3')}")
+    moved = run(site, "guest", "migrate", name, "--to", "h3")
+    assert "running on h3, and answers after" in moved.stdout + moved.stderr
+    assert_runs_on(site, name, boot, "h3")
+    wait_for(lambda: guest.http().clock_sets > 0, 20, f"the clock of {name} to be set")
+    found = guest.http()
+    assert (found.clock_sets, found.boot) == (1, boot)
+    assert abs(time.time() - found.wall_s) < 5
 
 
 def test_dry_run_and_what_stands_against_it(site: Site) -> None:

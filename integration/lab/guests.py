@@ -69,7 +69,7 @@ _XML: Final = """\
       <target port='0'/>
     </serial>
     <memballoon model='none'/>
-    <panic model='isa'/>
+    <panic model='isa'/>{agent}
   </devices>{ram}
 </domain>
 """
@@ -86,6 +86,8 @@ _BUSY_RAM: Final = """
     <qemu:arg value='{kib}k'/>
   </qemu:commandline>"""
 
+_AGENT: Final = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+
 
 @dataclass(frozen=True)
 class GuestAnswer:
@@ -99,6 +101,8 @@ class GuestAnswer:
     conflicts: int
     disk_error: int
     dirty_mib_s: int
+    wall_s: float  # its clock
+    clock_sets: int  # how often that was set through its guest agent
 
 
 class Guest:
@@ -144,10 +148,12 @@ class Guest:
         dirty_mib_s: int = 0,
         writes_per_s: int = 10,
         kernel_args: str = "",
+        agent: bool = False,
     ) -> None:
         """Define it on a host; its disk is made when there is none. Defined elsewhere too, it stays there as well.
 
         `busy`: its memory may be made dirty while it is migrated (`dirty_mib_s`, `http("/dirty?rate=…")`).
+        `agent`: it has a QEMU guest agent, which sets its clock and shuts it down.
         """
         booted = image.ensure()
         self.ensure_disk_server()
@@ -162,12 +168,14 @@ class Guest:
             nas=address("stor", NAS),
             port=nbd_port(self.name),
             mac=guest_mac(self.name),
+            agent=_AGENT if agent else "",
             cmdline=" ".join(
                 (
                     _CMDLINE,
                     f"dr.name={self.name} dr.ip={self.address}",
                     f"dr.gw={POLLER_ADDRESS} dr.gwmac={POLLER_MAC}",
                     f"dr.writes={writes_per_s} dr.dirty={dirty_mib_s}",
+                    f"dr.agent={int(agent)}",
                     kernel_args,
                 )
             ).strip(),

@@ -31,6 +31,7 @@ _MODULES: Final = (
     "drivers/input/evdev",
     "drivers/misc/pvpanic/pvpanic",
     "drivers/misc/pvpanic/pvpanic-mmio",
+    "drivers/char/virtio_console",
 )
 
 

@@ -234,6 +234,7 @@ class Lab:
         dirty_mib_s: int = 0,
         writes_per_s: int = 10,
         kernel_args: str = "",
+        agent: bool = False,
         start: bool = False,
     ) -> Guest:
         """Define a guest on a host, with its disk on the storage server (kept if it is there already)."""
@@ -247,6 +248,7 @@ class Lab:
             dirty_mib_s=dirty_mib_s,
             writes_per_s=writes_per_s,
             kernel_args=kernel_args,
+            agent=agent,
         )
         if start:
             guest.start(host)

@@ -4,7 +4,8 @@
  *  - answers ping (the kernel) and HTTP on port 80 with its name, boot, counter and uptime as JSON;
  *  - appends a record to /dev/vda several times a second, durable before it counts (O_DIRECT | O_DSYNC);
  *  - fills memory once, before it answers, and dirties memory at a chosen rate;
- *  - powers off at the ACPI power button or GET /poweroff, panics at GET /crash.
+ *  - powers off at the ACPI power button or GET /poweroff, panics at GET /crash;
+ *  - is its own QEMU guest agent, as far as its clock goes, which GET /behind?s=N puts back.
  *
  * The disk log (disklog.py reads it). A slot is 512 bytes. A boot looks for the first empty slot, and from there
  * writes its records seq 0, 1, 2... one slot each. Before each write it reads the slot: is it taken, then somebody
@@ -13,6 +14,7 @@
  * One writer after another never does.
  *
  * From the kernel command line: dr.name= dr.ip= dr.gw= dr.gwmac= dr.writes=/s dr.dirty=MiB/s dr.dirtysize=MiB dr.fill=MiB
+ * dr.agent=1
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,6 +23,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/input.h>
+#include <linux/rtc.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <poll.h>
@@ -37,6 +40,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,7 +62,7 @@ static char cmdline[4096], name[32] = "guest", boot_text[33];
 static uint8_t boot[16];
 static volatile uint64_t counter, slot_now, conflicts;
 static volatile int disk_error; /* errno of the last failed access, ENOSPC when the log is full */
-static volatile long dirty_mib_s;
+static volatile long dirty_mib_s, clock_sets;
 
 static uint64_t now_ms(clockid_t clock)
 {
@@ -98,6 +102,8 @@ static void load_modules(void)
         snprintf(path, sizeof path, "/modules/%s", entries[i]->d_name);
         if (entries[i]->d_name[0] == '.')
             continue;
+        if (strstr(path, "virtio_console") && !option_number("dr.agent=", 0))
+            continue; /* it costs a boot under TCG some time */
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
             printf("lab: cannot load %s: %s\n", path, strerror(errno));
@@ -276,6 +282,96 @@ static void *power_button(void *unused)
     return NULL;
 }
 
+static void put_clock_back(long seconds)
+{
+    struct timeval now;
+    gettimeofday(&now, NULL);
+    now.tv_sec -= seconds;
+    if (settimeofday(&now, NULL) != 0)
+        printf("lab: cannot put the clock back: %s\n", strerror(errno));
+}
+
+static int set_clock_by_rtc(void)
+{
+    struct rtc_time rtc;
+    int fd = open("/dev/rtc0", O_RDONLY | O_CLOEXEC);
+    int failed = fd < 0 || ioctl(fd, RTC_RD_TIME, &rtc) != 0;
+    if (fd >= 0)
+        close(fd);
+    if (failed) {
+        printf("lab: cannot read the RTC: %s\n", strerror(errno));
+        return 0;
+    }
+    struct tm utc = {.tm_sec = rtc.tm_sec, .tm_min = rtc.tm_min, .tm_hour = rtc.tm_hour,
+                     .tm_mday = rtc.tm_mday, .tm_mon = rtc.tm_mon, .tm_year = rtc.tm_year};
+    struct timeval now = {.tv_sec = timegm(&utc)};
+    return settimeofday(&now, NULL) == 0;
+}
+
+/* One request of libvirt, a line of JSON; as much of the protocol as setting a clock and a shutdown take. */
+static void serve_agent(int port, const char *line)
+{
+    char reply[160];
+    const char *id = strstr(line, "\"id\":");
+    if (strstr(line, "\"guest-sync") && id)
+        snprintf(reply, sizeof reply, "%s{\"return\": %llu}\n", strstr(line, "delimited") ? "\xff" : "",
+                 strtoull(id + 5, NULL, 10));
+    else if (strstr(line, "\"guest-shutdown\""))
+        power_off();
+    else if (strstr(line, "\"guest-set-time\"") && set_clock_by_rtc()) {
+        clock_sets++;
+        snprintf(reply, sizeof reply, "{\"return\": {}}\n");
+    } else
+        snprintf(reply, sizeof reply, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"not here\"}}\n");
+    if (write(port, reply, strlen(reply)) < 0)
+        printf("lab: cannot answer libvirt: %s\n", strerror(errno));
+}
+
+static int open_agent_port(void)
+{
+    struct dirent **entries;
+    int found = -1, count = scandir("/sys/class/virtio-ports", &entries, NULL, alphasort);
+    for (int i = 0; i < count && found < 0; i++) {
+        char path[300], port[64] = "";
+        snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", entries[i]->d_name);
+        int fd = entries[i]->d_name[0] == '.' ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        if (read(fd, port, sizeof port - 1) > 0 && strncmp(port, "org.qemu.guest_agent.0", 22) == 0) {
+            snprintf(path, sizeof path, "/dev/%s", entries[i]->d_name);
+            found = open(path, O_RDWR | O_CLOEXEC);
+        }
+        close(fd);
+    }
+    return found;
+}
+
+static void *agent(void *unused)
+{
+    (void)unused;
+    char line[512];
+    size_t length = 0;
+    int port = -1;
+    while (option_number("dr.agent=", 0)) {
+        if (port < 0 && (port = open_agent_port()) < 0) {
+            sleep_ms(200);
+            continue;
+        }
+        char byte;
+        if (read(port, &byte, 1) != 1) {
+            sleep_ms(100); /* nobody listens at the other end */
+        } else if (byte != '\n') {
+            if (length < sizeof line - 1)
+                line[length++] = byte;
+        } else {
+            line[length] = 0;
+            length = 0;
+            serve_agent(port, line);
+        }
+    }
+    return NULL;
+}
+
 static void answer(int client)
 {
     char request[512], body[512], head[160];
@@ -286,11 +382,15 @@ static void answer(int client)
     const char *rate = strstr(request, "GET /dirty?rate=");
     if (rate)
         dirty_mib_s = atol(rate + strlen("GET /dirty?rate="));
+    const char *behind = strstr(request, "GET /behind?s=");
+    if (behind)
+        put_clock_back(atol(behind + strlen("GET /behind?s=")));
     int length = snprintf(body, sizeof body,
         "{\"name\": \"%s\", \"boot\": \"%s\", \"counter\": %llu, \"slot\": %llu, \"uptime_s\": %.3f, "
-        "\"conflicts\": %llu, \"disk_error\": %d, \"dirty_mib_s\": %ld}\n",
+        "\"conflicts\": %llu, \"disk_error\": %d, \"dirty_mib_s\": %ld, \"wall_s\": %.3f, \"clock_sets\": %ld}\n",
         name, boot_text, (unsigned long long)counter, (unsigned long long)slot_now,
-        (double)now_ms(CLOCK_BOOTTIME) / 1000, (unsigned long long)conflicts, disk_error, dirty_mib_s);
+        (double)now_ms(CLOCK_BOOTTIME) / 1000, (unsigned long long)conflicts, disk_error, dirty_mib_s,
+        (double)now_ms(CLOCK_REALTIME) / 1000, clock_sets);
     int head_length = snprintf(head, sizeof head,
         "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", length);
     if (write(client, head, (size_t)head_length) < 0 || write(client, body, (size_t)length) < 0)
@@ -371,6 +471,7 @@ int main(void)
     start(writer);
     start(power_button);
     start(dirtier);
+    start(agent);
     printf("lab: %s is up, boot %s, after %.2f s\n", name, boot_text, (double)now_ms(CLOCK_BOOTTIME) / 1000);
     for (;;)
         if (wait(NULL) < 0)

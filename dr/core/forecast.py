@@ -1,10 +1,7 @@
 """What a drain, or a move that a person asks for, would do, guest by guest.
 
-Where each would go live, or everything that keeps it, its whole pre-flight, and what would help. That of a drain is
-made by beginning the moves on a draft that nobody takes over: by the same rules, in the same order, each seeing the
-places that those before it took. Only the bounds on moves at once are left out, as they pass: a guest may go to another
-host than is told here if that has its hands full when its turn comes. When each begins and ends follows from what it
-sends and how fast links are (`core.schedule`), and the forecast says what that rests on.
+Where each would go live and when, or everything that keeps it, its whole pre-flight, what would help, and what the
+times rest on. That of a drain is told from its rehearsal (`core.rehearsal`).
 """
 
 from __future__ import annotations
@@ -14,9 +11,9 @@ from typing import NamedTuple
 
 from dr.core import links, moves, preflight, schedule, upkeep
 from dr.core.preflight import Preflight
-from dr.core.schedule import Sending, Ways
+from dr.core.rehearsal import Rehearsal
+from dr.core.schedule import Sending
 from dr.core.state import Draft
-from dr.core.wishes import with_wishes
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Forecast, Foreseen
 from dr.model.facts import GuestFacts
@@ -25,9 +22,6 @@ from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Wis
 
 HOSTS_MAX = 6  # whose help is named, or that a sentence names
 ON_ITS_WAY = Preflight("", ())  # of a guest whose move was under way before
-# Of each move beside the sending, as it is in the lab: until its turn is noticed (half a `upkeep.AGAIN_S`), then the
-# tickets, QEMU's start at the destination, the switch-over and the proofs.
-EXTRA_S = 1.5
 
 
 class Evacuation(NamedTuple):
@@ -54,80 +48,18 @@ def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRe
 
 def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
     """Protected guests in the order of their turns, then the others that run there."""
-    trial = Draft(draft.state, draft.now)
-    trial.put_host(with_wishes(host, cordon=host.cordon, drain=wish))
-    here = upkeep.in_turn(draft, upkeep.guests_on(draft, host))
-    # All begin before any is told: a guest that must share a host goes with the first of its company.
-    why: dict[GuestId, list[str]] = {}
-    flights: dict[GuestId, Preflight] = {}
-    company: dict[GuestId, str] = {}
-    for each in here:
-        guest = trial.guest(each.id) or each
-        if guest.phase is GuestPhase.MIGRATING:
-            continue
-        together = moves.preflight_together(trial, guest)
-        for one, flight in together.items():
-            flights.setdefault(one, flight)
-        why[guest.id] = moves.begin_together(trial, guest, bounded=False)
-        company |= dict.fromkeys(together, guest.id)
-    sendings = [*_under_way(draft, host), *_in_turn(draft, trial, here, company)]
-    told = [
-        _told(
-            trial, host, trial.guest(each.id) or each, why.get(each.id, []), flights.get(each.id, ON_ITS_WAY)
-        )
-        for each in here
-    ]
+    rehearsal = Rehearsal(draft, host, wish)
+    told = [_told(rehearsal, rehearsal.trial.guest(each.id) or each) for each in rehearsal.here]
     told += [_loose(facts, wish) for facts in upkeep.unprotected_on(draft, host)]
-    return _timed(draft, host, told, sendings)
-
-
-# ---- times
-
-
-def _under_way(draft: Draft, host: HostRecord) -> Iterator[Sending]:
-    """Moves that take their share of the links, whoever wanted them. Those to that host are about to be called off."""
-    for guest, move in links.moving(draft):
-        if move.destination != host.name:
-            left_mib = links.left_mib(draft, guest, move)
-            yield Sending(guest.id, move.source, move.destination, left_mib, under_way=True)
-
-
-def _in_turn(
-    draft: Draft, trial: Draft, here: list[GuestRecord], company: dict[GuestId, str]
-) -> Iterator[Sending]:
-    for each in here:
-        then = trial.guest(each.id)
-        if each.phase is not GuestPhase.MIGRATING and then is not None and then.move is not None:
-            mib = links.to_send_mib(draft, each)
-            yield Sending(each.id, then.move.source, then.move.destination, mib, company.get(each.id, ""))
-
-
-def _timed(draft: Draft, host: HostRecord, told: list[Foreseen], sendings: list[Sending]) -> Evacuation:
-    mine = {each.key: each for each in sendings if each.source == host.name}
+    mine, spans, rates = rehearsal.sendings, rehearsal.spans, links.rates(draft)
     if not mine:
         return Evacuation(tuple(told), None)
-    rates, limits = links.rates(draft), draft.config.limits
-    ways = Ways(
-        lambda name: rates.of(name).mib_s, limits.moves_out_per_host, limits.moves_in_per_host, EXTRA_S
-    )
-    spans = schedule.spans(sendings, ways)
-    guests = tuple(
-        changed(
-            each,
-            send_mib=round(mine[each.guest].mib),
-            begins_s=round(spans[each.guest].begins_s, 1),
-            ends_s=round(spans[each.guest].ends_s, 1),
-        )
-        if each.guest in mine
-        else each
-        for each in told
-    )
     forecast = Forecast(
         total_s=round(max(spans[key].ends_s for key in mine), 1),
-        bound_s=round(schedule.bound_s(list(mine.values()), ways.mib_s), 1),
+        bound_s=round(schedule.bound_s(list(mine.values()), lambda name: rates.of(name).mib_s), 1),
         rests_on=tuple(_rests_on(draft, host, mine)),
     )
-    return Evacuation(guests, forecast)
+    return Evacuation(tuple(told), forecast)
 
 
 def _rests_on(draft: Draft, host: HostRecord, mine: dict[GuestId, Sending]) -> Iterator[str]:
@@ -176,17 +108,23 @@ def in_words(draft: Draft, host: HostRecord, evacuation: Evacuation) -> str:
     return f"{host.name}: {'; '.join(parts)}"
 
 
-def _told(trial: Draft, host: HostRecord, guest: GuestRecord, why: list[str], flight: Preflight) -> Foreseen:
-    move = guest.move
+def _told(rehearsal: Rehearsal, guest: GuestRecord) -> Foreseen:
+    move, sending = guest.move, rehearsal.sendings.get(guest.id)
+    checks = rehearsal.flights.get(guest.id, ON_ITS_WAY).checks
+    told = Foreseen(guest=guest.id, name=guest.name, fate="live", checks=checks)
+    if sending is not None:
+        span = rehearsal.spans[guest.id]
+        return changed(
+            told,
+            to=sending.to,
+            send_mib=round(sending.mib),
+            begins_s=round(span.begins_s, 1),
+            ends_s=round(span.ends_s, 1),
+        )
     if guest.phase is GuestPhase.MIGRATING and move is not None:
-        to = (
-            move.destination if move.source == host.name else move.source
-        )  # on its way here: it is called off
-        return Foreseen(guest=guest.id, name=guest.name, fate="live", to=to, checks=flight.checks)
-    todo = tuple(dict.fromkeys(_helps(trial, host, guest, flight)))
-    return Foreseen(
-        guest=guest.id, name=guest.name, fate="blocked", why=tuple(why), todo=todo, checks=flight.checks
-    )
+        return changed(told, to=move.source)  # on its way here: it is called off
+    todo = tuple(dict.fromkeys(_helps(rehearsal.trial, rehearsal.host, guest, rehearsal.flights[guest.id])))
+    return changed(told, fate="blocked", why=tuple(rehearsal.why.get(guest.id, ())), todo=todo)
 
 
 def _fixes(flight: Preflight) -> Iterator[str]:

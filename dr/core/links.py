@@ -2,15 +2,16 @@
 
 A host's rate is what the configuration says, else what was seen when it sent lately, else what was seen of another
 host, else assumed. Nothing is limited by it: forecasts and the choice between destinations rest on it, and say so.
-Here: sizes, rates, traffic, when a guest would have arrived. Not here: times of a whole evacuation (`schedule`), which
+Here: sizes, rates, traffic, when a guest would have arrived. Not here: times of many moves (`schedule`), which
 host may take a guest at all (`placement`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, cast
 
+from dr.core.schedule import Sending
 from dr.core.state import Draft
 from dr.core.volatile import TurnedAway, View
 from dr.model.base import GuestId, HostName
@@ -126,25 +127,38 @@ class Traffic(NamedTuple):
 
 
 def traffic(draft: Draft) -> Traffic:
+    imagined: Traffic | None = draft.memo.get("imagined traffic")
+    if imagined is not None:
+        return imagined
     at, kept = draft.memo.get("traffic", (-1, Traffic({}, {}, {}, {})))
     if at == draft.guest_writes:
         return cast(Traffic, kept)
-    found = Traffic({}, {}, {}, {})
-    for guest, move in moving(draft):
-        source, to, left = move.source, move.destination, left_mib(draft, guest, move)
-        found.leaving[source] = found.leaving.get(source, 0) + 1
-        found.coming[to] = found.coming.get(to, 0) + 1
-        found.out_mib[source] = found.out_mib.get(source, 0.0) + left
-        found.in_mib[to] = found.in_mib.get(to, 0.0) + left
+    found = traffic_of(sendings(draft))
     draft.memo["traffic"] = (draft.guest_writes, found)
     return found
 
 
-def moving(draft: Draft) -> Iterator[tuple[GuestRecord, Move]]:
-    """Guests whose live move is under way, in order of their ids."""
+def imagine(draft: Draft, sendings: Iterable[Sending]) -> None:
+    """From now on this alone is under way, whatever the records of that draft say: it is one that nobody takes over."""
+    draft.memo["imagined traffic"] = traffic_of(sendings)
+
+
+def traffic_of(sendings: Iterable[Sending]) -> Traffic:
+    found = Traffic({}, {}, {}, {})
+    for each in sendings:
+        found.leaving[each.source] = found.leaving.get(each.source, 0) + 1
+        found.coming[each.to] = found.coming.get(each.to, 0) + 1
+        found.out_mib[each.source] = found.out_mib.get(each.source, 0.0) + each.mib
+        found.in_mib[each.to] = found.in_mib.get(each.to, 0.0) + each.mib
+    return found
+
+
+def sendings(draft: Draft) -> Iterator[Sending]:
+    """What live moves that are under way have still to send, in order of the guests' ids."""
     for guest in draft.unsettled():
-        if guest.phase is GuestPhase.MIGRATING and guest.move is not None:
-            yield guest, guest.move
+        move = guest.move
+        if guest.phase is GuestPhase.MIGRATING and move is not None:
+            yield Sending(guest.id, move.source, move.destination, left_mib(draft, guest, move))
 
 
 def arrivals(

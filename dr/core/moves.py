@@ -119,7 +119,11 @@ def preflight_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> d
 
 def objections_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> list[str]:
     """Everything that stands against moving it live now, with those who must share its host and run beside it."""
-    flights = preflight_together(draft, guest, to)
+    return objections_in(draft, guest, preflight_together(draft, guest, to))
+
+
+def objections_in(draft: Draft, guest: GuestRecord, flights: dict[GuestId, Preflight]) -> list[str]:
+    """As `objections_together`, by these pre-flights."""
     why = flights[guest.id].refusals
     for mate in company(draft, guest)[1]:
         objected = flights[mate.id].refusals if mate.id in flights else []

@@ -1,8 +1,8 @@
-"""When each guest of a host that is emptied would begin and end its move, and what no order could beat.
+"""When moves that share links begin and end, and what no order of them could beat.
 
-Arithmetic over what is to be sent: in turn, as many at once as hosts may send and receive, as a drain does it
-(`upkeep`); those that are under way share each link evenly, as TCP about does. Here: times. Not here: what is sent, and
-how fast hosts are (`links`), who goes first (`upkeep`), where each goes and what is told of it (`forecast`).
+Arithmetic over what is to be sent: those that are under way share each link evenly, as TCP about does, and whenever one
+has ended it is asked who begins. Here: times. Not here: what is sent, and how fast hosts are (`links`), who begins when
+and where it goes (`rehearsal`).
 """
 
 from __future__ import annotations
@@ -15,30 +15,25 @@ from dr.model.base import HostName
 REST = 1e-9  # seconds, or MiB: so little is left by rounding only
 
 Link = tuple[Literal["out", "in"], HostName]
+Rate = Callable[[HostName], float]  # MiB/s that a host sends, and receives; more than 0
 
 
 class Sending(NamedTuple):
-    """One guest on its way from host to host, now or when its turn comes."""
+    """One guest on its way from host to host."""
 
     key: str
     source: HostName
     to: HostName
     mib: float  # still to be sent
-    company: str = ""  # those of one company begin together, and count as one against the bounds
-    under_way: bool = False
 
     @property
     def links(self) -> tuple[Link, Link]:
         return ("out", self.source), ("in", self.to)
 
 
-class Ways(NamedTuple):
-    """What the network and the settings allow."""
-
-    mib_s: Callable[[HostName], float]  # that a host sends, and receives; more than 0
-    out_max: int
-    in_max: int
-    extra_s: float  # that each move takes beside the sending
+Begin = Callable[
+    [float, Sequence[Sending]], Iterable[Sending]
+]  # when, and what is under way then: who begins
 
 
 class Span(NamedTuple):
@@ -57,50 +52,30 @@ class _Busy:
         self.extra_s = extra_s
         self.left_mib = sending.mib
 
+    @property
+    def left(self) -> Sending:
+        return self.sending._replace(mib=max(0.0, self.left_mib))
 
-def spans(sendings: Iterable[Sending], ways: Ways) -> dict[str, Span]:
-    """Those under way, then the others in turn: who cannot begin yet lets those behind go ahead."""
-    waiting = list(sendings)
-    busy = [_Busy(each, 0.0, 0.0) for each in waiting if each.under_way]
-    waiting = [each for each in waiting if not each.under_way]
+
+def spans(under_way: Iterable[Sending], begin: Begin, mib_s: Rate, extra_s: float = 0.0) -> dict[str, Span]:
+    """Until nothing is under way and nobody begins. `extra_s`: what each that begins takes beside the sending."""
+    busy = [_Busy(each, 0.0, 0.0) for each in under_way]
     now_s, found = 0.0, dict[str, Span]()
-    while waiting or busy:
-        begin = _that_begin(waiting, [each.sending for each in busy], ways)
-        waiting = [each for each in waiting if each.key not in begin]
-        busy += (_Busy(each, now_s, ways.extra_s) for each in begin.values())
-        now_s += _go_on(busy, ways)
+    while True:
+        busy += [_Busy(each, now_s, extra_s) for each in begin(now_s, [each.left for each in busy])]
+        if not busy:
+            return found
+        now_s += _go_on(busy, mib_s)
         for ended in [each for each in busy if each.extra_s <= REST and each.left_mib <= REST]:
             busy.remove(ended)
             found[ended.sending.key] = Span(ended.begun_s, now_s)
-    return found
 
 
-def _that_begin(waiting: Sequence[Sending], busy: Sequence[Sending], ways: Ways) -> dict[str, Sending]:
-    count: dict[Link, int] = {}
-    companies: set[str] = set()
-    begin: dict[str, Sending] = {}
-
-    def take(sending: Sending) -> None:
-        for link in sending.links:
-            count[link] = count.get(link, 0) + 1
-
-    for each in busy:
-        take(each)
-    for each in waiting:
-        out, into = each.links
-        free = count.get(out, 0) < ways.out_max and count.get(into, 0) < ways.in_max
-        if free or each.company in companies:
-            take(each)
-            begin[each.key] = each
-            companies |= {each.company} - {""}
-    return begin
-
-
-def _go_on(busy: Sequence[_Busy], ways: Ways) -> float:
+def _go_on(busy: list[_Busy], mib_s: Rate) -> float:
     """To the next moment at which a move ends, or begins to send; returns how long that takes."""
     preparing = [each for each in busy if each.extra_s > REST]
     sending = [each for each in busy if each.extra_s <= REST]
-    speeds = shares([each.sending for each in sending], ways.mib_s)
+    speeds = shares([each.sending for each in sending], mib_s)
     steps = [each.left_mib / speed for each, speed in zip(sending, speeds, strict=True)]
     step_s = min(steps + [each.extra_s for each in preparing])
     for each in preparing:
@@ -110,7 +85,7 @@ def _go_on(busy: Sequence[_Busy], ways: Ways) -> float:
     return step_s
 
 
-def shares(sendings: Sequence[Sending], mib_s: Callable[[HostName], float]) -> list[float]:
+def shares(sendings: Sequence[Sending], mib_s: Rate) -> list[float]:
     """MiB/s of each: every link is shared evenly, and what one cannot use for another link's sake, the others do."""
     left: dict[Link, float] = {}
     users: dict[Link, set[int]] = {}
@@ -131,7 +106,7 @@ def shares(sendings: Sequence[Sending], mib_s: Callable[[HostName], float]) -> l
     return found
 
 
-def bound_s(sendings: Sequence[Sending], mib_s: Callable[[HostName], float]) -> float:
+def bound_s(sendings: Sequence[Sending], mib_s: Rate) -> float:
     """What links carry at best: each link all that goes over it, and each guest over the narrower of its two."""
     through: dict[Link, float] = {}
     for each in sendings:

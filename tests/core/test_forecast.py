@@ -92,11 +92,11 @@ def test_it_says_who_stays_in_one_sentence() -> None:
     made.see("h1", domain("loose"))
     reply = ask(made, dry_run=True)
     assert (
-        reply.message == "h1: 1 of 3 guests would move live, in about 12 s (10 s at best);"
+        reply.message == "h1: 1 of 3 guests would move live, in about 11 s (10 s at best);"
         " it would not get empty before these have left: b, loose"
     )
     assert ask(bench(guest("a", "h1")), dry_run=True).message == (
-        "h1: 1 of 1 guests would move live, in about 12 s (10 s at best); then it would be in maintenance"
+        "h1: 1 of 1 guests would move live, in about 11 s (10 s at best); then it would be in maintenance"
     )
     assert ask(bench(), dry_run=True).message == (
         "h1: no guest is known to run there; then it would be in maintenance"

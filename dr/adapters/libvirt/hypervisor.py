@@ -17,6 +17,7 @@ from dr.adapters.libvirt import (
     definition,
     facts,
     health,
+    listening,
     migration,
     sight,
     start,
@@ -358,6 +359,8 @@ class LibvirtHypervisor:
         }
         found += await self._pools.readings(pools)
         found += health.network_readings(self._layout, needed, networks)
+        if self._migration_uri:
+            found.append(listening.migration_reading(self._layout, way.port_of(self._migration_uri)))
         return tuple(found)
 
     def _protected(self) -> list[tuple[GuestId, str]]:

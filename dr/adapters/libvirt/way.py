@@ -20,7 +20,7 @@ def why_not(uri: str) -> str:
     """Why this is no `migration_uri`; empty if it is one."""
     try:
         parts = urlsplit(uri.format(address="192.0.2.1", host="h1"))
-        port = _port(uri.format(address="192.0.2.1", host="h1"))
+        port = port_of(uri)
     except (KeyError, IndexError, ValueError):
         return "may hold {address} and {host} and nothing else in braces"
     if "{address}" not in uri and "{host}" not in uri:
@@ -28,6 +28,11 @@ def why_not(uri: str) -> str:
     if not parts.scheme.startswith("qemu+") or not port:
         return f"must begin with qemu+{', qemu+'.join(PORTS)}"
     return ""
+
+
+def port_of(uri: str) -> int:
+    """Where libvirtd takes connections on the hosts to which this `migration_uri` leads."""
+    return _port(uri.format(address="192.0.2.1", host="h1"))
 
 
 def _port(uri: str) -> int:

@@ -252,6 +252,21 @@ def test_what_ties_a_running_guest_is_told_before_libvirt_refuses(site: Site) ->
     assert_runs_on(site, name, boot, "h2")
 
 
+def test_a_suspended_guest_moves_as_it_is(site: Site) -> None:
+    """It stays suspended, also when the agent that lets it in is killed at the end; then it goes on there."""
+    (name,) = site.fresh(1)
+    site.start_guests({"h1": [name]})
+    boot = site.lab.guest(name).http().boot
+    site.lab.host("h1").exec(["virsh", "-q", "suspend", name])
+    site.dr("guest", "migrate", name, "--to", "h3")
+    site.lab.host("h3").kill_service("agent")
+    site.wait(lambda: not is_defined(site, name, "h1"), 30, "the source to be cleaned up")
+    time.sleep(2)
+    assert site.lab.guest(name).state_on("h3") == "paused"
+    site.lab.host("h3").exec(["virsh", "-q", "resume", name])
+    assert_runs_on(site, name, boot, "h3")
+
+
 def test_called_off(site: Site) -> None:
     """It stays where it is, and its copy goes."""
     name, boot = guest_on_h1(site)

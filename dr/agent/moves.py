@@ -199,6 +199,8 @@ class MoveTickets:
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
         if reason := valid():
             return refused(reason)
+        if order.suspended:
+            return Answer(outcome=Outcome.DONE)
         ended = await self._looks.call(self._hypervisor.resume(ticket.guest), self._patience.resume_s)
         try:
             if (await self._standing(ticket)).runs:

@@ -28,7 +28,7 @@ def passed(guest: GuestRecord) -> bool:
 
 def awaited(draft: Draft, guest: GuestRecord) -> bool:
     """Whether the end of its operation still waits for its check."""
-    if guest.policy.check is None or passed(guest):
+    if guest.policy.check is None or passed(guest) or _suspended(draft, guest):
         return False
     return draft.now < guest.since + draft.config.timers.check_s
 
@@ -48,11 +48,19 @@ def moved_by(guest: GuestRecord, operation: Operation) -> bool:
 
 def after_move(draft: Draft, guest: GuestRecord) -> str:
     """To go on with, after where it runs: whether it answers there; empty while its check is tried, and without one."""
+    if _suspended(draft, guest):
+        return ", suspended as it was"
     if guest.policy.check is None or awaited(draft, guest):
         return ""
     if passed(guest):
         return f", and answers after {guest.checked_at - guest.since:.1f} s"
     return ", and its check has not passed since"
+
+
+def _suspended(draft: Draft, guest: GuestRecord) -> bool:
+    """Whether it stands still because its owner wants so: then it answers nobody."""
+    facts = draft.view(guest.holder).guests.get(guest.id)
+    return facts is not None and facts.suspended
 
 
 def step(draft: Draft) -> None:

@@ -112,10 +112,9 @@ def _suspended(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestF
     now = draft.guest(guest.id) or guest
     if now.phase is not GuestPhase.RUNNING:
         return
-    by_hand = facts.state is DomainState.PAUSED and facts.reason == "user"
-    if by_hand and not now.reason.startswith(SUSPENDED):
+    if facts.suspended and not now.reason.startswith(SUSPENDED):
         say(draft, now, f"{SUSPENDED} on {host.name} (virsh resume {guest.name} lets it go on)")
-    elif not by_hand and now.reason.startswith(SUSPENDED):
+    elif not facts.suspended and now.reason.startswith(SUSPENDED):
         say(draft, now, f"runs on {host.name}")
 
 

@@ -86,8 +86,9 @@ def resumed(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) 
         if (
             seen := view.guests.get(guest.id)
         ) is not None:  # an inventory from before shows a copy that waits
-            runs = changed(seen, state=DomainState.RUNNING, part=Part.NONE)
-            draft.put_view(host.name, guests=view.guests | {guest.id: runs})
+            state = DomainState.PAUSED if move.suspended else DomainState.RUNNING
+            now = changed(seen, state=state, part=Part.NONE)
+            draft.put_view(host.name, guests=view.guests | {guest.id: now})
         _runs_at(draft, after, host.name)
     else:
         _not_resumed(draft, after, f"{answer.outcome}: {answer.reason}")
@@ -342,10 +343,15 @@ def _forward(draft: Draft, guest: GuestRecord, move: Move) -> None:
 
 
 def _runs(draft: Draft, guest: GuestRecord, name: HostName) -> bool:
-    """Whether that host says in its live session that its CPUs run, and not as a copy that waits."""
+    """Whether that host says in its live session that it goes on, and not as a copy that waits.
+
+    Its CPUs run; or it was suspended when it was sent, and a resume ticket was issued: then it stands still on purpose.
+    """
     facts = draft.view(name).guests.get(guest.id)
     boot_id = next((boot for host, boot in places(guest) if host == name), "")
-    return bool(facts and facts.runs) and seen_active(draft, guest.id, name, boot_id)
+    stands = guest.move is not None and guest.move.suspended and guest.move.tries > 0
+    goes_on = facts is not None and (facts.runs or (stands and facts.suspended))
+    return goes_on and seen_active(draft, guest.id, name, boot_id)
 
 
 def _resumed_by_hand(draft: Draft, guest: GuestRecord, move: Move) -> None:

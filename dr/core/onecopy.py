@@ -428,7 +428,9 @@ def issue_migrate(
     generation = guest.generation + 1
     guest = add_place(draft, guest, source, generation)
     ticket = _ticket(draft, TicketKind.MIGRATE, guest, source, generation)
-    draft.put_guest(changed(guest, move=changed(move, stage=MoveStage.COPYING, job=ticket.id, at=draft.now)))
+    suspended = draft.view(source.name).guests[guest.id].suspended
+    move = changed(move, stage=MoveStage.COPYING, job=ticket.id, at=draft.now, suspended=suspended)
+    draft.put_guest(changed(guest, move=move))
     policy = guest.policy
     order = Migrate(
         ticket=ticket,
@@ -465,7 +467,8 @@ def issue_resume(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str
         move = changed(move, stage=MoveStage.RESUMING, at=draft.now, tries=move.tries + 1)
     draft.put_guest(changed(guest, move=move))
     ticket = _ticket(draft, TicketKind.RESUME, guest, host, generation)
-    _order(draft, Resume(ticket=ticket), "resume", draft.config.timers.start_s, move.operation)
+    order = Resume(ticket=ticket, suspended=forward and move.suspended)
+    _order(draft, order, "resume", draft.config.timers.start_s, move.operation)
     return []
 
 

@@ -15,7 +15,7 @@ from dr.core import cpus, links, placement, quorum, whereabouts
 from dr.core.fleet import UNFIT
 from dr.core.state import Draft
 from dr.model.base import HostName
-from dr.model.facts import GuestFacts, Level, Part, Tie, TieKind
+from dr.model.facts import DomainState, GuestFacts, Level, Part, Tie, TieKind
 from dr.model.preflight import Check, CheckName, Verdict
 from dr.model.records import Condition, GuestPhase, GuestRecord, HostPhase, HostRecord
 
@@ -188,9 +188,13 @@ def _standing(guest: GuestRecord, facts: GuestFacts, source: HostName) -> Iterat
             f"an I/O error of its disk stopped {guest.name} on {source}: only a guest that runs is moved live"
         )
         yield _blocked(CheckName.IO_ERROR, text, f"mend its storage, then: {resume}")
+    elif facts.suspended:
+        text = f"{guest.name} was suspended by hand on {source}: it moves as it is, and stays suspended"
+        yield Check(name=CheckName.STATE, verdict=Verdict.OK, text=text)
     elif not facts.runs:
         text = f"{guest.name} is {facts.state} on {source}: only a guest that runs is moved live"
-        yield _blocked(CheckName.STATE, text, resume)
+        wake = f"virsh dompmwakeup {guest.name}, on {source}"
+        yield _blocked(CheckName.STATE, text, wake if facts.state is DomainState.PMSUSPENDED else resume)
     if facts.part is not Part.NONE:
         text = f"{guest.name} is {facts.part} on {source}: a migration of it is under way there"
         yield _blocked(

@@ -88,9 +88,13 @@ class Migrate(Record, tag="migrate"):
 
 
 class Resume(Record, tag="resume"):
-    """Let the paused domain run: a copy that arrived whole, or a source that was left paused at the switch-over."""
+    """Let the paused domain run: a copy that arrived whole, or a source that was left paused at the switch-over.
+
+    `suspended`: it was so before it was sent. The copy waits for nobody any more, and stands still as its owner wants.
+    """
 
     ticket: Ticket
+    suspended: bool = False
 
 
 class Discard(Record, tag="discard"):

@@ -114,6 +114,11 @@ class GuestFacts(Record):
         return self.resident_mib or self.memory_mib
 
     @property
+    def suspended(self) -> bool:
+        """Whether somebody suspended it: it could go on at once."""
+        return self.state is DomainState.PAUSED and self.reason == "user"
+
+    @property
     def active(self) -> bool:
         """Whether a QEMU process stands behind it (a paused guest is active)."""
         return self.state in ACTIVE_STATES

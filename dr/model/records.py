@@ -161,6 +161,7 @@ class Move(Record):
     why: str = ""  # why it is called off or undone
     tries: int = 0  # resumes that did not succeed
     received: int = 0  # the generation of its receive ticket
+    suspended: bool = False  # it was so when it was sent, and stays so
     # Its copy was made to run by hand: what stands at the source may be older than the disk.
     ran: bool = False
     retry_at: float = 0.0

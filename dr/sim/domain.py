@@ -34,6 +34,11 @@ class Domain:
     def runs(self) -> bool:
         return self.state is DomainState.RUNNING
 
+    @property
+    def suspended(self) -> bool:
+        """Somebody suspended it, and nothing else keeps it from going on."""
+        return self.state is DomainState.PAUSED and self.reason == "user" and self.by_hand
+
     def untie(self, kind: TieKind | None = None) -> None:
         """Whatever ties it of that kind is over; without one, everything."""
         self.ties = tuple(tie for tie in self.ties if kind is not None and tie.kind is not kind)

@@ -350,7 +350,11 @@ class SimHost:
         domain = self.domains.get(guest)
         if self.libvirtd != "up":
             ended("", "libvirt does not answer")
-        elif domain is None or not domain.runs or domain.outgoing is not None:
+        elif (
+            domain is None
+            or not (domain.runs or (domain.suspended and paused))
+            or domain.outgoing is not None
+        ):
             ended("the domain does not run, or is on its way already", "")
         elif domain.ties:
             ended(f"cannot migrate domain with a {domain.ties[0].kind}", "")

@@ -250,7 +250,8 @@ class Migration:
 
     def _switch(self, domain: Domain) -> None:
         self._phase, self._switched = "finish", self._now
-        self.source.paused(self.guest, domain, "migration")
+        if domain.runs:
+            self.source.paused(self.guest, domain, "migration")
         copy = self._copy
         assert copy is not None
         copy.memory_at = domain.memory_at

@@ -280,6 +280,11 @@ class SimTickets:
             after = self._sight(ticket.guest, ticket.generation)
             ended(Answer(outcome=Outcome.UNKNOWN, reason=failed or unseen, testimony=(after,)))
 
+        domain = host.domains.get(ticket.guest)
+        if order.suspended and domain is not None:
+            domain.by_hand = True  # whoever resumes it now resumes no copy that waits
+            ended(Answer(outcome=Outcome.DONE))
+            return
         self.call(over, lambda once: host.resume_domain(ticket.guest, once))
 
     def _discard(self, link: Link, order: Discard, ended: Done) -> None:

@@ -280,9 +280,12 @@ class Truth:
             self.broken(f"{host.name} ran {ticket.id} of epoch {ticket.epoch}, having adopted {known}")
 
     def undefined(self, guest: GuestId, host: SimHost) -> None:
-        """A definition is removed on a ticket: the guest runs elsewhere, or did just now."""
+        """A definition is removed on a ticket: the guest runs elsewhere, or did just now, or is suspended there."""
         now = self._world.clock.now
         if set(self.where(guest)) - {host.name}:
+            return
+        others = (other.domains.get(guest) for other in self._world.hosts.values() if other is not host)
+        if any(domain is not None and domain.suspended for domain in others):
             return
         lately = [
             name

@@ -283,6 +283,21 @@ async def test_a_source_that_stands_at_its_switch_over_is_resumed_but_not_while_
     assert (answer.outcome, answer.testimony[0].sighting) == (Outcome.UNKNOWN, Sighting.PRESENT)
 
 
+async def test_a_suspended_guest_stays_so_and_its_copy_waits_for_nobody_any_more(host: Host) -> None:
+    session = await host.linked()
+    await session.ask(session.receive(1))
+    assert host.world.arrive(G)
+    del host.world.parts[G]
+    await session.until(lambda: (facts := seen(session)) and facts.part is Part.WAITING)
+    assert (await session.ask(changed(session.resume(2), suspended=True))).outcome is Outcome.DONE
+    assert host.world.domains[G] is DomainState.PAUSED
+    await session.until(lambda: (facts := seen(session)) and facts.part is Part.NONE)
+    host.world.domains[G] = DomainState.RUNNING
+    await session.until(lambda: (facts := seen(session)) and facts.runs)
+    await asyncio.sleep(0.05)
+    assert host.world.domains[G] is DomainState.RUNNING, "whoever resumes it is not put back"
+
+
 async def test_a_host_migrates_only_while_its_hook_is_proven(host: Host) -> None:
     session = await host.linked()
     await session.until(

@@ -112,14 +112,14 @@ def test_every_reason_and_what_would_help() -> None:
         host("h2", cordon=WISH, facts=facts("h2", live_migration=True)),
         host("h3", HostPhase.SUSPECT, facts=facts("h3")),
     )
-    made.see("h1", domain("a", DomainState.PAUSED, reason="user"))
+    made.see("h1", domain("a", DomainState.PMSUSPENDED))
     made.state.cluster = changed(made.state.cluster, pause=Pause(reason="night", by="ops", at=NOW))
     told = foreseen(made)["a"]
     assert told.fate == "blocked"
     text = "; ".join(told.why)
     for reason in (
         "automation is paused (night)",
-        "a is paused on h1",
+        "a is pmsuspended on h1",
         "h1: its agent cannot migrate guests live",
         "h2: is cordoned by bob: new DIMM",
         "h3: not live",
@@ -127,7 +127,7 @@ def test_every_reason_and_what_would_help() -> None:
         assert reason in text, reason
     for fix in (
         "dr resume",
-        "virsh resume a, on h1",
+        "virsh dompmwakeup a, on h1",
         "migration_uri in /etc/dr/agent.yaml of h1",
         "dr host uncordon h2",
         "bring h3 back: dr host show h3",

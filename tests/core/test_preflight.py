@@ -107,7 +107,7 @@ def needing(**fields: Any) -> Bench:
 FREE = "detach it."
 WISH = Wish(by="bob", reason="new DIMM")
 BLOCKED = [
-    (stands(state=DomainState.PAUSED, reason="user"), CheckName.STATE, "virsh resume g1, on h1"),
+    (stands(state=DomainState.PMSUSPENDED), CheckName.STATE, "virsh dompmwakeup g1, on h1"),
     (stands(part=Part.LEAVING), CheckName.STATE, "virsh domjobinfo g1, on h1"),
     (stands(state=DomainState.PAUSED, reason="ioerror"), CheckName.IO_ERROR, "virsh resume g1, on h1"),
     (paused(), CheckName.AUTOMATION, "dr resume"),

@@ -168,6 +168,11 @@ GROUPS = {
             ),
         ),
         m(
+            "a guest that was suspended stays so",
+            "hand-made/suspended-guest-moves-as-it-is",
+            (onecopy.issue_resume, "suspended=forward and move.suspended", "suspended=False"),
+        ),
+        m(
             "a migration that does not converge is ended before its time is over",
             "migration/busy-and-no-longer-standstill-is-allowed",
             (migration._watch, "why = why or course.hopeless", "pass"),

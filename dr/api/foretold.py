@@ -15,11 +15,13 @@ from dr.model.effects import Forecast, Foreseen
 from dr.model.records import HostRecord, Wish
 
 
-def evacuation(snap: Snapshot, host: HostRecord, *, leave_unprotected: bool) -> schema.Evacuation:
+def evacuation(
+    snap: Snapshot, host: HostRecord, *, leave_unprotected: bool, deadline_s: float
+) -> schema.Evacuation:
     """As a drain of that host would answer at this moment."""
     draft = Draft(snap.state, snap.now)
     wish = Wish(by="", at=snap.now, leave_unprotected=leave_unprotected)
-    told = forecast.of_drain(draft, host, wish)
+    told = forecast.of_drain(draft, host, wish, deadline_s)
     return schema.Evacuation(
         host=host.name,
         message=forecast.in_words(draft, host, told),
@@ -31,7 +33,12 @@ def evacuation(snap: Snapshot, host: HostRecord, *, leave_unprotected: bool) -> 
 def times(told: Forecast | None) -> schema.Forecast | None:
     if told is None:
         return None
-    return schema.Forecast(total_s=told.total_s, bound_s=told.bound_s, rests_on=list(told.rests_on))
+    return schema.Forecast(
+        total_s=told.total_s,
+        bound_s=told.bound_s,
+        rests_on=list(told.rests_on),
+        deadline_s=told.deadline_s,
+    )
 
 
 def guests(told: Iterable[Foreseen]) -> list[schema.Foreseen]:
@@ -56,6 +63,7 @@ def guests(told: Iterable[Foreseen]) -> list[schema.Foreseen]:
             send_mib=each.send_mib,
             begins_s=each.begins_s,
             ends_s=each.ends_s,
+            late=each.late,
         )
         for each in told
     ]

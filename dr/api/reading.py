@@ -59,7 +59,12 @@ def reading_routes(desk: Desk) -> APIRouter:
         return encoded(found)
 
     @api.get("/v1/hosts/{name}/evacuation", response_model=schema.Evacuation)
-    async def evacuation(name: str, *, leave_unprotected: bool = False) -> Response:
+    async def evacuation(
+        name: str,
+        *,
+        leave_unprotected: bool = False,
+        deadline_s: Annotated[float, Query(ge=0, le=864_000)] = 0.0,
+    ) -> Response:
         """What a drain of that host would do now, guest by guest, and how long it would take. Nothing is done."""
 
         def build(snap: Snapshot) -> schema.Evacuation:
@@ -69,7 +74,9 @@ def reading_routes(desk: Desk) -> APIRouter:
             if found.phase is HostPhase.JOINING:
                 why = f"{name} has not joined yet: {found.reason}"
                 raise Problem(409, "refused", "There is nothing to plan.", why, todo=f"dr host show {name}")
-            return foretold.evacuation(snap, found, leave_unprotected=leave_unprotected)
+            return foretold.evacuation(
+                snap, found, leave_unprotected=leave_unprotected, deadline_s=deadline_s
+            )
 
         return await built(desk, build)
 

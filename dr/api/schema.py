@@ -497,6 +497,10 @@ class Foreseen(Part):
     send_mib: int = Field(default=0, description="what its live move sends, if it writes nothing meanwhile")
     begins_s: float | None = Field(default=None, description="its turn, in seconds from now")
     ends_s: float | None = None
+    late: str = Field(
+        default="",
+        description="it is still there at the deadline: what becomes of it if its host goes down then",
+    )
 
 
 class Forecast(Part):
@@ -505,6 +509,7 @@ class Forecast(Part):
     total_s: float
     bound_s: float = Field(description="what the links carry at best: no order of moves is faster")
     rests_on: list[str] = Field(default=[], description="what is known, measured and assumed")
+    deadline_s: float = Field(default=0.0, description="by which all is to be over; 0: none was given")
 
 
 class Evacuation(Document):

@@ -66,8 +66,8 @@ def send(
 
 
 def leave_foretold(guests: Sequence[Foreseen]) -> NoReturn:
-    """End a dry run: degraded where a guest would stay."""
-    blocked = any(guest.fate == "blocked" for guest in guests)
+    """End a dry run: degraded where a guest would stay, or be late."""
+    blocked = any(guest.fate == "blocked" or guest.late for guest in guests)
     raise typer.Exit(Exit.DEGRADED if blocked else Exit.OK)
 
 
@@ -102,7 +102,13 @@ def told(accepted: Accepted, form: Form) -> None:
 def foretell(guests: Sequence[Foreseen], forecast: Forecast | None, *, wide: bool) -> None:
     """What becomes of each guest, its pre-flight, and what the times rest on."""
     if guests:
-        table(guests, FORESEEN if forecast is None else FORESEEN_WITH_TIMES, wide=wide)
+        columns = (
+            *NAME_AND_FATE,
+            *(TIMES if forecast is not None else ()),
+            *(LATE if any(guest.late for guest in guests) else ()),
+            *REASONS,
+        )
+        table(guests, columns, wide=wide)
         _checks(guests, wide=wide)
     if forecast is not None:
         tell("\n".join(["The forecast rests on:", *(f"  {each}" for each in forecast.rests_on)]))
@@ -142,13 +148,12 @@ TIMES: tuple[Column[Foreseen], ...] = (
     Column("BEGINS IN", lambda row: _in(row.begins_s)),
     Column("ENDS IN", lambda row: _in(row.ends_s)),
 )
+LATE: tuple[Column[Foreseen], ...] = (Column("AT THE DEADLINE", lambda row: row.late),)
 REASONS: tuple[Column[Foreseen], ...] = (
     Column("WHY", lambda row: "; ".join(row.why)),
     Column("WHAT WOULD HELP", lambda row: "; ".join(row.todo)),
     Column("UUID", lambda row: row.id, wide=True),
 )
-FORESEEN = (*NAME_AND_FATE, *REASONS)
-FORESEEN_WITH_TIMES = (*NAME_AND_FATE, *TIMES, *REASONS)
 
 
 CHECKS: tuple[Column[tuple[Foreseen, Check]], ...] = (

@@ -80,6 +80,6 @@ class Rehearsal:
             if guest is not None and guest.phase is GuestPhase.MIGRATING and guest.move is not None:
                 mib = links.to_send_mib(self.trial, guest)
                 gone.append(Sending(guest_id, guest.move.source, guest.move.destination, mib))
-                self._waiting.remove(guest_id)
+                self._waiting = [each for each in self._waiting if each != guest_id]
         self.sendings |= {each.key: each for each in gone}
         return gone

@@ -111,6 +111,7 @@ class Foreseen(Record):
     send_mib: int = 0  # that its move sends, if it moves live and writes nothing meanwhile
     begins_s: float | None = None  # its turn, in seconds from now; None: not foretold
     ends_s: float | None = None
+    late: str = ""  # where a deadline was given and it is still there by then: what becomes of it if its host goes down
 
 
 class Forecast(Record):
@@ -119,6 +120,7 @@ class Forecast(Record):
     total_s: float
     bound_s: float  # what the links carry at best: no order of moves is faster
     rests_on: tuple[str, ...]  # a sentence each: what is known, measured and assumed
+    deadline_s: float = 0.0  # by which all is to be over; 0 = none was given
 
 
 class Reply(Record, tag="reply"):

@@ -493,6 +493,14 @@ def test_an_evacuation_is_planned_and_nothing_is_asked(http: httpx.Client, servi
     answer = http.get("/v1/hosts/h1/evacuation", params={"leave_unprotected": "true"})
     told = schema.Evacuation.model_validate_json(answer.content)
     assert {guest.name: guest.fate for guest in told.guests} == {"web": "blocked", "loose": "left"}
+    assert {guest.late for guest in told.guests} == {""}, "no deadline was given"
+    answer = http.get("/v1/hosts/h1/evacuation", params={"deadline_s": 600})
+    told = schema.Evacuation.model_validate_json(answer.content)
+    assert {guest.name: guest.late for guest in told.guests} == {
+        "web": "still there: no other host could start it",
+        "loose": "still there: nobody starts it elsewhere",
+    }
+    assert http.get("/v1/hosts/h1/evacuation", params={"deadline_s": -1}).status_code == 400
     assert http.get("/v1/hosts/h9/evacuation").status_code == 404
     joining = http.get("/v1/hosts/h3/evacuation")
     assert (joining.status_code, joining.json()["code"]) == (409, "refused")
@@ -511,6 +519,7 @@ def test_times_and_what_they_rest_on_are_passed_on(http: httpx.Client, service: 
         "total_s": 7.9,
         "bound_s": 6.4,
         "rests_on": ["h1: 100 MiB/s", "what guests write"],
+        "deadline_s": 0.0,
     }
 
 

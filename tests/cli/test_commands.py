@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from dr.adapters.pki.identity import Role
-from dr.cli import credentials, main
+from dr.cli import credentials, main, plan
 from dr.cli.failure import Exit
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
@@ -588,6 +588,25 @@ def test_an_evacuation_is_planned(service: Service, dr: Dr) -> None:
     assert dr("plan", "evacuate", "h1", "-o", "name").out == "web\nloose\n"
     assert dr("plan", "evacuate", "h9").code == Exit.MISSING
     assert not service.coordinator.asked
+
+
+def test_a_deadline_tells_who_is_late(service: Service, dr: Dr) -> None:
+    ended = dr("plan", "evacuate", "h1", "--deadline", "1h30m")
+    assert ended.code == Exit.DEGRADED
+    assert "AT THE DEADLINE" in ended.out
+    assert "still there: nobody starts it elsewhere" in ended.out
+    assert "AT THE DEADLINE" not in dr("plan", "evacuate", "h1").out
+    for text in ("soon", "0s", "10 m", "-5s", "1.5h"):
+        ended = dr("plan", "evacuate", "h1", f"--deadline={text}")
+        assert ended.code == Exit.USAGE, text
+        assert "90s, 10m or 1h30m" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h5s", 7205)]
+)
+def test_a_span_of_time(text: str, seconds: float) -> None:
+    assert plan._seconds(text) == seconds
 
 
 def test_a_job_shows_what_was_foretold(service: Service, dr: Dr) -> None:

@@ -9,12 +9,13 @@ from dr.core import forecast, upkeep
 from dr.core.forecast import Evacuation
 from dr.core.rehearsal import EXTRA_S
 from dr.core.tables import GuestEvent, move_guest
+from dr.core.volatile import TurnedAway
 from dr.model.base import changed
 from dr.model.effects import Forecast, Reply
 from dr.model.events import AskDrain, Tick
 from dr.model.facts import Progress
 from dr.model.policy import GuestPolicy, GuestRule, Limits
-from dr.model.records import GuestRecord, HostPhase, MoveStage, OperationState, Wish
+from dr.model.records import Desired, GuestRecord, HostPhase, MoveStage, OperationState, Wish
 from tests.core.build import Bench, domain, guest, host
 from tests.core.test_links import bench, moving
 
@@ -97,6 +98,35 @@ def test_who_must_go_together_begins_together() -> None:
     assert (found["a"][1] or 0) > 0, "three leave already"
 
 
+def only_to_h2(*guests: GuestRecord) -> Bench:
+    made = bench(*guests, mib_s=MANY)
+    return made.put(host("h3", facts=changed(made.host("h3").facts, live_migration=False)))
+
+
+def test_who_finds_its_destination_busy_begins_when_that_is_free() -> None:
+    made = only_to_h2(guest("a", "h1"), moving("m", "h3", "h2"), moving("n", "h3", "h2"))
+    left = Progress(guest="m", elapsed_s=5, total_mib=1024, remaining_mib=100, rate_mib_s=50)
+    made.look("h3", progress={"m": left})
+    found = times(made)
+    assert found["a"][1] == 2.0, "m has gone, with half the link of h2"
+
+
+def test_who_only_waits_for_a_pause_to_end_is_not_said_to_stay() -> None:
+    made = only_to_h2(guest("a", "h1"))
+    made.look("h2", turned_away={"a": TurnedAway(times=1, at=made.now, why="full")})
+    assert times(made)["a"] == (1024, 0.0, 11.2)
+
+
+def test_destinations_are_chosen_as_they_will_be_when_their_turn_comes() -> None:
+    """Both are slow; told as if all left at once, the second half would be shared otherwise."""
+    sizes = {"a": 1000, "b": 600, "c": 300}
+    made = bench(*(guest(n, "h1") for n in sizes), resident=sizes, mib_s={"h1": 1000, "h2": 100, "h3": 100})
+    to = {each.name: each.to for each in evacuation(made).guests}
+    assert to["a"] != to["b"]
+    assert to["c"] == to["b"], "that link is free when its turn comes"
+    assert times(made)["c"][1] == times(made)["b"][2]
+
+
 def test_what_it_rests_on_is_said() -> None:
     made = bench(guest("a", "h1"), guest("b", "h1"), resident={"a": 640}, mib_s={"h2": 50})
     made.look("h3", sent_mib_s=(80.0, 80.0, 80.0))
@@ -141,6 +171,40 @@ def test_over_links_alike_it_is_near_what_they_carry(
     assert found.bound_s == round(sum(sizes) / 100, 1)
     assert found.total_s >= found.bound_s
     assert found.total_s <= 4 / 3 * found.bound_s + EXTRA_S * (2 + len(sizes) / 2)
+
+
+def test_who_is_late_and_what_becomes_of_it() -> None:
+    """If the host goes down at the deadline, it is recovered like after any other failure, if there is room."""
+    names = ("gone", "half", "wait", "stuck", "huge")
+    sizes = {"gone": 2048, "half": 1024, "wait": 512}
+    made = bench(
+        *(guest(name, "h1") for name in names[:3]),
+        guest("stuck", "h1", blockers=("has a host device",)),
+        guest("off", "h1", desired=Desired.STOPPED, blockers=("has a host device",)),
+        guest("huge", "h1", needs=changed(guest("x").needs, memory_mib=10**6)),
+        resident=sizes,
+        mib_s=MANY,
+    )
+    made.state.settings = changed(made.state.settings, limits=Limits(moves_out_per_host=1))
+    made.see("h1", domain("loose"))
+
+    def late(deadline_s: float) -> dict[str, str]:
+        told = forecast.of_drain(made.draft(), made.host("h1"), WISH, deadline_s)
+        assert (told.forecast.deadline_s if told.forecast else -1) == deadline_s
+        return {each.name: each.late for each in told.guests}
+
+    assert set(late(0.0).values()) == {""}
+    found = late(25.0)
+    assert found["gone"] == "", "it has arrived after 21.5 s"
+    assert found["half"] == "on its way: starts anew on h2"
+    assert found["wait"] == "its turn has not come: starts anew on h2"
+    assert found["stuck"] == "still there: it could not run elsewhere"
+    assert found["off"] == "still there: nobody starts it elsewhere"
+    assert found["huge"] == "still there: no other host could start it"
+    assert found["loose"] == "still there: nobody starts it elsewhere"
+    told = forecast.of_drain(made.draft(), made.host("h1"), WISH, 25.0)
+    text = forecast.in_words(made.draft(), made.host("h1"), told)
+    assert "still there at the deadline: half, huge, off, stuck, wait, loose" in text
 
 
 # ---- the record

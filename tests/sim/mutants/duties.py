@@ -396,6 +396,24 @@ GROUPS = {
     ),
     "upkeep": (
         m(
+            "of the guests of a drained host the longest leaves first",
+            "maintenance/drain-the-longest-first",
+            (
+                upkeep.in_turn,
+                "return -guest.policy.priority, -size_mib, guest.name",
+                "return -guest.policy.priority, 0, guest.name",
+            ),
+        ),
+        m(
+            "a person's priority goes before who takes longest",
+            "maintenance/drain-the-longest-first",
+            (
+                upkeep.in_turn,
+                "return -guest.policy.priority, -size_mib, guest.name",
+                "return 0, -size_mib, guest.name",
+            ),
+        ),
+        m(
             "a drain moves guests away",
             "migration/paused-automation-drains-nothing",
             (

@@ -41,11 +41,13 @@ def resident_known(draft: Draft, guest: GuestRecord) -> bool:
 
 
 def left_mib(draft: Draft, guest: GuestRecord, move: Move) -> float:
-    """What its live move has still to send."""
+    """What its live move has still to send, with what becomes dirty meanwhile if all goes on like this."""
     if move.stage not in (MoveStage.RECEIVING, MoveStage.COPYING):
         return 0.0
     progress = draft.view(move.source).progress.get(guest.id)
-    return float(to_send_mib(draft, guest)) if progress is None else progress.remaining_mib
+    if progress is None:
+        return float(to_send_mib(draft, guest))
+    return progress.remaining_mib if progress.eta_s is None else progress.eta_s * progress.rate_mib_s
 
 
 # ---- rates

@@ -65,6 +65,21 @@ def begin(
     """
     if why := objections(draft, guest, to, asked=asked, along=along):
         return why
+    return _begin(draft, guest, to, operation=operation, asked=asked, along=along, bounded=bounded)
+
+
+def _begin(
+    draft: Draft,
+    guest: GuestRecord,
+    to: HostName,
+    *,
+    operation: str,
+    asked: bool,
+    along: tuple[GuestRecord, ...],
+    bounded: bool,
+) -> list[str]:
+    """As `begin`, of a guest against whose move nothing was found in this very state of the draft."""
+    why: list[str] = []
     holder = whereabouts.sole_holder(draft, guest)
     now, limits = links.traffic(draft), draft.config.limits
     if bounded and now.leaving.get(holder, 0) >= limits.moves_out_per_host:
@@ -132,17 +147,25 @@ def objections_in(draft: Draft, guest: GuestRecord, flights: dict[GuestId, Prefl
 
 
 def begin_together(
-    draft: Draft, guest: GuestRecord, to: HostName = "", *, operation: str = "", bounded: bool = True
+    draft: Draft,
+    guest: GuestRecord,
+    to: HostName = "",
+    *,
+    operation: str = "",
+    bounded: bool = True,
+    flights: dict[GuestId, Preflight] | None = None,
 ) -> list[str]:
     """Begin its live move and that of those who must share its host and run beside it: all go now, or none does.
 
     They count as one against the bounds of their hosts: who waited for free hands would be on the one host while the
     others have arrived on the other. Who cannot go yet for another reason follows: `company` says where to.
+    `flights`: their pre-flights, where somebody has made them of this very state of the draft.
     """
-    if why := objections_together(draft, guest, to):
-        return why
     bound, along = company(draft, guest)
-    if why := begin(draft, guest, to or bound, operation=operation, along=along, bounded=bounded):
+    if why := objections_in(draft, guest, flights or preflight_together(draft, guest, to)):
+        return why
+    to = to or bound
+    if why := _begin(draft, guest, to, operation=operation, asked=False, along=along, bounded=bounded):
         return why
     for mate in along:
         to, others = company(draft, mate)

@@ -66,7 +66,7 @@ class Rehearsal:
         blocked = bool(why) or not bounded
         if not why:
             links.imagine(self.trial, under_way)
-            why = moves.begin_together(self.trial, guest, bounded=bounded)
+            why = moves.begin_together(self.trial, guest, bounded=bounded, flights=flights)
         if why and blocked:
             self.why[guest_id] = why
             self._waiting.remove(guest_id)

@@ -33,7 +33,6 @@ SILENCED = (
     "unprotected",
 )  # nobody is alarmed of maintenance
 AGAIN_S = 1.0  # moves that could not begin are tried again this often
-AT_ONCE_S = 0.1  # and so soon after the last time when one of its moves has ended since
 NAMED_MAX = 10  # guests that a reason names; the operation has all of them
 
 
@@ -109,11 +108,12 @@ def move_away(
 ) -> dict[GuestId, str]:
     """Begin the moves that can begin now, in turn; for each guest, how far it is, or all that stands against it.
 
-    Asked again every `AGAIN_S`, as hosts get free, come and go, and when a move out of this one has ended, so that its
-    link is not idle. Nothing is stopped: a guest that cannot be moved live stays, and its reason says what to type.
+    Asked again every `AGAIN_S`, as hosts get free, come and go, and when one has arrived. Nothing is stopped: a guest
+    that cannot be moved live stays, and its reason says what to type.
     """
-    view, leaving = draft.view(host.name), links.traffic(draft).leaving.get(host.name, 0)
-    due = draft.now - view.drained_at >= (AT_ONCE_S if leaving < view.sending else AGAIN_S)
+    due = draft.now - draft.view(host.name).drained_at >= AGAIN_S
+    if due:
+        draft.put_view(host.name, drained_at=draft.now)
     outcomes: dict[GuestId, str] = {}
     for each in in_turn(draft, guests):
         guest = draft.guest(each.id) or each  # some go along with those before them
@@ -126,9 +126,6 @@ def move_away(
         else:
             outcomes[guest.id] = f"{guest.phase}: {guest.reason}"
         _remember_home(draft, host, guest.id)
-    if due:
-        leaving = links.traffic(draft).leaving.get(host.name, 0)
-        draft.put_view(host.name, drained_at=draft.now, sending=leaving)
     return outcomes
 
 

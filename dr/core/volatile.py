@@ -63,7 +63,6 @@ class View(Record):
     verdict: str = ""
     power_on_at: float = 0.0
     drained_at: float = 0.0  # when its guests were last tried to be moved away
-    sending: int = 0  # how many were on their way from there after that
     # Definitions asked for: digest, when, why it failed.
     described: dict[GuestId, tuple[str, float, str]] = {}
     told_moves: int = 0  # State.moves when the list was sent last

@@ -114,6 +114,11 @@ def test_traffic_counts_what_is_still_to_be_sent() -> None:
     assert now.coming == {"h2": 2, "h3": 1}
     assert now.out_mib == {"h1": 512 + 1024, "h3": 0.0}, "what has arrived and resumes sends nothing more"
     assert now.in_mib == {"h2": 512.0, "h3": 1024.0}
+    busy = changed(half, dirty_mib_s=25)
+    made.look("h1", progress={"m0": busy})
+    assert links.traffic(made.draft()).in_mib["h2"] == 1024.0, "half of what is sent becomes dirty again"
+    made.look("h1", progress={"m0": changed(half, dirty_mib_s=60)})
+    assert links.traffic(made.draft()).in_mib["h2"] == 512.0, "it never ends like this: nothing is known"
 
 
 def test_traffic_follows_what_is_decided() -> None:

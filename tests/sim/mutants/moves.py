@@ -331,7 +331,7 @@ GROUPS = {
             "moves out of a host are bounded",
             "migration/one-move-at-a-time",
             (
-                moves.begin,
+                moves._begin,
                 "if bounded and now.leaving.get(holder, 0) >= limits.moves_out_per_host:",
                 "if False:",
             ),
@@ -339,7 +339,7 @@ GROUPS = {
         m(
             "moves into a host are bounded",
             "migration/bounded-into-one-host",
-            (moves.begin, "if bounded and count >= limits.moves_in_per_host", "if False"),
+            (moves._begin, "if bounded and count >= limits.moves_in_per_host", "if False"),
         ),
         m(
             "a destination that turned a guest away is not asked again at once while there is another",
@@ -349,7 +349,7 @@ GROUPS = {
         m(
             "a destination that turned a guest away is asked again after a pause",
             "maintenance/drain-whose-only-destination-refuses",
-            (moves.begin, "(reason := links.why_not_yet(draft, guest, to))", "(reason := '')"),
+            (moves._begin, "(reason := links.why_not_yet(draft, guest, to))", "(reason := '')"),
         ),
         m(
             "moves that had to wait begin when hands are free",

@@ -198,6 +198,8 @@ def test_dry_run_and_what_stands_against_it(site: Site) -> None:
     assert code == 0
     warned = {check for check, each in checks.items() if each["verdict"] != "ok"}
     assert warned <= {"health", "clock"}, "those are the real machine's"
+    shown = json.loads(site.dr("host", "show", "h2", "-o", "json"))["item"]
+    assert [each["level"] for each in shown["readings"] if each["part"] == "migration"] == ["ok"]
     there = site.lab.ctl.exec([DR, "guest", "migrate", name, "--to", "h1", "--dry-run"], env=ENV, check=False)
     assert f"{name} runs on h1 already" in there.stdout
     assert there.returncode == STAYS

@@ -26,7 +26,7 @@ NOTES = {
     "restart_backoff_s": "doubles with each restart of a guest",
     "restart_backoff_max_s": "the longest such wait",
     "boot_after_s": "a guest waits at most so long for those that start before it",
-    "check_s": "a job waits at most so long for the check of a guest that it brought up",
+    "check_s": "a job waits at most so long for the check of a guest that it brought up or moved",
     "isolation_s": "a host that hears nobody for this long shuts down guests with isolation: shut_down",
     "leave_s": "a host that announced its shutdown may be silent this long",
     "leave_drain_s": "its guests are moved away first for at most this long (on_leave: migrate)",

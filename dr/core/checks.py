@@ -15,10 +15,9 @@ from dr.model.events import CheckEnded
 from dr.model.records import GuestPhase, GuestRecord, Operation
 
 WINDOW_S = 2.0  # one round: tried again and again in it, so that rounds follow each other without a pause
-BROUGHT_UP = frozenset({"failover", "restart", "guest-start"})  # operations that say whether the check passed
-MOVED = frozenset(
-    {"guest-migrate", "guest-relocate", "failback", "drain"}
-)  # that say so of those that have arrived
+# Operations that say whether the check passed: of all of their guests, and of those that have arrived.
+BROUGHT_UP = frozenset({"failover", "restart", "guest-start"})
+MOVED = frozenset({"guest-migrate", "guest-relocate", "failback", "drain", "leave"})
 
 
 def passed(guest: GuestRecord) -> bool:

@@ -8,7 +8,7 @@ Not here: how guests are moved away beforehand (`core.upkeep`).
 
 from __future__ import annotations
 
-from dr.core import homing, placement, upkeep
+from dr.core import checks, homing, placement, upkeep
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import HostName, changed
@@ -181,7 +181,8 @@ def close_if_over(draft: Draft, operation: Operation) -> None:
         if guest is None:
             outcomes[guest_id] = "no longer protected"
         elif guest.phase is GuestPhase.RUNNING:
-            outcomes[guest_id] = f"running on {guest.holder}"
+            end = checks.after_move(draft, guest) if checks.moved_by(guest, operation) else ""
+            outcomes[guest_id] = f"running on {guest.holder}{end}"
         elif guest.phase in UNDECIDED and draft.alert_of(f"guest/{guest.id}/waiting") is None:
             return
         else:

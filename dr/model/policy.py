@@ -42,7 +42,7 @@ class Timers(Record):
     restart_backoff_max_s: float = 300.0
     boot_after_s: float = 300.0  # a guest waits at most so long for those that start before it
     check_s: float = (
-        60.0  # after a start, a guest's check is waited for so long before the job ends without it
+        60.0  # after a start or a move, a guest's check is waited for so long before the job ends without it
     )
     isolation_s: float = 15.0  # a host that hears nobody for this long shuts down guests whose policy says so
     leave_s: float = 300.0  # a host that announced its shutdown may take this long to go down

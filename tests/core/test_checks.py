@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from dr.core import checks
+from dr.model.base import changed
 from dr.model.commands import Discard, Migrate, Outcome, Receive, Resume
 from dr.model.effects import CheckGuest
 from dr.model.events import AskDrain, CheckEnded, Tick
 from dr.model.policy import Check, GuestPolicy
-from dr.model.records import GuestPhase, OperationState
+from dr.model.records import GuestPhase, HostPhase, OperationState
 from tests.core.build import NOW, Bench
 from tests.core.test_moves import absent, answer, ask, bench, last
 
@@ -99,3 +100,18 @@ def test_a_drain_tells_it_of_each_and_waits_no_longer_than_that() -> None:
     end(made, passed=True)
     assert job(made).state is OperationState.DONE
     assert "runs on h2, and answers after" in job(made).guests["g1"]
+
+
+def test_who_left_a_host_that_goes_down_is_checked_too() -> None:
+    made = bench(policy=CHECKED, checked_at=NOW - 100.0)
+    draft = made.draft()
+    draft.open_operation("leave", "h1", "h1 announced its reboot", guests=("g1",))
+    draft.put_host(changed(made.host("h1"), leaving="reboot"))
+    made.state.apply(draft)
+    assert ask(made).accepted
+    moved(made)
+    end(made, passed=True)
+    made.put(changed(made.host("h1"), leaving="", phase=HostPhase.FENCED))
+    made.send(Tick(), after=1.0)
+    leave = next(each for each in made.state.operations.values() if each.kind == "leave")
+    assert leave.guests["g1"].startswith("running on h2, and answers after")

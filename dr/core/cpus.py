@@ -34,7 +34,11 @@ def interned(state: State, facts: HostFacts) -> HostFacts:
 def check(draft: Draft, guest: GuestRecord, to: HostRecord) -> Check | None:
     """What stands against that host, or is to be said of it; None where its CPU is sure to do."""
     source = draft.host(sole_holder(draft, guest))
-    if source is None or source.name == to.name:
+    if source is None:
+        return _said(
+            Verdict.UNKNOWN, f"which CPU {guest.name} runs with is not known, as nobody says where it runs"
+        )
+    if source.name == to.name:
         return None
     cpu = _running(draft, guest, source)
     if cpu is None:

@@ -89,6 +89,15 @@ def test_a_guest_whose_cpu_is_not_told_is_not_refused() -> None:
     assert moves.objections(made.draft(), made.guest("g1"), "h2") == []
 
 
+def test_a_guest_that_is_not_seen_has_no_cpu_that_is_known() -> None:
+    made = bench()
+    made.silence("h1")
+    found = told(made)
+    assert found is not None
+    assert (found.verdict, found.refuses) == (Verdict.UNKNOWN, False)
+    assert chosen(made) == "", "and it goes nowhere, for another reason"
+
+
 def test_another_libvirt_may_only_not_know_their_names() -> None:
     made = bench(h2=OLD)
     there = made.host("h2")

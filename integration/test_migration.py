@@ -213,6 +213,76 @@ def preflight(site: Site, name: str) -> tuple[int, dict[str, dict[str, str]]]:
     return dry.returncode, {each["name"]: each for each in guest["checks"]}
 
 
+QEMU = "/usr/bin/qemu-system-x86_64"
+REAL = f"/run/real{QEMU}"  # by the same name, so that its processes look alike
+OLDER = f"""#!/bin/sh
+exec {REAL} -global x86_64-cpu.avx2=off "$@"
+"""
+
+
+@contextmanager
+def older_cpu(site: Site, name: str) -> Iterator[None]:
+    """On that host QEMU offers no AVX2, as on a machine that has none; libvirtd there looks again at its start."""
+    host = site.lab.host(name)
+
+    def restart_libvirtd() -> None:
+        before = host.service_pid("libvirtd")
+        host.kill_service("libvirtd")
+        wait_for(lambda: host.service_pid("libvirtd") not in (None, before), 5, "a new libvirtd")
+
+    # It looks for its modules and firmware beside itself.
+    beside = "ln -sfn /usr/lib /run/real/usr/lib && ln -sfn /usr/share /run/real/usr/share"
+    host.exec(["sh", "-c", f"mkdir -p /run/real/usr/bin && {beside} && touch {REAL}"])
+    host.exec(["mount", "--bind", QEMU, REAL])
+    host.exec(["sh", "-c", "cat > /run/older && chmod 755 /run/older"], stdin=OLDER)
+    host.exec(["mount", "--bind", "/run/older", QEMU])
+    try:
+        restart_libvirtd()
+        yield
+    finally:
+        host.exec(["umount", QEMU])
+        restart_libvirtd()
+
+
+def test_a_host_without_the_cpu_of_a_guest_is_refused_by_name(site: Site) -> None:
+    """What bare virsh is refused in the middle is told before; where no host is named another is taken."""
+    (name,) = site.fresh(1)
+    guest = site.lab.define_guest(name, "h1")
+    guest.define_xml("h1", guest.xml.replace("<features>", "<cpu mode='host-model'/><features>"))
+    guest.start("h1")
+    boot = guest.wait_answering(60).boot
+    h1 = site.lab.host("h1")
+    with older_cpu(site, "h2"):
+        bare = [
+            "virsh",
+            "-q",
+            "migrate",
+            "--live",
+            "--p2p",
+            name,
+            f"qemu+tcp://{address('mgmt', 'h2')}/system",
+        ]
+        failed = h1.exec(bare, check=False)
+        assert "missing features: avx2" in failed.stderr
+        site.protect(name)
+        said = f"h2 does not offer CPU features that {name} runs with: avx2"
+
+        def told() -> bool:
+            return said in run(site, "guest", "migrate", name, "--to", "h2", "--dry-run").stdout
+
+        site.wait(told, 60, "the older CPU to be told")
+        refused = run(site, "guest", "migrate", name, "--to", "h2")
+        assert refused.returncode != 0
+        assert said in refused.stderr
+        assert site.lab.qemu_hosts(name) == ["h1"]
+        dry = json.loads(site.dr("guest", "migrate", name, "--dry-run", "-o", "json"))
+        assert dry["guests"][0]["to"] in ("h3", "h4")
+        site.dr("guest", "migrate", name)
+        wait_for(lambda: site.lab.qemu_hosts(name) in (["h3"], ["h4"]), 60, f"{name} to be elsewhere")
+        (to,) = site.lab.qemu_hosts(name)
+        assert_runs_on(site, name, boot, to)
+
+
 BACKUP = (
     '<domainbackup mode="pull"><server transport="unix" socket="/tmp/{0}.nbd"/><disks>'
     '<disk name="vda" type="file"><scratch file="/var/lib/libvirt/{0}.scratch"/></disk></disks></domainbackup>'

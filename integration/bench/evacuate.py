@@ -1,9 +1,10 @@
 """`make bench-evacuate`: eight guests leave one host for two others, by `dr host drain` and by loops of bare virsh.
 
-Each host's storage link carries 20 MiB/s each way. The guests differ in how much of their memory is filled, and do no
-more than write their disk logs. First virsh moves them, one after the other, then two and four at a time, in order of
-their names and to the two hosts by turns; after each the guests go back over fast links. Then they are protected, and
-dr drains the host. The last line is one JSON object; times are the commands' own, from their start to their end:
+Each host's storage link carries 20 MiB/s each way, and dr's configuration says so. The guests differ in how much of
+their memory is filled; two of them make memory dirty all the while, the others only write their disk logs. First virsh
+moves them, one after the other, then two and four at a time, in order of their names and to the two hosts by turns;
+after each the guests go back over fast links. Then they are protected, and dr drains the host. The last line is one
+JSON object; times are the commands' own, from their start to their end:
 
 - makespan_s: of `dr host drain`, until nothing is left on the host.
 - bound_s: what no schedule can beat, max(ΣS / B_out, max_j ΣS_j / B_in, max S / B) for the bytes S that QEMU sent in
@@ -11,7 +12,7 @@ dr drains the host. The last line is one JSON object; times are the commands' ow
 - bound_ratio: makespan_s / bound_s.
 - virsh_serial_s, virsh_2_s, virsh_4_s: of the loops of virsh, one, two and four at a time.
 - forecast_error_median: over the guests, by how much the end of each move was another than `dr plan evacuate` told just
-  before, as a share of the time until that end. The configuration says how fast links are (`migration_mib_s`).
+  before, as a share of the time until that end.
 - rung_hit_ratio: null, as dr does not foretell rungs yet.
 """
 
@@ -32,6 +33,7 @@ from integration.site import Site
 
 FILLED_MIB = {"g1": 0, "g2": 64, "g3": 8, "g4": 32, "g5": 0, "g6": 96, "g7": 24, "g8": 16}
 EMPTY_MIB = 96  # what a guest needs beside that
+DIRTY_MIB_S = {"g3": 2, "g7": 3}  # over and over the same 16 MiB
 LINK_MIB_S = 20
 SOURCE, DESTINATIONS = "h1", ("h2", "h3")
 BY_TURNS = {guest: DESTINATIONS[index % 2] for index, guest in enumerate(FILLED_MIB)}
@@ -69,7 +71,13 @@ def start(site: Site) -> dict[str, str]:
     """All on one host, none protected; their boots' ids."""
     for guest, filled in FILLED_MIB.items():
         site.lab.define_guest(
-            guest, SOURCE, start=True, mem_mib=EMPTY_MIB + filled, kernel_args=f"dr.fill={filled}"
+            guest,
+            SOURCE,
+            start=True,
+            mem_mib=EMPTY_MIB + filled,
+            busy=guest in DIRTY_MIB_S,
+            dirty_mib_s=DIRTY_MIB_S.get(guest, 0),
+            kernel_args=f"dr.fill={filled} dr.dirtysize=16",
         )
     return {guest: site.lab.guest(guest).wait_answering(60).boot for guest in FILLED_MIB}
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from integration.lab import Lab
 
-# The flags of dr.adapters.libvirt.migration, but for PAUSED.
-MIGRATE = ("virsh", "-q", "migrate", "--live", "--p2p", "--persistent", "--abort-on-error")
+# The flags of dr.adapters.libvirt.migration under the default policy, but for PAUSED.
+MIGRATE = ("virsh", "-q", "migrate", "--live", "--p2p", "--persistent", "--abort-on-error", "--auto-converge")
 
 
 @dataclass(frozen=True)

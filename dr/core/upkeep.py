@@ -33,6 +33,8 @@ SILENCED = (
     "unprotected",
 )  # nobody is alarmed of maintenance
 AGAIN_S = 1.0  # moves that could not begin are tried again this often
+FIRST_MAX = 10  # of them each time, whose turn it is; of the others
+OTHERS_MAX = 30  # so many, by turns, so that a host with hundreds of guests holds up nothing else
 NAMED_MAX = 10  # guests that a reason names; the operation has all of them
 
 
@@ -111,13 +113,15 @@ def move_away(
     Asked again every `AGAIN_S`, as hosts get free, come and go, and when one has arrived. Nothing is stopped: a guest
     that cannot be moved live stays, and its reason says what to type.
     """
-    due = draft.now - draft.view(host.name).drained_at >= AGAIN_S
-    if due:
+    tried: set[GuestId] = set()
+    if draft.now - draft.view(host.name).drained_at >= AGAIN_S:
         draft.put_view(host.name, drained_at=draft.now)
+        guests = in_turn(draft, guests)
+        tried = _tried_now(draft, guests)
     outcomes: dict[GuestId, str] = {}
-    for each in in_turn(draft, guests):
+    for each in guests:
         guest = draft.guest(each.id) or each  # some go along with those before them
-        if guest.phase is GuestPhase.RUNNING and due:
+        if guest.phase is GuestPhase.RUNNING and guest.id in tried:
             why = moves.begin_together(draft, guest, operation=operation.id)
             now = draft.guest(guest.id) or guest
             outcomes[guest.id] = f"waits: {'; '.join(why)}" if why else f"{now.phase}: {now.reason}"
@@ -127,6 +131,15 @@ def move_away(
             outcomes[guest.id] = f"{guest.phase}: {guest.reason}"
         _remember_home(draft, host, guest.id)
     return outcomes
+
+
+def _tried_now(draft: Draft, guests: list[GuestRecord]) -> set[GuestId]:
+    """Whose move is tried: those that come first, and of those behind others each time, as the first may be stuck."""
+    waiting = [guest.id for guest in guests if guest.phase is GuestPhase.RUNNING]
+    first, others = waiting[:FIRST_MAX], waiting[FIRST_MAX:]
+    turns = max(1, -(-len(others) // OTHERS_MAX))
+    begin = int(draft.now / AGAIN_S) % turns * OTHERS_MAX
+    return {*first, *others[begin : begin + OTHERS_MAX]}
 
 
 def _remember_home(draft: Draft, host: HostRecord, guest_id: GuestId) -> None:

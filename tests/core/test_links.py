@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dr.core import links, preflight, upkeep
+import pytest
+
+from dr.core import links, moves, preflight, upkeep
 from dr.core.links import ASSUMED_MIB_S, Rate
 from dr.core.state import Draft
 from dr.core.volatile import TurnedAway
 from dr.model.base import changed
-from dr.model.events import Reported
+from dr.model.events import Reported, Tick
 from dr.model.facts import Progress
 from dr.model.policy import GuestPolicy, GuestRule, HostPolicy, Limits
-from dr.model.records import GuestPhase, GuestRecord, Move, MoveStage, Place
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, Move, MoveStage, Place, Wish
 from tests.core.build import Bench, domain, facts, guest, host
 
 NAMES = ("h1", "h2", "h3")
@@ -232,3 +234,32 @@ def test_who_must_go_together_is_as_long_as_all_of_them() -> None:
     rules: tuple[Any, ...] = (GuestRule(name="pair", guests=("a", "b", "far"), kind="together", strict=True),)
     made.state.settings = changed(made.state.settings, rules=rules)
     assert turns(made) == ["a", "b", "c"], "who runs elsewhere does not go along"
+
+
+def test_of_hundreds_some_are_tried_each_time_and_the_first_that_are_stuck_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = GuestPolicy(priority=500)
+    stuck = [guest(f"s{n:02}", "h1", policy=first, blockers=("has a host device",)) for n in range(15)]
+    made = bench(*stuck, *(guest(f"w{n:02}", "h1") for n in range(85)))
+    made.state.settings = changed(made.state.settings, limits=Limits(moves_out_per_host=1))
+    made.put(changed(made.host("h1"), drain=Wish(by="ops"), phase=HostPhase.DRAINING))
+    judged: list[str] = []
+    begin = moves.begin_together
+
+    def counted(draft: Draft, record: GuestRecord, **how: Any) -> list[str]:
+        judged.append(record.name)
+        return begin(draft, record, **how)
+
+    monkeypatch.setattr(moves, "begin_together", counted)
+    for _ in range(4):
+        made.hear()
+        before = len(judged)
+        made.send(Tick(), after=upkeep.AGAIN_S)
+        assert 0 < len(judged) - before <= upkeep.FIRST_MAX + upkeep.OTHERS_MAX
+    assert set(judged) == set(made.state.guests), "each has had its turn"
+    (operation,) = made.state.operations.values()
+    assert "waits for its turn" not in operation.guests.values()
+    assert operation.guests["s14"] == "waits: s14 could not run elsewhere: has a host device"
+    (moved,) = [record.name for record in made.state.guests.values() if record.move]
+    assert moved.startswith("w")

@@ -8,9 +8,12 @@ host may take a guest at all (`placement`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, cast
 
+import numpy as np
+
+from dr.core.fleet import Floats
 from dr.core.schedule import Sending
 from dr.core.state import Draft
 from dr.core.volatile import TurnedAway, View
@@ -75,7 +78,6 @@ def note_rate(draft: Draft, name: HostName) -> None:
     total = sum(progress.rate_mib_s for progress in view.progress.values())
     if total > 0:
         draft.put_view(name, sent_mib_s=(*view.sent_mib_s, round(total, 1))[-SAMPLES_MAX:])
-        draft.memo.pop("rates", None)
 
 
 def _seen(view: View) -> float:
@@ -85,35 +87,38 @@ def _seen(view: View) -> float:
 
 
 class Rates:
-    """Those of all hosts, for one decision."""
+    """Those of all hosts at one moment of a decision, and which hosts turned guests away."""
 
     def __init__(self, draft: Draft) -> None:
-        self._draft = draft
-        self._known: dict[HostName, Rate] = {}
-        seen = ((_seen(draft.view(name)), name) for name in draft.host_names())
-        self._best = max((each for each in seen if each[0]), default=(0.0, ""))
+        names = draft.host_names()  # in the order of a fleet
+        seen = {name: _seen(draft.view(name)) for name in names}
+        best, of = max(((each, name) for name, each in seen.items() if each), default=(0.0, ""))
+        self._others = Rate(best, "seen", of) if best else Rate(ASSUMED_MIB_S, "assumed")
+        self._of = {
+            name: _configured(draft, name) or (Rate(seen[name], "seen", name) if seen[name] else self._others)
+            for name in names
+        }
+        self.index = {name: at for at, name in enumerate(names)}
+        self.mib_s: Floats = np.array([rate.mib_s for rate in self._of.values()])
+        self.turned_away = [name for name in names if draft.view(name).turned_away]
 
     def of(self, name: HostName) -> Rate:
-        rate = self._known.get(name)
-        if rate is None:
-            rate = self._known[name] = self._find(name)
-        return rate
+        """Also of a host that is no member any more, or of none: a guest may have been seen nowhere yet."""
+        return self._of.get(name, self._others)
 
-    def _find(self, name: HostName) -> Rate:
-        own = self._draft.policy(name).migration_mib_s
-        if configured := self._draft.config.limits.migration_mib_s if own is None else own:
-            return Rate(float(configured), "configured")
-        if seen := _seen(self._draft.view(name)):
-            return Rate(seen, "seen", name)
-        best, of = self._best
-        return Rate(best, "seen", of) if best else Rate(ASSUMED_MIB_S, "assumed")
+
+def _configured(draft: Draft, name: HostName) -> Rate | None:
+    own = draft.policy(name).migration_mib_s
+    mib_s = draft.config.limits.migration_mib_s if own is None else own
+    return Rate(float(mib_s), "configured") if mib_s else None
 
 
 def rates(draft: Draft) -> Rates:
-    kept: Rates | None = draft.memo.get("rates")
-    if kept is None:
-        kept = draft.memo["rates"] = Rates(draft)
-    return kept
+    at, kept = draft.memo.get("rates", (-1, None))
+    if kept is None or at != draft.host_writes:
+        kept = Rates(draft)
+        draft.memo["rates"] = (draft.host_writes, kept)
+    return cast(Rates, kept)
 
 
 # ---- what is under way
@@ -163,19 +168,21 @@ def sendings(draft: Draft) -> Iterator[Sending]:
             yield Sending(guest.id, move.source, move.destination, left_mib(draft, guest, move))
 
 
-def arrivals(
-    draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = ()
-) -> Mapping[HostName, float]:
-    """Seconds until it would be on each host with those who go along, behind all that is under way on both links."""
+def arrivals(draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = ()) -> Floats:
+    """Seconds until it would be on each host with those who go along, behind all that is under way on both links.
+
+    One element a host, in the order of a fleet.
+    """
     source = guest.holder
     going = (guest, *(mate for mate in along if mate.phase is GuestPhase.RUNNING))
     mib = sum(to_send_mib(draft, each) for each in going)
-    now, rate = traffic(draft), rates(draft)
-    out_s = (now.out_mib.get(source, 0.0) + mib) / rate.of(source).mib_s
-    return {
-        name: max(out_s, (now.in_mib.get(name, 0.0) + mib) / rate.of(name).mib_s)
-        for name in draft.host_names()
-    }
+    now, known = traffic(draft), rates(draft)
+    comes: Floats = np.full(len(known.mib_s), float(mib))
+    for name, coming in now.in_mib.items():
+        if name in known.index:
+            comes[known.index[name]] += coming
+    out_s = (now.out_mib.get(source, 0.0) + mib) / known.of(source).mib_s
+    return np.maximum(comes / known.mib_s, out_s)
 
 
 # ---- destinations that did not take a guest
@@ -212,4 +219,4 @@ def why_not_yet(draft: Draft, guest: GuestRecord, name: HostName) -> str:
 
 def wary(draft: Draft, guest: GuestRecord) -> set[HostName]:
     """Hosts that are not to be tried for it yet, if there is another."""
-    return {name for name in draft.host_names() if why_not_yet(draft, guest, name)}
+    return {name for name in rates(draft).turned_away if why_not_yet(draft, guest, name)}

@@ -7,7 +7,7 @@ scarcest resource. Here: one guest, or some that must share a host. Not here: ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import cached_property
 
 import numpy as np
@@ -354,12 +354,12 @@ def choose(
     without: Iterable[HostName] = (),
     wary: Collection[HostName] = (),
     along: tuple[GuestRecord, ...] = (),
-    soon: Mapping[HostName, float] | None = None,
+    soon: Floats | None = None,
 ) -> Placement:
     """The eligible host that wins; `prefer` wins if it is eligible (restart in place), `wary` only if no other is.
 
     `along`: guests that move there with it, as strict rules may demand. Guests that wait and must share its host
-    count too: a host must have room for all of them. `soon`: seconds until they would be on each host.
+    count too: a host must have room for all of them. `soon`: seconds until they would be on each host, as in `Fleet`.
     """
     fleet, case = _case(draft, guest, along, prefer)
     excluded = frozenset(without)
@@ -370,8 +370,7 @@ def choose(
     else:
         bold = mask.copy()
         bold[[fleet.index[name] for name in wary if name in fleet.index]] = False
-        reach = None if soon is None else np.array([soon[name] for name in fleet.names])
-        best = case.best(fleet, bold if bold.any() else mask, reach)
+        best = case.best(fleet, bold if bold.any() else mask, soon)
     return Placement(fleet.names[best] if best >= 0 else "", case, fleet, excluded)
 
 

@@ -168,6 +168,11 @@ def test_a_little_later_is_as_good() -> None:
     assert chosen(made, "a") == "h2"
 
 
+def test_a_guest_that_was_seen_nowhere_yet_is_judged_too() -> None:
+    made = bench(guest("a", "h1", holder=""), guest("b", "h1", holder="h9"))
+    assert {chosen(made, "a"), chosen(made, "b")} == {"h2"}
+
+
 def test_rules_come_before_links() -> None:
     made = bench(guest("a", "h1"), guest("x", "h2"), moving("m0", "h3", "h2"))
     rule = GuestRule(name="beside", guests=("a", "x"), kind="together")

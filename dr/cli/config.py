@@ -162,6 +162,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
             guests_max=host.guests_max,
             migration_mib_s=host.migration_mib_s,
             on_leave=host.on_leave,
+            on_critical=host.on_critical,
             coordinator_here=host.coordinator_here,
             labels=host.labels,
         )
@@ -173,6 +174,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
         rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
         on_leave=parsed.on_leave,
+        on_critical=parsed.on_critical,
     )
 
 

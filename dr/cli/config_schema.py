@@ -24,6 +24,7 @@ from dr.model.policy import (
     HostPolicy,
     Isolation,
     Limits,
+    OnCritical,
     OnLeave,
     Settings,
     Timers,
@@ -192,6 +193,7 @@ class HostSection(Section):
     guests_max: Annotated[int, Field(ge=1)] | None = None
     migration_mib_s: Annotated[int, Field(**BOUNDS["migration_mib_s"])] | None = None
     on_leave: Annotated[OnLeave, Word] | None = None
+    on_critical: Annotated[OnCritical, Word] | None = None
     coordinator_here: bool = False
     labels: dict[str, str] = {}
 
@@ -272,6 +274,7 @@ class FileSection(Section):
     log: LogSection = LogSection()
     auto_fence: bool = Settings().auto_fence
     on_leave: Annotated[OnLeave, Word] = Settings().on_leave
+    on_critical: Annotated[OnCritical, Word] = Settings().on_critical
     timers: TimersSection = TimersSection()  # type: ignore[valid-type]  # made from dr.model.policy
     limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]
     guests: GuestsSection = GuestsSection()  # type: ignore[valid-type]

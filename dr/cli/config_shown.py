@@ -32,6 +32,7 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         "log": {"level": config.log_level, "format": config.log_format},
         "auto_fence": settings.auto_fence,
         "on_leave": settings.on_leave.value,
+        "on_critical": settings.on_critical.value,
         "timers": msgspec.structs.asdict(typing.cast(Any, settings.timers)),
         "limits": msgspec.structs.asdict(typing.cast(Any, settings.limits)),
         "guests": shown_policy(settings.guests),
@@ -79,6 +80,8 @@ def _effective_host(host: HostPolicy) -> dict[str, Any]:
             shown[key] = getattr(host, key)
     if host.on_leave is not None:
         shown["on_leave"] = host.on_leave.value
+    if host.on_critical is not None:
+        shown["on_critical"] = host.on_critical.value
     return shown
 
 

@@ -84,6 +84,10 @@ listen:
 # hold (they start there again when it is back) or failover.
 # on_leave: migrate
 
+# What becomes of the guests of a host whose own hardware fails (memory errors that were not corrected, a machine check,
+# a dead disk of the system): alert, or evacuate (it is drained too, one host at a time).
+# on_critical: alert
+
 # The KVM hosts: how each is switched off for sure, when its guests must move. A host joins with
 # `dr cluster token HOST` here and `dr agent join` there; it need not be listed to join, but without
 # fencing its guests stay down until `dr host confirm-down`.
@@ -94,7 +98,7 @@ hosts: {{}}
 #     power_on_after_fence: true
 #     memory_reserve_mib: 2048            # instead of limits.memory_reserve_mib; so do memory_overcommit,
 #                                         # cpu_overcommit, guests_max and migration_mib_s
-#     on_leave: hold                      # instead of the general one
+#     on_leave: hold                      # instead of the general one; so does on_critical
 #     labels: {{rack: a}}
 #     fencing:                            # levels, tried in order
 #       - agent: fence_ipmilan            # a level with one device

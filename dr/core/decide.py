@@ -12,6 +12,7 @@ from dr.core import (
     contradictions,
     definitions,
     failback,
+    failing,
     fencing,
     guests,
     handmade,
@@ -349,6 +350,7 @@ def _settle(draft: Draft, *, tick: bool) -> None:
         host = draft.require_host(name)
         fencing.step(draft, host)
         members.step(draft, draft.require_host(name))
+        failing.step(draft, draft.require_host(name))
         upkeep.step(draft, draft.require_host(name))
         leaving.step(draft, draft.require_host(name))
         fencing.maybe_power_on(draft, draft.require_host(name))

@@ -7,7 +7,19 @@ to be an older copy (`restored`), the protected list (`protection`), what invent
 
 from __future__ import annotations
 
-from dr.core import cpus, fencing, flaps, guests, handmade, leaving, links, migration, onecopy, quorum
+from dr.core import (
+    cpus,
+    failing,
+    fencing,
+    flaps,
+    guests,
+    handmade,
+    leaving,
+    links,
+    migration,
+    onecopy,
+    quorum,
+)
 from dr.core.detector import observe_beat
 from dr.core.onecopy import issue_clean
 from dr.core.protection import push_list
@@ -331,11 +343,16 @@ def _conditions(draft: Draft, host: HostRecord) -> None:
         conditions.add(Condition.DEGRADED)  # seen, and nobody is alarmed
     elif bad:
         conditions.add(Condition.DEGRADED)
+        todo = f"look at dr host show {host.name}; move its guests while it still lives"
+        if host.drain is not None:
+            todo = f"its guests are being moved away: dr host show {host.name} names those that stay, and why"
+        elif failing.bad(host) and (held := failing.why_not(draft, host)):
+            todo = f"{todo} (dr host drain {host.name}); not done by itself: {held}"
         draft.alert(
             f"host/{host.name}/degraded",
             f"{host.name} is degraded",
             "; ".join(f"{reading.part}: {reading.reason}" for reading in bad),
-            f"look at dr host show {host.name}; move its guests while it still lives",
+            todo,
         )
     elif Condition.DEGRADED in host.conditions:
         draft.clear_alert(f"host/{host.name}/degraded")

@@ -83,6 +83,9 @@ class View(Record):
     turned_away: dict[
         GuestId, TurnedAway
     ] = {}  # live moves to it that came to nothing: others are tried first
+    fails_since: float = (
+        0.0  # since when its hardware has been told to fail, beyond what was done about it; 0 = not
+    )
     aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 

@@ -103,6 +103,7 @@ class HostPolicy(Record):
     guests_max: int | None = None
     migration_mib_s: int | None = None
     on_leave: OnLeave | None = None  # None: as `Settings.on_leave` says
+    on_critical: OnCritical | None = None  # None: as `Settings.on_critical` says
     coordinator_here: bool = False  # the coordinator runs on this host: it is never fenced from here
     labels: dict[str, str] = {}
 
@@ -219,6 +220,13 @@ class OnLeave(StrEnum):
     FAILOVER = "failover"  # they are started elsewhere as soon as it is proven off
 
 
+class OnCritical(StrEnum):
+    """What becomes of the guests of a host whose own hardware fails."""
+
+    ALERT = "alert"  # people are told
+    EVACUATE = "evacuate"  # and the host is drained, one at a time
+
+
 class Settings(Record):
     """Everything `decide` may know that is not a record or an observation."""
 
@@ -228,4 +236,5 @@ class Settings(Record):
     guests: GuestPolicy = GuestPolicy()  # of guests from the moment when they are protected
     rules: tuple[Rule, ...] = ()
     on_leave: OnLeave = OnLeave.MIGRATE
+    on_critical: OnCritical = OnCritical.ALERT
     auto_fence: bool = True

@@ -85,6 +85,9 @@ class HostRecord(Record):
     power_on: bool = False  # to be switched on again by policy
     cordon: Wish | None = None
     drain: Wish | None = None  # emptied and kept in maintenance for as long as this stands
+    failed: frozenset[str] = (
+        frozenset()
+    )  # parts of its hardware that it was drained for, and that are critical still
     leaving: str = ""  # "shutdown" or "reboot": what this boot has announced
     leaving_at: float = 0.0
     # Its agent lost its memory: until others have shown that this store is current, it cannot tell an older copy.

@@ -262,9 +262,11 @@ class SimAgent:
             link.send_up(lambda: link.coordinator.submit(event), "report")
 
     def _snapshot(self) -> tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]]:
-        health: tuple[Reading, ...] = ()
+        health = tuple(
+            Reading(part=part, level=Level.CRITICAL, reason="it fails") for part in sorted(self.host.broken)
+        )
         if self.host.libvirtd != "up" or not self._read:
-            health = (Reading(part="libvirt", level=Level.CRITICAL, reason="libvirt does not answer"),)
+            health += (Reading(part="libvirt", level=Level.CRITICAL, reason="libvirt does not answer"),)
         return self.host.facts(), warden.told(self.memory, self._guests), health
 
     # ---- sessions

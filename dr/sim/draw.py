@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from dr.model.base import GuestId, HostName, changed
-from dr.model.policy import Limits, OnLeave
+from dr.model.policy import Limits, OnCritical, OnLeave
 from dr.sim.cpus import CpuKind
 from dr.sim.drawing import Drawing, Kind
 from dr.sim.faults_people import HOSTS_MIN, LABEL, TIERS, policy_part, rule
@@ -103,6 +103,7 @@ def _shape(rng: random.Random, seed: int, hosts: int, guests: int) -> Scenario:
         ),
         timers=changed(TIMERS, boot_after_s=BOOT_AFTER_S),
         on_leave=rng.choice(list(OnLeave)),
+        on_critical=rng.choice(list(OnCritical)),
         end="repaired",
     )
 

@@ -43,6 +43,7 @@ from dr.sim.scenario.verbs_hosts import (
     Fate,
     Freeze,
     FreezeAgent,
+    Hardware,
     Hibernate,
     Hibernation,
     Hook,
@@ -148,6 +149,15 @@ def _libvirtd(d: Drawing) -> Faults:
     how: Literal["down", "hung", "slow"] = d.one(("down", "hung", "slow"))
     by = d.rng.randint(1, 16) / 2 if how == "slow" else 0.0
     return lasting(Libvirtd(libvirtd=how, on=host, by=by), Libvirtd(libvirtd="up", on=host), d.one(SECONDS))
+
+
+def _hardware_fails(d: Drawing) -> Faults:
+    host, part = (d.host(),), d.one(("ecc:mc0", "kernel"))
+    begins, ends = (
+        Hardware(hardware="fails", on=host, part=part),
+        Hardware(hardware="works", on=host, part=part),
+    )
+    return lasting(begins, ends, d.one(SECONDS))
 
 
 def _hook_broken(d: Drawing) -> Faults:
@@ -350,6 +360,7 @@ KINDS: dict[str, Kind] = {
     "session broken": Kind(4, _session_broken),
     "libvirtd": Kind(4, _libvirtd),
     "hook broken": Kind(2, _hook_broken),
+    "hardware fails": Kind(2, _hardware_fails),
     "start fails": Kind(5, _starts),
     "stop fails": Kind(2, _stops),
     "device": Kind(4, _device("works", "fails", "hangs")),

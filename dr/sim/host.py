@@ -61,6 +61,7 @@ class SimHost:
         self.libvirtd = "up"  # "up", "down", "hung"
         self.libvirt_slow_s = 0.0  # that each call takes longer
         self.hook_broken = False
+        self.broken: frozenset[str] = frozenset()  # parts of its hardware
         self.probes_fail = False  # its agent can send no echoes
         self.domains: dict[GuestId, Domain] = {}
         self.guarded: set[GuestId] = set()  # the hook's list, durable

@@ -452,6 +452,7 @@ class World:
             host.libvirtd = "up"
             host.libvirt_slow_s = 0.0
             host.hook_broken = host.probes_fail = False
+            host.broken = frozenset()
             host.hibernation_masked = True
             host.start_faults.clear()
             host.stop_faults.clear()

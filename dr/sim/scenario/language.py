@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from dr.model.base import GuestId, HostName, Record, changed
-from dr.model.policy import GuestPolicy, HostRule, Limits, OnLeave, Rule, Timers
+from dr.model.policy import GuestPolicy, HostRule, Limits, OnCritical, OnLeave, Rule, Timers
 from dr.sim.cpus import CpuKind
 from dr.sim.scenario.facts import FACTS, Fact
 from dr.sim.scenario.rule import RULE
@@ -231,6 +231,7 @@ class Scenario(Record):
     limits: Annotated[Limits, "as in the configuration"] = Limits()
     auto_fence: Annotated[bool, "as in the configuration"] = True
     on_leave: Annotated[OnLeave, "as in the configuration"] = OnLeave.MIGRATE
+    on_critical: Annotated[OnCritical, "as in the configuration"] = OnCritical.ALERT
     do: Annotated[
         tuple[Act, ...], _List(_Act(), "a list of what happens", Act(verb=Verb())), "what happens"
     ] = ()

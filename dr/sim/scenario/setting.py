@@ -51,7 +51,11 @@ def begin(scenario: Scenario) -> World:
 
 def _machines(world: World, scenario: Scenario) -> None:
     settings = changed(
-        world.settings, rules=scenario.rules, on_leave=scenario.on_leave, auto_fence=scenario.auto_fence
+        world.settings,
+        rules=scenario.rules,
+        on_leave=scenario.on_leave,
+        on_critical=scenario.on_critical,
+        auto_fence=scenario.auto_fence,
     )
     for name, spec in scenario.hosts.items():
         host = world.hosts[name]

@@ -295,6 +295,20 @@ class Hook(Verb):
             stage.world.hosts[name].agent.look_again()
 
 
+class Hardware(Verb):
+    """A part of a host's own hardware fails, or works again, and its agent tells."""
+
+    hardware: Annotated[Literal["fails", "works"], "which"]
+    on: Annotated[Hosts, "hosts"]
+    part: Annotated[str, "what, as in the health report"] = "ecc:mc0"
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.on):
+            host = stage.world.hosts[name]
+            host.broken = host.broken | {self.part} if self.hardware == "fails" else host.broken - {self.part}
+            host.agent.look_again()
+
+
 class Probes(Verb):
     """Its agent cannot send echoes, so what it is asked to look for it cannot look for; or it can again."""
 
@@ -379,6 +393,7 @@ VERBS: tuple[type[Verb], ...] = (
     BreakSession,
     Libvirtd,
     Hook,
+    Hardware,
     Probes,
     Hibernation,
     Hibernate,

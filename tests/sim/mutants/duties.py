@@ -12,6 +12,7 @@ from dr.core import (
     decide,
     definitions,
     dependencies,
+    failing,
     fleet,
     guests,
     inventories,
@@ -484,6 +485,38 @@ GROUPS = {
             "work on a host alarms nobody",
             "maintenance/libvirt-stopped-alarms-nobody",
             (members._conditions, "if bad and host.phase is HostPhase.MAINTENANCE:", "if False:"),
+        ),
+    ),
+    "hosts whose hardware fails": (
+        m(
+            "policy says whether a host whose hardware fails is emptied",
+            "maintenance/hardware-fails-and-people-are-told",
+            (failing.why_not, "policy is OnCritical.ALERT", "False"),
+        ),
+        m(
+            "nothing is emptied for what most hosts say",
+            "maintenance/hardware-of-most-hosts-fails",
+            (failing.why_not, "2 * (len(alike) + 1) > len(others) + 1", "False"),
+        ),
+        m(
+            "other hosts have time to say the like",
+            "maintenance/hardware-of-most-hosts-fails",
+            (failing.step, "draft.now - view.fails_since < STANDS_S or", ""),
+        ),
+        m(
+            "hosts whose hardware fails are emptied one at a time",
+            "maintenance/hardware-of-two-hosts-fails",
+            (failing.why_not, "if busy else", "if False else"),
+        ),
+        m(
+            "a pause holds that as well",
+            "maintenance/hardware-fails-while-automation-is-paused",
+            (failing.why_not, "draft.cluster.pause is not None", "False"),
+        ),
+        m(
+            "what a person takes back in use is not emptied again for the same",
+            "maintenance/taken-back-in-use-though-its-hardware-fails",
+            (failing.step, "if parts <= failed:", "if not parts:"),
         ),
     ),
     "what people ask": (

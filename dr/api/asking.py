@@ -127,10 +127,17 @@ def host_routes(desk: Desk) -> APIRouter:
 
     @api.post(f"{host}/drain", response_model=schema.Accepted)
     async def drain(request: Request, name: str, body: schema.DrainBody) -> Response:
-        """Move its guests live to other hosts, then set it aside. A guest that cannot move stays, the others go."""
+        """Move its guests live to other hosts, then set it aside. A guest that cannot move stays, the others go.
+
+        With a deadline, what would be late is stopped before it, and started elsewhere.
+        """
         asked = who(request, body)
         ask = events.AskDrain(
-            **asked, host=name, leave_unprotected=body.leave_unprotected, dry_run=body.dry_run
+            **asked,
+            host=name,
+            leave_unprotected=body.leave_unprotected,
+            deadline_s=body.deadline_s,
+            dry_run=body.dry_run,
         )
         return await submitted(desk, ask)
 

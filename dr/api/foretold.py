@@ -20,8 +20,9 @@ def evacuation(
 ) -> schema.Evacuation:
     """As a drain of that host would answer at this moment."""
     draft = Draft(snap.state, snap.now)
-    wish = Wish(by="", at=snap.now, leave_unprotected=leave_unprotected)
-    told = forecast.of_drain(draft, host, wish, deadline_s)
+    at = snap.now + deadline_s if deadline_s else 0.0
+    wish = Wish(by="", at=snap.now, leave_unprotected=leave_unprotected, deadline=at)
+    told = forecast.of_drain(draft, host, wish)
     return schema.Evacuation(
         host=host.name,
         message=forecast.in_words(draft, host, told),

@@ -412,6 +412,12 @@ class DrainBody(Body):
     leave_unprotected: bool = Field(
         default=False, description="guests that nobody protects stay, and do not keep it from maintenance"
     )
+    deadline_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=864_000,
+        description="by then it must be empty: what would be late is stopped, and started elsewhere; 0: none",
+    )
     dry_run: bool = Field(
         default=False, description="only tell what would become of each guest; nothing is done"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
@@ -22,9 +23,29 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for the typed
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the job has ended.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait at most; 0 = no limit.", min=0.0)]
 
+Deadline = Annotated[
+    str,
+    typer.Option(
+        "--deadline", help="When the host may go down: 90s, 10m, 1h30m. What would be late is stopped before."
+    ),
+]
+
+SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 POLL_S = 0.4
 TELL_S = 10.0  # how far moves are, where nobody looks at a terminal
 PATIENCE_S = 5.0  # so long a request is repeated that was refused for what is over in a moment
+
+
+def seconds(text: str) -> float:
+    """`90s`, `10m`, `1h30m`; a bare number is seconds; 0 for nothing. Raises Failure."""
+    if not text:
+        return 0.0
+    match = SPAN.fullmatch(text)
+    hours, minutes, rest = (int(part or 0) for part in match.groups()) if match is not None else (0, 0, 0)
+    found = 3600 * hours + 60 * minutes + rest
+    if not found:
+        raise Failure(f"{text!r} is no time.", why="write 90s, 10m or 1h30m", code=Exit.USAGE)
+    return float(found)
 
 
 def confirm(name: str, danger: str, *, yes: bool) -> None:
@@ -148,7 +169,7 @@ TIMES: tuple[Column[Foreseen], ...] = (
     Column("BEGINS IN", lambda row: _in(row.begins_s)),
     Column("ENDS IN", lambda row: _in(row.ends_s)),
 )
-LATE: tuple[Column[Foreseen], ...] = (Column("AT THE DEADLINE", lambda row: row.late),)
+LATE: tuple[Column[Foreseen], ...] = (Column("TOO LATE", lambda row: row.late),)
 REASONS: tuple[Column[Foreseen], ...] = (
     Column("WHY", lambda row: "; ".join(row.why)),
     Column("WHAT WOULD HELP", lambda row: "; ".join(row.todo)),

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, leave_foretold, send
+from dr.cli.ask import Deadline, Reason, Timeout, Wait, Yes, confirm, labels, leave_foretold, seconds, send
 from dr.cli.failure import tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
@@ -252,6 +252,7 @@ def drain(
             "--leave-unprotected", help="Guests that nobody protects stay there, and hold nothing up."
         ),
     ] = False,
+    deadline: Deadline = "",
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -259,16 +260,39 @@ def drain(
         ),
     ] = False,
     reason: Reason = "",
+    yes: Yes = False,
     wait: Wait = True,
     timeout: Timeout = 0.0,
     form: Output = Form.TABLE,
 ) -> None:
-    """Move a host's guests live to other hosts, then set it aside for maintenance. No guest is stopped for it."""
-    body = {"leave_unprotected": leave_unprotected, "dry_run": dry_run, "reason": reason}
+    """Move a host's guests live to other hosts, then set it aside for maintenance.
+
+    No guest is stopped for it, but with a deadline: then those that would be late are, and start elsewhere.
+    """
+    until_s = seconds(deadline)
+    if until_s and not dry_run and (late := _late(name, leave_unprotected, until_s)):
+        confirm(name, f"These cannot leave live in {deadline} and are stopped: {', '.join(late)}", yes=yes)
+    body = {
+        "leave_unprotected": leave_unprotected,
+        "deadline_s": until_s,
+        "dry_run": dry_run,
+        "reason": reason,
+    }
     accepted = send(_at(name, "drain"), body, wait=wait, timeout_s=timeout, form=form)
     if dry_run:
         leave_foretold(accepted.guests)
     tell(f"End it with: dr host undrain {name}")
+
+
+def _late(name: str, leave_unprotected: bool, until_s: float) -> list[str]:
+    """Protected guests that would be stopped for that deadline."""
+    from dr.api.schema import Evacuation
+    from dr.cli.client import connect
+
+    leave = str(leave_unprotected).lower()
+    path = f"{_at(name, 'evacuation')}"
+    told = connect().get(path, Evacuation, leave_unprotected=leave, deadline_s=until_s)
+    return [guest.name for guest in told.guests if guest.late and guest.checks]
 
 
 @app.command()

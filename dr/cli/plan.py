@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from dr.cli.ask import foretell, leave_foretold
-from dr.cli.failure import Exit, Failure, tell
+from dr.cli.ask import Deadline, foretell, leave_foretold, seconds
+from dr.cli.failure import tell
 from dr.cli.output import Form, Output, document
-
-SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 app = typer.Typer(help="What would be done, and how long it would take.", no_args_is_help=True)
 
@@ -30,12 +27,7 @@ def evacuate(
         bool,
         typer.Option("--leave-unprotected", help="As of `dr host drain`: these stay, and hold nothing up."),
     ] = False,
-    deadline: Annotated[
-        str,
-        typer.Option(
-            help="When the host may go down: 90s, 10m, 1h30m. Tells who is still there then, and its fate."
-        ),
-    ] = "",
+    deadline: Deadline = "",
     form: Output = Form.TABLE,
 ) -> None:
     """What `dr host drain` would do now: where each guest goes and when, or all that keeps it and what would help.
@@ -46,7 +38,7 @@ def evacuate(
     from dr.cli.client import connect
 
     path = f"/v1/hosts/{quote(host, safe='')}/evacuation"
-    until_s = _seconds(deadline) if deadline else 0.0
+    until_s = seconds(deadline)
     leave = str(leave_unprotected).lower()
     told = connect().get(path, Evacuation, leave_unprotected=leave, deadline_s=until_s)
     match form:
@@ -59,13 +51,3 @@ def evacuate(
             tell(told.message)
             foretell(told.guests, told.forecast, wide=form is Form.WIDE)
     leave_foretold(told.guests)
-
-
-def _seconds(text: str) -> float:
-    """`90s`, `10m`, `1h30m`; a bare number is seconds. Raises Failure."""
-    match = SPAN.fullmatch(text)
-    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match is not None else (0, 0, 0)
-    found = 3600 * hours + 60 * minutes + seconds
-    if not found:
-        raise Failure(f"{text!r} is no time.", why="write 90s, 10m or 1h30m", code=Exit.USAGE)
-    return float(found)

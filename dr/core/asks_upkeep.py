@@ -41,13 +41,20 @@ def drain(draft: Draft, ask: AskDrain) -> Reply:
         return no_such(ask, "host", [ask.host])
     if host.phase is HostPhase.JOINING:
         return no(ask, f"{host.name} has not joined yet: {host.reason}")
-    wish = Wish(by=ask.by, reason=ask.reason, at=draft.now, leave_unprotected=ask.leave_unprotected)
+    wish = Wish(
+        by=ask.by,
+        reason=ask.reason,
+        at=draft.now,
+        leave_unprotected=ask.leave_unprotected,
+        deadline=draft.now + ask.deadline_s if ask.deadline_s else 0.0,
+    )
     evacuation = forecast.of_drain(draft, host, wish)
     told = {"guests": evacuation.guests, "forecast": evacuation.forecast}
     if ask.dry_run:
         return changed(yes(ask, forecast.in_words(draft, host, evacuation)), **told)
     before, operation = host.drain, upkeep.operation_of(draft, host)
-    if before is not None and before.leave_unprotected == ask.leave_unprotected:
+    hurry = ask.deadline_s or (before is not None and before.deadline)
+    if before is not None and before.leave_unprotected == ask.leave_unprotected and not hurry:
         where = "in maintenance" if host.phase is HostPhase.MAINTENANCE else f"being drained ({host.phase})"
         text = f"{host.name} is {where} already: {before.by} asked"
         return changed(yes(ask, text, *([operation] if operation else [])), **told)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dr.core import links, moves, placement, preflight, schedule, upkeep
+from dr.core import deadline, links, moves, placement, preflight, schedule, upkeep
 from dr.core.preflight import Preflight
 from dr.core.rehearsal import Rehearsal
 from dr.core.schedule import Sending
@@ -46,16 +46,16 @@ def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRe
     )
 
 
-def of_drain(draft: Draft, host: HostRecord, wish: Wish, deadline_s: float = 0.0) -> Evacuation:
+def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
     """Protected guests in the order of their turns, then the others that run there.
 
-    `deadline_s`: when the host may go down; what becomes of those that are still there then is told too.
+    With a deadline it is told too what becomes of those that would be late.
     """
     rehearsal = Rehearsal(draft, host, wish)
     told = [_told(rehearsal, rehearsal.trial.guest(each.id) or each) for each in rehearsal.here]
     told += [_loose(facts, wish) for facts in upkeep.unprotected_on(draft, host)]
-    if deadline_s:
-        told = [changed(each, late=_late(draft, host, each, deadline_s)) for each in told]
+    if deadline.hurried(draft, wish):
+        told = [changed(each, late=_late(draft, host, each, wish)) for each in told]
     mine, spans, rates = rehearsal.sendings, rehearsal.spans, links.rates(draft)
     if not mine:
         return Evacuation(tuple(told), None)
@@ -63,26 +63,26 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish, deadline_s: float = 0.0
         total_s=round(max(spans[key].ends_s for key in mine), 1),
         bound_s=round(schedule.bound_s(list(mine.values()), lambda name: rates.of(name).mib_s), 1),
         rests_on=tuple(_rests_on(draft, host, mine)),
-        deadline_s=deadline_s,
+        deadline_s=round(wish.deadline - draft.now, 1) if deadline.hurried(draft, wish) else 0.0,
     )
     return Evacuation(tuple(told), forecast)
 
 
-def _late(draft: Draft, host: HostRecord, told: Foreseen, deadline_s: float) -> str:
-    """What becomes of who is still there by then, if the host goes down; "" = it has left."""
-    if told.fate == "live" and (told.ends_s is None or told.ends_s <= deadline_s):
+def _late(draft: Draft, host: HostRecord, told: Foreseen, wish: Wish) -> str:
+    """What becomes of who would not have left when what is left has to be stopped; "" = it has."""
+    stop_s = deadline.rungs(draft, wish).stop_at - draft.now
+    if told.fate == "live" and (told.ends_s is None or told.ends_s <= stop_s):
         return ""
-    if told.begins_s is None:
-        text = "still there"
-    else:
-        text = "on its way" if told.begins_s < deadline_s else "its turn has not come"
     guest = draft.guest(told.guest)
-    if guest is None or guest.desired is not Desired.RUNNING:
-        return f"{text}: nobody starts it elsewhere"
+    if guest is None:
+        return "nobody stops it, nor starts it elsewhere"
+    when = f"is stopped after {max(0.0, stop_s):.0f} s"
+    if guest.desired is not Desired.RUNNING:
+        return f"{when}; nobody starts it elsewhere"
     if guest.blockers:
-        return f"{text}: it could not run elsewhere"
+        return f"{when}; it could not run elsewhere"
     refuge = placement.refuge(draft, guest, host.name)
-    return f"{text}: starts anew on {refuge}" if refuge else f"{text}: no other host could start it"
+    return f"{when}, starts anew on {refuge}" if refuge else f"{when}; no other host could start it"
 
 
 def _rests_on(draft: Draft, host: HostRecord, mine: dict[GuestId, Sending]) -> Iterator[str]:
@@ -123,7 +123,7 @@ def in_words(draft: Draft, host: HostRecord, evacuation: Evacuation) -> str:
     if forecast is not None:
         parts[0] += f", in about {forecast.total_s:.0f} s ({forecast.bound_s:.0f} s at best)"
     if late := [guest.name for guest in guests if guest.late]:
-        parts.append(f"still there at the deadline: {', '.join(late)}")
+        parts.append(f"too late to move live: {', '.join(late)}")
     if stay:
         parts.append(f"it would not get empty before these have left: {', '.join(stay)}")
     if silent:

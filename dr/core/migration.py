@@ -161,7 +161,9 @@ def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     course = draft.view(move.source).courses.get(guest.id)
     if course is None or course.job != move.job:
         course = Course()
-    why = why or course.hopeless
+    source = draft.host(move.source)
+    if source is None or source.drain is None or draft.now >= source.drain.deadline:
+        why = why or course.hopeless  # where time is short, a standstill follows
     if why and not move.why:
         moves.cancel(draft, guest, why)
     if why:
@@ -177,8 +179,20 @@ def _allow(draft: Draft, guest: GuestRecord, move: Move, course: Course) -> None
     draft.put_view(move.source, courses=view.courses | {guest.id: told})
     body = AllowDowntime(guest=guest.id, name=guest.name, downtime_s=course.downtime_s)
     draft.effect(Send(id=draft.next_id("downtime"), host=move.source, session=view.session, body=body))
-    text = f"{guest.name}: passes get no shorter; it may stand still for {course.downtime_s:.1f} s at its switch-over"
+    text = f"{guest.name}: it may stand still for {course.downtime_s:.1f} s at its switch-over, to end at all"
     draft.note("guest.move", text, guest=guest.id, operation=move.operation)
+
+
+def may_stand_still(draft: Draft, guest: GuestRecord, allowed_s: float) -> None:
+    """It is in a hurry: so long, whatever its policy says, if it does not end before anyway."""
+    assert guest.move is not None
+    view = draft.view(guest.move.source)
+    progress, course = view.progress.get(guest.id), view.courses.get(guest.id)
+    if progress is None or course is None or course.downtime_s >= allowed_s:
+        return
+    if progress.eta_s is None or progress.eta_s > allowed_s:
+        courses = view.courses | {guest.id: changed(course, downtime_s=allowed_s)}
+        draft.put_view(guest.move.source, courses=courses)
 
 
 def progressed(draft: Draft, name: HostName, moves_out: tuple[Progress, ...]) -> None:

@@ -15,6 +15,7 @@ from dr.model.policy import StopMode
 from dr.model.records import (
     GuestPhase,
     GuestRecord,
+    HostRecord,
     Move,
     MoveStage,
 )
@@ -205,18 +206,43 @@ def relocate(
     """Stop it where it runs; when that is proven it starts elsewhere, on `to` if it can. Every objection, or []."""
     if why := why_not_relocate(draft, guest, to):
         return why
-    holder = whereabouts.sole_holder(draft, guest)
+    holder = draft.require_host(whereabouts.sole_holder(draft, guest))
+    return onecopy.issue_stop(
+        draft, _by_stop(draft, guest, holder, to, operation), holder, mode, operation=operation
+    )
+
+
+def take_down(
+    draft: Draft, guest: GuestRecord, mode: StopMode, timeout_s: float, *, operation: str = ""
+) -> list[str]:
+    """As `relocate`, also where no other host takes it now: its host goes down, and then it waits for a place."""
+    holder = draft.host(whereabouts.sole_holder(draft, guest))
+    if holder is None:
+        return [f"{guest.name} is not seen on {guest.holder} alone now"]
+    return onecopy.issue_stop(
+        draft,
+        _by_stop(draft, guest, holder, "", operation),
+        holder,
+        mode,
+        operation=operation,
+        timeout_s=max(0.0, timeout_s),
+    )
+
+
+def _by_stop(
+    draft: Draft, guest: GuestRecord, holder: HostRecord, to: HostName, operation: str
+) -> GuestRecord:
+    """With a move by stop and start."""
     move = Move(
         stage=MoveStage.STOPPING,
-        source=holder,
+        source=holder.name,
         destination=to,
         operation=operation,
         asked=True,
         began=draft.now,
         at=draft.now,
     )
-    on_its_way = changed(guest, move=move)
-    return onecopy.issue_stop(draft, on_its_way, draft.require_host(holder), mode, operation=operation)
+    return changed(guest, move=move)
 
 
 def why_not_relocate(draft: Draft, guest: GuestRecord, to: HostName) -> list[str]:

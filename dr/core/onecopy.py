@@ -299,16 +299,26 @@ def why_not_stop(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str
 
 
 def issue_stop(
-    draft: Draft, guest: GuestRecord, host: HostRecord, mode: StopMode, *, operation: str = ""
+    draft: Draft,
+    guest: GuestRecord,
+    host: HostRecord,
+    mode: StopMode,
+    *,
+    operation: str = "",
+    timeout_s: float | None = None,
 ) -> list[str]:
-    """A destroy ticket for the holder. The place stays until the agent has testified."""
+    """A destroy ticket for the holder. The place stays until the agent has testified.
+
+    `timeout_s`: that it has to shut down, in place of what the configuration says.
+    """
     if why := why_not_stop(draft, guest, host):
         return why
     generation = guest.generation + 1
     guest = add_place(draft, guest, host, generation)
     guest = move_guest(draft, guest, GuestEvent.STOP, f"is being stopped on {host.name}", operation=operation)
     ticket = _ticket(draft, TicketKind.DESTROY, guest, host, generation)
-    timeout_s = draft.config.timers.stop_s
+    if timeout_s is None:
+        timeout_s = draft.config.timers.stop_s
     draft.wait_for(
         ticket.id,
         Pending(

@@ -27,7 +27,7 @@ class Rehearsal:
 
     def __init__(self, draft: Draft, host: HostRecord, wish: Wish) -> None:
         self.host = host
-        self.here = upkeep.in_turn(draft, upkeep.guests_on(draft, host))
+        self.here = upkeep.in_turn(draft, upkeep.guests_on(draft, host), wish)
         self.trial = Draft(draft.state, draft.now)
         self.trial.put_host(with_wishes(host, cordon=host.cordon, drain=wish))
         self.flights: dict[GuestId, Preflight] = {}  # those of guests that were not under way before

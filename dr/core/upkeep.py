@@ -8,7 +8,7 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
-from dr.core import checks, homing, links, moves
+from dr.core import checks, deadline, homing, links, moves
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
 from dr.core.whereabouts import seen_active
@@ -81,32 +81,37 @@ def _drain(draft: Draft, host: HostRecord, wish: Wish) -> None:
         return
     if operation is None:
         operation = draft.open_operation("drain", host.name, in_words(wish), wish.by)
-    outcomes = move_away(draft, host, left, operation)
+    deadline.step(draft, host, wish, left, operation)
+    left = [draft.guest(guest.id) or guest for guest in left]
+    outcomes = move_away(draft, host, left, operation, wish)
     _record(draft, operation, outcomes)
     waits = [f"{guest.name} ({outcomes[guest.id]})" for guest in left] + unprotected
     more = f"; and {len(waits) - NAMED_MAX} more" if len(waits) > NAMED_MAX else ""
-    reason = f"is being drained: {in_words(wish)}; still there: {'; '.join(waits[:NAMED_MAX])}{more}"
+    hurry = ", in a hurry" if deadline.hurried(draft, wish) else ""
+    reason = f"is being drained: {in_words(wish)}{hurry}; still there: {'; '.join(waits[:NAMED_MAX])}{more}"
     if host.reason != reason:
         draft.put_host(changed(host, reason=reason))
 
 
-def in_turn(draft: Draft, guests: list[GuestRecord]) -> list[GuestRecord]:
+def in_turn(draft: Draft, guests: list[GuestRecord], wish: Wish | None = None) -> list[GuestRecord]:
     """Who goes first: a person's priority, then who takes longest with those who must go along, then names.
 
-    The longest first, as whoever begins last ends last: small ones fill the gaps.
+    The longest first, as whoever begins last ends last: small ones fill the gaps. But with a deadline the smallest
+    first, so that as many as can be have left when it comes.
     """
+    sign = 1 if deadline.hurried(draft, wish) else -1
 
     def turn(guest: GuestRecord) -> tuple[int, int, str]:
         _, along = moves.company(draft, guest)
         together = (guest, *(mate for mate in along if mate.phase is GuestPhase.RUNNING))
         size_mib = sum(links.to_send_mib(draft, each) for each in together)
-        return -guest.policy.priority, -size_mib, guest.name
+        return -guest.policy.priority, sign * size_mib, guest.name
 
     return sorted(guests, key=turn)
 
 
 def move_away(
-    draft: Draft, host: HostRecord, guests: list[GuestRecord], operation: Operation
+    draft: Draft, host: HostRecord, guests: list[GuestRecord], operation: Operation, wish: Wish | None = None
 ) -> dict[GuestId, str]:
     """Begin the moves that can begin now, in turn; for each guest, how far it is, or all that stands against it.
 
@@ -116,12 +121,15 @@ def move_away(
     tried: set[GuestId] = set()
     if draft.now - draft.view(host.name).drained_at >= AGAIN_S:
         draft.put_view(host.name, drained_at=draft.now)
-        guests = in_turn(draft, guests)
+        guests = in_turn(draft, guests, wish)
         tried = _tried_now(draft, guests)
     outcomes: dict[GuestId, str] = {}
     for each in guests:
         guest = draft.guest(each.id) or each  # some go along with those before them
-        if guest.phase is GuestPhase.RUNNING and guest.id in tried:
+        late = deadline.too_late(draft, guest, wish) if wish is not None else ""
+        if guest.phase is GuestPhase.RUNNING and late:
+            outcomes[guest.id] = late
+        elif guest.phase is GuestPhase.RUNNING and guest.id in tried:
             why = moves.begin_together(draft, guest, operation=operation.id)
             now = draft.guest(guest.id) or guest
             outcomes[guest.id] = f"waits: {'; '.join(why)}" if why else f"{now.phase}: {now.reason}"

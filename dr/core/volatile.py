@@ -86,6 +86,7 @@ class View(Record):
     fails_since: float = (
         0.0  # since when its hardware has been told to fail, beyond what was done about it; 0 = not
     )
+    stopped_at: float = 0.0  # when guests that are late for its drain's deadline were last told to stop
     aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 

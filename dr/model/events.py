@@ -232,6 +232,7 @@ class AskDrain(Ask, tag="ask_drain"):
 
     host: HostName
     leave_unprotected: bool = False  # see `Wish`
+    deadline_s: float = 0.0  # from now; 0 = none, and no guest is stopped for it
     dry_run: bool = False  # only tell what would be done
 
 

@@ -46,6 +46,9 @@ class Wish(Record):
     leave_unprotected: bool = (
         False  # of a drain: guests that nobody protects do not keep the host from maintenance
     )
+    deadline: float = (
+        0.0  # of a drain: leader time by which the host must be empty, as it may go down then; 0 = none
+    )
 
 
 class Fencing(Record):

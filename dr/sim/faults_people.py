@@ -183,7 +183,8 @@ def _cordoned(d: Drawing) -> Faults:
 
 def _drained(d: Drawing) -> Faults:
     host = d.host()
-    return lasting(Drain(drain=host, answer="any"), Undrain(undrain=host, answer="any"), d.one(LONGER))
+    drain = Drain(drain=host, answer="any", deadline=d.one((0.0, 0.0, 30.0, 90.0)))
+    return lasting(drain, Undrain(undrain=host, answer="any"), d.one(LONGER))
 
 
 def _host_leaves(d: Drawing) -> Faults:

@@ -497,8 +497,8 @@ def test_an_evacuation_is_planned_and_nothing_is_asked(http: httpx.Client, servi
     answer = http.get("/v1/hosts/h1/evacuation", params={"deadline_s": 600})
     told = schema.Evacuation.model_validate_json(answer.content)
     assert {guest.name: guest.late for guest in told.guests} == {
-        "web": "still there: no other host could start it",
-        "loose": "still there: nobody starts it elsewhere",
+        "web": "is stopped after 465 s; no other host could start it",
+        "loose": "nobody stops it, nor starts it elsewhere",
     }
     assert http.get("/v1/hosts/h1/evacuation", params={"deadline_s": -1}).status_code == 400
     assert http.get("/v1/hosts/h9/evacuation").status_code == 404

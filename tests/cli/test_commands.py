@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from dr.adapters.pki.identity import Role
-from dr.cli import credentials, main, plan
+from dr.cli import ask, credentials, main
 from dr.cli.failure import Exit
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
@@ -593,9 +593,9 @@ def test_an_evacuation_is_planned(service: Service, dr: Dr) -> None:
 def test_a_deadline_tells_who_is_late(service: Service, dr: Dr) -> None:
     ended = dr("plan", "evacuate", "h1", "--deadline", "1h30m")
     assert ended.code == Exit.DEGRADED
-    assert "AT THE DEADLINE" in ended.out
-    assert "still there: nobody starts it elsewhere" in ended.out
-    assert "AT THE DEADLINE" not in dr("plan", "evacuate", "h1").out
+    assert "TOO LATE" in ended.out
+    assert "nobody stops it, nor starts it elsewhere" in ended.out
+    assert "TOO LATE" not in dr("plan", "evacuate", "h1").out
     for text in ("soon", "0s", "10 m", "-5s", "1.5h"):
         ended = dr("plan", "evacuate", "h1", f"--deadline={text}")
         assert ended.code == Exit.USAGE, text
@@ -606,7 +606,7 @@ def test_a_deadline_tells_who_is_late(service: Service, dr: Dr) -> None:
     ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h5s", 7205)]
 )
 def test_a_span_of_time(text: str, seconds: float) -> None:
-    assert plan._seconds(text) == seconds
+    assert ask.seconds(text) == seconds
 
 
 def test_a_job_shows_what_was_foretold(service: Service, dr: Dr) -> None:

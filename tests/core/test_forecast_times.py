@@ -174,7 +174,7 @@ def test_over_links_alike_it_is_near_what_they_carry(
 
 
 def test_who_is_late_and_what_becomes_of_it() -> None:
-    """If the host goes down at the deadline, it is recovered like after any other failure, if there is room."""
+    """It is stopped before the deadline, and starts elsewhere if there is room."""
     names = ("gone", "half", "wait", "stuck", "huge")
     sizes = {"gone": 2048, "half": 1024, "wait": 512}
     made = bench(
@@ -188,23 +188,24 @@ def test_who_is_late_and_what_becomes_of_it() -> None:
     made.state.settings = changed(made.state.settings, limits=Limits(moves_out_per_host=1))
     made.see("h1", domain("loose"))
 
-    def late(deadline_s: float) -> dict[str, str]:
-        told = forecast.of_drain(made.draft(), made.host("h1"), WISH, deadline_s)
-        assert (told.forecast.deadline_s if told.forecast else -1) == deadline_s
-        return {each.name: each.late for each in told.guests}
+    def foretold(deadline_s: float) -> forecast.Evacuation:
+        now = made.draft().now
+        wish = changed(WISH, at=now, deadline=now + deadline_s if deadline_s else 0.0)
+        return forecast.of_drain(made.draft(), made.host("h1"), wish)
 
-    assert set(late(0.0).values()) == {""}
-    found = late(25.0)
-    assert found["gone"] == "", "it has arrived after 21.5 s"
-    assert found["half"] == "on its way: starts anew on h2"
-    assert found["wait"] == "its turn has not come: starts anew on h2"
-    assert found["stuck"] == "still there: it could not run elsewhere"
-    assert found["off"] == "still there: nobody starts it elsewhere"
-    assert found["huge"] == "still there: no other host could start it"
-    assert found["loose"] == "still there: nobody starts it elsewhere"
-    told = forecast.of_drain(made.draft(), made.host("h1"), WISH, 25.0)
+    assert {each.late for each in foretold(0.0).guests} == {""}
+    told = foretold(50.0)  # a third of it for clean ends, and a tenth before they are destroyed
+    assert told.forecast is not None
+    assert told.forecast.deadline_s == 50.0
+    found = {each.name: each.late for each in told.guests}
+    assert found["wait"] == found["half"] == "", "the smallest first: both have arrived after 17.4 s"
+    assert found["gone"] == "is stopped after 28 s, starts anew on h2"
+    assert found["stuck"] == "is stopped after 28 s; it could not run elsewhere"
+    assert found["off"] == "is stopped after 28 s; nobody starts it elsewhere"
+    assert found["huge"] == "is stopped after 28 s; no other host could start it"
+    assert found["loose"] == "nobody stops it, nor starts it elsewhere"
     text = forecast.in_words(made.draft(), made.host("h1"), told)
-    assert "still there at the deadline: half, huge, off, stuck, wait, loose" in text
+    assert "too late to move live: huge, off, stuck, gone, loose" in text
 
 
 # ---- the record

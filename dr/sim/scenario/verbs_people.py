@@ -35,7 +35,17 @@ from dr.model.records import Desired
 from dr.sim.scenario.rule import RULE
 from dr.sim.scenario.stage import Make, Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import Guests, HostRef, Kind, Problems, Text, Where, fields_of, read_fields
+from dr.sim.scenario.words import (
+    Guests,
+    HostRef,
+    Kind,
+    Problems,
+    Seconds,
+    Text,
+    Where,
+    fields_of,
+    read_fields,
+)
 
 BY = "ops"
 WHY = "to see"
@@ -227,9 +237,10 @@ class Drain(AskVerb):
     """`dr host drain`: its guests are moved away, then it is set aside for maintenance."""
 
     drain: Annotated[HostRef, "the host"]
+    deadline: Annotated[Seconds, "so long after it must be empty; what would be late is stopped"] = 0.0
 
     def asks(self, stage: Stage) -> list[Make]:
-        return [lambda key: AskDrain(id=key, by=BY, reason=WHY, host=self.drain)]
+        return [lambda key: AskDrain(id=key, by=BY, reason=WHY, host=self.drain, deadline_s=self.deadline)]
 
 
 class Undrain(AskVerb):

@@ -9,6 +9,7 @@ from dr.core import (
     asks_policies,
     asks_upkeep,
     checks,
+    deadline,
     decide,
     definitions,
     dependencies,
@@ -18,6 +19,7 @@ from dr.core import (
     inventories,
     leaving,
     members,
+    migration,
     operations,
     protection,
     retries,
@@ -517,6 +519,48 @@ GROUPS = {
             "what a person takes back in use is not emptied again for the same",
             "maintenance/taken-back-in-use-though-its-hardware-fails",
             (failing.step, "if parts <= failed:", "if not parts:"),
+        ),
+    ),
+    "drains with a deadline": (
+        m(
+            "what would be late is not begun",
+            "maintenance/deadline-what-is-late-is-stopped",
+            (deadline.too_late, "if ends_at <= at.stop_at or", "if True or"),
+        ),
+        m(
+            "what does not converge is not called off where time is short",
+            "maintenance/deadline-a-busy-guest-stands-still",
+            (migration._watch, "or draft.now >= source.drain.deadline", "or True"),
+        ),
+        m(
+            "it may stand still for what is left",
+            "maintenance/deadline-a-busy-guest-stands-still",
+            (deadline.step, "migration.may_stand_still(draft, guest, at.stop_at - draft.now)", "pass"),
+        ),
+        m(
+            "a move that would be late is called off",
+            "maintenance/deadline-a-move-under-way-is-called-off",
+            (deadline.step, 'moves.cancel(draft, guest, f"it would be late: {host.name} goes down")', "pass"),
+        ),
+        m(
+            "who does not shut down is destroyed",
+            "maintenance/deadline-who-does-not-shut-down-is-destroyed",
+            (deadline.step, "draft.now >= at.pull_at", "False"),
+        ),
+        m(
+            "nothing is stopped after the deadline",
+            "maintenance/deadline-nothing-is-stopped-after-it",
+            (deadline.hurried, "draft.now < wish.deadline", "wish.deadline > 0"),
+        ),
+        m(
+            "nothing is stopped while automation is paused",
+            "maintenance/deadline-held-by-a-pause",
+            (deadline.step, "draft.cluster.pause is not None or", ""),
+        ),
+        m(
+            "a drain without a deadline takes it back",
+            "maintenance/deadline-taken-back",
+            (asks_upkeep.drain, " and not hurry", ""),
         ),
     ),
     "what people ask": (

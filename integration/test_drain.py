@@ -20,6 +20,7 @@ from integration.watch import run
 
 SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
 DEGRADED = 3  # exit code: the host would not get empty
+USAGE = 2
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +113,57 @@ def test_a_drain_whose_destination_dies_in_the_middle(site: Site) -> None:
     site.wait(lambda: site.hosts()["h3"]["phase"] == "online", 90, "h3 to be back")
     site.wait_running(*guests, on=["h2", "h4"])
     for name, boot in guests.items():
+        assert_runs_on(site, name, boot, site.guests()[name]["host"])
+
+
+def test_a_drain_with_a_deadline_ends_in_time(site: Site) -> None:
+    """Who is quick leaves live; who would be late is shut down before the deadline, and starts elsewhere."""
+    quick, late = site.fresh(2)
+    site.start_guests({"h1": [quick, late]})
+    boot, before = site.lab.guest(quick).http().boot, site.lab.guest(late).http().boot
+    site.dr("guest", "set", late, "--move-bandwidth", "1")
+    refused = run(site, "host", "drain", "h1", "--deadline", "soon")
+    assert refused.returncode == USAGE
+    site.dr("host", "drain", "h1", "--deadline", "60s", "--yes", "--no-wait")
+    site.wait(lambda: site.hosts()["h1"]["phase"] == "maintenance", 60, "h1 to be empty")
+    assert not site.lab.host("h1").exec(["virsh", "-q", "list", "--name"]).stdout.split()
+    assert_runs_on(site, quick, boot, site.guests()[quick]["host"])
+    site.wait_running(late, on=["h2", "h3", "h4"])
+    answer = site.lab.guest(late).wait_answering(60)
+    assert answer.boot != before
+    assert answer.conflicts == 0
+    site.assert_once(late)
+
+
+def test_eight_guests_of_one_host_go_to_two(site: Site) -> None:
+    """And back to the one; and again while one of the two dies in the middle."""
+    site.dr("host", "cordon", "h4")
+    names = site.fresh(8)
+    site.start_guests({"h1": names})
+    boots = {name: site.lab.guest(name).http().boot for name in names}
+    site.dr("host", "drain", "h1", timeout_s=180)
+    on = {name: site.guests()[name]["host"] for name in names}
+    assert sorted(on.values()) == ["h2"] * 4 + ["h3"] * 4
+    for name, boot in boots.items():
+        assert_runs_on(site, name, boot, on[name])
+    site.dr("host", "undrain", "h1")
+    site.wait(site.all_online, 30, "h1 to count again")
+    for host in ("h2", "h3"):
+        site.dr("host", "drain", host, timeout_s=180)
+    site.wait_running(*names, on=["h1"])
+    for host in ("h2", "h3"):
+        site.dr("host", "undrain", host)
+    site.wait(site.all_online, 30, "h2 and h3 to count again")
+    for name in names:
+        slow(site, name)
+    site.dr("host", "drain", "h1", "--no-wait")
+    site.wait(lambda: any("h3" in site.lab.qemu_hosts(name) for name in names), 30, "h3 to receive one")
+    site.lab.host("h3").power_off()
+    site.wait(lambda: site.hosts()["h1"]["phase"] == "maintenance", 400, "h1 to be empty")
+    site.lab.host("h3").power_on()
+    site.wait(lambda: site.hosts()["h3"]["phase"] == "online", 90, "h3 to be back")
+    site.wait_running(*names, on=["h2", "h3"])
+    for name, boot in boots.items():
         assert_runs_on(site, name, boot, site.guests()[name]["host"])
 
 

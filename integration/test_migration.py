@@ -156,13 +156,15 @@ def test_a_guest_that_does_not_converge_is_called_off(site: Site) -> None:
 
 
 def test_dr_guest_migrate(site: Site) -> None:
-    """It goes on running all the while, on the host that was named; nothing is left where it was. And back."""
+    """It goes on running all the while, on the host that was named; nothing is left where it was. And back, over three
+    connections."""
     (name,) = site.fresh(1)
     site.start_guests({"h1": [name]})
     boot = site.lab.guest(name).http().boot
     with site.lab.poller([name]) as poller:
         site.dr("guest", "migrate", name, "--to", "h3")
         assert_runs_on(site, name, boot, "h3")
+        site.dr("guest", "set", name, "--move-streams", "3")
         site.dr("guest", "migrate", name, "--to", "h1")
         assert_runs_on(site, name, boot, "h1")
         gaps = [gap.length_s for gap in poller.outages()[name]]

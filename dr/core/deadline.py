@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dr.core import links, migration, moves, quorum
 from dr.core.state import Draft
 from dr.model.policy import StopMode
-from dr.model.records import GuestPhase, GuestRecord, HostRecord, MoveStage, Operation, Wish
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord, MoveStage, Operation, Wish
 
 PAUSE_S = 30.0  # a guest stands still for no longer than that so that it still moves live
 PULL_S = 15.0  # before the deadline, who has not shut down is destroyed
@@ -50,7 +50,9 @@ def too_late(draft: Draft, guest: GuestRecord, wish: Wish) -> str:
     ends_at = draft.now + links.to_send_mib(draft, guest) / rate.mib_s
     if ends_at <= at.stop_at or (rate.basis == "assumed" and draft.now < at.pause_at):
         return ""
-    return "would not have moved live in time: it is stopped before the deadline"
+    if guest.desired is Desired.IGNORED:
+        return "would not move live in time: it is left alone, as its desired state is ignored"
+    return "would not move live in time: it is stopped before the deadline"
 
 
 def step(draft: Draft, host: HostRecord, wish: Wish, here: list[GuestRecord], operation: Operation) -> None:
@@ -72,6 +74,6 @@ def step(draft: Draft, host: HostRecord, wish: Wish, here: list[GuestRecord], op
                 migration.may_stand_still(draft, guest, at.stop_at - draft.now)
             else:
                 moves.cancel(draft, guest, f"it would be late: {host.name} goes down")
-        elif guest.phase is GuestPhase.RUNNING and stopping:
+        elif guest.phase is GuestPhase.RUNNING and stopping and guest.desired is not Desired.IGNORED:
             mode: StopMode = "destroy" if draft.now >= at.pull_at else "shutdown"
             moves.take_down(draft, guest, mode, at.pull_at - draft.now, operation=operation.id)

@@ -76,6 +76,8 @@ def _late(draft: Draft, host: HostRecord, told: Foreseen, wish: Wish) -> str:
     guest = draft.guest(told.guest)
     if guest is None:
         return "nobody stops it, nor starts it elsewhere"
+    if guest.desired is Desired.IGNORED:
+        return "is left alone, as its desired state is ignored"
     when = f"is stopped after {max(0.0, stop_s):.0f} s"
     if guest.desired is not Desired.RUNNING:
         return f"{when}; nobody starts it elsewhere"

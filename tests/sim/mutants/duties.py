@@ -548,6 +548,11 @@ GROUPS = {
             (deadline.step, "draft.now >= at.pull_at", "False"),
         ),
         m(
+            "what is to be left alone is not stopped for a deadline",
+            "maintenance/deadline-ignored-guests-are-left-alone",
+            (deadline.step, " and guest.desired is not Desired.IGNORED", ""),
+        ),
+        m(
             "nothing is stopped after the deadline",
             "maintenance/deadline-nothing-is-stopped-after-it",
             (deadline.hurried, "draft.now < wish.deadline", "wish.deadline > 0"),

@@ -602,6 +602,17 @@ def test_a_deadline_tells_who_is_late(service: Service, dr: Dr) -> None:
         assert "90s, 10m or 1h30m" in ended.err
 
 
+def test_whoever_would_be_stopped_for_a_deadline_is_named_first(service: Service, dr: Dr) -> None:
+    ended = dr("host", "drain", "h1", "--deadline", "10m")
+    assert ended.code == Exit.USAGE
+    assert "These cannot leave live in 10m and are stopped: web" in ended.err
+    assert not service.coordinator.asked
+    dr("host", "drain", "h1", "--deadline", "10m", "--yes", "--no-wait")
+    asked = service.coordinator.asked[-1]
+    assert isinstance(asked, AskDrain)
+    assert asked.deadline_s == 600
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h5s", 7205)]
 )

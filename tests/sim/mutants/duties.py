@@ -421,7 +421,7 @@ GROUPS = {
             "migration/paused-automation-drains-nothing",
             (
                 upkeep._drain,
-                "outcomes = move_away(draft, host, left, operation)",
+                "outcomes = move_away(draft, host, left, operation, wish)",
                 "outcomes = {g.id: '' for g in left}",
             ),
         ),

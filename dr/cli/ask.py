@@ -31,7 +31,7 @@ Deadline = Annotated[
 ]
 
 SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
-POLL_S = 0.4
+POLL_S = 0.2
 TELL_S = 10.0  # how far moves are, where nobody looks at a terminal
 PATIENCE_S = 5.0  # so long a request is repeated that was refused for what is over in a moment
 

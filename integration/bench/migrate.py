@@ -86,7 +86,9 @@ def prepare(site: Site) -> dict[str, str]:
     """Two hosts, slow links, two guests whose memory is full; their boots' ids."""
     site.up(2)
     full = f"dr.fill={FILLED_MIB}"
-    site.start_guests({"h1": (BY_DR, BY_VIRSH)}, protect=False, mem_mib=MEMORY_MIB, kernel_args=full)
+    site.start_guests(
+        {"h1": (BY_DR, BY_VIRSH)}, protect=False, mem_mib=MEMORY_MIB, busy=True, kernel_args=full
+    )
     site.protect(BY_DR)
     for host in site.lab.host_names:
         site.lab.faults.slow(host, "stor", LINK_MIB_S)

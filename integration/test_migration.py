@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -324,6 +327,61 @@ def test_what_ties_a_running_guest_is_told_before_libvirt_refuses(site: Site) ->
     site.wait(lambda: not blocked(), 20, "the end of the snapshot to be told")
     site.dr("guest", "migrate", name, "--to", "h2")
     assert_runs_on(site, name, boot, "h2")
+
+
+def test_the_memory_is_encrypted_where_the_host_says_so(site: Site, tmp_path: Path) -> None:
+    """Without certificates libvirt refuses and the guest stays; with them QEMU encrypts."""
+    name, boot = guest_on_h1(site)
+    config = site.lab.host("h1").path("/etc/dr/agent.yaml")
+    before = config.read_text()
+    folders = [site.lab.host(host).path("/etc/pki/qemu") for host in ("h1", "h3")]
+    try:
+        config.write_text(before + "migration_tls: true\n")
+        site.lab.host("h1").kill_service("agent")
+        site.wait(site.all_online, 30, "h1 to be back")
+        refused = site.lab.ctl.exec([DR, "guest", "migrate", name, "--to", "h3"], env=ENV, check=False)
+        assert refused.returncode == 1
+        assert "access credentials" in refused.stdout + refused.stderr
+        assert_runs_on(site, name, boot, "h1")
+        for host, folder in zip(("h1", "h3"), folders, strict=True):
+            certify(tmp_path, folder, site.lab.host(host).address("stor"))
+        send_to_h3(site, name)
+        told = (
+            site.lab.host("h1")
+            .exec(["virsh", "-q", "qemu-monitor-command", "--hmp", name, "info migrate_parameters"])
+            .stdout
+        )
+        assert re.search(r"tls-creds: '.+'", told), told
+        assert_runs_on(site, name, boot, "h3")
+    finally:
+        for folder in folders:
+            for file in folder.glob("*.pem"):
+                file.unlink()
+        config.write_text(before)
+        site.lab.host("h1").kill_service("agent")
+        site.wait(site.all_online, 30, "h1 to be back")
+
+
+def certify(ca: Path, folder: Path, address: str) -> None:
+    """A certificate of that host for QEMU at both ends of a migration; `ca`: where the authority is, or is made."""
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=ca)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    if not (ca / "ca-cert.pem").exists():
+        openssl("req", "-x509", *key, "-keyout", "ca-key.pem", "-out", "ca-cert.pem", "-subj", "/CN=lab",
+                "-addext", "keyUsage=critical,keyCertSign", "-days", "2")  # fmt: skip
+    openssl("req", *key, "-keyout", "key.pem", "-out", "request.pem", "-subj", f"/CN={address}")
+    (ca / "names").write_text(f"subjectAltName=IP:{address}\n")
+    openssl("x509", "-req", "-in", "request.pem", "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem", "-CAcreateserial",
+            "-out", "cert.pem", "-days", "2", "-extfile", "names")  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ca / "ca-cert.pem", folder)
+    for end in ("server", "client"):
+        shutil.copy(ca / "cert.pem", folder / f"{end}-cert.pem")
+        shutil.copy(ca / "key.pem", folder / f"{end}-key.pem")
+        (folder / f"{end}-key.pem").chmod(0o644)
 
 
 def test_a_suspended_guest_moves_as_it_is(site: Site) -> None:

@@ -19,6 +19,7 @@ KNOWN = {
     "state_dir": "what the agent must not forget: epoch, seals, its key and certificate",
     "libvirt_uri": "which libvirt to use",
     "migration_uri": "how libvirtd here reaches libvirtd on another host, for live migration; {address} is that host's",
+    "migration_tls": "true: what a live migration sends is encrypted, with the certificates in /etc/pki/qemu",
     "log_level": "debug, info, warning or error",
 }
 
@@ -63,6 +64,8 @@ def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
     for key in ("host", "cluster", "state_dir", "libvirt_uri", "migration_uri", "log_level"):
         if key in data and not (isinstance(data[key], str) and data[key]):
             wrong(key, "must be text")
+    if not isinstance(data.get("migration_tls", False), bool):
+        wrong("migration_tls", "must be true or false")
     folder = data.get("state_dir")
     if isinstance(folder, str) and not folder.startswith("/"):
         wrong("state_dir", f'must be a whole path that starts with /, not "{folder}"')
@@ -103,6 +106,7 @@ state_dir: {state_dir}
 # Live migration: how this host's libvirtd reaches that of another host, {{address}} being the other's address there.
 # libvirtd must listen for it on every host (TLS, with certificates of its own, or SSH between the hosts' roots).
 # migration_uri: qemu+tls://{{address}}/system
+# migration_tls: false             # true: also the memory is encrypted, with the certificates in /etc/pki/qemu
 
 # log_level: info                  # debug, info, warning, error
 """
@@ -120,4 +124,6 @@ def starter(config: AgentConfig) -> str:
         text += f"libvirt_uri: {config.libvirt_uri}\n"
     if config.migration_uri:
         text += f'migration_uri: "{config.migration_uri}"\n'
+    if config.migration_tls:
+        text += "migration_tls: true\n"
     return text

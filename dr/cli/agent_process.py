@@ -165,7 +165,9 @@ async def _run(config: AgentConfig) -> int:
     loop.add_signal_handler(
         signal.SIGHUP, lambda: log.info("SIGHUP: the agent's file is read at its start only")
     )
-    hypervisor = LibvirtHypervisor(config.libvirt_uri, migration_uri=config.migration_uri)
+    hypervisor = LibvirtHypervisor(
+        config.libvirt_uri, migration_uri=config.migration_uri, migration_tls=config.migration_tls
+    )
     agent = Agent(
         config.host,
         config.cluster,

@@ -24,6 +24,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     state_dir: str = DEFAULT_STATE_DIR
     libvirt_uri: str = "qemu:///system"
     migration_uri: str = ""  # empty: no live migration
+    migration_tls: bool = False  # memory that is sent is encrypted by QEMU
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

@@ -39,13 +39,15 @@ def join(
         token = parse_token(_read(source))
     except TokenError as error:
         raise Failure("The token cannot be used.", why=str(error), code=Exit.BAD_DATA) from None
+    known = _known(config)
     wanted = AgentConfig(
         host=token.host,
         cluster=token.cluster,
         coordinators=list(token.link),
         state_dir=str(state_dir),
         libvirt_uri=libvirt_uri,
-        migration_uri=_known_way(config) if migration_uri is None else migration_uri,
+        migration_uri=known[0] if migration_uri is None else migration_uri,
+        migration_tls=known[1],
     )
     if config.exists() and not force:
         _same_host(config, token.host, token.cluster)
@@ -89,14 +91,15 @@ def _read(source: str) -> str:
         raise Failure(f"{source} cannot be read.", why=str(error), code=Exit.BAD_DATA) from None
 
 
-def _known_way(config: Path) -> str:
-    """`migration_uri` of the file that is written anew: a renewed certificate does not cost live migration."""
+def _known(config: Path) -> tuple[str, bool]:
+    """`migration_uri` and `migration_tls` of the file that is written anew: a renewed certificate costs neither."""
     from dr.cli.yamlfile import BadFile
 
     try:
-        return agent_config.load(config).migration_uri if config.exists() else ""
+        before = agent_config.load(config) if config.exists() else None
     except BadFile:
-        return ""
+        before = None
+    return (before.migration_uri, before.migration_tls) if before is not None else ("", False)
 
 
 def _same_host(config: Path, host: str, cluster: str) -> None:

@@ -131,8 +131,11 @@ def test_join_keeps_the_way_of_migrations(service: Service, dr: Dr, tmp_path: Pa
     way = "qemu+tls://{address}/system"
     assert join(dr, tmp_path, token, "--migration-uri", way).code == 0
     assert agent_config.load(tmp_path / "agent.yaml").migration_uri == way
+    with (tmp_path / "agent.yaml").open("a") as file:
+        file.write("migration_tls: true\n")
     assert join(dr, tmp_path, dr("cluster", "token", "h3").out.strip()).code == 0
     assert agent_config.load(tmp_path / "agent.yaml").migration_uri == way
+    assert agent_config.load(tmp_path / "agent.yaml").migration_tls
     assert join(dr, tmp_path, dr("cluster", "token", "h3").out.strip(), "--migration-uri", "").code == 0
     assert agent_config.load(tmp_path / "agent.yaml").migration_uri == ""
 

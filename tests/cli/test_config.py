@@ -350,7 +350,7 @@ def test_an_agents_file() -> None:
     )
     again = agent_config.translate(parse(agent_config.starter(config), "a.yaml"))
     assert again == config
-    moving = msgspec.structs.replace(config, migration_uri="qemu+ssh://{host}/system")
+    moving = msgspec.structs.replace(config, migration_uri="qemu+ssh://{host}/system", migration_tls=True)
     assert agent_config.translate(parse(agent_config.starter(moving), "a.yaml")) == moving
 
 
@@ -365,6 +365,7 @@ def test_an_agents_file() -> None:
             "a.yaml:4: migration_uri: must hold {address} or {host}",
         ),
         (AGENT + "migration_uri: qemu:///{host}", "a.yaml:4: migration_uri: must begin with qemu+tls"),
+        (AGENT + "migration_tls: please", "a.yaml:4: migration_tls: must be true or false"),
         (AGENT + "log_level: loud", "a.yaml:4: log_level: must be one of debug"),
         (
             "host: h1\ncluster: lab\ncoordinators: [here]",

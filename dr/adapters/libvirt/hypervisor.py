@@ -80,11 +80,16 @@ class LibvirtHypervisor:
         layout: Layout | None = None,
         start_timeout_s: float = START_S,
         migration_uri: str = "",
+        migration_tls: bool = False,
     ) -> None:
-        """`migration_uri`: libvirt's URI of another host, with {address} or {host} in it; empty: no live migration."""
+        """`migration_uri`: libvirt's URI of another host, with {address} or {host} in it; empty: no live migration.
+
+        `migration_tls`: the memory that is sent is encrypted, with QEMU's own certificates.
+        """
         self._layout = layout or Layout()
         self._uri = uri
         self._migration_uri = migration_uri
+        self._migration_tls = migration_tls
         self._start_timeout_s = start_timeout_s
         self._events = Events()
         self._guests = Guests(self._layout)
@@ -264,7 +269,8 @@ class LibvirtHypervisor:
         api.run_event_loop()
 
         def send() -> str:
-            return migration.send(self._uri, guest, way.way_to(self._migration_uri, to, addresses), sending)
+            there = way.way_to(self._migration_uri, to, addresses)
+            return migration.send(self._uri, guest, there, sending, tls=self._migration_tls)
 
         return await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
 

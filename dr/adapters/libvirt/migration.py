@@ -28,7 +28,7 @@ FLAGS = (
 )
 
 
-def send(local: str, guest: GuestId, uri: str, sending: Sending) -> str:
+def send(local: str, guest: GuestId, uri: str, sending: Sending, *, tls: bool = False) -> str:
     """Migrate it, and return when it has left, with what that took in one sentence.
 
     On a connection of its own: libvirtd serves few calls of one client at once, and this one takes long. Raises
@@ -40,7 +40,7 @@ def send(local: str, guest: GuestId, uri: str, sending: Sending) -> str:
         raise HypervisorError(f"libvirt could not be asked to migrate it: {api.text(error)}") from error
     try:
         domain = conn.lookupByUUIDString(guest)
-        domain.migrateToURI3(uri, _params(sending), _flags(sending))
+        domain.migrateToURI3(uri, _params(sending), _flags(sending, tls=tls))
         return _took(domain)
     except libvirt.libvirtError as error:
         # An error that libvirtd met on its way to the other host looks like one of our own socket's.
@@ -51,8 +51,10 @@ def send(local: str, guest: GuestId, uri: str, sending: Sending) -> str:
         conn.close()
 
 
-def _flags(sending: Sending) -> int:
+def _flags(sending: Sending, *, tls: bool) -> int:
     flags: int = FLAGS
+    if tls:
+        flags |= libvirt.VIR_MIGRATE_TLS
     if sending.auto_converge:
         flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
     if sending.streams > 1:

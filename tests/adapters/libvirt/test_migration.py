@@ -179,6 +179,13 @@ def test_how_sending_ends(
     assert well.closed
 
 
+def test_what_is_sent_is_encrypted_where_the_host_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = Domain(RUNNING)
+    monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: Connection(domain))
+    migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), tls=True)
+    assert domain.sent == ({}, migration.FLAGS | libvirt.VIR_MIGRATE_TLS)
+
+
 # ---- the way
 
 

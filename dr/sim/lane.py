@@ -101,6 +101,9 @@ class SimLane:
             self._answer(link, command, Answer(outcome=Outcome.REFUSED, reason=reason))
             return
         self._host.world.truth.admitted(self._host, ticket)
+        domain = host.domains.get(ticket.guest)
+        if isinstance(order, Resume) and order.suspended and domain is not None:
+            domain.by_hand = True  # no copy that waits from here on, also if the agent dies before it acts
         self._agent.memory = memory
         self._agent.save()
         self._host.world.say(

@@ -282,7 +282,6 @@ class SimTickets:
 
         domain = host.domains.get(ticket.guest)
         if order.suspended and domain is not None:
-            domain.by_hand = True  # whoever resumes it now resumes no copy that waits
             ended(Answer(outcome=Outcome.DONE))
             return
         self.call(over, lambda once: host.resume_domain(ticket.guest, once))

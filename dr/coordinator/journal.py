@@ -52,6 +52,7 @@ class Clock(Record):
     """Leader time at the last commit: the next term goes on from here, so it never runs backwards."""
 
     now: float
+    wall: float = 0.0  # 0: written by a version that did not tell
 
 
 def definition_key(guest: str, version: int) -> str:
@@ -73,7 +74,7 @@ def writes(
     changes: Changes, *, now: float, wall: float, next_note: int, definitions_kept: int, decision: str = ""
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """(puts, deletes) of one decision. `next_note`: number of its first line in the timeline."""
-    puts: dict[str, bytes] = {CLOCK: _encode(Clock(now=now))}
+    puts: dict[str, bytes] = {CLOCK: _encode(Clock(now=now, wall=wall))}
     deletes: list[str] = []
     if changes.cluster is not None:
         puts[CLUSTER] = _encode(changes.cluster)
@@ -105,8 +106,8 @@ def writes(
     return puts, tuple(deletes)
 
 
-async def load(store: Store, state: State) -> tuple[float, int, list[Term]]:
-    """Fill the state; returns (leader time to go on from, number of the next note, terms so far).
+async def load(store: Store, state: State) -> tuple[Clock, int, list[Term]]:
+    """Fill the state; returns (the clocks to go on from, number of the next note, terms so far).
 
     Raises StoreError, and msgspec.DecodeError for a store that this version cannot read.
     """
@@ -129,7 +130,7 @@ async def load(store: Store, state: State) -> tuple[float, int, list[Term]]:
     last = await store.last(NOTES, 1)
     next_note = int(last[0].key.removeprefix(NOTES)) + 1 if last else 1
     terms = await all_of(TERMS, Term)
-    return (decode(clock.value, Clock).now if clock else 0.0), next_note, terms
+    return (decode(clock.value, Clock) if clock else Clock(now=0.0)), next_note, terms
 
 
 async def definition(store: Store, guest: str, version: int) -> StoredDefinition | None:

@@ -133,10 +133,14 @@ class Coordinator:
 
         Raises StoreError, StoreConflict, and core.decide.StoreElsewhere for a store of another machine.
         """
-        self._base, self._next_note, self._terms = await journal.load(self._store, self.state)
-        self._begun = time.monotonic()
+        clock, self._next_note, self._terms = await journal.load(self._store, self.state)
+        self._base, self._begun = clock.now, time.monotonic()
         event = Started(
-            leader_id=self._leader_id, machine=self._machine, cluster=self._cluster_id, boot_id=self._boot_id
+            leader_id=self._leader_id,
+            machine=self._machine,
+            cluster=self._cluster_id,
+            boot_id=self._boot_id,
+            away_s=max(0.0, time.time() - clock.wall) if clock.wall else 0.0,
         )
         now = self.now()
         draft = decide(self.state, event, now)

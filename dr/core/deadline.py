@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dr.core import links, migration, moves, quorum
 from dr.core.state import Draft
+from dr.model.base import changed
 from dr.model.policy import StopMode
 from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord, MoveStage, Operation, Wish
 
@@ -34,6 +35,18 @@ def rungs(draft: Draft, wish: Wish) -> Rungs:
     pull_at = wish.deadline - min(PULL_S, given_s / 10)
     stop_at = pull_at - min(draft.config.timers.stop_s, given_s / 3)
     return Rungs(stop_at - min(PAUSE_S, given_s / 6), stop_at, pull_at)
+
+
+def nearer(draft: Draft, away_s: float) -> None:
+    """A new term: leader time stood still, the time that is left of a deadline did not.
+
+    It goes by the wall: a clock that is wrong, or a store that is older than the world, at worst ends the hurry, and
+    then nothing is stopped.
+    """
+    for host in list(draft.hosts()):
+        if (wish := host.drain) is not None and hurried(draft, wish) and away_s > 0:
+            wish = changed(wish, at=wish.at - away_s, deadline=wish.deadline - away_s)
+            draft.put_host(changed(host, drain=wish))
 
 
 def hurried(draft: Draft, wish: Wish | None) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dr.core import (
     checks,
     contradictions,
+    deadline,
     definitions,
     failback,
     failing,
@@ -132,6 +133,7 @@ def _started(draft: Draft, event: Started) -> None:
     draft.started_at = draft.now
     draft.own_boot = event.boot_id
     draft.quiet_until = draft.now + draft.config.timers.settle_s
+    deadline.nearer(draft, event.away_s)
     draft.note("coordinator.started", f"coordinator {event.leader_id} leads epoch {draft.cluster.epoch}")
     if (
         draft.cluster.restored

@@ -18,6 +18,7 @@ class Started(Record, tag="started"):
     machine: str  # /etc/machine-id of the machine that the coordinator runs on
     cluster: str  # only used when the store is new
     boot_id: str = ""  # of that machine: the host with this boot id is never fenced from here
+    away_s: float = 0.0  # by the wall, since leader time stood where it goes on from
 
 
 class Tick(Record, tag="tick"):

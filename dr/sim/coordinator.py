@@ -108,7 +108,10 @@ class SimCoordinator:
         world.say(f"coordinator {leader} starts at revision {store.revision}", "coordinator.started")
         own_boot = self.own_boot or (world.hosts[world.home].boot_id if world.home else "")
         self._blind()
-        self._started(Started(leader_id=leader, machine=self.machine, cluster="c1", boot_id=own_boot))
+        away_s = world.clock.now - store.committed_at
+        self._started(
+            Started(leader_id=leader, machine=self.machine, cluster="c1", boot_id=own_boot, away_s=away_s)
+        )
         if self.alive:
             self._tick_later()
             self.later(1.0, self._keep_alive)
@@ -275,7 +278,7 @@ class SimCoordinator:
         self.commits += 1
         self.store.check(self._guard)
         self.world.truth.before_commit(self, draft, changes)
-        revision = self.store.commit(changes, draft.now, self._guard)
+        revision = self.store.commit(changes, draft.now, self.world.clock.now, self._guard)
         if changes.cluster is not None:
             self._guard = revision
         for note in changes.notes:

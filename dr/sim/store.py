@@ -53,10 +53,11 @@ class SimStore:
     revision: int = 0
     cluster_revision: int = 0  # at which the cluster record was written last
     leader_time: float = 0.0
+    committed_at: float = 0.0  # in the world's time
     trouble: str = ""  # "fails": no commit succeeds; "slow": each takes `slow_s`
     slow_s: float = 0.0
 
-    def commit(self, changes: Changes, now: float, guard: int | None = None) -> int:
+    def commit(self, changes: Changes, now: float, at: float, guard: int | None = None) -> int:
         """Everything of one decision, or (if the caller crashes before) nothing. Guarded as in `coordinator.service`.
 
         Raises Unwritable, and Conflict if the cluster record is not at revision `guard` any more.
@@ -84,7 +85,7 @@ class SimStore:
             else:
                 self.alerts[key] = alert
         self.revision += 1
-        self.leader_time = now
+        self.leader_time, self.committed_at = now, at
         return self.revision
 
     def check(self, guard: int | None) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from dr import __version__
@@ -20,7 +21,7 @@ from dr.model.effects import Send
 from dr.model.events import Admitted, Answered, AskPause, AskRemoveHost, Connected, Event, Heard
 from dr.model.facts import HookState, HostFacts
 from dr.model.policy import Settings, Timers
-from dr.model.records import HostPhase
+from dr.model.records import HostPhase, HostRecord, Wish
 from dr.model.wire import PROTOCOL, Command, FromAgent, FromCoordinator, Hello, Memory
 from dr.ports.store import StoreConflict
 from tests.coordinator.fakes import MemoryDecisions, MemoryStore, NoWorld
@@ -128,6 +129,22 @@ async def test_leader_time_goes_on_where_the_last_term_left_it() -> None:
         assert second.now() >= left
         assert second.state.cluster.epoch == epoch + 1
         assert second.state.cluster.pause is not None
+
+
+async def test_a_deadline_comes_nearer_while_nobody_leads() -> None:
+    """Leader time stands still then; a host on batteries does not wait for it."""
+    store = MemoryStore()
+    async with running(store) as first:
+        await first.ask(AskPause(id="p", by="ops", reason="test"))
+    clock = msgspec.json.decode(store.entries["clock"].value)
+    drained = HostRecord(name="h1", boot_id="b", drain=Wish(by="ops", at=1.0, deadline=600.0))
+    left = {"clock": {**clock, "wall": clock["wall"] - 100.0}, "host/h1": drained}
+    await store.commit({key: msgspec.json.encode(value) for key, value in left.items()})
+    async with running(store) as second:
+        wish = second.state.hosts["h1"].drain
+        assert wish is not None
+        assert 490.0 < wish.deadline <= 500.0
+        assert wish.deadline - wish.at == pytest.approx(599.0)
 
 
 async def test_a_store_of_another_machine_is_refused() -> None:

@@ -16,6 +16,7 @@ from dr.model.records import HostPhase, HostRecord, Wish
 
 HARDWARE = ("ecc", "kernel", "disk")  # parts of the health report, with what follows a colon
 BY = "on_critical"  # who asks
+OVER = (HostPhase.MAINTENANCE, HostPhase.FENCED)  # nothing leaves it any more: it is empty, or it died before
 STANDS_S = 15.0  # so long it must be told: by then the other hosts have told whether it is the like with them
 
 
@@ -78,6 +79,6 @@ def why_not(draft: Draft, host: HostRecord) -> str:
     busy = [
         other.name
         for other in others
-        if other.drain is not None and other.drain.by == BY and other.phase is not HostPhase.MAINTENANCE
+        if other.drain is not None and other.drain.by == BY and other.phase not in OVER
     ]
     return f"{busy[0]} is emptied first, one at a time" if busy else ""

@@ -12,7 +12,7 @@ the end nearer.
 
 from __future__ import annotations
 
-from dr.model.base import Record
+from dr.model.base import Record, changed
 from dr.model.facts import Progress
 from dr.model.policy import GuestPolicy
 
@@ -35,6 +35,12 @@ class Course(Record):
     downtime_s: float = PLAIN_DOWNTIME_S  # the limit that QEMU should have
     told_s: float = PLAIN_DOWNTIME_S  # the limit that it was told
     hopeless: str = ""  # why it is to be given up
+
+
+def unhurried(course: Course, policy: GuestPolicy) -> Course:
+    """Without what a drain in a hurry, taken back or over by now, allowed beyond the policy."""
+    allowed_s = max(PLAIN_DOWNTIME_S, policy.move_downtime_s)
+    return changed(course, downtime_s=min(course.downtime_s, allowed_s))
 
 
 def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:

@@ -164,22 +164,26 @@ def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     source = draft.host(move.source)
     if source is None or source.drain is None or draft.now >= source.drain.deadline:
         why = why or course.hopeless  # where time is short, a standstill follows
+        course = convergence.unhurried(course, guest.policy)
     if why and not move.why:
         moves.cancel(draft, guest, why)
     if why:
         _ask_abort(draft, guest, move.source)
-    elif course.downtime_s > course.told_s:
+    elif course.downtime_s != course.told_s:
         _allow(draft, guest, move, course)
 
 
 def _allow(draft: Draft, guest: GuestRecord, move: Move, course: Course) -> None:
-    """Its passes no longer bring the end nearer: it may stand still for longer at its switch-over."""
+    """How long it may stand still at its switch-over: longer, as its passes no longer bring the end nearer; or less,
+    as nobody is in a hurry any more: it would stand still for all that it may, though a pass more would be enough.
+    """
     view = draft.view(move.source)
     told = changed(course, told_s=course.downtime_s)
     draft.put_view(move.source, courses=view.courses | {guest.id: told})
     body = AllowDowntime(guest=guest.id, name=guest.name, downtime_s=course.downtime_s)
     draft.effect(Send(id=draft.next_id("downtime"), host=move.source, session=view.session, body=body))
-    text = f"{guest.name}: it may stand still for {course.downtime_s:.1f} s at its switch-over, to end at all"
+    why = "to end at all" if course.downtime_s > course.told_s else "as nobody is in a hurry any more"
+    text = f"{guest.name}: it may stand still for {course.downtime_s:.1f} s at its switch-over, {why}"
     draft.note("guest.move", text, guest=guest.id, operation=move.operation)
 
 

@@ -190,7 +190,7 @@ GROUPS = {
         m(
             "a longer standstill that policy allows is given",
             "migration/busy-it-stands-still-for-longer",
-            (migration._watch, "course.downtime_s > course.told_s", "False"),
+            (migration._watch, "course.downtime_s != course.told_s", "False"),
         ),
     ),
     "moves: who, where, one at a time": (

@@ -55,7 +55,8 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
     told = [_told(rehearsal, rehearsal.trial.guest(each.id) or each) for each in rehearsal.here]
     told += [_loose(facts, wish) for facts in upkeep.unprotected_on(draft, host)]
     if deadline.hurried(draft, wish):
-        told = [changed(each, late=_late(draft, host, each, wish)) for each in told]
+        by = {each.guest: each for each in told}
+        told = [changed(each, late=_late(draft, host, each, wish, by)) for each in told]
     mine, spans, rates = rehearsal.sendings, rehearsal.spans, links.rates(draft)
     if not mine:
         return Evacuation(tuple(told), None)
@@ -68,10 +69,14 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
     return Evacuation(tuple(told), forecast)
 
 
-def _late(draft: Draft, host: HostRecord, told: Foreseen, wish: Wish) -> str:
-    """What becomes of who would not have left when what is left has to be stopped; "" = it has."""
+def _late(draft: Draft, host: HostRecord, told: Foreseen, wish: Wish, by: dict[GuestId, Foreseen]) -> str:
+    """What becomes of who would not have left when what is left has to be stopped; "" = it has.
+
+    Nobody leaves without those who must share its host.
+    """
     stop_s = deadline.rungs(draft, wish).stop_at - draft.now
-    if told.fate == "live" and (told.ends_s is None or told.ends_s <= stop_s):
+    together = [told, *(by[key] for key in draft.members.group(told.guest) if key in by)]
+    if all(each.fate == "live" and (each.ends_s is None or each.ends_s <= stop_s) for each in together):
         return ""
     guest = draft.guest(told.guest)
     if guest is None:

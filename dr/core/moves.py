@@ -115,6 +115,13 @@ def company(draft: Draft, guest: GuestRecord) -> tuple[HostName, tuple[GuestReco
     return (to.pop() if len(to) == 1 else ""), (*ahead, *beside)
 
 
+def together_mib(draft: Draft, guest: GuestRecord) -> int:
+    """What its live move would send, with those who would go along."""
+    _, along = company(draft, guest)
+    together = (guest, *(mate for mate in along if mate.phase is GuestPhase.RUNNING))
+    return sum(links.to_send_mib(draft, each) for each in together)
+
+
 def _ahead(guest: GuestRecord, source: HostName) -> bool:
     move = guest.move
     live = guest.phase is GuestPhase.MIGRATING and move is not None and move.stage is not MoveStage.UNDOING

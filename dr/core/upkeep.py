@@ -8,7 +8,7 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
-from dr.core import checks, deadline, homing, links, moves
+from dr.core import checks, deadline, homing, moves
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
 from dr.core.whereabouts import seen_active
@@ -102,10 +102,7 @@ def in_turn(draft: Draft, guests: list[GuestRecord], wish: Wish | None = None) -
     sign = 1 if deadline.hurried(draft, wish) else -1
 
     def turn(guest: GuestRecord) -> tuple[int, int, str]:
-        _, along = moves.company(draft, guest)
-        together = (guest, *(mate for mate in along if mate.phase is GuestPhase.RUNNING))
-        size_mib = sum(links.to_send_mib(draft, each) for each in together)
-        return -guest.policy.priority, sign * size_mib, guest.name
+        return -guest.policy.priority, sign * moves.together_mib(draft, guest), guest.name
 
     return sorted(guests, key=turn)
 

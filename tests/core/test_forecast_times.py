@@ -208,6 +208,21 @@ def test_who_is_late_and_what_becomes_of_it() -> None:
     assert "too late to move live: huge, off, stuck, gone, loose" in text
 
 
+def test_who_must_share_a_host_with_one_that_is_late_is_late() -> None:
+    made = bench(*(guest(n, "h1") for n in "abc"), resident={"a": 512, "b": 4096, "c": 512}, mib_s=MANY)
+    now = made.draft().now
+    wish = changed(WISH, at=now, deadline=now + 50.0)
+
+    def late() -> list[str]:
+        told = forecast.of_drain(made.draft(), made.host("h1"), wish)
+        return sorted(each.name for each in told.guests if each.late)
+
+    assert late() == ["b"]
+    rule = GuestRule(name="pair", guests=("a", "b"), kind="together", strict=True)
+    made.state.settings = changed(made.state.settings, rules=(rule,))
+    assert late() == ["a", "b"]
+
+
 # ---- the record
 
 

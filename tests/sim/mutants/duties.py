@@ -403,7 +403,7 @@ GROUPS = {
             "maintenance/drain-the-longest-first",
             (
                 upkeep.in_turn,
-                "return -guest.policy.priority, sign * size_mib, guest.name",
+                "return -guest.policy.priority, sign * moves.together_mib(draft, guest), guest.name",
                 "return -guest.policy.priority, 0, guest.name",
             ),
         ),
@@ -412,8 +412,8 @@ GROUPS = {
             "maintenance/drain-the-longest-first",
             (
                 upkeep.in_turn,
-                "return -guest.policy.priority, sign * size_mib, guest.name",
-                "return 0, -size_mib, guest.name",
+                "return -guest.policy.priority, sign * moves.together_mib(draft, guest), guest.name",
+                "return 0, -moves.together_mib(draft, guest), guest.name",
             ),
         ),
         m(

@@ -150,6 +150,9 @@ class MoveTickets:
     async def _migrate(self, order: Migrate, valid: Callable[[], str]) -> Answer:
         """Its testimony decides what becomes of the guest, not how the call ended."""
         ticket = order.ticket
+        if order.suspended and await self._goes_on(ticket):
+            reason = f"{ticket.name} was resumed meanwhile, and would stand still where it arrives"
+            return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(ticket),))
         if reason := valid():
             return refused(reason)
         late = asyncio.create_task(self._call_off_late(order))
@@ -168,6 +171,13 @@ class MoveTickets:
         if ended.failed and seen.sighting is not Sighting.UNKNOWN:
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
         return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
+
+    async def _goes_on(self, ticket: Ticket) -> bool:
+        """Asked right before it is sent: from then on libvirt lets nobody resume it here."""
+        try:
+            return (await self._standing(ticket)).runs
+        except (HypervisorError, HypervisorUnknown, TimeoutError):
+            return False  # libvirt does not answer: then it hardly sends either
 
     async def _call_off_late(self, order: Migrate) -> None:
         await asyncio.sleep(order.timeout_s)

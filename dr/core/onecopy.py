@@ -448,6 +448,7 @@ def issue_migrate(
         addresses=addresses,
         timeout_s=policy.move_s,
         sending=policy.sending,
+        suspended=suspended,
     )
     _order(draft, order, "migrate", policy.move_s + draft.config.timers.stop_s, move.operation)
     return []

@@ -85,6 +85,7 @@ class Migrate(Record, tag="migrate"):
     addresses: tuple[str, ...] = ()
     timeout_s: float = 3600.0  # then the agent aborts the job itself
     sending: Sending = Sending()
+    suspended: bool = False  # somebody suspended it, so that it is left standing where it arrives
 
 
 class Resume(Record, tag="resume"):

@@ -237,6 +237,11 @@ class SimTickets:
             return
         host.world.truth.obeyed(host, ticket)
         host.world.truth.ticket_run(host, ticket)
+        domain = host.domains.get(ticket.guest)
+        if order.suspended and domain is not None and domain.runs:
+            seen = self._sight(ticket.guest, ticket.generation)
+            ended(Answer(outcome=Outcome.FAILED, reason="it was resumed meanwhile", testimony=(seen,)))
+            return
 
         def over(failed: str, unseen: str) -> None:
             seen = self._sight(ticket.guest, ticket.generation)

@@ -283,6 +283,17 @@ async def test_a_source_that_stands_at_its_switch_over_is_resumed_but_not_while_
     assert (answer.outcome, answer.testimony[0].sighting) == (Outcome.UNKNOWN, Sighting.PRESENT)
 
 
+async def test_who_was_resumed_meanwhile_is_not_sent_as_one_that_is_suspended(host: Host) -> None:
+    """It would be left standing where it arrives, though its owner has it running."""
+    session = await source(host)
+    answer = await session.ask(changed(session.migrate(1), suspended=True))
+    assert (answer.outcome, answer.testimony[0].sighting) == (Outcome.FAILED, Sighting.PRESENT)
+    assert "was resumed meanwhile" in answer.reason
+    assert host.world.domains[G] is DomainState.RUNNING
+    host.world.domains[G] = DomainState.PAUSED
+    assert (await session.ask(changed(session.migrate(2), suspended=True))).outcome is Outcome.DONE
+
+
 async def test_a_suspended_guest_stays_so_and_its_copy_waits_for_nobody_any_more(host: Host) -> None:
     session = await host.linked()
     await session.ask(session.receive(1))

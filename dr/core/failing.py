@@ -35,9 +35,9 @@ def step(draft: Draft, host: HostRecord) -> None:
         return
     readings = bad(host)
     parts = {reading.part for reading in readings}
-    failed = frozenset(
-        parts if host.drain is not None else host.failed & parts
-    )  # a drain is what is done about it
+    well = {reading.part for reading in host.health} - parts
+    # A drain is what is done about it; and what nobody could look at for a moment has not been well meanwhile.
+    failed = (host.failed - well) | (parts if host.drain is not None else set())
     if failed != host.failed:
         host = changed(host, failed=failed)
         draft.put_host(host)

@@ -263,7 +263,8 @@ class SimAgent:
 
     def _snapshot(self) -> tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]]:
         health = tuple(
-            Reading(part=part, level=Level.CRITICAL, reason="it fails") for part in sorted(self.host.broken)
+            Reading(part=part, level=level, reason="it fails" if level is Level.CRITICAL else "")
+            for part, level in sorted(self.host.hardware.items())
         )
         if self.host.libvirtd != "up" or not self._read:
             health += (Reading(part="libvirt", level=Level.CRITICAL, reason="libvirt does not answer"),)

@@ -16,6 +16,7 @@ from dr.model.facts import (
     GuestFacts,
     HookState,
     HostFacts,
+    Level,
     Part,
     Progress,
     Sighting,
@@ -61,7 +62,7 @@ class SimHost:
         self.libvirtd = "up"  # "up", "down", "hung"
         self.libvirt_slow_s = 0.0  # that each call takes longer
         self.hook_broken = False
-        self.broken: frozenset[str] = frozenset()  # parts of its hardware
+        self.hardware: dict[str, Level] = {}  # how parts of it are, where a look at them shows that
         self.probes_fail = False  # its agent can send no echoes
         self.domains: dict[GuestId, Domain] = {}
         self.guarded: set[GuestId] = set()  # the hook's list, durable

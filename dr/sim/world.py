@@ -16,7 +16,7 @@ from dr.core.definition import needs_of
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
 from dr.model.events import Admitted, Ask, AskProtect, OperatorAsk, Reconfigured
-from dr.model.facts import Definition
+from dr.model.facts import Definition, Level
 from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
 from dr.model.records import DeviceIdentity, GuestRecord, HostRecord, Pause
 from dr.sim.bmc import Fencer
@@ -452,7 +452,7 @@ class World:
             host.libvirtd = "up"
             host.libvirt_slow_s = 0.0
             host.hook_broken = host.probes_fail = False
-            host.broken = frozenset()
+            host.hardware = dict.fromkeys(host.hardware, Level.OK)
             host.hibernation_masked = True
             host.start_faults.clear()
             host.stop_faults.clear()

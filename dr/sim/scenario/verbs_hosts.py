@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from dr.model.facts import Level
 from dr.sim.network import COORDINATOR, NETWORKS
 from dr.sim.scenario.stage import ASK_AGAIN_S, Stage
 from dr.sim.scenario.verb import Verb
@@ -296,16 +297,19 @@ class Hook(Verb):
 
 
 class Hardware(Verb):
-    """A part of a host's own hardware fails, or works again, and its agent tells."""
+    """A part of a host's own hardware fails, or works again, and its agent tells; or that part cannot be looked at."""
 
-    hardware: Annotated[Literal["fails", "works"], "which"]
+    hardware: Annotated[Literal["fails", "works", "unseen"], "which"]
     on: Annotated[Hosts, "hosts"]
     part: Annotated[str, "what, as in the health report"] = "ecc:mc0"
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.on):
             host = stage.world.hosts[name]
-            host.broken = host.broken | {self.part} if self.hardware == "fails" else host.broken - {self.part}
+            if self.hardware == "unseen":
+                host.hardware.pop(self.part, None)
+            else:
+                host.hardware[self.part] = Level.CRITICAL if self.hardware == "fails" else Level.OK
             host.agent.look_again()
 
 

@@ -88,7 +88,7 @@ def step(draft: Draft, host: HostRecord, wish: Wish, here: list[GuestRecord], op
                 continue
             if draft.now < at.stop_at:
                 migration.may_stand_still(draft, guest, at.stop_at - draft.now)
-            else:
+            elif guest.desired is not Desired.IGNORED:  # that is not stopped, so it may as well arrive
                 moves.cancel(draft, guest, f"it would be late: {host.name} goes down")
         elif guest.phase is GuestPhase.RUNNING and stopping and guest.desired is not Desired.IGNORED:
             mode: StopMode = "destroy" if draft.now >= at.pull_at else "shutdown"

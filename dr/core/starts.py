@@ -45,6 +45,9 @@ def place_waiting(draft: Draft) -> None:
             continue
         if _waits_its_turn(draft, guest):
             continue
+        if mates := _being_stopped(draft, guest):
+            say(draft, guest, f"waits for {', '.join(mates)}, which must share its host and is being stopped")
+            continue
         home = leaving.home_of(draft, guest)
         if home and placement.why_not(draft, guest, draft.require_host(home)):
             say(draft, guest, leaving.in_words(guest))
@@ -129,6 +132,14 @@ def _elsewhere(draft: Draft, guest: GuestRecord) -> HostName:
     if to is not None and not placement.why_not(draft, guest, to):
         return to.name
     return placement.choose(draft, guest, without={move.source}).host
+
+
+def _being_stopped(draft: Draft, guest: GuestRecord) -> list[str]:
+    """Who must share its host, and is about to be stopped there in order to start elsewhere: they go together."""
+    mates = (draft.guest(key) for key in draft.members.group(guest.id))
+    return sorted(
+        mate.name for mate in mates if mate and mate.phase is GuestPhase.STOPPING and mate.move is not None
+    )
 
 
 def _waits_its_turn(draft: Draft, guest: GuestRecord) -> bool:

@@ -520,6 +520,16 @@ GROUPS = {
             "maintenance/taken-back-in-use-though-its-hardware-fails",
             (failing.step, "if parts <= failed:", "if not parts:"),
         ),
+        m(
+            "nor when that could not be looked at for a moment",
+            "maintenance/taken-back-and-its-hardware-is-not-seen-for-a-moment",
+            (failing.step, "(host.failed - well)", "(host.failed & parts)"),
+        ),
+        m(
+            "a host that died before it was empty holds nobody up",
+            "maintenance/hardware-fails-after-another-host-died-of-it",
+            (failing.why_not, "other.phase not in OVER", "other.phase is not HostPhase.MAINTENANCE"),
+        ),
     ),
     "drains with a deadline": (
         m(
@@ -566,6 +576,31 @@ GROUPS = {
             "a drain without a deadline takes it back",
             "maintenance/deadline-taken-back",
             (asks_upkeep.drain, " and not hurry", ""),
+        ),
+        m(
+            "time that nobody led counts",
+            "maintenance/deadline-nobody-led-when-it-came",
+            (deadline.nearer, "away_s > 0", "False"),
+        ),
+        m(
+            "with the hurry its standstill is taken back",
+            "maintenance/deadline-taken-back-and-so-is-the-standstill",
+            (migration._watch, "course = convergence.unhurried(course, guest.policy)", "pass"),
+        ),
+        m(
+            "who must share a host waits for those who would be late",
+            "maintenance/deadline-who-must-share-a-host-goes-together",
+            (deadline.too_late, "moves.together_mib(draft, guest)", "guest.needs.memory_mib"),
+        ),
+        m(
+            "who was stopped waits for those who must share its host and are being stopped",
+            "maintenance/deadline-who-must-share-a-host-goes-together",
+            (starts.place_waiting, "if mates := _being_stopped(draft, guest):", "if mates := []:"),
+        ),
+        m(
+            "what is not stopped may arrive",
+            "maintenance/deadline-ignored-guests-go-on-with-their-move",
+            (deadline.step, "elif guest.desired is not Desired.IGNORED:", "else:"),
         ),
     ),
     "what people ask": (

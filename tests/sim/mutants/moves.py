@@ -173,6 +173,11 @@ GROUPS = {
             (onecopy.issue_resume, "suspended=forward and move.suspended", "suspended=False"),
         ),
         m(
+            "a guest that goes on again is not sent as one that was suspended",
+            "hand-made/suspended-guest-resumed-before-it-is-sent",
+            (onecopy.issue_migrate, "        suspended=suspended,\n", ""),
+        ),
+        m(
             "a migration that does not converge is ended before its time is over",
             "migration/busy-and-no-longer-standstill-is-allowed",
             (migration._watch, "why = why or course.hopeless", "pass"),

@@ -124,8 +124,11 @@ def together_mib(draft: Draft, guest: GuestRecord) -> int:
 
 def _ahead(guest: GuestRecord, source: HostName) -> bool:
     move = guest.move
-    live = guest.phase is GuestPhase.MIGRATING and move is not None and move.stage is not MoveStage.UNDOING
-    return live and move is not None and move.source == source
+    if guest.phase is not GuestPhase.MIGRATING or move is None or move.stage is MoveStage.UNDOING:
+        return False
+    # A destination that is proven empty lets nobody arrive, also while the source has not told yet how its job ended.
+    arrives = (move.destination, move.destination_boot) in whereabouts.places(guest)
+    return arrives and move.source == source
 
 
 def preflight_together(draft: Draft, guest: GuestRecord, to: HostName = "") -> dict[GuestId, Preflight]:

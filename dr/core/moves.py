@@ -10,6 +10,7 @@ from __future__ import annotations
 from dr.core import links, onecopy, placement, preflight, quorum, whereabouts
 from dr.core.preflight import Preflight
 from dr.core.state import Draft
+from dr.core.volatile import TICKETED
 from dr.model.base import GuestId, HostName, changed
 from dr.model.policy import StopMode
 from dr.model.records import (
@@ -175,6 +176,8 @@ def begin_together(
     bound, along = company(draft, guest)
     if why := objections_in(draft, guest, flights or preflight_together(draft, guest, to)):
         return why
+    if why := _busy(draft, along):
+        return why
     to = to or bound
     if why := _begin(draft, guest, to, operation=operation, asked=False, along=along, bounded=bounded):
         return why
@@ -183,6 +186,17 @@ def begin_together(
         if mate.phase is GuestPhase.RUNNING:
             begin(draft, mate, to, operation=operation, along=others, bounded=False)
     return []
+
+
+def _busy(draft: Draft, along: tuple[GuestRecord, ...]) -> list[str]:
+    """Who could not begin right now for a ticket that is under way, a clean-up where it goes to say: it passes soon."""
+    return [
+        f"{mate.name}, which must share its host: a {pending.kind} of it on {pending.host} has not ended"
+        for mate in along
+        if mate.phase is GuestPhase.RUNNING
+        for _, pending in draft.pendings_of(mate.id)
+        if pending.kind in TICKETED
+    ]
 
 
 # ---- moves that people ask for

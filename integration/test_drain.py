@@ -1,6 +1,6 @@
 """Planned maintenance of real hosts: a host is emptied live, told beforehand, and put back in use; nothing is stopped.
 
-Guests here are idle, as in test_migration.
+Guests here are as in test_migration.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def everybody_is_back_in_use(site: Site) -> Iterator[None]:
 def two_on_h1(site: Site) -> dict[str, str]:
     """Protected guests that run on h1, with their boots' ids."""
     names = site.fresh(2)
-    site.start_guests({"h1": names})
+    site.start_guests({"h1": names}, busy=True)
     return {name: site.lab.guest(name).http().boot for name in names}
 
 
@@ -139,7 +139,7 @@ def test_eight_guests_of_one_host_go_to_two(site: Site) -> None:
     """And back to the one; and again while one of the two dies in the middle."""
     site.dr("host", "cordon", "h4")
     names = site.fresh(8)
-    site.start_guests({"h1": names})
+    site.start_guests({"h1": names}, busy=True)
     boots = {name: site.lab.guest(name).http().boot for name in names}
     site.dr("host", "drain", "h1", timeout_s=180)
     on = {name: site.guests()[name]["host"] for name in names}

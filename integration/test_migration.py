@@ -1,8 +1,9 @@
 """Live migration of real guests, by the two-phase commit: the guest runs exactly once, whatever dies in the middle.
 
 The middle is made long by a speed limit on the domain (libvirt keeps it for its next migration): some 75 MiB at
-5 MiB/s take fifteen seconds. Guests here write their disk log and dirty little memory beside that; those of "guests that do
-not converge" are busy. All that are sent slowly have memory that QEMU 7.2 under TCG does not lose (`busy=True`).
+5 MiB/s take fifteen seconds. Guests here write their disk log and dirty little memory beside that; those of
+"guests that do not converge" are busy. All that are sent slowly have memory that QEMU 7.2 under TCG does not lose
+(`busy=True`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dr import __version__
 from dr.api import standing
 from dr.api.schema import Finding, Findings
 from dr.api.snapshot import Snapshot
-from dr.core import failback
+from dr.core import failback, preflight
 from dr.core import spare as core_spare
 from dr.core.rules import LABEL, label_of
 from dr.core.state import Draft
@@ -31,7 +31,8 @@ SLEEP = (
     "hybrid-sleep.target",
     "suspend-then-hibernate.target",
 )
-AWAY_MAX = 20  # guests away from home that are told of
+AWAY_MAX = 20  # guests away from home, or that cannot be moved live, that are told of
+DRAIN_LONG_S = 1800.0
 ASKED_NOW_MAX = 20  # hosts; for more the answer of `core.spare` is told, which is kept current
 
 
@@ -326,6 +327,43 @@ def homes(snap: Snapshot, _: Site) -> Iterator[Finding]:
             )
 
 
+def moves(snap: Snapshot, _: Site) -> Iterator[Finding]:
+    """What a drain would meet: hosts and guests that cannot be moved live as they are, drains that do not end."""
+    state, draft, found = snap.state, Draft(snap.state, snap.now), 0
+    live = [name for name, host in state.hosts.items() if host.facts.live_migration]
+    for name, host in state.hosts.items():
+        if live and name not in live and host.phase is HostPhase.ONLINE:
+            yield Finding(
+                level="info",
+                check="moves",
+                subject=name,
+                what=f"{name} neither sends nor takes guests live, as other hosts do.",
+                why="no migration_uri is set there",
+                fix=preflight.live_fix(host),
+            )
+        if host.phase is HostPhase.DRAINING and snap.now - host.since > DRAIN_LONG_S:
+            yield Finding(
+                level="warning",
+                check="moves",
+                subject=name,
+                what=f"{name} has been drained for {(snap.now - host.since) / 60:.0f} minutes, and is not empty.",
+                why=host.reason,
+                fix=f"dr plan evacuate {name} says what would help; dr host undrain {name} ends it",
+            )
+    for guest in state.guests.values() if live else ():
+        checks = preflight.keeps_it(draft, guest) if guest.phase is GuestPhase.RUNNING else []
+        if checks and found < AWAY_MAX:
+            found += 1
+            yield Finding(
+                level="info",
+                check="moves",
+                subject=guest.name,
+                what=f"{guest.name} could not be moved live now.",
+                why="; ".join(dict.fromkeys(check.text for check in checks)),
+                fix="; ".join(dict.fromkeys(check.fix for check in checks if check.fix)),
+            )
+
+
 def rules(snap: Snapshot, _: Site) -> Iterator[Finding]:
     """Rules that name what is not there: it may come one day, or is misspelt."""
     state = snap.state
@@ -417,6 +455,7 @@ CHECKS: tuple[Check, ...] = (
     twice,
     spare,
     homes,
+    moves,
     rules,
     coordinator,
     notifier,

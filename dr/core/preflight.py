@@ -166,6 +166,13 @@ def _of_guest(draft: Draft, guest: GuestRecord, source: HostName) -> Iterator[Ch
         yield from _standing(guest, draft.view(source).guests[guest.id], source)
 
 
+def keeps_it(draft: Draft, guest: GuestRecord) -> list[Check]:
+    """What stands against moving it live anywhere, as it runs now; without its definition, which keeps it for good."""
+    source = whereabouts.sole_holder(draft, guest)
+    found = _of_guest(draft, guest, source)
+    return [c for c in found if c.verdict is Verdict.BLOCKED and c.name is not CheckName.DEFINITION]
+
+
 def not_from_here(draft: Draft, guest: GuestRecord, source: HostName) -> Iterator[Check]:
     """What stands against taking it away from where it is, live or not."""
     look = f"see what it waits for: dr guest show {guest.name}"

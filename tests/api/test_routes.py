@@ -35,7 +35,7 @@ from dr.model.events import (
     AskUndrain,
 )
 from dr.model.evidence import DeviceReading, Power, PowerReport
-from dr.model.facts import DomainState, GuestFacts, HookState
+from dr.model.facts import DomainState, GuestFacts, HookState, Tie, TieKind
 from dr.model.policy import After, GuestPolicy, HostRule
 from dr.model.preflight import Check, CheckName, Verdict
 from dr.model.records import Alert, Desired, Homing, HostPhase, Pause, Place, Wish
@@ -559,6 +559,29 @@ def test_a_host_that_announced_its_shutdown_says_so() -> None:
     state.hosts["h2"] = changed(state.hosts["h2"], leaving="reboot")
     rows = {row.name: row.leaving for row in views.hosts(snap(state)).items}
     assert (rows["h1"], rows["h2"]) == ("", "reboot")
+
+
+def test_the_doctor_lists_what_a_drain_would_meet() -> None:
+    def found() -> dict[str, schema.Finding]:
+        items = doctor.examine(snap(state), doctor.Site()).items
+        return {each.subject: each for each in items if each.check == "moves"}
+
+    state = fleet()
+    assert not found(), "nobody moves guests live there"
+    h2 = state.hosts["h2"]
+    state.hosts["h2"] = changed(h2, facts=changed(h2.facts, live_migration=True))
+    assert found()["h1"].fix == "migration_uri in /etc/dr/agent.yaml of h1"
+    assert "web" not in found()
+    view = state.views["h1"]
+    tied = changed(view.guests[WEB], ties=(Tie(kind=TieKind.SNAPSHOT),))
+    state.views["h1"] = changed(view, guests=view.guests | {WEB: tied})
+    assert found()["web"].what == "web could not be moved live now."
+    assert "virsh snapshot-list web" in found()["web"].fix
+    state.hosts["h1"] = changed(
+        state.hosts["h1"], phase=HostPhase.DRAINING, reason="still there: web", since=-1e4
+    )
+    assert found()["h1"].level == "warning"
+    assert found()["h1"].why == "still there: web"
 
 
 def test_a_guest_away_from_home_says_why_and_the_doctor_lists_it() -> None:

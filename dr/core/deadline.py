@@ -57,14 +57,17 @@ def hurried(draft: Draft, wish: Wish | None) -> bool:
 def too_late(draft: Draft, guest: GuestRecord, wish: Wish) -> str:
     """Why its live move is not begun any more; "" = it would be in time, or no deadline is near.
 
-    Who must share its host goes along, so that one who is late would leave them apart: then all are stopped.
+    Who must share its host goes along, so that one who is late would leave them apart: then all are stopped. A rate
+    that is not configured may be wrong: while nothing else uses the link, one is tried all the same.
     """
     if not hurried(draft, wish):
         return ""
     at = rungs(draft, wish)
     rate = links.rates(draft).of(guest.holder)
     ends_at = draft.now + moves.together_mib(draft, guest) / rate.mib_s
-    if ends_at <= at.stop_at or (rate.basis == "assumed" and draft.now < at.pause_at):
+    idle = not links.traffic(draft).leaving.get(guest.holder)
+    doubted = rate.basis == "assumed" or (rate.basis == "seen" and idle)
+    if ends_at <= at.stop_at or (doubted and draft.now < at.pause_at):
         return ""
     if guest.desired is Desired.IGNORED:
         return "would not move live in time: it is left alone, as its desired state is ignored"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dr.core import forecast, upkeep
+from dr.core import deadline, forecast, links, upkeep
 from dr.core.forecast import Evacuation
 from dr.core.rehearsal import EXTRA_S
+from dr.core.schedule import Sending
 from dr.core.tables import GuestEvent, move_guest
 from dr.core.volatile import TurnedAway
 from dr.model.base import changed
@@ -221,6 +222,18 @@ def test_who_must_share_a_host_with_one_that_is_late_is_late() -> None:
     rule = GuestRule(name="pair", guests=("a", "b"), kind="together", strict=True)
     made.state.settings = changed(made.state.settings, rules=(rule,))
     assert late() == ["a", "b"]
+
+
+def test_a_rate_that_was_only_seen_is_doubted_while_the_link_is_idle() -> None:
+    """Nothing would be measured anew, and everybody be stopped for one slow move."""
+    made = bench(guest("big", "h1"), resident={"big": 1024})
+    made.state.views["h1"] = changed(made.state.views["h1"], sent_mib_s=(1.0, 1.0, 1.0))
+    draft = made.draft()
+    wish = changed(WISH, at=draft.now, deadline=draft.now + 300.0)
+    assert links.rates(draft).of("h1").basis == "seen"
+    assert deadline.too_late(draft, made.guest("big"), wish) == ""
+    links.imagine(draft, [Sending("other", "h1", "h2", 10.0)])
+    assert "would not move live in time" in deadline.too_late(draft, made.guest("big"), wish)
 
 
 # ---- the record

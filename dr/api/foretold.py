@@ -65,6 +65,7 @@ def guests(told: Iterable[Foreseen]) -> list[schema.Foreseen]:
             begins_s=each.begins_s,
             ends_s=each.ends_s,
             late=each.late,
+            stopped=each.stopped,
         )
         for each in told
     ]

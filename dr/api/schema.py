@@ -505,8 +505,9 @@ class Foreseen(Part):
     ends_s: float | None = None
     late: str = Field(
         default="",
-        description="it is still there at the deadline: what becomes of it if its host goes down then",
+        description="it would not leave live before the deadline: what becomes of it",
     )
+    stopped: bool = Field(default=False, description="namely that it is stopped")
 
 
 class Forecast(Part):

@@ -285,14 +285,13 @@ def drain(
 
 
 def _late(name: str, leave_unprotected: bool, until_s: float) -> list[str]:
-    """Protected guests that would be stopped for that deadline."""
+    """Guests that would be stopped for that deadline."""
     from dr.api.schema import Evacuation
     from dr.cli.client import connect
 
     leave = str(leave_unprotected).lower()
-    path = f"{_at(name, 'evacuation')}"
-    told = connect().get(path, Evacuation, leave_unprotected=leave, deadline_s=until_s)
-    return [guest.name for guest in told.guests if guest.late and guest.checks]
+    told = connect().get(_at(name, "evacuation"), Evacuation, leave_unprotected=leave, deadline_s=until_s)
+    return [guest.name for guest in told.guests if guest.stopped]
 
 
 @app.command()

@@ -56,7 +56,7 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
     told += [_loose(facts, wish) for facts in upkeep.unprotected_on(draft, host)]
     if deadline.hurried(draft, wish):
         by = {each.guest: each for each in told}
-        told = [changed(each, late=_late(draft, host, each, wish, by)) for each in told]
+        told = [_with_deadline(draft, host, each, wish, by) for each in told]
     mine, spans, rates = rehearsal.sendings, rehearsal.spans, links.rates(draft)
     if not mine:
         return Evacuation(tuple(told), None)
@@ -69,21 +69,28 @@ def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
     return Evacuation(tuple(told), forecast)
 
 
-def _late(draft: Draft, host: HostRecord, told: Foreseen, wish: Wish, by: dict[GuestId, Foreseen]) -> str:
-    """What becomes of who would not have left when what is left has to be stopped; "" = it has.
+def _with_deadline(
+    draft: Draft, host: HostRecord, told: Foreseen, wish: Wish, by: dict[GuestId, Foreseen]
+) -> Foreseen:
+    """With what becomes of it, if it would not have left when what is left has to be stopped.
 
     Nobody leaves without those who must share its host.
     """
     stop_s = deadline.rungs(draft, wish).stop_at - draft.now
     together = [told, *(by[key] for key in draft.members.group(told.guest) if key in by)]
-    if all(each.fate == "live" and (each.ends_s is None or each.ends_s <= stop_s) for each in together):
-        return ""
+    in_time = all(each.fate == "live" and (each.ends_s is None or each.ends_s <= stop_s) for each in together)
+    if in_time or told.fate == "left":
+        return told
     guest = draft.guest(told.guest)
     if guest is None:
-        return "nobody stops it, nor starts it elsewhere"
+        return changed(told, late="nobody stops it, nor starts it elsewhere")
     if guest.desired is Desired.IGNORED:
-        return "is left alone, as its desired state is ignored"
+        return changed(told, late="is left alone, as its desired state is ignored")
     when = f"is stopped after {max(0.0, stop_s):.0f} s"
+    return changed(told, late=_stopped(draft, host, guest, when), stopped=True)
+
+
+def _stopped(draft: Draft, host: HostRecord, guest: GuestRecord, when: str) -> str:
     if guest.desired is not Desired.RUNNING:
         return f"{when}; nobody starts it elsewhere"
     if guest.blockers:

@@ -111,7 +111,8 @@ class Foreseen(Record):
     send_mib: int = 0  # that its move sends, if it moves live and writes nothing meanwhile
     begins_s: float | None = None  # its turn, in seconds from now; None: not foretold
     ends_s: float | None = None
-    late: str = ""  # where a deadline was given and it is still there by then: what becomes of it if its host goes down
+    late: str = ""  # where a deadline was given and it would not leave live in time: what becomes of it
+    stopped: bool = False  # namely that it is stopped
 
 
 class Forecast(Record):

@@ -205,8 +205,28 @@ def test_who_is_late_and_what_becomes_of_it() -> None:
     assert found["off"] == "is stopped after 28 s; nobody starts it elsewhere"
     assert found["huge"] == "is stopped after 28 s; no other host could start it"
     assert found["loose"] == "nobody stops it, nor starts it elsewhere"
+    assert {each.name for each in told.guests if each.stopped} == {"gone", "stuck", "off", "huge"}
     text = forecast.in_words(made.draft(), made.host("h1"), told)
     assert "too late to move live: huge, off, stuck, gone, loose" in text
+
+
+def test_who_would_be_stopped_is_told_also_of_moves_under_way_and_not_of_who_is_left_alone() -> None:
+    """A person confirms exactly these."""
+    ignored = guest("ignored", "h1", desired=Desired.IGNORED, blockers=("has a host device",))
+    made = bench(moving("sent", "h1", "h2"), ignored, resident={"sent": 8192}, mib_s=MANY)
+    made.see("h1", domain("loose"))
+    now = made.draft().now
+    wish = changed(WISH, at=now, deadline=now + 50.0)
+    told = {each.name: each for each in forecast.of_drain(made.draft(), made.host("h1"), wish).guests}
+    assert {name: bool(each.late) for name, each in told.items()} == {
+        "sent": True,
+        "ignored": True,
+        "loose": True,
+    }
+    assert [name for name, each in told.items() if each.stopped] == ["sent"]
+    stays = changed(wish, leave_unprotected=True)
+    left = forecast.of_drain(made.draft(), made.host("h1"), stays).guests
+    assert {each.name for each in left if each.late} == {"sent", "ignored"}
 
 
 def test_who_must_share_a_host_with_one_that_is_late_is_late() -> None:

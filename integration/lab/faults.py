@@ -223,13 +223,13 @@ class Faults:
         self.converge()
 
     def freeze_service(self, target: str, service: str) -> None:
-        """SIGSTOP a service and its children; the machine's kernel and everything else goes on."""
+        """SIGSTOP a service and its children, and wait until they stand still; the machine's kernel goes on."""
         machine = self._lab.machine(target)
         family = machine.services.descendants(service)
         detail = " ".join([service, *(f"{one.pid}:{one.start_ticks}" for one in family)])
         self._change(add=Fault("service-freeze", target, detail=detail))
         for one in family:
-            one.signal(signal.SIGSTOP)
+            one.stop()
 
     def thaw_service(self, target: str, service: str) -> None:
         for fault in self.active(target):

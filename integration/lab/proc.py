@@ -65,6 +65,21 @@ class Process:
             os.close(handle)
         return True
 
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """SIGSTOP and wait until every thread stands still: each stops only when it is next on a CPU.
+
+        Nothing where the process is gone. Raises LabError if one goes on.
+        """
+        if self.signal(signal.SIGSTOP):
+            wait_for(self._stands_still, timeout_s, f"process {self.pid} to heed SIGSTOP")
+
+    def _stands_still(self) -> bool:
+        try:
+            threads = [int(name) for name in os.listdir(f"/proc/{self.pid}/task")]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return all((stat := _stat(thread)) is None or stat.state in "TtZX" for thread in threads)
+
     def kill(self, timeout_s: float = 10.0) -> None:
         """SIGKILL and wait until it is gone. Raises LabError if it does not go."""
         if self.signal(signal.SIGKILL):

@@ -39,6 +39,7 @@ from dr.model.commands import (
     Question,
     Receive,
     Resume,
+    Sample,
     Start,
     Stop,
     Testify,
@@ -77,6 +78,7 @@ class Executor:
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
+        sample: Callable[[tuple[GuestId, ...]], None],  # measures these guests soon
         refresh: Callable[..., None],  # of the reporter: reads these parts again (default: guests)
     ) -> None:
         self._host = host
@@ -90,6 +92,7 @@ class Executor:
         self._prober = prober
         self._patience = patience
         self._refresh = refresh
+        self._sample = sample
         self._lane: asyncio.Queue[tuple[Session, Command]] = asyncio.Queue(WAITING_MAX)
         self._session: Session | None = None
         self._stopping = False
@@ -181,6 +184,9 @@ class Executor:
                 self._read(self._reply(session, command.id, self._moves.abort(body)))
             case AllowDowntime():
                 self._read(self._reply(session, command.id, self._moves.allow_downtime(body)))
+            case Sample():
+                self._sample(body.guests)
+                await self._answer(session, command.id, Answer(outcome=Outcome.DONE))
             case Probe() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))
             case _:

@@ -32,10 +32,11 @@ from dr.agent.journal import Journal, StateTrouble, Worker
 from dr.agent.looks import Looks, Patience
 from dr.agent.moves import MoveTickets
 from dr.agent.reporter import Reporter, Rhythm
+from dr.agent.sampling import Pace, Sampling
 from dr.agent.session import Session
 from dr.agent.tickets import Tickets
 from dr.core import warden
-from dr.model.base import BootId, HostName, Record, changed
+from dr.model.base import BootId, GuestId, HostName, Record, changed
 from dr.model.commands import ProtectedEntry
 from dr.model.facts import Level, Reading
 from dr.model.policy import HEARTBEAT_S_MAX, HEARTBEAT_S_MIN
@@ -110,6 +111,7 @@ class Agent:
         timing: Timing | None = None,
         rhythm: Rhythm | None = None,
         patience: Patience | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """`boot_id` empty: the kernel's. `notify` takes systemd's words: "READY=1", "STATUS=…", "WATCHDOG=1", …"""
         self.host = host
@@ -140,6 +142,8 @@ class Agent:
             parts=parts.of,
             tell=lambda guests: parts.told(warden.told(self._journal.memory, guests)),
             moves=lambda: self._following.moves,
+            samples=lambda: self._sampling.samples,
+            clock=clock,
             rhythm=rhythm or Rhythm(),
         )
         looks = Looks(
@@ -168,6 +172,7 @@ class Agent:
             prober=prober,
             patience=patience,
             refresh=self._reporter.refresh,
+            sample=self._sample_soon,
         )
         self._isolation = Isolation(
             journal=self._journal,
@@ -183,6 +188,15 @@ class Agent:
 
         self._following = Following(
             hypervisor=hypervisor, journal=self._journal, reporter=self._reporter, every_s=timing.follow_s
+        )
+        self._sampling = Sampling(
+            hypervisor=hypervisor,
+            journal=self._journal,
+            reporter=self._reporter,
+            busy=self._executor.busy,
+            clock=clock,
+            jitter=jitter,
+            pace=pace or Pace(),
         )
         self._strays = Strays(
             self.boot_id,
@@ -208,6 +222,7 @@ class Agent:
                 self._isolation.run(),
                 self._strays.run(),
                 self._following.run(),
+                self._sampling.run(),
                 self._flush(),
                 self._feed_watchdog(),
                 self._keep_linked(),
@@ -269,6 +284,9 @@ class Agent:
     def _look_again(self) -> None:
         self._reporter.changed.set()
 
+    def _sample_soon(self, guests: tuple[GuestId, ...]) -> None:
+        self._sampling.soon(guests)
+
     def _own_readings(self) -> tuple[Reading, ...]:
         readings = []
         if self._journal.trouble:
@@ -327,6 +345,7 @@ class Agent:
             self._refusal = ""
             self._session = session
             self._executor.attach(session)
+            told = changed(told, samples=None)  # a hello has none
             since = self._clock()
             await self._live(session, messages, told)
             return self._clock() - since

@@ -17,7 +17,7 @@ from typing import TypeVar
 from dr import __version__
 from dr.agent.hook import Hook
 from dr.model.base import BootId, Record, changed
-from dr.model.facts import GuestFacts, HostFacts, Level, Progress, Reading
+from dr.model.facts import DirtySample, GuestFacts, HostFacts, Level, Progress, Reading
 from dr.model.wire import Report
 from dr.ports.hypervisor import HostHealth, Hypervisor, HypervisorError, HypervisorUnknown
 
@@ -53,6 +53,8 @@ class Reporter:
             [tuple[GuestFacts, ...]], Awaitable[tuple[GuestFacts, ...]]
         ],  # adds parts in migrations
         moves: Callable[[], tuple[Progress, ...]],
+        samples: Callable[[], tuple[DirtySample, ...]],
+        clock: Callable[[], float],
         tell: Callable[[tuple[GuestFacts, ...]], tuple[GuestFacts, ...]],  # adds what only the agent knows
         rhythm: Rhythm,
     ) -> None:
@@ -63,6 +65,8 @@ class Reporter:
         self._own = own
         self._parts = parts
         self._moves = moves
+        self._samples = samples
+        self._clock = clock
         self._tell = tell
         self._rhythm = rhythm
         self._facts = HostFacts(boot_id=boot_id)
@@ -105,18 +109,28 @@ class Reporter:
 
     def snapshot(self) -> Report:
         """Everything."""
-        return Report(facts=self.facts, guests=self.guests, health=self.health, moves=self._moves())
+        return Report(
+            facts=self.facts,
+            guests=self.guests,
+            health=self.health,
+            moves=self._moves(),
+            samples=self._samples(),
+            clock_s=round(self._clock(), 1),
+        )
 
     @staticmethod
     def difference(told: Report, now: Report) -> Report | None:
-        """The parts that changed; None if none did."""
+        """The parts that changed, and the samples that are new; None if nothing is."""
+        before = told.samples or ()
+        new = tuple(sample for sample in now.samples or () if sample not in before)
         report = Report(
             facts=now.facts if now.facts != told.facts else None,
             guests=now.guests if now.guests != told.guests else None,  # falling silent is told by the reading
             health=now.health if now.health != told.health else None,
             moves=now.moves if now.moves != told.moves else None,
+            samples=new or None,
         )
-        return None if report == Report() else report
+        return None if report == Report() else changed(report, clock_s=now.clock_s)
 
     # ---- reading
 

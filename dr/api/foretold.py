@@ -62,6 +62,8 @@ def guests(told: Iterable[Foreseen]) -> list[schema.Foreseen]:
                 for check in each.checks
             ],
             send_mib=each.send_mib,
+            rung=each.rung.value if each.rung else "",
+            downtime_s=each.downtime_s,
             begins_s=each.begins_s,
             ends_s=each.ends_s,
             late=each.late,

@@ -252,6 +252,9 @@ class StepSeen(Part):
     text: str
 
 
+Rung = Literal["", "plain", "standstill", "slowed down", "called off"]
+
+
 class MoveSeen(Part):
     """A live migration that is under way in a job. Figures are its source's, and missing where that says none."""
 
@@ -266,6 +269,8 @@ class MoveSeen(Part):
     dirty_mib_s: float | None = Field(None, description="what the guest makes dirty; 0 in the first pass")
     passes: int | None = None
     throttle_pct: int | None = None
+    rung: Rung = Field(default="", description="what it has needed so far, the gentlest first")
+    foreseen: Rung = Field(default="", description="what it was to need; empty: its guest was not sampled")
     eta_s: float | None = Field(
         None, description="until it switches over, if all goes on like this; nothing: it would never"
     )
@@ -500,7 +505,9 @@ class Foreseen(Part):
     why: list[str] = Field(default=[], description="everything that keeps it there")
     todo: list[str] = Field(default=[], description="what would help: one of these, or several")
     checks: list[Check] = Field(default=[], description="its pre-flight: everything that was looked at")
-    send_mib: int = Field(default=0, description="what its live move sends, if it writes nothing meanwhile")
+    send_mib: int = Field(default=0, description="what its live move sends, with what is sent again")
+    rung: Rung = Field(default="", description="that its move would end on; empty: not foretold")
+    downtime_s: float = Field(default=0.0, description="its standstill at the switch-over, as QEMU counts it")
     begins_s: float | None = Field(default=None, description="its turn, in seconds from now")
     ends_s: float | None = None
     late: str = Field(

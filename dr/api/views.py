@@ -291,6 +291,8 @@ def _move(snap: Snapshot, guest: GuestRecord, move: Move) -> schema.MoveSeen:
         destination=move.destination,
         stage=move.stage.value,
         age_s=snap.age(move.began),
+        rung=move.rung.value,
+        foreseen=move.foreseen.value if move.foreseen else "",
     )
     view = snap.state.views.get(move.source)
     progress = view.progress.get(guest.id) if view is not None and view.session else None

@@ -88,7 +88,7 @@ def send(
 
 def leave_foretold(guests: Sequence[Foreseen]) -> NoReturn:
     """End a dry run: degraded where a guest would stay, or be late."""
-    blocked = any(guest.fate == "blocked" or guest.late for guest in guests)
+    blocked = any(guest.fate == "blocked" or guest.rung == "called off" or guest.late for guest in guests)
     raise typer.Exit(Exit.DEGRADED if blocked else Exit.OK)
 
 
@@ -166,6 +166,8 @@ NAME_AND_FATE: tuple[Column[Foreseen], ...] = (
 )
 TIMES: tuple[Column[Foreseen], ...] = (
     Column("TO SEND", lambda row: mib(row.send_mib)),
+    Column("RUNG", lambda row: row.rung),
+    Column("DOWN FOR", lambda row: f"{row.downtime_s:.1f} s" if row.rung else ""),
     Column("BEGINS IN", lambda row: _in(row.begins_s)),
     Column("ENDS IN", lambda row: _in(row.ends_s)),
 )

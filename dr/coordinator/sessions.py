@@ -117,6 +117,8 @@ class Sessions:
                     guests=message.guests,
                     health=message.health,
                     moves=message.moves,
+                    samples=message.samples,
+                    clock_s=message.clock_s,
                 )
             case Result():
                 return Answered(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import forecast, moves
+from dr.core import dirtying, forecast, moves
 from dr.core.asks import no, no_such, protected, yes
 from dr.core.state import Draft
 from dr.model.base import GuestId, changed
@@ -19,9 +19,12 @@ def migrate(draft: Draft, ask: AskMigrate) -> Reply:
     foreseen = tuple(
         forecast.of_move(draft, guest, ask.to, _going_along(draft, guest, named)) for guest in have
     )
+    foreseen, times = forecast.of_moves(draft, have, foreseen)
+    for holder in {guest.holder for guest in have}:
+        dirtying.ask(draft, holder, have)
     if ask.dry_run:
         words = (_in_words(guest, told) for guest, told in zip(have, foreseen, strict=True))
-        return changed(yes(ask, "; ".join(words)), guests=foreseen)
+        return changed(yes(ask, "; ".join(words)), guests=foreseen, forecast=times)
     if why := [reason for guest in foreseen for reason in guest.why]:
         return no(ask, *dict.fromkeys(why))
     operation = draft.open_operation(
@@ -35,7 +38,7 @@ def migrate(draft: Draft, ask: AskMigrate) -> Reply:
             moves.queue(draft, guest, ask.to or bound, operation.id)
             waits += 1
     text = f"{waits} wait until others have moved" if waits else ""
-    return changed(yes(ask, text, operation), guests=foreseen)
+    return changed(yes(ask, text, operation), guests=foreseen, forecast=times)
 
 
 def _in_words(guest: GuestRecord, told: Foreseen) -> str:

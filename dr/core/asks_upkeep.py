@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import forecast, upkeep
+from dr.core import dirtying, forecast, upkeep
 from dr.core.asks import no, no_such, yes
 from dr.core.state import Draft
 from dr.core.wishes import with_wishes
@@ -50,6 +50,8 @@ def drain(draft: Draft, ask: AskDrain) -> Reply:
     )
     evacuation = forecast.of_drain(draft, host, wish)
     told = {"guests": evacuation.guests, "forecast": evacuation.forecast}
+    if not ask.deadline_s:
+        dirtying.ask(draft, host.name, upkeep.guests_on(draft, host))
     if ask.dry_run:
         return changed(yes(ask, forecast.in_words(draft, host, evacuation)), **told)
     before, operation = host.drain, upkeep.operation_of(draft, host)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dr.model.base import Record, changed
 from dr.model.facts import Progress
 from dr.model.policy import GuestPolicy
+from dr.model.records import Rung
 
 PLAIN_DOWNTIME_S = 0.3  # QEMU's own limit of the standstill
 SHORTER = 0.9  # a pass whose standstill is longer than this part of the shortest so far does not get on
@@ -41,6 +42,13 @@ def unhurried(course: Course, policy: GuestPolicy) -> Course:
     """Without what a drain in a hurry, taken back or over by now, allowed beyond the policy."""
     allowed_s = max(PLAIN_DOWNTIME_S, policy.move_downtime_s)
     return changed(course, downtime_s=min(course.downtime_s, allowed_s))
+
+
+def rung_of(course: Course) -> Rung:
+    """What it has needed so far."""
+    if course.throttle_pct:
+        return Rung.SLOWED
+    return Rung.STANDSTILL if course.downtime_s > PLAIN_DOWNTIME_S else Rung.PLAIN
 
 
 def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:

@@ -6,19 +6,22 @@ times rest on. That of a drain is told from its rehearsal (`core.rehearsal`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dr.core import deadline, links, moves, placement, preflight, schedule, upkeep
+from dr.core import deadline, dirtying, links, moves, placement, preflight, schedule, upkeep
+from dr.core.ladder import Outlook
 from dr.core.preflight import Preflight
-from dr.core.rehearsal import Rehearsal
-from dr.core.schedule import Sending
+from dr.core.rehearsal import EXTRA_S, Rehearsal
+from dr.core.schedule import Sending, Span
 from dr.core.state import Draft
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Forecast, Foreseen
 from dr.model.facts import GuestFacts
+from dr.model.policy import GuestPolicy
 from dr.model.preflight import CheckName
-from dr.model.records import Desired, GuestPhase, GuestRecord, HostPhase, HostRecord, Wish
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostPhase, HostRecord, Rung, Wish
 
 HOSTS_MAX = 6  # whose help is named, or that a sentence names
 ON_ITS_WAY = Preflight("", ())  # of a guest whose move was under way before
@@ -44,6 +47,42 @@ def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRe
         todo=tuple(dict.fromkeys(_fixes(flight))) if why else (),
         checks=flight.checks,
     )
+
+
+def of_moves(
+    draft: Draft, guests: list[GuestRecord], told: tuple[Foreseen, ...]
+) -> tuple[tuple[Foreseen, ...], Forecast | None]:
+    """With times, if all of these that can go were sent now, as many at once as each host may send."""
+    rates = links.rates(draft)
+    policies = {guest.id: guest.policy for guest in guests}
+    sendings: dict[GuestId, Sending] = {}
+    outlooks: dict[GuestId, Outlook] = {}
+    for guest, each in zip(guests, told, strict=True):
+        if each.fate == "live":
+            rate_mib_s = min(rates.of(guest.holder).mib_s, rates.of(each.to).mib_s)
+            outlook = outlooks[guest.id] = links.outlook(draft, guest, rate_mib_s)
+            sendings[guest.id] = Sending(guest.id, guest.holder, each.to, outlook.sent_mib)
+    if not sendings:
+        return told, None
+    spans = schedule.spans(
+        links.sendings(draft),
+        schedule.in_order(sendings.values(), draft.config.limits.moves_out_per_host),
+        lambda name: rates.of(name).mib_s,
+        EXTRA_S,
+    )
+    timed = tuple(
+        _timed(each, policies[each.guest], outlooks[each.guest], sendings[each.guest], spans[each.guest])
+        if each.guest in sendings
+        else each
+        for each in told
+    )
+    hosts = {host for each in sendings.values() for host in (each.source, each.to)}
+    forecast = Forecast(
+        total_s=round(max(spans[key].ends_s for key in sendings), 1),
+        bound_s=round(schedule.bound_s(list(sendings.values()), lambda name: rates.of(name).mib_s), 1),
+        rests_on=tuple(_known(draft, hosts, [guest for guest in guests if guest.id in sendings])),
+    )
+    return timed, forecast
 
 
 def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
@@ -100,23 +139,28 @@ def _stopped(draft: Draft, host: HostRecord, guest: GuestRecord, when: str) -> s
 
 
 def _rests_on(draft: Draft, host: HostRecord, mine: dict[GuestId, Sending]) -> Iterator[str]:
-    """What is known, measured and assumed: no figure is better than that."""
-    rates = links.rates(draft)
-    alike: dict[links.Rate, list[HostName]] = {}
-    for name in sorted({host.name, *(each.to for each in mine.values())}):
-        alike.setdefault(rates.of(name), []).append(name)
-    for rate, names in alike.items():
-        yield f"{', '.join(names)}: {rate.mib_s:.0f} MiB/s each way, {rate.in_words(names)}"
-    here = (draft.guest(key) for key in mine)
-    whole = [guest.name for guest in here if guest is not None and not links.resident_known(draft, guest)]
-    if whole:
-        yield f"the whole memory of {_some(whole)}: what of it is in use is not known"
-    yield "what guests write meanwhile is sent again, and is not counted"
+    here = [guest for key in mine if (guest := draft.guest(key)) is not None]
+    yield from _known(draft, {host.name, *(each.to for each in mine.values())}, here)
     others = [op.subject for op in draft.open_operations() if op.kind == "drain" and op.subject != host.name]
     if others:
         yield f"{_some(others)} being drained at the same time: only what is on its way from there is counted"
     if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):
         yield f"{host.name} is {host.phase}: it begins when it is online again"
+
+
+def _known(draft: Draft, hosts: set[HostName], guests: list[GuestRecord]) -> Iterator[str]:
+    """What is known, measured and assumed: no figure is better than that."""
+    rates = links.rates(draft)
+    alike: dict[links.Rate, list[HostName]] = {}
+    for name in sorted(hosts):
+        alike.setdefault(rates.of(name), []).append(name)
+    for rate, names in alike.items():
+        yield f"{', '.join(names)}: {rate.mib_s:.0f} MiB/s each way, {rate.in_words(names)}"
+    whole = [guest.name for guest in guests if not links.resident_known(draft, guest)]
+    if whole:
+        yield f"the whole memory of {_some(whole)}: what of it is in use is not known"
+    for basis, names in dirtying.in_words(draft, [guest for guest in guests if guest.move is None]):
+        yield f"{_some(names)}: {basis}"
 
 
 def _some(names: list[str]) -> str:
@@ -136,6 +180,8 @@ def in_words(draft: Draft, host: HostRecord, evacuation: Evacuation) -> str:
     parts = [f"{go} of {len(guests)} guests would move live" if guests else "no guest is known to run there"]
     if forecast is not None:
         parts[0] += f", in about {forecast.total_s:.0f} s ({forecast.bound_s:.0f} s at best)"
+    if off := [guest.name for guest in guests if guest.rung is Rung.CALLED_OFF]:
+        parts.append(f"whose move is foreseen to be called off: {', '.join(off)}")
     if late := [guest.name for guest in guests if guest.late]:
         parts.append(f"too late to move live: {', '.join(late)}")
     if stay:
@@ -152,18 +198,41 @@ def _told(rehearsal: Rehearsal, guest: GuestRecord) -> Foreseen:
     checks = rehearsal.flights.get(guest.id, ON_ITS_WAY).checks
     told = Foreseen(guest=guest.id, name=guest.name, fate="live", checks=checks)
     if sending is not None:
-        span = rehearsal.spans[guest.id]
-        return changed(
-            told,
-            to=sending.to,
-            send_mib=round(sending.mib),
-            begins_s=round(span.begins_s, 1),
-            ends_s=round(span.ends_s, 1),
+        timed = _timed(
+            told, guest.policy, rehearsal.outlooks.get(guest.id), sending, rehearsal.spans[guest.id]
         )
+        return changed(timed, to=sending.to)
     if guest.phase is GuestPhase.MIGRATING and move is not None:
         return changed(told, to=move.source)  # on its way here: it is called off
     todo = tuple(dict.fromkeys(_helps(rehearsal.trial, rehearsal.host, guest, rehearsal.flights[guest.id])))
     return changed(told, fate="blocked", why=tuple(rehearsal.why.get(guest.id, ())), todo=todo)
+
+
+def _would_converge(name: str, outlook: Outlook, policy: GuestPolicy) -> Iterator[str]:
+    """What would let a move end that is foreseen to be called off."""
+    if outlook.total_s > policy.move_s:
+        yield f"dr guest set {name} --move-time {math.ceil(2 * outlook.total_s)}"
+    elif not policy.move_auto_converge:
+        yield f"dr guest set {name} --move-auto-converge"
+    else:
+        yield f"dr guest set {name} --move-downtime {math.ceil(4 * policy.move_downtime_s)}"
+    yield f"dr guest relocate {name}"
+
+
+def _timed(
+    told: Foreseen, policy: GuestPolicy, outlook: Outlook | None, sending: Sending, span: Span
+) -> Foreseen:
+    """Without an outlook: its move is under way already."""
+    if outlook is not None:
+        told = changed(told, rung=outlook.rung, downtime_s=round(outlook.downtime_s, 2))
+    if outlook is not None and outlook.rung is Rung.CALLED_OFF:
+        told = changed(told, why=(outlook.why,), todo=tuple(_would_converge(told.name, outlook, policy)))
+    return changed(
+        told,
+        send_mib=round(sending.mib),
+        begins_s=round(span.begins_s, 1),
+        ends_s=round(span.ends_s, 1),
+    )
 
 
 def _fixes(flight: Preflight) -> Iterator[str]:

@@ -13,16 +13,19 @@ from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
+from dr.core import dirtying, ladder
 from dr.core.fleet import Floats
-from dr.core.schedule import Sending
+from dr.core.ladder import Outlook
+from dr.core.schedule import Link, Sending
 from dr.core.state import Draft
 from dr.core.volatile import TurnedAway, View
 from dr.model.base import GuestId, HostName
-from dr.model.records import GuestPhase, GuestRecord, Move, MoveStage
+from dr.model.records import GuestPhase, GuestRecord, Move, MoveStage, Rung
 
 ASSUMED_MIB_S = 100.0  # of hosts of which nothing is known: somewhat less than 1 Gbit/s
 SAMPLES_MAX = 32  # of a host; its agent tells once a second
 SAMPLES_MIN = 3
+HARD = (Rung.SLOWED, Rung.CALLED_OFF)
 AGAIN_S = (
     5.0  # after a move that came to nothing, before the same destination is tried again; doubles with each
 )
@@ -32,10 +35,32 @@ AGAIN_MAX_S = 300.0
 # ---- sizes
 
 
-def to_send_mib(draft: Draft, guest: GuestRecord) -> int:
-    """What a live move of it would send, as its host tells; its maximum memory where that does not."""
+def in_use_mib(draft: Draft, guest: GuestRecord) -> int:
+    """What a live move of it would send if it wrote nothing meanwhile; its maximum memory where that is not known."""
     facts = draft.view(guest.holder).guests.get(guest.id)
     return (facts.to_send_mib if facts is not None else 0) or guest.needs.memory_mib
+
+
+def outlook(draft: Draft, guest: GuestRecord, rate_mib_s: float = 0.0) -> Outlook:
+    """How its live move would go at that rate; 0: at that of its host, alone on the link."""
+    whole_mib_s = rate_mib_s or rates(draft).of(guest.holder).mib_s
+    own_mib_s = min(whole_mib_s, guest.policy.move_mib_s or whole_mib_s)
+    return ladder.outlook(float(in_use_mib(draft, guest)), own_mib_s, dirtying.of(draft, guest), guest.policy)
+
+
+def to_send_mib(draft: Draft, guest: GuestRecord) -> int:
+    """What a live move of it would send, with what is sent again because it was written to meanwhile."""
+    return round(outlook(draft, guest).sent_mib)
+
+
+def needs_links_alone(draft: Draft, guest: GuestRecord) -> bool:
+    """Whether it would have to be slowed down, or not converge at all, only because others share its link."""
+    shared_by = max(draft.config.limits.moves_out_per_host, draft.config.limits.moves_in_per_host)
+    if shared_by < 2 or not dirtying.of(draft, guest):
+        return False
+    rate = rates(draft).of(guest.holder)
+    alone, shared = (outlook(draft, guest, rate.mib_s / by).rung for by in (1, shared_by))
+    return (shared in HARD and alone not in HARD) or (shared is Rung.CALLED_OFF and alone is Rung.SLOWED)
 
 
 def resident_known(draft: Draft, guest: GuestRecord) -> bool:
@@ -131,13 +156,14 @@ class Traffic(NamedTuple):
     coming: dict[HostName, int]
     out_mib: dict[HostName, float]
     in_mib: dict[HostName, float]
+    alone: set[Link]  # links that one of them has for itself
 
 
 def traffic(draft: Draft) -> Traffic:
     imagined: Traffic | None = draft.memo.get("imagined traffic")
     if imagined is not None:
         return imagined
-    at, kept = draft.memo.get("traffic", (-1, Traffic({}, {}, {}, {})))
+    at, kept = draft.memo.get("traffic", (-1, Traffic({}, {}, {}, {}, set())))
     if at == draft.guest_writes:
         return cast(Traffic, kept)
     found = traffic_of(sendings(draft))
@@ -151,12 +177,13 @@ def imagine(draft: Draft, sendings: Iterable[Sending]) -> None:
 
 
 def traffic_of(sendings: Iterable[Sending]) -> Traffic:
-    found = Traffic({}, {}, {}, {})
+    found = Traffic({}, {}, {}, {}, set())
     for each in sendings:
         found.leaving[each.source] = found.leaving.get(each.source, 0) + 1
         found.coming[each.to] = found.coming.get(each.to, 0) + 1
         found.out_mib[each.source] = found.out_mib.get(each.source, 0.0) + each.mib
         found.in_mib[each.to] = found.in_mib.get(each.to, 0.0) + each.mib
+        found.alone.update(each.links if each.alone else ())
     return found
 
 
@@ -165,7 +192,8 @@ def sendings(draft: Draft) -> Iterator[Sending]:
     for guest in draft.unsettled():
         move = guest.move
         if guest.phase is GuestPhase.MIGRATING and move is not None:
-            yield Sending(guest.id, move.source, move.destination, left_mib(draft, guest, move))
+            left, alone = left_mib(draft, guest, move), needs_links_alone(draft, guest)
+            yield Sending(guest.id, move.source, move.destination, left, alone)
 
 
 def arrivals(draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = ()) -> Floats:

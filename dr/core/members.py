@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dr.core import (
     cpus,
+    dirtying,
     failing,
     fencing,
     flaps,
@@ -96,6 +97,8 @@ def connected(draft: Draft, event: Connected) -> None:
         overruled={},
         progress={},
         courses={},
+        samples={},
+        sampling_at=-1e9,
         inventory=hello.guests is not None,
     )
     draft.forget_session(name)
@@ -255,6 +258,8 @@ def reported(draft: Draft, event: Reported) -> None:
     if event.moves is not None:
         migration.progressed(draft, event.host, event.moves)
         links.note_rate(draft, event.host)
+    if event.samples is not None:
+        dirtying.note(draft, event.host, event.samples, event.clock_s)
 
 
 # ---- coming back, and staying clean

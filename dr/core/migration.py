@@ -10,7 +10,7 @@ destination. Whatever else proves the source empty leads to a cold start: the co
 
 from __future__ import annotations
 
-from dr.core import convergence, guests, leaving, links, moves, onecopy, placement, retries
+from dr.core import convergence, dirtying, guests, leaving, links, moves, onecopy, placement, retries
 from dr.core.convergence import Course
 from dr.core.looks import addresses_of
 from dr.core.state import Draft
@@ -31,6 +31,7 @@ from dr.model.records import (
     HostRecord,
     Move,
     MoveStage,
+    Rung,
 )
 
 RESUMES_MAX = 5  # a copy that cannot be resumed so often is given up, and the guest starts cold
@@ -210,8 +211,15 @@ def progressed(draft: Draft, name: HostName, moves_out: tuple[Progress, ...]) ->
         course = before.get(guest.id)
         if course is None or course.job != guest.move.job:
             course = Course(job=guest.move.job)
-        courses[guest.id] = convergence.seen(course, progress, guest.policy)
+        course = courses[guest.id] = convergence.seen(course, progress, guest.policy)
+        _note_rung(draft, guest, guest.move, convergence.rung_of(course))
     draft.put_view(name, progress={progress.guest: progress for progress in moves_out}, courses=courses)
+
+
+def _note_rung(draft: Draft, guest: GuestRecord, move: Move, rung: Rung) -> None:
+    """What it needs by now; kept beyond its job, and beyond who leads."""
+    if rung is not move.rung:
+        draft.put_guest(changed(guest, move=changed(move, rung=rung)))
 
 
 def _unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
@@ -412,12 +420,20 @@ def _undo(draft: Draft, guest: GuestRecord, why: str) -> None:
 def _runs_at(draft: Draft, guest: GuestRecord, host: HostName) -> None:
     """It has arrived, or it stays. What its owner wanted meanwhile is done next (`guests.step`)."""
     move = _move(guest)
-    arrived = f"moved from {move.source} to {host} in {draft.now - move.began:.1f} s"
+    arrived = f"moved from {move.source} to {host} in {draft.now - move.began:.1f} s{_how(move)}"
     if host == move.destination:
         links.note_arrived(draft, guest.id, host)
+        dirtying.carry(draft, guest, move.source, host)
         if draft.host(move.source) is not None:
             draft.put_view(move.source, drained_at=0.0)  # its link is idle: who waits there goes now
     guests.running_on(draft, guest, host, move.why if host == move.source else arrived)
+
+
+def _how(move: Move) -> str:
+    """Which rung it took, and which was foretold."""
+    if move.foreseen is None:
+        return f", {move.rung}"
+    return f", {move.rung}{' as' if move.foreseen is move.rung else f' where {move.foreseen} was'} foreseen"
 
 
 def _nowhere(draft: Draft, guest: GuestRecord, move: Move) -> None:

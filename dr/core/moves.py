@@ -7,7 +7,7 @@ move (`core.preflight`), what becomes of one (`core.migration`), places and tick
 
 from __future__ import annotations
 
-from dr.core import links, onecopy, placement, preflight, quorum, whereabouts
+from dr.core import dirtying, links, onecopy, placement, preflight, quorum, whereabouts
 from dr.core.preflight import Preflight
 from dr.core.state import Draft
 from dr.core.volatile import TICKETED
@@ -87,6 +87,14 @@ def _begin(
     if bounded and now.leaving.get(holder, 0) >= limits.moves_out_per_host:
         why.append(f"{holder} is sending {now.leaving[holder]} guests already")
     full = {name for name, count in now.coming.items() if bounded and count >= limits.moves_in_per_host}
+    if bounded:
+        full |= {name for way, name in now.alone if way == "in"}
+        if ("out", holder) in now.alone:
+            why.append(f"{holder} is sending one that makes memory dirty too fast to share the link")
+    if bounded and not along and links.needs_links_alone(draft, guest):
+        full |= now.coming.keys()
+        if now.leaving.get(holder, 0):
+            why.append(f"{guest.name} makes memory dirty too fast to share the link of {holder}")
     if not to:
         to = preflight.elsewhere(draft, guest, full | {holder}, along).host
         if not to:
@@ -97,7 +105,8 @@ def _begin(
         why.append(f"{to} is receiving {now.coming[to]} guests already")
     if why:
         return why
-    move = Move(stage=MoveStage.RECEIVING, source=holder, operation=operation, asked=asked)
+    foreseen = links.outlook(draft, guest).rung if dirtying.of(draft, guest) else None
+    move = Move(stage=MoveStage.RECEIVING, source=holder, operation=operation, asked=asked, foreseen=foreseen)
     draft.clear_alert(f"guest/{guest.id}/resumed-by-hand")
     return onecopy.issue_receive(draft, guest, draft.require_host(holder), draft.require_host(to), move)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dr.core import links, moves, schedule, upkeep
+from dr.core.ladder import Outlook
 from dr.core.preflight import Preflight
 from dr.core.schedule import Sending
 from dr.core.state import Draft
 from dr.core.wishes import with_wishes
 from dr.model.base import GuestId
-from dr.model.records import GuestPhase, HostRecord, Wish
+from dr.model.records import GuestPhase, GuestRecord, HostRecord, Move, Wish
 
 # Of each move beside the sending, about as it is in the lab: the tickets, QEMU's start at the destination, the
 # switch-over and the proofs.
@@ -32,6 +33,7 @@ class Rehearsal:
         self.trial.put_host(with_wishes(host, cordon=host.cordon, drain=wish))
         self.flights: dict[GuestId, Preflight] = {}  # those of guests that were not under way before
         self.why: dict[GuestId, list[str]] = {}  # of those that do not go
+        self.outlooks: dict[GuestId, Outlook] = {}  # of those that begin
         # Moves share the links whoever wanted them; those that come here are about to be called off.
         under_way = [each for each in links.sendings(draft) if each.to != host.name]
         self.sendings = {each.key: each for each in under_way if each.source == host.name}
@@ -70,16 +72,24 @@ class Rehearsal:
         if why and blocked:
             self.why[guest_id] = why
             self._waiting.remove(guest_id)
-        return [] if why else self._gone(list(flights))
+        beside = sum(each.source == self.host.name for each in under_way)
+        return [] if why else self._gone(list(flights), beside)
 
-    def _gone(self, ids: list[GuestId]) -> list[Sending]:
-        """Those that began together."""
+    def _sent(self, guest: GuestRecord, move: Move, sharing: int) -> Sending:
+        """What it sends at the rate that so many leave it, itself counted: the slower, the more is sent again."""
+        rates = links.rates(self.trial)
+        rate_mib_s = min(rates.of(move.source).mib_s, rates.of(move.destination).mib_s) / sharing
+        self.outlooks[guest.id] = outlook = links.outlook(self.trial, guest, rate_mib_s)
+        alone = links.needs_links_alone(self.trial, guest)
+        return Sending(guest.id, move.source, move.destination, outlook.sent_mib, alone)
+
+    def _gone(self, ids: list[GuestId], sharing: int) -> list[Sending]:
+        """Those that began together, beside so many."""
         gone = []
         for guest_id in ids:
             guest = self.trial.guest(guest_id)
             if guest is not None and guest.phase is GuestPhase.MIGRATING and guest.move is not None:
-                mib = links.to_send_mib(self.trial, guest)
-                gone.append(Sending(guest_id, guest.move.source, guest.move.destination, mib))
+                gone.append(self._sent(guest, guest.move, sharing + len(ids)))
                 self._waiting = [each for each in self._waiting if each != guest_id]
         self.sendings |= {each.key: each for each in gone}
         return gone

@@ -7,6 +7,7 @@ and where it goes (`rehearsal`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -25,6 +26,7 @@ class Sending(NamedTuple):
     source: HostName
     to: HostName
     mib: float  # still to be sent
+    alone: bool = False  # it shares its links with nobody, who begins it sees to that
 
     @property
     def links(self) -> tuple[Link, Link]:
@@ -69,6 +71,23 @@ def spans(under_way: Iterable[Sending], begin: Begin, mib_s: Rate, extra_s: floa
         for ended in [each for each in busy if each.extra_s <= REST and each.left_mib <= REST]:
             busy.remove(ended)
             found[ended.sending.key] = Span(ended.begun_s, now_s)
+
+
+def in_order(waiting: Iterable[Sending], out_max: int) -> Begin:
+    """Those wait for nothing but free hands of their sources: so many leave each at once."""
+    left = list(waiting)
+
+    def begin(now_s: float, busy: Sequence[Sending]) -> list[Sending]:
+        leaving = Counter(each.source for each in busy)
+        begun = []
+        for each in list(left):
+            if leaving[each.source] < out_max:
+                leaving[each.source] += 1
+                left.remove(each)
+                begun.append(each)
+        return begun
+
+    return begin
 
 
 def _go_on(busy: list[_Busy], mib_s: Rate) -> float:

@@ -8,7 +8,7 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
-from dr.core import checks, deadline, homing, moves
+from dr.core import checks, deadline, dirtying, homing, moves
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
 from dr.core.whereabouts import seen_active
@@ -120,6 +120,8 @@ def move_away(
         draft.put_view(host.name, drained_at=draft.now)
         guests = in_turn(draft, guests, wish)
         tried = _tried_now(draft, guests)
+        if not deadline.hurried(draft, wish):
+            dirtying.ask(draft, host.name, guests)
     outcomes: dict[GuestId, str] = {}
     for each in guests:
         guest = draft.guest(each.id) or each  # some go along with those before them

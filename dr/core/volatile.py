@@ -10,7 +10,7 @@ from dr.core.convergence import Course
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Testimony
 from dr.model.evidence import DeviceReading, PowerReport
-from dr.model.facts import GuestFacts, Progress
+from dr.model.facts import DirtyPoint, GuestFacts, Progress
 
 TICKETED = frozenset(
     {"start", "stop", "clean", "receive", "migrate", "resume", "discard"}
@@ -34,6 +34,13 @@ class TurnedAway(Record):
     times: int
     at: float  # the last
     why: str
+
+
+class Sampled(Record):
+    """How fast a guest makes memory dirty, and when that was measured, in leader time."""
+
+    points: tuple[DirtyPoint, ...]
+    at: float
 
 
 class View(Record):
@@ -87,6 +94,8 @@ class View(Record):
         0.0  # since when its hardware has been told to fail, beyond what was done about it; 0 = not
     )
     stopped_at: float = 0.0  # when guests that are late for its drain's deadline were last told to stop
+    samples: dict[GuestId, Sampled] = {}  # of guests that it runs
+    sampling_at: float = -1e9  # when it was last asked to measure some
     aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 

@@ -125,6 +125,15 @@ class AllowDowntime(Record, tag="allow_downtime"):
     downtime_s: float
 
 
+class Sample(Record, tag="sample"):
+    """Measure soon how fast these guests make memory dirty: who asks knows nothing of them, or nothing new.
+
+    `done` means that it is planned; what is found is told in a `Report`.
+    """
+
+    guests: tuple[GuestId, ...]
+
+
 class Question(Record):
     """Does this guest run here? Seal up to `generation` before saying no."""
 
@@ -181,7 +190,7 @@ class ProveHook(Record, tag="prove_hook"):
 
 
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard  # all that carry a ticket
-Body = Order | Abort | AllowDowntime | Testify | Protect | Probe | Describe | ProveHook
+Body = Order | Abort | AllowDowntime | Sample | Testify | Protect | Probe | Describe | ProveHook
 
 
 class Outcome(StrEnum):

@@ -11,7 +11,7 @@ from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.commands import Body, Ticket
 from dr.model.policy import Check, FenceLevel
 from dr.model.preflight import Check as PreflightCheck
-from dr.model.records import Alert
+from dr.model.records import Alert, Rung
 
 
 class Send(Record, tag="send"):
@@ -108,7 +108,9 @@ class Foreseen(Record):
     why: tuple[str, ...] = ()  # it does not move
     todo: tuple[str, ...] = ()  # what would help: one of these, or several
     checks: tuple[PreflightCheck, ...] = ()  # its pre-flight, all of it
-    send_mib: int = 0  # that its move sends, if it moves live and writes nothing meanwhile
+    send_mib: int = 0  # that its move sends, if it moves live: with what is sent again
+    rung: Rung | None = None  # that its move ends on; None: not foretold
+    downtime_s: float = 0.0  # at its switch-over, as QEMU counts it
     begins_s: float | None = None  # its turn, in seconds from now; None: not foretold
     ends_s: float | None = None
     late: str = ""  # where a deadline was given and it would not leave live in time: what becomes of it
@@ -135,7 +137,7 @@ class Reply(Record, tag="reply"):
     missing: bool = False  # no such host or guest
     soon: bool = False  # refused only for what is over in a moment: ask again
     guests: tuple[Foreseen, ...] = ()  # that leave, or would
-    forecast: Forecast | None = None  # of a host that is emptied; None: nobody would move
+    forecast: Forecast | None = None  # of live moves; None: nobody would move
 
 
 Effect = (

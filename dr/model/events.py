@@ -5,7 +5,7 @@ from __future__ import annotations
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Answer
 from dr.model.evidence import PowerReport
-from dr.model.facts import GuestFacts, HostFacts, Progress, Reading
+from dr.model.facts import DirtySample, GuestFacts, HostFacts, Progress, Reading
 from dr.model.policy import PolicyChange, Settings, StopMode
 from dr.model.records import Desired
 from dr.model.wire import Hello, LeaveKind
@@ -60,7 +60,7 @@ class Heard(Record, tag="heard"):
 
 
 class Reported(Record, tag="reported"):
-    """A host's facts, guests, health or outgoing migrations changed; None = unchanged."""
+    """A host's facts, guests, health or outgoing migrations changed, or guests were sampled; None = unchanged."""
 
     host: HostName
     session: str
@@ -68,6 +68,8 @@ class Reported(Record, tag="reported"):
     guests: tuple[GuestFacts, ...] | None = None
     health: tuple[Reading, ...] | None = None
     moves: tuple[Progress, ...] | None = None
+    samples: tuple[DirtySample, ...] | None = None  # the new ones
+    clock_s: float = 0.0  # of the agent as it said so: samples are dated by it
 
 
 class Answered(Record, tag="answered"):

@@ -156,6 +156,25 @@ class Progress(Record):
         return self.remaining_mib / (self.rate_mib_s - self.dirty_mib_s)
 
 
+class DirtyPoint(Record):
+    """How much of its memory a guest wrote to within so long, however often."""
+
+    interval_s: float
+    mib: float
+
+
+class DirtySample(Record):
+    """How fast a guest that runs makes memory dirty, as its host measured it by looking at some of its pages twice.
+
+    Intervals of several lengths, the shortest first: what is written again and again counts once in each, so no single
+    rate tells what a long pass over the memory would find.
+    """
+
+    guest: GuestId
+    points: tuple[DirtyPoint, ...]
+    taken_s: float = 0.0  # when, by its agent's clock; `Report.clock_s` is by the same
+
+
 class HookState(Record):
     """Whether the permit hook on this host really refuses: tried with a canary, not assumed."""
 
@@ -213,6 +232,7 @@ class HostFacts(Record):
     hook: HookState = HookState(proven=False, reason="not tried yet")
     hibernation_masked: bool = True
     live_migration: bool = False  # its agent can send and receive guests live
+    samples_memory: bool = False  # its agent can measure how fast guests make memory dirty
 
 
 class Needs(Record):

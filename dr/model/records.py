@@ -151,6 +151,15 @@ class MoveStage(StrEnum):
     RESUMING = "resuming"  # a resume ticket is out
 
 
+class Rung(StrEnum):
+    """What a live move needed so that it came to its end, the gentlest first."""
+
+    PLAIN = "plain"  # passes over its memory, and QEMU's own short standstill
+    STANDSTILL = "standstill"  # a longer one, within its policy or for a deadline
+    SLOWED = "slowed down"  # its virtual CPUs
+    CALLED_OFF = "called off"  # nothing that is allowed would have helped
+
+
 class Move(Record):
     """A guest on its way from one host to another."""
 
@@ -165,6 +174,8 @@ class Move(Record):
     began: float = 0.0
     at: float = 0.0  # when it entered its stage
     why: str = ""  # why it is called off or undone
+    rung: Rung = Rung.PLAIN  # what it has needed so far
+    foreseen: Rung | None = None  # what it was to need, told when it began; None: its guest was not sampled
     tries: int = 0  # resumes that did not succeed
     received: int = 0  # the generation of its receive ticket
     suspended: bool = False  # it was so when it was sent, and stays so

@@ -13,7 +13,7 @@ import msgspec
 
 from dr.model.base import BootId, GuestId, Record
 from dr.model.commands import Answer, Body, ProtectedEntry
-from dr.model.facts import GuestFacts, HostFacts, Progress, Reading
+from dr.model.facts import DirtySample, GuestFacts, HostFacts, Progress, Reading
 
 PROTOCOL = 1  # one older or newer is accepted, see `speaks`
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
@@ -67,6 +67,8 @@ class Report(Record, tag="report"):
     guests: tuple[GuestFacts, ...] | None = None
     health: tuple[Reading, ...] | None = None
     moves: tuple[Progress, ...] | None = None  # all that go out of this host
+    samples: tuple[DirtySample, ...] | None = None  # only those that were not told in this session yet
+    clock_s: float = 0.0  # of the agent as it says this, from any moment on
 
 
 class Result(Record, tag="result"):

@@ -10,6 +10,7 @@ from dr.model.commands import TicketKind
 from dr.model.facts import (
     ACTIVE_STATES,
     Definition,
+    DirtyPoint,
     DomainState,
     GuestFacts,
     HookState,
@@ -107,6 +108,13 @@ class Hypervisor(Protocol):
 
     async def abort_migration(self, guest: GuestId) -> None:
         """Ask the outgoing migration of it to end, and no other job. Raises HypervisorError, HypervisorUnknown."""
+
+    async def sample_dirty(self, guest: GuestId) -> tuple[DirtyPoint, ...]:
+        """How much of its memory it writes to within intervals of several lengths; takes as long as these together.
+
+        It goes on as fast as before. Empty: not to be told now, as it does not run, is in a migration, or somebody else
+        measures it. Raises HypervisorUnknown.
+        """
 
     async def resume(self, guest: GuestId) -> None:
         """Let its CPUs run. Raises HypervisorError, HypervisorUnknown."""

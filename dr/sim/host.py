@@ -225,6 +225,7 @@ class SimHost:
             storage=STORAGE if self.name not in self.world.network.storage_down else (),
             hook=self.hook,
             live_migration=True,
+            samples_memory=bool(self.world.writes),
             hibernation_masked=self.hibernation_masked,
         )
 

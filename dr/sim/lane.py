@@ -27,6 +27,7 @@ from dr.model.commands import (
     ProveHook,
     Receive,
     Resume,
+    Sample,
     Start,
     Stop,
     Testify,
@@ -63,6 +64,9 @@ class SimLane:
                 self._told(link, command.id, self._host.abort_job(body.guest))
             case AllowDowntime():
                 self._told(link, command.id, self._host.allow_downtime(body.guest, body.downtime_s))
+            case Sample():
+                self._agent.sampling.soon(body.guests)
+                self._answer(link, command.id, Answer(outcome=Outcome.DONE))
             case Testify():
                 self._testify(link, command.id, body)
             case Protect():

@@ -43,6 +43,7 @@ STANDSTILL_S = {
 PLAIN_DOWNTIME_S = 0.3  # QEMU's own limit
 HELPS_PCT = 70  # slowed down by less, a hot guest is faster than the network still
 PASS_S = 0.7  # over what became dirty
+HIGH = 0.5  # a pass that leaves more of what it sent left too much
 
 
 class Migration:
@@ -67,11 +68,13 @@ class Migration:
         self.downtime_s = PLAIN_DOWNTIME_S  # allowed at the switch-over
         self._passes = 1
         self._throttle_pct = 0
+        # Passes since it was last slowed down that left too much; the faults of busy guests begin with one.
+        self._too_much = int(guest not in source.world.writes)
         self._began = source.world.clock.now
         self._ended = ended
         self._phase = "prepare"
         self._aborted_at: float | None = None
-        self._left_s = self._copying_s()
+        self._left_s = self._pass_s = self._copying_s()
         self._switched = 0.0
         self._heard = source.world.clock.now  # when the peer was last reached
         self.arrived = False  # Finish was done: the copy is whole
@@ -120,6 +123,9 @@ class Migration:
     @property
     def _standstill_s(self) -> float:
         """That the end of this pass would leave."""
+        writes = self.source.world.writes.get(self.guest)
+        if writes is not None and self.fault not in STANDSTILL_S:
+            return writes.within(self._pass_s * (1 - self._throttle_pct / 100)) / MIB_PER_S
         helps = self.fault == "hot" and self._throttle_pct >= HELPS_PCT
         return STANDSTILL_S.get(self.fault, 0.0) * (1 - self._throttle_pct / 100 if helps else 1.0)
 
@@ -129,8 +135,12 @@ class Migration:
             self._switch(domain)
             return
         self._passes += 1
-        self._left_s = PASS_S
-        if self.auto_converge and self._passes % 2 == 0 and self.fault != "busy":
+        writing = self.source.world.writes.get(self.guest) is not None and self.fault not in STANDSTILL_S
+        before_s, self._pass_s = self._pass_s, self._standstill_s if writing else PASS_S
+        self._left_s = self._pass_s
+        self._too_much += not writing or self._pass_s > HIGH * before_s
+        if self.auto_converge and self._too_much == 2 and self.fault != "busy":
+            self._too_much = 0
             self._throttle_pct = min(99, self._throttle_pct + (10 if self._throttle_pct else 20))
 
     def abort(self) -> str:

@@ -22,6 +22,7 @@ from dr.model.records import DeviceIdentity, GuestRecord, HostRecord, Pause
 from dr.sim.bmc import Fencer
 from dr.sim.clock import Clock
 from dr.sim.coordinator import SimCoordinator
+from dr.sim.dirtying import Writes
 from dr.sim.host import STORAGE, SimHost
 from dr.sim.link import Link
 from dr.sim.network import NETWORKS, Network
@@ -92,6 +93,7 @@ class World:
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}
         self._resident: dict[GuestId, int] = {}  # of it, what is in use; of others all is
+        self.writes: dict[GuestId, Writes] = {}  # to their memory; others write nothing
         self.ready_after_s: dict[GuestId, float] = {}  # from its start until its check passes; else at once
         names = self.first_hosts = tuple(hosts)
         policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}
@@ -197,6 +199,7 @@ class World:
         vcpus: int = 1,
         *,
         resident_mib: int = 0,
+        writes: Writes | None = None,
         tied: bool = False,
     ) -> None:
         """A guest that runs there, not protected yet. `tied`: it could start nowhere else."""
@@ -212,6 +215,8 @@ class World:
         assert (needs.memory_mib, bool(blockers)) == (memory_mib, tied)
         self.definitions[guest] = definition
         self._memory[guest], self._resident[guest] = memory_mib, resident_mib
+        if writes is not None:
+            self.writes[guest] = writes
         self.hosts[host].place(guest, definition, memory_mib)
 
     def add_host(self, name: HostName, memory_mib: int = 8192) -> None:

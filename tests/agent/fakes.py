@@ -17,6 +17,7 @@ import msgspec
 from dr.agent.looks import Patience
 from dr.agent.process import Agent, Timing
 from dr.agent.reporter import Rhythm
+from dr.agent.sampling import Pace
 from dr.model.base import GuestId, HostName
 from dr.model.commands import (
     Answer,
@@ -38,6 +39,7 @@ from dr.model.commands import (
 )
 from dr.model.facts import (
     Definition,
+    DirtyPoint,
     DomainState,
     GuestFacts,
     HookState,
@@ -129,6 +131,12 @@ class World:
         self.hold_start: asyncio.Event | None = None
         self.hold_guests: asyncio.Event | None = None  # what they were is told when this is set
         self.held = asyncio.Event()
+        # Sampling of memory.
+        self.pace = Pace()
+        self.dirties: dict[GuestId, tuple[DirtyPoint, ...]] = {}  # what is found; of others nothing
+        self.sampled: list[tuple[GuestId, int]] = []  # in turn; and how many were under way then
+        self.sampling: list[GuestId] = []  # under way
+        self.hold_sampling: asyncio.Event | None = None
         # Migrations.
         self.clocks: list[GuestId] = []  # set
         self.hold_clock: asyncio.Event | None = None
@@ -352,6 +360,17 @@ class Process:
         self.world.migration_fails = "operation aborted"
         if self.world.hold_migration:
             self.world.hold_migration.set()
+
+    async def sample_dirty(self, guest: GuestId) -> tuple[DirtyPoint, ...]:
+        await self.libvirt()
+        self.world.sampling.append(guest)
+        self.world.sampled.append((guest, len(self.world.sampling)))
+        try:
+            if self.world.hold_sampling is not None:
+                await self.world.hold_sampling.wait()
+            return self.world.dirties.get(guest, ())
+        finally:
+            self.world.sampling.remove(guest)
 
     async def resume(self, guest: GuestId) -> None:
         await self.libvirt()
@@ -633,6 +652,7 @@ class Host:
             timing=TIMING,
             rhythm=RHYTHM,
             patience=PATIENCE,
+            pace=self.world.pace,
         )
         self.running = asyncio.create_task(agent.run(self.stop))
 

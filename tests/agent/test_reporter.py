@@ -61,6 +61,8 @@ async def test_facts_are_read_at_once_when_a_guest_runs_with_a_cpu_that_they_do_
         hook=cast(Hook, NoHook()),
         own=lambda: (),
         parts=_as_they_are,
+        samples=tuple,
+        clock=lambda: 0.0,
         moves=lambda: (),
         tell=lambda guests: guests,
         rhythm=Rhythm(guests_s=0.01, facts_s=600.0, health_s=600.0, gap_s=0.001),

@@ -38,7 +38,7 @@ from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import DomainState, GuestFacts, HookState, Tie, TieKind
 from dr.model.policy import After, GuestPolicy, HostRule
 from dr.model.preflight import Check, CheckName, Verdict
-from dr.model.records import Alert, Desired, Homing, HostPhase, Pause, Place, Wish
+from dr.model.records import Alert, Desired, Homing, HostPhase, Pause, Place, Rung, Wish
 from tests.api.service import DB, DEVICES, LOOSE, NOW, WALL, WEB, Service, fleet
 
 
@@ -508,12 +508,16 @@ def test_an_evacuation_is_planned_and_nothing_is_asked(http: httpx.Client, servi
 
 
 def test_times_and_what_they_rest_on_are_passed_on(http: httpx.Client, service: Service) -> None:
-    goes = Foreseen(guest=WEB, name="web", fate="live", to="h2", send_mib=640, begins_s=0.0, ends_s=7.9)
+    goes = Foreseen(
+        guest=WEB, name="web", fate="live", to="h2", send_mib=640, rung=Rung.SLOWED, downtime_s=0.3,
+        begins_s=0.0, ends_s=7.9,
+    )  # fmt: skip
     forecast = Forecast(total_s=7.9, bound_s=6.4, rests_on=("h1: 100 MiB/s", "what guests write"))
     service.coordinator.reply = lambda ask: Reply(id=ask.id, accepted=True, guests=(goes,), forecast=forecast)
     told = schema.Accepted.model_validate_json(http.post("/v1/hosts/h1/drain", json={}).content)
     (web,) = told.guests
     assert (web.send_mib, web.begins_s, web.ends_s) == (640, 0.0, 7.9)
+    assert (web.rung, web.downtime_s) == ("slowed down", 0.3)
     assert told.forecast is not None
     assert told.forecast.model_dump() == {
         "total_s": 7.9,

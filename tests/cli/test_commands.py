@@ -45,6 +45,7 @@ from dr.model.records import (
     MoveStage,
     OperationState,
     Pause,
+    Rung,
     Step,
     Wish,
 )
@@ -550,7 +551,7 @@ def test_a_drain_is_told_before_it_begins(service: Service, dr: Dr) -> None:
     assert dr("host", "drain", "h1", "--dry-run").code == Exit.OK
 
 
-TIMED = changed(GOES, send_mib=640, begins_s=0.0, ends_s=7.9)
+TIMED = changed(GOES, send_mib=640, rung=Rung.STANDSTILL, downtime_s=0.66, begins_s=0.0, ends_s=7.9)
 FORECAST = Forecast(
     total_s=7.9, bound_s=6.4, rests_on=("h1: 100 MiB/s each way", "what guests write is not counted")
 )
@@ -564,8 +565,8 @@ def test_a_drain_says_when_each_goes_and_what_that_rests_on(service: Service, dr
     assert ended.code == Exit.OK
     lines = [re.split(r"  +", line.rstrip()) for line in ended.out.splitlines()]
     assert lines == [
-        ["GUEST", "FATE", "TO SEND", "BEGINS IN", "ENDS IN", "WHY", "WHAT WOULD HELP"],
-        ["web", "live to h2", "640 MiB", "0.0 s", "7.9 s"],
+        ["GUEST", "FATE", "TO SEND", "RUNG", "DOWN FOR", "BEGINS IN", "ENDS IN", "WHY", "WHAT WOULD HELP"],
+        ["web", "live to h2", "640 MiB", "standstill", "0.7 s", "0.0 s", "7.9 s"],
         ["loose", "left there", "it stays, as asked"],
     ]
     assert ended.err == (

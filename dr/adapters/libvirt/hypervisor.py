@@ -15,6 +15,7 @@ from dr.adapters.libvirt import (
     clock,
     cpus,
     definition,
+    dirty,
     facts,
     health,
     listening,
@@ -36,6 +37,7 @@ from dr.adapters.libvirt.sight import LibvirtView
 from dr.model.base import GuestId, HostName
 from dr.model.facts import (
     Definition,
+    DirtyPoint,
     GuestFacts,
     HookState,
     HostFacts,
@@ -65,8 +67,11 @@ RESUME_S = 30.0
 HOST_SLOTS = 8
 CLOCK_S = 15.0  # libvirt itself waits 5 s for an agent to answer at all
 AGENTS_MAX = 4
+SAMPLE_S = sum(dirty.INTERVALS_S) + 10.0
+SAMPLES_MAX = 4
 MIGRATION_S = 24 * 3600.0
 MIGRATIONS_MAX = 16  # beyond any limit of moves that makes sense
+SAMPLES_FROM = (7, 2, 0)
 MIGRATES_FROM = (6, 5, 0)  # libvirt: from then on it runs the hooks in qemu.d
 
 
@@ -99,6 +104,7 @@ class LibvirtHypervisor:
         self._host = Calls("this host", HOST_SLOTS)
         self._migrations = Calls("libvirt's migrations", MIGRATIONS_MAX)
         self._agents = Calls("guests' own agents", AGENTS_MAX)
+        self._samples = Calls("libvirt's dirty rates", SAMPLES_MAX)
         self._capabilities: tuple[int, Capabilities] | None = None
         self._running_cpus: dict[str, RunningCpu] = {}
         self._answered_at = time.monotonic()
@@ -165,6 +171,7 @@ class LibvirtHypervisor:
             storage=tuple(sorted(reachable.union(now.pools))),
             hibernation_masked=facts.hibernation_masked(layout),
             live_migration=bool(self._migration_uri) and _version(can.libvirt_version) >= MIGRATES_FROM,
+            samples_memory=_version(can.libvirt_version) >= SAMPLES_FROM,
         )
 
     async def _can(self) -> Capabilities:
@@ -303,6 +310,14 @@ class LibvirtHypervisor:
         api.run_event_loop()
         return await self._agents.run(
             f"set the clock of {guest}", lambda: clock.set_clock(self._uri, guest), CLOCK_S
+        )
+
+    async def sample_dirty(self, guest: GuestId) -> tuple[DirtyPoint, ...]:
+        """See the port. With calls and connections of their own: a QEMU that hangs holds up nothing else."""
+        self._events.bind()
+        api.run_event_loop()
+        return await self._samples.run(
+            f"sample the memory of {guest}", lambda: dirty.sample(self._uri, guest), SAMPLE_S
         )
 
     async def _act(self, what: str, function: Callable[[Any], object], timeout_s: float) -> None:

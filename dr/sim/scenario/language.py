@@ -67,6 +67,8 @@ class GuestSpec(Record):
     on: Annotated[HostRef, "the host where it runs, or ran last"]
     memory_mib: Annotated[Count, "its memory"] = 1024
     resident_mib: Annotated[int, Whole(0), "of its memory, what is in use and would be sent; 0: all"] = 0
+    dirty_mib_s: Annotated[int, Whole(0), "so fast it writes to its memory"] = 0
+    working_set_mib: Annotated[int, Whole(0), "over and over this much of it; 0: all that is in use"] = 0
     vcpus: Annotated[Count, "its processors"] = 1
     policy: Annotated[GuestPolicy | None, Nested(GuestPolicy, POLICY), "instead of the general policy"] = None
     labels: Annotated[dict[str, str], "keys and values"] = {}

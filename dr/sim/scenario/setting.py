@@ -21,6 +21,7 @@ from dr.model.events import (
 )
 from dr.model.policy import GuestPolicy, PolicyChange, Settings
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase
+from dr.sim.dirtying import Writes
 from dr.sim.scenario.language import HostSpec, Scenario
 from dr.sim.world import World
 
@@ -63,7 +64,11 @@ def _machines(world: World, scenario: Scenario) -> None:
         settings = _with_policy(world, settings, name, spec)
     world.settings = settings
     for name, guest in scenario.guests.items():
-        world.add_guest(guest.on, name, guest.memory_mib, guest.vcpus, resident_mib=guest.resident_mib)
+        in_use_mib = guest.resident_mib or guest.memory_mib
+        writes = Writes(guest.dirty_mib_s, guest.working_set_mib or in_use_mib) if guest.dirty_mib_s else None
+        world.add_guest(
+            guest.on, name, guest.memory_mib, guest.vcpus, resident_mib=guest.resident_mib, writes=writes
+        )
 
 
 def _with_policy(world: World, settings: Settings, name: str, spec: HostSpec) -> Settings:

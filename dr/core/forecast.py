@@ -211,11 +211,11 @@ def _told(rehearsal: Rehearsal, guest: GuestRecord) -> Foreseen:
 def _would_converge(name: str, outlook: Outlook, policy: GuestPolicy) -> Iterator[str]:
     """What would let a move end that is foreseen to be called off."""
     if outlook.total_s > policy.move_s:
-        yield f"dr guest set {name} --move-time {math.ceil(2 * outlook.total_s)}"
+        yield f"a longer --move-time, {math.ceil(outlook.total_s)} s at least: dr guest set {name}"
     elif not policy.move_auto_converge:
         yield f"dr guest set {name} --move-auto-converge"
     else:
-        yield f"dr guest set {name} --move-downtime {math.ceil(4 * policy.move_downtime_s)}"
+        yield f"a longer --move-downtime: dr guest set {name}"
     yield f"dr guest relocate {name}"
 
 

@@ -200,7 +200,7 @@ def test_a_move_that_would_be_called_off_says_so_and_what_would_help() -> None:
     )
     made = bench(guest("b", "h1", policy=GuestPolicy(move_s=2)), resident={"b": 100}, mib_s=SLOW)
     (b,) = dry(made, "b")[0].values()
-    assert (b.rung, b.todo[0]) == (Rung.CALLED_OFF, "dr guest set b --move-time 10")
+    assert (b.rung, b.todo[0]) == (Rung.CALLED_OFF, "a longer --move-time, 5 s at least: dr guest set b")
 
 
 # ---- alone on its link

@@ -1,9 +1,8 @@
 """Live migration of real guests, by the two-phase commit: the guest runs exactly once, whatever dies in the middle.
 
 The middle is made long by a speed limit on the domain (libvirt keeps it for its next migration): some 75 MiB at
-5 MiB/s take fifteen seconds. Guests here write their disk log and dirty little memory beside that; those of
-"guests that do not converge" are busy. All that are sent slowly have memory that QEMU 7.2 under TCG does not lose
-(`busy=True`).
+5 MiB/s take fifteen seconds. Guests here write their disk log and dirty little memory beside that (busy ones:
+test_converging). All that are sent slowly have memory that QEMU 7.2 under TCG does not lose (`busy=True`).
 """
 
 from __future__ import annotations
@@ -85,75 +84,6 @@ def assert_runs_on(site: Site, name: str, boot: str, host: str) -> None:
     )
     assert is_defined(site, name, host)
     site.assert_once(name)
-
-
-# ---- guests that do not converge
-
-
-def busy_guest(site: Site, mib_s: int, *policy: str) -> tuple[str, str]:
-    """A protected guest on h1 that makes so much dirty, under that policy: its name, and its boot's id."""
-    (name,) = site.fresh(1)
-    site.start_guests({"h1": [name]}, busy=True)
-    site.dr("guest", "set", name, "--move-bandwidth", "15", *policy)
-    boot = site.lab.guest(name).http().boot
-    site.lab.guest(name).http(f"/dirty?rate={mib_s}")
-    return name, boot
-
-
-def steps(site: Site, job: str) -> str:
-    """What its record says, in one text."""
-    return " ".join(
-        step["text"] for step in json.loads(site.dr("job", "show", job, "-o", "json"))["item"]["steps"]
-    )
-
-
-def move_of(site: Site, name: str) -> str:
-    """The id of its newest job."""
-    listed = json.loads(site.dr("job", "list", "-o", "json"))["items"]
-    mine = [row for row in listed if (row["op"], row["subject"]) == ("guest-migrate", name)]
-    return str(max(mine, key=lambda row: row["opened_wall"])["id"])
-
-
-def test_a_busy_guest_may_stand_still_for_longer(site: Site) -> None:
-    """Of 32 MiB more become dirty in each pass than go in 0.3 s, and less than its policy allows."""
-    name, boot = busy_guest(site, 20, "--move-downtime", "4", "--no-move-auto-converge")
-    with site.lab.poller([name]) as poller:
-        site.dr("guest", "migrate", name, "--to", "h3")
-        assert_runs_on(site, name, boot, "h3")
-        gaps = [gap.length_s for gap in poller.outages()[name]]
-    print(f"outages: {gaps}")
-    assert "it may stand still for" in steps(site, move_of(site, name))
-    assert all(gap is not None and gap < 8 for gap in gaps), gaps
-
-
-def test_a_guest_faster_than_the_network_is_slowed_down(site: Site) -> None:
-    """It dirties 40 MiB/s, and 15 MiB/s get through: only slowed down by QEMU it can leave; then it is fast again."""
-    name, boot = busy_guest(site, 40, "--move-downtime", "1")
-    site.dr("guest", "migrate", name, "--to", "h3", "--no-wait")
-    job = move_of(site, name)
-
-    def slowed() -> bool:
-        moves = json.loads(site.dr("job", "show", job, "-o", "json"))["item"]["moves"]
-        return any(move["throttle_pct"] for move in moves)
-
-    site.wait(slowed, 60, "QEMU to slow it down")
-    site.dr("job", "watch", job, "--timeout", "300")
-    assert_runs_on(site, name, boot, "h3")
-
-
-def test_a_guest_that_does_not_converge_is_called_off(site: Site) -> None:
-    """Neither a longer standstill nor slowing down is allowed: it goes on where it was, and the job says why."""
-    name, boot = busy_guest(site, 40, "--move-downtime", "0.5", "--no-move-auto-converge")
-    failed = site.lab.ctl.exec([DR, "guest", "migrate", name, "--to", "h3"], env=ENV, check=False)
-    assert failed.returncode == 1
-    assert re.search(
-        r"it does not converge: \d+ MiB/s become dirty and 1\d MiB/s get through",
-        failed.stdout + failed.stderr,
-    )
-    assert_runs_on(site, name, boot, "h1")
-    site.dr("guest", "set", name, "--move-auto-converge")
-    site.dr("guest", "migrate", name, "--to", "h3")
-    assert_runs_on(site, name, boot, "h3")
 
 
 # ---- as it should go

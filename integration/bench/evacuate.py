@@ -13,13 +13,14 @@ JSON object; times are the commands' own, from their start to their end:
 - virsh_serial_s, virsh_2_s, virsh_4_s: of the loops of virsh, one, two and four at a time.
 - forecast_error_median: over the guests, by how much the end of each move was another than `dr plan evacuate` told just
   before, as a share of the time until that end.
-- rung_hit_ratio: null, as dr does not foretell rungs yet.
+- rung_hit_ratio: of the guests, how many moved on the rung that `dr plan evacuate` told (plain, standstill, slowed down).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ DIRTY_MIB_S = {"g3": 2, "g7": 3}  # over and over the same 16 MiB
 LINK_MIB_S = 20
 SOURCE, DESTINATIONS = "h1", ("h2", "h3")
 BY_TURNS = {guest: DESTINATIONS[index % 2] for index, guest in enumerate(FILLED_MIB)}
+MEASURED_S = 240.0  # each takes 21 s, four at a time, a minute after it began to run at the latest
+RUNG = re.compile(r"moved from \S+ to \S+ in [\d.]+ s, (plain|standstill|slowed down)")
 AT_ONCE = {"virsh_serial_s": 1, "virsh_2_s": 2, "virsh_4_s": 4}
 
 
@@ -64,7 +67,7 @@ def main() -> None:
         assert_whole(lab, boots)
     finally:
         lab.down()
-    print(json.dumps({**found, "rung_hit_ratio": None}))
+    print(json.dumps(found))
 
 
 def start(site: Site) -> dict[str, str]:
@@ -120,6 +123,7 @@ def by_virsh(lab: Lab, to: dict[str, str], count: int) -> None:
 def drained(site: Site) -> dict[str, float | None]:
     """By dr, and what bounds it."""
     lab = site.lab
+    site.wait(lambda: measured(site), MEASURED_S, "every guest to be measured", every_s=2.0)
     plan = site.dr_json("plan", "evacuate", SOURCE)
     makespan_s = over_slow_links(lab, lambda: site.dr("host", "drain", SOURCE, timeout_s=600))
     where = {guest: host for guest in FILLED_MIB for host in lab.qemu_hosts(guest)}
@@ -131,17 +135,41 @@ def drained(site: Site) -> dict[str, float | None]:
         "bound_s": round(bound_s, 2),
         "bound_ratio": round(makespan_s / bound_s, 3),
         "forecast_error_median": forecast_error(site, plan),
+        "rung_hit_ratio": rung_hits(site, plan),
     }
 
 
-def forecast_error(site: Site, plan: dict[str, Any]) -> float:
-    """Of the drain that has just ended; the median over its guests."""
+def measured(site: Site) -> bool:
+    """Whether it is known how fast each makes memory dirty; a dry run has those measured of whom it is not."""
+    dry = site.dr_json("host", "drain", SOURCE, "--dry-run")
+    return not any("not measured" in each for each in dry["forecast"]["rests_on"])
+
+
+def arrivals(site: Site) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The drain that has just ended, and what was noted as each of its guests arrived."""
     job = [job for job in site.get("/v1/operations")["items"] if job["op"] == "drain"][-1]
-    ended_s = {
-        note["guest_name"]: note["wall"] - job["opened_wall"]
+    notes = {
+        note["guest_name"]: note
         for note in site.timeline()
         if note["topic"] == "guest.running" and note["wall"] > job["opened_wall"]
     }
+    return job, notes
+
+
+def rung_hits(site: Site, plan: dict[str, Any]) -> float:
+    """Over its guests."""
+    _, notes = arrivals(site)
+    took = {name: found[1] for name, note in notes.items() if (found := RUNG.search(note["text"]))}
+    foretold = {guest["name"]: guest["rung"] for guest in plan["guests"]}
+    each = ", ".join(f"{name} {foretold[name]} and {took.get(name)}" for name in foretold)
+    print(f"rungs foretold and taken: {each}", flush=True)
+    return round(sum(foretold[name] == took.get(name) for name in foretold) / len(foretold), 3)
+
+
+def forecast_error(site: Site, plan: dict[str, Any]) -> float:
+    """The median over its guests."""
+    job, notes = arrivals(site)
+    ended_s = {name: note["wall"] - job["opened_wall"] for name, note in notes.items()}
     foretold_s = {guest["name"]: guest["ends_s"] for guest in plan["guests"]}
     each = ", ".join(f"{name} {foretold_s[name]:.1f} and {ended_s[name]:.1f} s" for name in foretold_s)
     print(f"foretold {plan['forecast']['total_s']} s in all; ends foretold and come true: {each}", flush=True)

@@ -13,7 +13,8 @@ JSON object; times are the commands' own, from their start to their end:
 - virsh_serial_s, virsh_2_s, virsh_4_s: of the loops of virsh, one, two and four at a time.
 - forecast_error_median: over the guests, by how much the end of each move was another than `dr plan evacuate` told just
   before, as a share of the time until that end.
-- rung_hit_ratio: of the guests, how many moved on the rung that `dr plan evacuate` told (plain, standstill, slowed down).
+- rung_hit_ratio: of the guests, how many moved on the rung that `dr plan evacuate` told (plain, a longer standstill,
+  slowed down).
 """
 
 from __future__ import annotations
@@ -163,7 +164,8 @@ def rung_hits(site: Site, plan: dict[str, Any]) -> float:
     foretold = {guest["name"]: guest["rung"] for guest in plan["guests"]}
     each = ", ".join(f"{name} {foretold[name]} and {took.get(name)}" for name in foretold)
     print(f"rungs foretold and taken: {each}", flush=True)
-    return round(sum(foretold[name] == took.get(name) for name in foretold) / len(foretold), 3)
+    hits = [name for name in foretold if foretold[name] == took.get(name)]
+    return round(len(hits) / len(foretold), 3)
 
 
 def forecast_error(site: Site, plan: dict[str, Any]) -> float:

@@ -10,8 +10,8 @@ the medians of the differences between dr and virsh in a pair, and `min` and `ma
 - two_phase_cost_ms: of those gaps less the downtime that QEMU counts, which ends when the last page is sent. So it is
   what the two-phase commit costs beyond the same virsh without PAUSED, however many pages were left for the end: the
   end of QEMU at the source, its proof, the coordinator's decision, and the ticket that lets the copy run.
-- sampling_s: from the moment at which the dirty rate of dr's guest was asked for until it was told. That goes on beside the
-  guest, before the first pair; no move waits for it, so nothing of it is in total_s.
+- sampling_s: from the moment at which the dirty rate of dr's guest was asked for until it was told. That goes on beside
+  the guest, before the first pair; no move waits for it, so nothing of it is in total_s.
 
 `steps_s` says where dr's own time went: `asked` until its operation began, `sent` until the source said that the guest
 has left, less the time that QEMU took, `resumed` until the guest ran, `told` until the command ended.

@@ -6,11 +6,17 @@ the code. A guard whose line is no longer found fails with its name: adapt it to
 
 from __future__ import annotations
 
-from tests.sim.mutants import agents, duties, fences, moves, one_copy, policies
+from tests.sim.mutants import agents, duties, fences, ladder, moves, one_copy, policies
 from tests.sim.mutants.mutant import Mutant, broken
 
 GROUPS: dict[str, tuple[Mutant, ...]] = (
-    one_copy.GROUPS | agents.GROUPS | moves.GROUPS | fences.GROUPS | duties.GROUPS | policies.GROUPS
+    one_copy.GROUPS
+    | agents.GROUPS
+    | moves.GROUPS
+    | fences.GROUPS
+    | ladder.GROUPS
+    | duties.GROUPS
+    | policies.GROUPS
 )
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)
 

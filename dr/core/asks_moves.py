@@ -19,14 +19,15 @@ def migrate(draft: Draft, ask: AskMigrate) -> Reply:
     foreseen = tuple(
         forecast.of_move(draft, guest, ask.to, _going_along(draft, guest, named)) for guest in have
     )
+    stays = [reason for guest in foreseen for reason in guest.why]
     foreseen, times = forecast.of_moves(draft, have, foreseen)
     for holder in {guest.holder for guest in have}:
         dirtying.ask(draft, holder, have)
     if ask.dry_run:
         words = (_in_words(guest, told) for guest, told in zip(have, foreseen, strict=True))
         return changed(yes(ask, "; ".join(words)), guests=foreseen, forecast=times)
-    if why := [reason for guest in foreseen for reason in guest.why]:
-        return no(ask, *dict.fromkeys(why))
+    if stays:
+        return no(ask, *dict.fromkeys(stays))
     operation = draft.open_operation(
         "guest-migrate", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )

@@ -64,7 +64,8 @@ def too_late(draft: Draft, guest: GuestRecord, wish: Wish) -> str:
         return ""
     at = rungs(draft, wish)
     rate = links.rates(draft).of(guest.holder)
-    ends_at = draft.now + moves.together_mib(draft, guest) / rate.mib_s
+    takes_s = moves.together_mib(draft, guest) / rate.mib_s
+    ends_at = draft.now + max(takes_s, links.outlook(draft, guest).total_s)  # whose own bandwidth may be less
     idle = not links.traffic(draft).leaving.get(guest.holder)
     doubted = rate.basis == "assumed" or (rate.basis == "seen" and idle)
     if ends_at <= at.stop_at or (doubted and draft.now < at.pause_at):

@@ -61,7 +61,7 @@ def of_moves(
         if each.fate == "live":
             rate_mib_s = min(rates.of(guest.holder).mib_s, rates.of(each.to).mib_s)
             outlook = outlooks[guest.id] = links.outlook(draft, guest, rate_mib_s)
-            sendings[guest.id] = Sending(guest.id, guest.holder, each.to, outlook.sent_mib)
+            sendings[guest.id] = links.sending(guest, guest.holder, each.to, outlook.sent_mib)
     if not sendings:
         return told, None
     spans = schedule.spans(

@@ -73,7 +73,7 @@ class Outlook(NamedTuple):
     why: str = ""  # it is called off
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def outlook(mib: float, rate_mib_s: float, points: tuple[DirtyPoint, ...], policy: GuestPolicy) -> Outlook:
     """`mib`: of memory in use; `rate_mib_s`: that its link gives it, more than 0; `points`: none = not measured."""
     run = _Run(mib, rate_mib_s, Curve(points), policy)

@@ -9,6 +9,7 @@ host may take a guest at all (`placement`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
@@ -98,8 +99,11 @@ class Rate(NamedTuple):
 
 
 def note_rate(draft: Draft, name: HostName) -> None:
-    """Remember how fast it sends now, all moves out of it together."""
+    """Remember how fast it sends now, all moves out of it together; one with a bandwidth of its own shows no link's."""
     view = draft.view(name)
+    leaving = (draft.guest(guest_id) for guest_id in view.progress)
+    if any(guest is not None and guest.policy.move_mib_s for guest in leaving):
+        return
     total = sum(progress.rate_mib_s for progress in view.progress.values())
     if total > 0:
         draft.put_view(name, sent_mib_s=(*view.sent_mib_s, round(total, 1))[-SAMPLES_MAX:])
@@ -187,13 +191,20 @@ def traffic_of(sendings: Iterable[Sending]) -> Traffic:
     return found
 
 
+def sending(
+    guest: GuestRecord, source: HostName, to: HostName, mib: float, *, alone: bool = False
+) -> Sending:
+    """No faster than its policy says."""
+    return Sending(guest.id, source, to, mib, alone, guest.policy.move_mib_s or inf)
+
+
 def sendings(draft: Draft) -> Iterator[Sending]:
     """What live moves that are under way have still to send, in order of the guests' ids."""
     for guest in draft.unsettled():
         move = guest.move
         if guest.phase is GuestPhase.MIGRATING and move is not None:
             left, alone = left_mib(draft, guest, move), needs_links_alone(draft, guest)
-            yield Sending(guest.id, move.source, move.destination, left, alone)
+            yield sending(guest, move.source, move.destination, left, alone=alone)
 
 
 def arrivals(draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = ()) -> Floats:

@@ -81,7 +81,7 @@ class Rehearsal:
         rate_mib_s = min(rates.of(move.source).mib_s, rates.of(move.destination).mib_s) / sharing
         self.outlooks[guest.id] = outlook = links.outlook(self.trial, guest, rate_mib_s)
         alone = links.needs_links_alone(self.trial, guest)
-        return Sending(guest.id, move.source, move.destination, outlook.sent_mib, alone)
+        return links.sending(guest, move.source, move.destination, outlook.sent_mib, alone=alone)
 
     def _gone(self, ids: list[GuestId], sharing: int) -> list[Sending]:
         """Those that began together, beside so many."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Literal, NamedTuple
 
 from dr.model.base import HostName
 
 REST = 1e-9  # seconds, or MiB: so little is left by rounding only
 
-Link = tuple[Literal["out", "in"], HostName]
+Link = tuple[Literal["out", "in", "own"], str]
 Rate = Callable[[HostName], float]  # MiB/s that a host sends, and receives; more than 0
 
 
@@ -27,6 +28,7 @@ class Sending(NamedTuple):
     to: HostName
     mib: float  # still to be sent
     alone: bool = False  # it shares its links with nobody, who begins it sees to that
+    most_mib_s: float = inf  # of its own, whatever links carry
 
     @property
     def links(self) -> tuple[Link, Link]:
@@ -112,6 +114,8 @@ def shares(sendings: Sequence[Sending], mib_s: Rate) -> list[float]:
         for link in each.links:
             left[link] = mib_s(link[1])
             users.setdefault(link, set()).add(at)
+        own: Link = ("own", f"{at:06}")
+        left[own], users[own] = each.most_mib_s, {at}
     found = [0.0] * len(sendings)
     while users:
         narrow = min(users, key=lambda link: (left[link] / len(users[link]), link))
@@ -121,16 +125,19 @@ def shares(sendings: Sequence[Sending], mib_s: Rate) -> list[float]:
             for link in sendings[at].links:
                 users[link].discard(at)
                 left[link] -= share
+            del users["own", f"{at:06}"]
         users = {link: those for link, those in users.items() if those}
     return found
 
 
 def bound_s(sendings: Sequence[Sending], mib_s: Rate) -> float:
-    """What links carry at best: each link all that goes over it, and each guest over the narrower of its two."""
+    """What links carry at best: each link all that goes over it, and each guest over the narrower of its two, as fast
+    as it may.
+    """
     through: dict[Link, float] = {}
     for each in sendings:
         for link in each.links:
             through[link] = through.get(link, 0.0) + each.mib
     links = [mib / mib_s(name) for (_, name), mib in through.items()]
-    longest = [each.mib / min(mib_s(each.source), mib_s(each.to)) for each in sendings]
+    longest = [each.mib / min(mib_s(each.source), mib_s(each.to), each.most_mib_s) for each in sendings]
     return max(links + longest, default=0.0)

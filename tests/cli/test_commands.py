@@ -385,6 +385,10 @@ def test_a_job_tells_how_far_its_moves_are(service: Service, dr: Dr, monkeypatch
     assert "web h1 to h2: 75 %, 512 MiB left at 120 MiB/s, about 5 s to go" in far(fast)
     slow = changed(fast, passes=4, dirty_mib_s=130.0, throttle_pct=40)
     assert "pass 4, 130 MiB/s become dirty, slowed down by 40 %; at this rate it never ends" in far(slow)
+    harder = changed(move, rung=Rung.STANDSTILL, foreseen=Rung.PLAIN)
+    state.guests[WEB] = changed(state.guests[WEB], move=harder)
+    (seen,) = json.loads(dr("job", "show", "failover-3-1", "-o", "json").out)["item"]["moves"]
+    assert (seen["rung"], seen["foreseen"]) == ("standstill", "plain")
     monkeypatch.setattr("dr.cli.ask.TELL_S", -1.0)
     watched = dr("job", "watch", "failover-3-1", "--timeout", "0.9")
     assert watched.code == Exit.TIMED_OUT

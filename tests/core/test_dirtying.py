@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dr.core import convergence, dirtying, forecast, links, moves
+import pytest
+
+from dr.core import convergence, deadline, dirtying, forecast, links, moves
 from dr.core.dirtying import ASK_AGAIN_S, ASKED_MAX, OLD_S
 from dr.core.volatile import Sampled
 from dr.model.base import changed
@@ -12,7 +14,7 @@ from dr.model.events import AskDrain, AskMigrate, Reported
 from dr.model.facts import DirtyPoint, DirtySample, Progress
 from dr.model.policy import GuestPolicy, Limits
 from dr.model.records import GuestPhase, GuestRecord, Rung, Wish
-from tests.core.build import Bench, guest, host
+from tests.core.build import Bench, domain, guest, host
 from tests.core.test_ladder import writes
 from tests.core.test_links import NAMES, bench, moving
 
@@ -148,6 +150,22 @@ def test_a_cap_of_its_own_counts() -> None:
     sampled(made, "a", BUSY)
     (a,) = dry(made, "a")[0].values()
     assert a.rung is Rung.SLOWED
+    made = bench(guest("a", "h1", policy=GuestPolicy(move_mib_s=5)), guest("b", "h1"), mib_s=SLOW)
+    for name in "ab":
+        made.see("h1", domain(name, memory_mib=4096, resident_mib=100))
+    told, whole = dry(made, "a", "b")
+    assert told["a"].ends_s == 21.0
+    assert told["b"].ends_s == pytest.approx(1 + 100 / 15, abs=0.05), "the rest of the link is its own"
+    assert whole.bound_s == 20.0
+
+
+def test_a_guest_that_may_not_be_sent_fast_enough_for_a_deadline_is_late() -> None:
+    capped = GuestPolicy(move_mib_s=1)
+    made = bench(guest("a", "h1", policy=capped), guest("b", "h1"), resident={"a": 100, "b": 100}, mib_s=SLOW)
+    wish = Wish(by="ops", at=made.now, deadline=made.now + 60)
+    late = {name: deadline.too_late(made.draft(), made.guest(name), wish) for name in "ab"}
+    assert "would not move live in time" in late["a"]
+    assert not late["b"]
 
 
 def test_several_share_the_link() -> None:
@@ -198,6 +216,8 @@ def test_a_move_that_would_be_called_off_says_so_and_what_would_help() -> None:
     assert "whose move is foreseen to be called off: a" in forecast.in_words(
         made.draft(), made.host("h1"), found
     )
+    sent = made.send(AskMigrate(id="q", by="ops", guests=("a",)))
+    assert [each.accepted for each in sent if isinstance(each, Reply)] == [True]
     made = bench(guest("b", "h1", policy=GuestPolicy(move_s=2)), resident={"b": 100}, mib_s=SLOW)
     (b,) = dry(made, "b")[0].values()
     assert (b.rung, b.todo[0]) == (Rung.CALLED_OFF, "a longer --move-time, 5 s at least: dr guest set b")

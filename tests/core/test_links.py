@@ -52,6 +52,15 @@ def rate(made: Bench, name: str) -> Rate:
     return links.rates(made.draft()).of(name)
 
 
+def test_a_guest_with_a_bandwidth_of_its_own_shows_nothing_of_the_link() -> None:
+    capped = GuestPolicy(move_mib_s=15)
+    for policy, basis in ((capped, "assumed"), (GuestPolicy(), "seen")):
+        made = bench(changed(moving("m0", "h1", "h2"), policy=policy))
+        for _ in range(5):
+            sends(made, "h1", 15.0)
+        assert rate(made, "h1").basis == basis
+
+
 # ---- sizes
 
 

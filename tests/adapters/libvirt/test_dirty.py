@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import libvirt
 import pytest
 
-from dr.adapters.libvirt import dirty
+from dr.adapters.libvirt import dirty, facts
 from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.model.facts import DirtyPoint
 from dr.ports.hypervisor import HypervisorUnknown
@@ -153,3 +154,12 @@ def test_a_refusal_is_no_sample_and_no_answer_is_not_known(opened: Guest) -> Non
 
 async def test_the_mock_driver_measures_nothing(mock: LibvirtHypervisor) -> None:
     assert await mock.sample_dirty(G) == ()
+
+
+@pytest.mark.parametrize(("version", "can"), [("7.1.0", False), ("7.2.0", True), ("9.0.0", True)])
+async def test_an_old_libvirt_is_not_said_to_measure(
+    mock: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch, version: str, can: bool
+) -> None:
+    real = facts.capabilities
+    monkeypatch.setattr(facts, "capabilities", lambda conn: replace(real(conn), libvirt_version=version))
+    assert (await mock.facts()).samples_memory is can

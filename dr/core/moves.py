@@ -105,7 +105,8 @@ def _begin(
         why.append(f"{to} is receiving {now.coming[to]} guests already")
     if why:
         return why
-    foreseen = links.outlook(draft, guest).rung if dirtying.of(draft, guest) else None
+    rate_mib_s = links.rates(draft).of(holder).mib_s / (1 + now.leaving.get(holder, 0))
+    foreseen = links.outlook(draft, guest, rate_mib_s).rung if dirtying.of(draft, guest) else None
     move = Move(stage=MoveStage.RECEIVING, source=holder, operation=operation, asked=asked, foreseen=foreseen)
     draft.clear_alert(f"guest/{guest.id}/resumed-by-hand")
     return onecopy.issue_receive(draft, guest, draft.require_host(holder), draft.require_host(to), move)

@@ -77,19 +77,21 @@ class Rehearsal:
 
     def _sent(self, guest: GuestRecord, move: Move, sharing: int) -> Sending:
         """What it sends at the rate that so many leave it, itself counted: the slower, the more is sent again."""
-        rates = links.rates(self.trial)
-        rate_mib_s = min(rates.of(move.source).mib_s, rates.of(move.destination).mib_s) / sharing
-        self.outlooks[guest.id] = outlook = links.outlook(self.trial, guest, rate_mib_s)
         alone = links.needs_links_alone(self.trial, guest)
+        rates = links.rates(self.trial)
+        rate_mib_s = min(rates.of(move.source).mib_s, rates.of(move.destination).mib_s)
+        outlook = links.outlook(self.trial, guest, rate_mib_s / (1 if alone else sharing))
+        self.outlooks[guest.id] = outlook
         return links.sending(guest, move.source, move.destination, outlook.sent_mib, alone=alone)
 
-    def _gone(self, ids: list[GuestId], sharing: int) -> list[Sending]:
-        """Those that began together, beside so many."""
+    def _gone(self, ids: list[GuestId], beside: int) -> list[Sending]:
+        """Those that began together, beside so many; who waits will join them, as many as may."""
+        sharing = max(beside + len(ids), min(self._out_max, beside + len(self._waiting)))
         gone = []
         for guest_id in ids:
             guest = self.trial.guest(guest_id)
             if guest is not None and guest.phase is GuestPhase.MIGRATING and guest.move is not None:
-                gone.append(self._sent(guest, guest.move, sharing + len(ids)))
+                gone.append(self._sent(guest, guest.move, sharing))
                 self._waiting = [each for each in self._waiting if each != guest_id]
         self.sendings |= {each.key: each for each in gone}
         return gone

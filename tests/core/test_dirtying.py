@@ -223,6 +223,19 @@ def test_a_move_that_would_be_called_off_says_so_and_what_would_help() -> None:
     assert (b.rung, b.todo[0]) == (Rung.CALLED_OFF, "a longer --move-time, 5 s at least: dr guest set b")
 
 
+def test_who_shares_the_link_sends_more_again() -> None:
+    """The first that begins too: the others join it at once."""
+    both = bench(guest("a", "h1"), guest("b", "h1"), resident={"a": 100, "b": 100}, mib_s=SLOW)
+    one = bench(guest("a", "h1"), resident={"a": 100}, mib_s=SLOW)
+    found = []
+    for made in (one, both):
+        sampled(made, "a", writes(3, 1000))
+        assert not links.needs_links_alone(made.draft(), made.guest("a"))
+        told = forecast.of_drain(made.draft(), made.host("h1"), Wish(by="ops")).guests
+        found.append(next(each.send_mib for each in told if each.name == "a"))
+    assert found[1] > 1.1 * found[0] > 110
+
+
 # ---- alone on its link
 
 
@@ -321,12 +334,12 @@ def test_a_move_remembers_the_rung_that_it_took() -> None:
 
 
 def test_what_was_foreseen_is_kept_with_the_move() -> None:
-    def begun(points: tuple[DirtyPoint, ...]) -> GuestRecord:
-        made = bench(guest("a", "h1"), resident={"a": 100}, mib_s=SLOW)
+    def begun(points: tuple[DirtyPoint, ...], *others: GuestRecord) -> GuestRecord:
+        made = bench(guest("a", "h1"), *others, resident={"a": 100}, mib_s=SLOW)
         if points:
             sampled(made, "a", points)
         draft = made.draft()
-        assert not moves.begin(draft, made.guest("a"))
+        assert not moves.begin(draft, made.guest("a"), bounded=not others)
         after = draft.guest("a")
         assert after is not None
         assert after.phase is GuestPhase.MIGRATING
@@ -334,6 +347,8 @@ def test_what_was_foreseen_is_kept_with_the_move() -> None:
 
     found = [begun(points).move for points in ((), QUIET, writes(100, 80))]
     assert [move.foreseen for move in found if move] == [None, Rung.PLAIN, Rung.SLOWED]
+    shared = [begun(BUSY, *others).move for others in ((), (moving("m", "h1", "h2"),))]
+    assert [move.foreseen for move in shared if move] == [Rung.PLAIN, Rung.SLOWED]
 
 
 def test_a_longer_standstill_and_slower_cpus_are_rungs() -> None:

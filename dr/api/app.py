@@ -18,6 +18,7 @@ from dr.api.access import Guard
 from dr.api.asking import guest_routes, host_routes
 from dr.api.desk import Desk
 from dr.api.joining import joining_routes
+from dr.api.planning import planning_routes
 from dr.api.problem import Problem, answer
 from dr.api.reading import reading_routes
 from dr.api.timeline import timeline_routes
@@ -40,6 +41,7 @@ def make_app(desk: Desk) -> Guard:
         timeline_routes(desk),
         guest_routes(desk),
         host_routes(desk),
+        planning_routes(desk),
         joining_routes(desk),
     ):
         app.include_router(router)

@@ -20,7 +20,7 @@ from dr.api.access import PEER, Peer
 from dr.api.desk import Desk, built, encoded, snapshot
 from dr.api.problem import Problem, missing
 from dr.api.snapshot import Snapshot
-from dr.model.records import HostPhase, Operation
+from dr.model.records import Operation
 
 OPERATIONS_KEPT = 1_000
 PIECE_BYTES = 256 * 1024  # of a backup, read and sent at once
@@ -67,18 +67,12 @@ def reading_routes(desk: Desk) -> APIRouter:
     ) -> Response:
         """What a drain of that host would do now, guest by guest, and how long it would take. Nothing is done."""
 
-        def build(snap: Snapshot) -> schema.Evacuation:
-            found = snap.state.hosts.get(name)
-            if found is None:
-                raise missing("host", name)
-            if found.phase is HostPhase.JOINING:
-                why = f"{name} has not joined yet: {found.reason}"
-                raise Problem(409, "refused", "There is nothing to plan.", why, todo=f"dr host show {name}")
-            return foretold.evacuation(
-                snap, found, leave_unprotected=leave_unprotected, deadline_s=deadline_s
-            )
-
-        return await built(desk, build)
+        return await built(
+            desk,
+            lambda snap: foretold.evacuation(
+                snap, [name], leave_unprotected=leave_unprotected, deadline_s=deadline_s
+            ),
+        )
 
     @api.get("/v1/guests", response_model=schema.GuestList)
     async def guests() -> Response:

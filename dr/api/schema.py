@@ -503,6 +503,7 @@ class Foreseen(Part):
     )
     to: str = Field(default="", description="where it would go as things are; its turn may change that")
     why: list[str] = Field(default=[], description="everything that keeps it there")
+    host: str = Field(default="", description="that it would leave")
     todo: list[str] = Field(default=[], description="what would help: one of these, or several")
     checks: list[Check] = Field(default=[], description="its pre-flight: everything that was looked at")
     send_mib: int = Field(default=0, description="what its live move sends, with what is sent again")
@@ -527,10 +528,11 @@ class Forecast(Part):
 
 
 class Evacuation(Document):
-    """What would become of everybody on a host if it were drained now. Nothing is done."""
+    """What would become of everybody on hosts if they were drained now, together. Nothing is done."""
 
     kind: Literal["evacuation"] = "evacuation"
-    host: str
+    host: str = Field(description="the first of them")
+    hosts: list[str] = []
     message: str
     guests: list[Foreseen] = []
     forecast: Forecast | None = Field(default=None, description="null: nobody would move")
@@ -544,6 +546,8 @@ class Accepted(Document):
     operations: list[str] = []
     guests: list[Foreseen] = Field(default=[], description="those that leave a host, or would")
     forecast: Forecast | None = Field(default=None, description="of a host that is emptied")
+    differences: list[str] = Field(default=[], description="from the plan that is applied")
+    noted: list[str] = Field(default=[], description="what else is different, and changes no guest's fate")
 
 
 class TokenDocument(Document):

@@ -360,6 +360,8 @@ def accepted(reply: Reply) -> schema.Accepted:
         operations=list(reply.operations),
         guests=foretold.guests(reply.guests),
         forecast=foretold.times(reply.forecast),
+        differences=list(reply.differences),
+        noted=list(reply.noted),
     )
 
 

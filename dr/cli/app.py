@@ -10,6 +10,7 @@ import typer
 from dr import __version__
 from dr.cli import (
     agent,
+    apply,
     cluster,
     config_commands,
     doctor,
@@ -40,6 +41,7 @@ app.command("status")(status.status)
 app.add_typer(host.app, name="host")
 app.add_typer(guest.app, name="guest")
 app.add_typer(plan.app, name="plan")
+app.command("apply")(apply.apply)
 app.add_typer(fence.app, name="fence")
 app.add_typer(job.app, name="job")
 app.command("events")(events.events)

@@ -117,13 +117,20 @@ def told(accepted: Accepted, form: Form) -> None:
         case Form.TABLE | Form.WIDE:
             begun = f"Begun: {', '.join(accepted.operations)}" if accepted.operations else "Done."
             tell(accepted.message or begun)
+            if accepted.differences:
+                tell("\n".join(["Different from the plan:", *(f"  {each}" for each in accepted.differences)]))
+            if accepted.noted:
+                tell("\n".join(["To be known:", *(f"  {each}" for each in accepted.noted)]))
             foretell(accepted.guests, accepted.forecast, wide=form is Form.WIDE)
 
 
-def foretell(guests: Sequence[Foreseen], forecast: Forecast | None, *, wide: bool) -> None:
-    """What becomes of each guest, its pre-flight, and what the times rest on."""
+def foretell(
+    guests: Sequence[Foreseen], forecast: Forecast | None, *, wide: bool, several: bool = False
+) -> None:
+    """What becomes of each guest, its pre-flight, and what the times rest on. `several`: hosts that they leave."""
     if guests:
         columns = (
+            *(LEFT if several else ()),
             *NAME_AND_FATE,
             *(TIMES if forecast is not None else ()),
             *(LATE if any(guest.late for guest in guests) else ()),
@@ -160,6 +167,7 @@ def _in(seconds: float | None) -> str:
     return "" if seconds is None else age(seconds)
 
 
+LEFT: tuple[Column[Foreseen], ...] = (Column("HOST", lambda row: row.host),)
 NAME_AND_FATE: tuple[Column[Foreseen], ...] = (
     Column("GUEST", lambda row: row.name),
     Column("FATE", _fate),

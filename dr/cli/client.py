@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ class Api:
         timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
         self._http = httpx.Client(verify=context, timeout=timeout, trust_env=False)
 
-    def get(self, path: str, shape: type[T], **query: str | float) -> T:
+    def get(self, path: str, shape: type[T], **query: str | float | Sequence[str]) -> T:
         """Raises Failure."""
         params = {key: value for key, value in query.items() if value not in ("", None)}
         return _read(self._send("GET", path, params=params), shape)

@@ -48,15 +48,15 @@ _BOUNDS = {
 }
 
 
-def explain(document: Document, error: Any) -> Problem:
-    """One error of pydantic as a sentence with what is allowed."""
+def explain(document: Document, error: Any, shape: type[BaseModel] = FileSection) -> Problem:
+    """One error of pydantic as a sentence with what is allowed. `shape`: what the whole file should be."""
     kind: str = error["type"]
     path: Path_ = tuple(part for part in error["loc"] if part != "[key]")
     given, context = error["input"], error.get("ctx", {})
     shown = "" if path and is_secret(str(path[-1])) else f", not {_quote(given)}"
     match kind:
         case "extra_forbidden":
-            keys = _keys_at(path[:-1])
+            keys = _keys_at(path[:-1], shape)
             nearest = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.6)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             message = f"unknown key{hint} Allowed here: {', '.join(keys)}"
@@ -122,9 +122,9 @@ def _quote(value: object) -> str:
             return str(value)
 
 
-def _keys_at(path: Path_) -> list[str]:
+def _keys_at(path: Path_, shape: type[BaseModel]) -> list[str]:
     """Keys that the schema allows in the mapping at `path`."""
-    here: Any = FileSection
+    here: Any = shape
     for part in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
             if part not in here.model_fields:

@@ -18,6 +18,7 @@ from dr.cli.failure import tell
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
+    from ruamel.yaml import YAML
 
 
 class Form(StrEnum):
@@ -128,6 +129,13 @@ def plain(data: Any, form: Form, *, one_line: bool = False) -> None:
     if form is Form.JSON:
         print(json.dumps(data, ensure_ascii=False, indent=None if one_line else 2), flush=True)
         return
+    if one_line:
+        print("---")
+    yaml_writer().dump(data, sys.stdout)
+
+
+def yaml_writer() -> YAML:
+    """Of plain values, in their order."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
@@ -135,9 +143,7 @@ def plain(data: Any, form: Form, *, one_line: bool = False) -> None:
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # stubs say None
     yaml.allow_unicode = True
     yaml.width = 4096
-    if one_line:
-        print("---")
-    yaml.dump(data, sys.stdout)
+    return yaml
 
 
 def listing(

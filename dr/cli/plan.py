@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
@@ -22,25 +22,36 @@ def _group() -> None:
 @app.command()
 def evacuate(
     *,
-    host: Annotated[str, typer.Argument(help="The host's name.")],
+    hosts: Annotated[
+        list[str], typer.Argument(metavar="HOST…", help="The host, or several that are emptied together.")
+    ],
     leave_unprotected: Annotated[
         bool,
         typer.Option("--leave-unprotected", help="As of `dr host drain`: these stay, and hold nothing up."),
     ] = False,
     deadline: Deadline = "",
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write it as a plan that `dr apply` takes.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also if that file is there already.")] = False,
     form: Output = Form.TABLE,
 ) -> None:
     """What `dr host drain` would do now: where each guest goes and when, or all that keeps it and what would help.
 
-    Exit code 3 if the host would not get empty, or not by the deadline.
+    Exit code 3 if a host would not get empty, or not by the deadline.
     """
-    from dr.api.schema import Evacuation
+    from dr.api.plan_schema import PlanDocument
+    from dr.cli import planfile
     from dr.cli.client import connect
 
-    path = f"/v1/hosts/{quote(host, safe='')}/evacuation"
-    until_s = seconds(deadline)
-    leave = str(leave_unprotected).lower()
-    told = connect().get(path, Evacuation, leave_unprotected=leave, deadline_s=until_s)
+    found = connect().get(
+        "/v1/plans/evacuation",
+        PlanDocument,
+        host=hosts,
+        leave_unprotected=str(leave_unprotected).lower(),
+        deadline_s=seconds(deadline),
+    )
+    told = found.evacuation
     match form:
         case Form.JSON | Form.YAML:
             document(told, form)
@@ -49,5 +60,8 @@ def evacuate(
                 print(guest.name)
         case Form.TABLE | Form.WIDE:
             tell(told.message)
-            foretell(told.guests, told.forecast, wide=form is Form.WIDE)
+            foretell(told.guests, told.forecast, wide=form is Form.WIDE, several=len(told.hosts) > 1)
+    if save is not None:
+        planfile.write(found.plan, save, replace=replace)
+        tell(f"Saved as {save} (plan {found.plan.digest}). Apply it with: dr apply {save}")
     leave_foretold(told.guests)

@@ -53,7 +53,7 @@ def drain(draft: Draft, ask: AskDrain) -> Reply:
     if not ask.deadline_s:
         dirtying.ask(draft, host.name, upkeep.guests_on(draft, host))
     if ask.dry_run:
-        return changed(yes(ask, forecast.in_words(draft, host, evacuation)), **told)
+        return changed(yes(ask, forecast.in_words(draft, evacuation, [host.name])), **told)
     before, operation = host.drain, upkeep.operation_of(draft, host)
     hurry = ask.deadline_s or (before is not None and before.deadline)
     if before is not None and before.leave_unprotected == ask.leave_unprotected and not hurry:

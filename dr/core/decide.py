@@ -356,6 +356,7 @@ def _settle(draft: Draft, *, tick: bool) -> None:
         upkeep.step(draft, draft.require_host(name))
         leaving.step(draft, draft.require_host(name))
         fencing.maybe_power_on(draft, draft.require_host(name))
+    upkeep.carry_on(draft)
     for guest in draft.unsettled():
         current = draft.guest(guest.id)
         if current is not None and current.phase is GuestPhase.MIGRATING:

@@ -7,7 +7,7 @@ times rest on. That of a drain is told from its rehearsal (`core.rehearsal`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dr.core import deadline, dirtying, links, moves, placement, preflight, schedule, upkeep
@@ -21,7 +21,16 @@ from dr.model.effects import Forecast, Foreseen
 from dr.model.facts import GuestFacts
 from dr.model.policy import GuestPolicy
 from dr.model.preflight import CheckName
-from dr.model.records import Desired, GuestPhase, GuestRecord, HostPhase, HostRecord, Rung, Wish
+from dr.model.records import (
+    Desired,
+    GuestPhase,
+    GuestRecord,
+    HostPhase,
+    HostRecord,
+    Planned,
+    Rung,
+    Wish,
+)
 
 HOSTS_MAX = 6  # whose help is named, or that a sentence names
 ON_ITS_WAY = Preflight("", ())  # of a guest whose move was under way before
@@ -32,6 +41,7 @@ class Evacuation(NamedTuple):
 
     guests: tuple[Foreseen, ...]
     forecast: Forecast | None  # None: nobody would move
+    instead: Mapping[GuestId, tuple[str, ...]] = {}  # why some do not go where an approved plan sends them
 
 
 def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRecord, ...] = ()) -> Foreseen:
@@ -41,6 +51,7 @@ def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRe
     return Foreseen(
         guest=guest.id,
         name=guest.name,
+        host=guest.holder,
         fate="blocked" if why else "live",
         to="" if why else flight.to,
         why=tuple(why),
@@ -86,35 +97,45 @@ def of_moves(
 
 
 def of_drain(draft: Draft, host: HostRecord, wish: Wish) -> Evacuation:
-    """Protected guests in the order of their turns, then the others that run there.
+    """As `of_drains`, of one host."""
+    return of_drains(draft, {host.name: wish})
 
-    With a deadline it is told too what becomes of those that would be late.
+
+def of_drains(
+    draft: Draft, drains: Mapping[HostName, Wish], approved: Mapping[GuestId, Planned] | None = None
+) -> Evacuation:
+    """Hosts emptied together. Protected guests in the order of their turns, then the others that run there.
+
+    With a deadline it is told too what becomes of those that would be late. `approved`: as of `Rehearsal`.
     """
-    rehearsal = Rehearsal(draft, host, wish)
+    rehearsal = Rehearsal(draft, drains, approved)
     told = [_told(rehearsal, rehearsal.trial.guest(each.id) or each) for each in rehearsal.here]
-    told += [_loose(facts, wish) for facts in upkeep.unprotected_on(draft, host)]
-    if deadline.hurried(draft, wish):
-        by = {each.guest: each for each in told}
-        told = [_with_deadline(draft, host, each, wish, by) for each in told]
+    for name, wish in drains.items():
+        told += [
+            _loose(name, facts, wish) for facts in upkeep.unprotected_on(draft, draft.require_host(name))
+        ]
+    by = {each.guest: each for each in told}
+    told = [_with_deadline(draft, each, drains[each.host], by) for each in told]
     mine, spans, rates = rehearsal.sendings, rehearsal.spans, links.rates(draft)
     if not mine:
-        return Evacuation(tuple(told), None)
+        return Evacuation(tuple(told), None, rehearsal.instead)
+    left_s = [wish.deadline - draft.now for wish in drains.values() if deadline.hurried(draft, wish)]
     forecast = Forecast(
         total_s=round(max(spans[key].ends_s for key in mine), 1),
         bound_s=round(schedule.bound_s(list(mine.values()), lambda name: rates.of(name).mib_s), 1),
-        rests_on=tuple(_rests_on(draft, host, mine)),
-        deadline_s=round(wish.deadline - draft.now, 1) if deadline.hurried(draft, wish) else 0.0,
+        rests_on=tuple(_rests_on(draft, rehearsal)),
+        deadline_s=round(min(left_s, default=0.0), 1),
     )
-    return Evacuation(tuple(told), forecast)
+    return Evacuation(tuple(told), forecast, rehearsal.instead)
 
 
-def _with_deadline(
-    draft: Draft, host: HostRecord, told: Foreseen, wish: Wish, by: dict[GuestId, Foreseen]
-) -> Foreseen:
+def _with_deadline(draft: Draft, told: Foreseen, wish: Wish, by: dict[GuestId, Foreseen]) -> Foreseen:
     """With what becomes of it, if it would not have left when what is left has to be stopped.
 
     Nobody leaves without those who must share its host.
     """
+    if not deadline.hurried(draft, wish):
+        return told
     stop_s = deadline.rungs(draft, wish).stop_at - draft.now
     together = [told, *(by[key] for key in draft.members.group(told.guest) if key in by)]
     in_time = all(each.fate == "live" and (each.ends_s is None or each.ends_s <= stop_s) for each in together)
@@ -126,26 +147,28 @@ def _with_deadline(
     if guest.desired is Desired.IGNORED:
         return changed(told, late="is left alone, as its desired state is ignored")
     when = f"is stopped after {max(0.0, stop_s):.0f} s"
-    return changed(told, late=_stopped(draft, host, guest, when), stopped=True)
+    return changed(told, late=_stopped(draft, told.host, guest, when), stopped=True)
 
 
-def _stopped(draft: Draft, host: HostRecord, guest: GuestRecord, when: str) -> str:
+def _stopped(draft: Draft, host: HostName, guest: GuestRecord, when: str) -> str:
     if guest.desired is not Desired.RUNNING:
         return f"{when}; nobody starts it elsewhere"
     if guest.blockers:
         return f"{when}; it could not run elsewhere"
-    refuge = placement.refuge(draft, guest, host.name)
+    refuge = placement.refuge(draft, guest, host)
     return f"{when}, starts anew on {refuge}" if refuge else f"{when}; no other host could start it"
 
 
-def _rests_on(draft: Draft, host: HostRecord, mine: dict[GuestId, Sending]) -> Iterator[str]:
+def _rests_on(draft: Draft, rehearsal: Rehearsal) -> Iterator[str]:
+    mine = rehearsal.sendings
     here = [guest for key in mine if (guest := draft.guest(key)) is not None]
-    yield from _known(draft, {host.name, *(each.to for each in mine.values())}, here)
-    others = [op.subject for op in draft.open_operations() if op.kind == "drain" and op.subject != host.name]
-    if others:
-        yield f"{_some(others)} being drained at the same time: only what is on its way from there is counted"
-    if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):
-        yield f"{host.name} is {host.phase}: it begins when it is online again"
+    yield from _known(draft, {*rehearsal.drains, *(each.to for each in mine.values())}, here)
+    if others := list(rehearsal.others):
+        yield f"{_some(others)} being drained at the same time: the moves from there are counted"
+    for name in rehearsal.drains:
+        host = draft.require_host(name)
+        if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):
+            yield f"{name} is {host.phase}: it begins when it is online again"
 
 
 def _known(draft: Draft, hosts: set[HostName], guests: list[GuestRecord]) -> Iterator[str]:
@@ -171,15 +194,31 @@ def _some(names: list[str]) -> str:
 # ---- in words
 
 
-def in_words(draft: Draft, host: HostRecord, evacuation: Evacuation) -> str:
-    """The whole of it in one sentence."""
-    guests, forecast = evacuation
+def in_words(draft: Draft, evacuation: Evacuation, hosts: Collection[HostName]) -> str:
+    """The whole of it: a sentence for each host, and of several hosts one about all of them first."""
+    guests, forecast = evacuation.guests, evacuation.forecast
+    best = f" ({forecast.bound_s:.0f} s at best)" if forecast is not None else ""
+    if len(hosts) == 1:
+        return "".join(f"{name}: {_of_host(draft, name, guests, best)}" for name in hosts)
+    said = [f"{len(hosts)} hosts: {_moved(guests)}{best}"]
+    for name in hosts:
+        here = tuple(each for each in guests if each.host == name)
+        said.append(f"{name}: {_of_host(draft, name, here, '')}")
+    return "\n".join(said)
+
+
+def _moved(guests: Sequence[Foreseen]) -> str:
+    if not guests:
+        return "no guest is known to run there"
     go = sum(guest.fate == "live" for guest in guests)
+    ends = [guest.ends_s for guest in guests if guest.ends_s is not None]
+    return f"{go} of {len(guests)} guests would move live" + (f", in about {max(ends):.0f} s" if ends else "")
+
+
+def _of_host(draft: Draft, host: HostName, guests: Sequence[Foreseen], best: str) -> str:
     stay = [guest.name for guest in guests if guest.fate == "blocked"]
-    silent = not upkeep.says_what_runs(draft, host)
-    parts = [f"{go} of {len(guests)} guests would move live" if guests else "no guest is known to run there"]
-    if forecast is not None:
-        parts[0] += f", in about {forecast.total_s:.0f} s ({forecast.bound_s:.0f} s at best)"
+    silent = not upkeep.says_what_runs(draft, draft.require_host(host))
+    parts = [_moved(guests) + best]
     if off := [guest.name for guest in guests if guest.rung is Rung.CALLED_OFF]:
         parts.append(f"whose move is foreseen to be called off: {', '.join(off)}")
     if late := [guest.name for guest in guests if guest.late]:
@@ -190,21 +229,24 @@ def in_words(draft: Draft, host: HostRecord, evacuation: Evacuation) -> str:
         parts.append("its agent does not say what runs there, and it would not count as empty before it does")
     if not stay and not silent:
         parts.append("then it would be in maintenance")
-    return f"{host.name}: {'; '.join(parts)}"
+    return "; ".join(parts)
 
 
 def _told(rehearsal: Rehearsal, guest: GuestRecord) -> Foreseen:
     move, sending = guest.move, rehearsal.sendings.get(guest.id)
     checks = rehearsal.flights.get(guest.id, ON_ITS_WAY).checks
-    told = Foreseen(guest=guest.id, name=guest.name, fate="live", checks=checks)
+    told = Foreseen(guest=guest.id, name=guest.name, host=rehearsal.at[guest.id], fate="live", checks=checks)
     if sending is not None:
         timed = _timed(
             told, guest.policy, rehearsal.outlooks.get(guest.id), sending, rehearsal.spans[guest.id]
         )
         return changed(timed, to=sending.to)
-    if guest.phase is GuestPhase.MIGRATING and move is not None:
-        return changed(told, to=move.source)  # on its way here: it is called off
-    todo = tuple(dict.fromkeys(_helps(rehearsal.trial, rehearsal.host, guest, rehearsal.flights[guest.id])))
+    if guest.phase is GuestPhase.MIGRATING and move is not None:  # on its way here: it is called off
+        if move.source not in rehearsal.drains:
+            return changed(told, to=move.source)
+        why = f"it is on its way to {move.destination}, which is to be emptied too: called off first"
+        return changed(told, fate="blocked", why=(why,), todo=("wait until it is called off",))
+    todo = tuple(dict.fromkeys(_helps(rehearsal.trial, told.host, guest, rehearsal.flights[guest.id])))
     return changed(told, fate="blocked", why=tuple(rehearsal.why.get(guest.id, ())), todo=todo)
 
 
@@ -239,27 +281,28 @@ def _fixes(flight: Preflight) -> Iterator[str]:
     yield from (check.fix for check in flight.checks if check.refuses and check.fix)
 
 
-def _loose(facts: GuestFacts, wish: Wish) -> Foreseen:
+def _loose(host: HostName, facts: GuestFacts, wish: Wish) -> Foreseen:
     if wish.leave_unprotected:
         why = "it is not protected: it stays, as asked"
-        return Foreseen(guest=facts.id, name=facts.name, fate="left", why=(why,))
+        return Foreseen(guest=facts.id, name=facts.name, host=host, fate="left", why=(why,))
     return Foreseen(
         guest=facts.id,
         name=facts.name,
+        host=host,
         fate="blocked",
         why=("it is not protected, so nobody moves it",),
         todo=(f"dr guest protect {facts.name}", f"stop or move {facts.name} by hand", "--leave-unprotected"),
     )
 
 
-def _helps(trial: Draft, host: HostRecord, guest: GuestRecord, flight: Preflight) -> Iterator[str]:
+def _helps(trial: Draft, host: HostName, guest: GuestRecord, flight: Preflight) -> Iterator[str]:
     """What would let it leave; each may be one of several that are needed. Stopping it always does."""
     if guest.phase is not GuestPhase.RUNNING:
         yield from (check.fix for check in flight.checks if check.name is CheckName.STATE and check.fix)
         return
     yield from _fixes(flight)
     if not moves.fits_live(trial, guest):
-        others = (each for each in trial.hosts() if each.name != host.name)
+        others = (each for each in trial.hosts() if each.name != host)
         yield from [text for other in others if (text := _would_take(other))][:HOSTS_MAX]
     if not moves.why_not_relocate(trial, guest, ""):
         yield f"dr guest relocate {guest.name}"

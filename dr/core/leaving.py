@@ -3,12 +3,12 @@
 From the announcement on, guests that end there are ended by their host, not by their owner, and its silence is what was
 announced: nobody is alarmed and nothing is fenced for as long as going down (or, where guests are held, coming back)
 may take. Places still need their proof: an agent's testimony, power that reads off, or the newer boot.
-Not here: how guests are moved away beforehand (`core.upkeep`).
+Not here: how guests are moved away beforehand (`core.departures`).
 """
 
 from __future__ import annotations
 
-from dr.core import checks, homing, placement, upkeep
+from dr.core import checks, departures, homing, placement
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import HostName, changed
@@ -124,7 +124,7 @@ def step(draft: Draft, host: HostRecord) -> None:
         draft.now - host.leaving_at < draft.config.timers.leave_drain_s and draft.view(host.name).session
     )
     if policy is OnLeave.MIGRATE and operation is not None and in_time:
-        upkeep.move_away(draft, host, _guests_of(draft, host), operation)
+        departures.send_away(draft, [departures.Emptying(host, _guests_of(draft, host), operation)])
     if policy is not OnLeave.HOLD:
         return
     for guest in _guests_of(draft, host):

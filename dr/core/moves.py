@@ -7,6 +7,8 @@ move (`core.preflight`), what becomes of one (`core.migration`), places and tick
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dr.core import dirtying, links, onecopy, placement, preflight, quorum, whereabouts
 from dr.core.preflight import Preflight
 from dr.core.state import Draft
@@ -115,6 +117,14 @@ def _begin(
 # ---- guests that must share a host
 
 
+class Way(NamedTuple):
+    """Where it is to be tried ("": wherever it fits best), and the pre-flights of that."""
+
+    to: HostName
+    flights: dict[GuestId, Preflight]
+    instead: tuple[str, ...] = ()  # why not where it was to go
+
+
 def company(draft: Draft, guest: GuestRecord) -> tuple[HostName, tuple[GuestRecord, ...]]:
     """Who must share its host and runs beside it, or is on its way from there; and where to ("": nobody is)."""
     if not draft.members.about(guest.id):
@@ -166,6 +176,20 @@ def objections_in(draft: Draft, guest: GuestRecord, flights: dict[GuestId, Prefl
         objected = flights[mate.id].refusals if mate.id in flights else []
         why += [f"{mate.name}, which must share its host: {each}" for each in objected if each not in why]
     return why
+
+
+def way(draft: Draft, guest: GuestRecord, first: HostName) -> Way:
+    """To that host if it takes the guest now; else wherever it fits best ("": that from the start)."""
+    instead: list[str] = []
+    if first:
+        bound, _ = company(draft, guest)
+        flights = preflight_together(draft, guest, bound or first)
+        instead = objections_in(draft, guest, flights)
+        if not instead and (reason := links.why_not_yet(draft, guest, first)):
+            instead = [reason]
+        if not instead:
+            return Way(bound or first, flights)
+    return Way("", preflight_together(draft, guest), tuple(instead))
 
 
 def begin_together(

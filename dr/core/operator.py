@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dr.core import asks_cluster, asks_guests, asks_hosts, asks_moves, asks_policies, asks_upkeep
+from dr.core import asks_cluster, asks_guests, asks_hosts, asks_moves, asks_plans, asks_policies, asks_upkeep
 from dr.core.state import Draft
 from dr.model.effects import Reply
 from dr.model.events import (
     Admitted,
+    AskApply,
     AskCancelMove,
     AskClearQuarantine,
     AskConfirmDown,
@@ -50,6 +51,7 @@ ASKED: dict[type[OperatorAsk], str] = {
     AskCordon: "cordon",
     AskUncordon: "uncordon",
     AskDrain: "drain",
+    AskApply: "apply a plan for",
     AskUndrain: "undrain",
     Admitted: "invite host",
 }
@@ -60,10 +62,12 @@ def asked(draft: Draft, ask: OperatorAsk) -> None:
     reply = _answer(draft, ask)
     outcome = "accepted" if reply.accepted else f"refused: {'; '.join(reply.blockers) or reply.message}"
     what = ASKED[type(ask)]
-    if isinstance(ask, AskMigrate | AskDrain) and ask.dry_run:
+    if isinstance(ask, AskMigrate | AskDrain | AskApply) and ask.dry_run:
         what = f"tell what it would be to {what}"
     why = f" because {ask.reason}" if ask.reason else ""
-    subject = getattr(ask, "host", "") or ", ".join(getattr(ask, "guests", ())) or getattr(ask, "name", "")
+    subject = getattr(ask, "host", "") or getattr(ask, "name", "")
+    if not subject:
+        subject = ", ".join(getattr(ask, "hosts", ()) or getattr(ask, "guests", ()))
     if isinstance(ask, AskSet):
         subject += f" {asks_policies.in_words(ask)}"
     draft.note("audit", f"{ask.by} asked to {what} {subject}".rstrip() + f"{why}: {outcome}", by=ask.by)
@@ -110,5 +114,7 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912 
             return asks_upkeep.uncordon(draft, ask)
         case AskDrain():
             return asks_upkeep.drain(draft, ask)
+        case AskApply():
+            return asks_plans.apply(draft, ask)
         case AskUndrain():
             return asks_upkeep.undrain(draft, ask)

@@ -8,7 +8,8 @@ maintenance is empty; it may be silent, off and on again as it likes, and is cle
 
 from __future__ import annotations
 
-from dr.core import checks, deadline, dirtying, homing, moves
+from dr.core import checks, deadline, departures
+from dr.core.departures import Emptying
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
 from dr.core.whereabouts import seen_active
@@ -32,9 +33,6 @@ SILENCED = (
     "degraded",
     "unprotected",
 )  # nobody is alarmed of maintenance
-AGAIN_S = 1.0  # moves that could not begin are tried again this often
-FIRST_MAX = 10  # of them each time, whose turn it is; of the others
-OTHERS_MAX = 30  # so many, by turns, so that a host with hundreds of guests holds up nothing else
 NAMED_MAX = 10  # guests that a reason names; the operation has all of them
 
 
@@ -69,7 +67,7 @@ def _occupies(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
 
 
 def _drain(draft: Draft, host: HostRecord, wish: Wish) -> None:
-    """One step on with an emptying: who is there still, and why."""
+    """Aside when it is empty; else its operation, and what its deadline asks for."""
     operation = operation_of(draft, host)
     left = guests_on(draft, host)
     unprotected = _unprotected(draft, host, wish)
@@ -82,81 +80,24 @@ def _drain(draft: Draft, host: HostRecord, wish: Wish) -> None:
     if operation is None:
         operation = draft.open_operation("drain", host.name, in_words(wish), wish.by)
     deadline.step(draft, host, wish, left, operation)
-    left = [draft.guest(guest.id) or guest for guest in left]
-    outcomes = move_away(draft, host, left, operation, wish)
-    _record(draft, operation, outcomes)
-    waits = [f"{guest.name} ({outcomes[guest.id]})" for guest in left] + unprotected
-    more = f"; and {len(waits) - NAMED_MAX} more" if len(waits) > NAMED_MAX else ""
-    hurry = ", in a hurry" if deadline.hurried(draft, wish) else ""
-    reason = f"is being drained: {in_words(wish)}{hurry}; still there: {'; '.join(waits[:NAMED_MAX])}{more}"
-    if host.reason != reason:
-        draft.put_host(changed(host, reason=reason))
 
 
-def in_turn(draft: Draft, guests: list[GuestRecord], wish: Wish | None = None) -> list[GuestRecord]:
-    """Who goes first: a person's priority, then who takes longest with those who must go along, then names.
-
-    The longest first, as whoever begins last ends last: small ones fill the gaps. But with a deadline the smallest
-    first, so that as many as can be have left when it comes.
-    """
-    sign = 1 if deadline.hurried(draft, wish) else -1
-
-    def turn(guest: GuestRecord) -> tuple[int, int, str]:
-        return -guest.policy.priority, sign * moves.together_mib(draft, guest), guest.name
-
-    return sorted(guests, key=turn)
-
-
-def move_away(
-    draft: Draft, host: HostRecord, guests: list[GuestRecord], operation: Operation, wish: Wish | None = None
-) -> dict[GuestId, str]:
-    """Begin the moves that can begin now, in turn; for each guest, how far it is, or all that stands against it.
-
-    Asked again every `AGAIN_S`, as hosts get free, come and go, and when one has arrived. Nothing is stopped: a guest
-    that cannot be moved live stays, and its reason says what to type.
-    """
-    tried: set[GuestId] = set()
-    if draft.now - draft.view(host.name).drained_at >= AGAIN_S:
-        draft.put_view(host.name, drained_at=draft.now)
-        guests = in_turn(draft, guests, wish)
-        tried = _tried_now(draft, guests)
-        if not deadline.hurried(draft, wish):
-            dirtying.ask(draft, host.name, guests)
-    outcomes: dict[GuestId, str] = {}
-    for each in guests:
-        guest = draft.guest(each.id) or each  # some go along with those before them
-        late = deadline.too_late(draft, guest, wish) if wish is not None else ""
-        if guest.phase is GuestPhase.RUNNING and late:
-            outcomes[guest.id] = late
-        elif guest.phase is GuestPhase.RUNNING and guest.id in tried:
-            why = moves.begin_together(draft, guest, operation=operation.id)
-            now = draft.guest(guest.id) or guest
-            outcomes[guest.id] = f"waits: {'; '.join(why)}" if why else f"{now.phase}: {now.reason}"
-        elif guest.phase is GuestPhase.RUNNING:
-            outcomes[guest.id] = operation.guests.get(guest.id) or "waits for its turn"
-        else:
-            outcomes[guest.id] = f"{guest.phase}: {guest.reason}"
-        _remember_home(draft, host, guest.id)
-    return outcomes
-
-
-def _tried_now(draft: Draft, guests: list[GuestRecord]) -> set[GuestId]:
-    """Whose move is tried: those that come first, and of those behind others each time, as the first may be stuck."""
-    waiting = [guest.id for guest in guests if guest.phase is GuestPhase.RUNNING]
-    first, others = waiting[:FIRST_MAX], waiting[FIRST_MAX:]
-    turns = max(1, -(-len(others) // OTHERS_MAX))
-    begin = int(draft.now / AGAIN_S) % turns * OTHERS_MAX
-    return {*first, *others[begin : begin + OTHERS_MAX]}
-
-
-def _remember_home(draft: Draft, host: HostRecord, guest_id: GuestId) -> None:
-    """Who is on its way from there comes back one day, if its policy says so."""
-    guest = draft.guest(guest_id)
-    move = guest.move if guest is not None else None
-    if guest is not None and move is not None and move.source == host.name and not move.asked:
-        home = homing.taken_from(guest, host.name)
-        if home != guest.homing:
-            draft.put_guest(changed(guest, homing=home))
+def carry_on(draft: Draft) -> None:
+    """All hosts that are being emptied one step on, together: who is there still, and why."""
+    emptied: list[tuple[Emptying, Wish]] = []
+    for operation in draft.open_operations():
+        host = draft.host(operation.subject) if operation.kind == "drain" else None
+        if host is not None and host.phase is HostPhase.DRAINING and host.drain is not None:
+            emptied.append((Emptying(host, guests_on(draft, host), operation, host.drain), host.drain))
+    outcomes = departures.send_away(draft, [each for each, _ in emptied])
+    for (host, left, operation, _), wish in emptied:
+        _record(draft, operation, {guest.id: outcomes[guest.id] for guest in left})
+        waits = [f"{guest.name} ({outcomes[guest.id]})" for guest in left] + _unprotected(draft, host, wish)
+        more = f"; and {len(waits) - NAMED_MAX} more" if len(waits) > NAMED_MAX else ""
+        hurry = ", in a hurry" if deadline.hurried(draft, wish) else ""
+        said = f"is being drained: {in_words(wish)}{hurry}; still there: {'; '.join(waits[:NAMED_MAX])}{more}"
+        if host.reason != said:
+            draft.put_host(changed(draft.require_host(host.name), reason=said))
 
 
 def says_what_runs(draft: Draft, host: HostRecord) -> bool:
@@ -192,6 +133,7 @@ def operation_of(draft: Draft, host: HostRecord) -> Operation | None:
 
 def _record(draft: Draft, operation: Operation, here: dict[GuestId, str]) -> None:
     """What became of each guest so far: those that left, and why the others are there."""
+    operation = draft.operation(operation.id) or operation  # with the steps of this very decision
     outcomes = dict(operation.guests)
     for guest_id in outcomes:
         guest = draft.guest(guest_id)

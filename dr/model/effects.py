@@ -104,6 +104,7 @@ class Foreseen(Record):
     guest: GuestId
     name: str
     fate: Literal["live", "blocked", "left"]  # it moves, keeps the host from getting empty, or may stay
+    host: HostName = ""  # that it would leave
     to: HostName = ""
     why: tuple[str, ...] = ()  # it does not move
     todo: tuple[str, ...] = ()  # what would help: one of these, or several
@@ -138,6 +139,8 @@ class Reply(Record, tag="reply"):
     soon: bool = False  # refused only for what is over in a moment: ask again
     guests: tuple[Foreseen, ...] = ()  # that leave, or would
     forecast: Forecast | None = None  # of live moves; None: nobody would move
+    differences: tuple[str, ...] = ()  # from what a person approved of
+    noted: tuple[str, ...] = ()  # what else is different now, and changes nothing of that
 
 
 Effect = (

@@ -6,6 +6,7 @@ from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Answer
 from dr.model.evidence import PowerReport
 from dr.model.facts import DirtySample, GuestFacts, HostFacts, Progress, Reading
+from dr.model.plans import Approved
 from dr.model.policy import PolicyChange, Settings, StopMode
 from dr.model.records import Desired
 from dr.model.wire import Hello, LeaveKind
@@ -239,6 +240,20 @@ class AskDrain(Ask, tag="ask_drain"):
     dry_run: bool = False  # only tell what would be done
 
 
+class AskApply(Ask, tag="ask_apply"):
+    """Empty hosts as an approved plan says, if what would become of each guest is still what it says."""
+
+    plan: str  # its digest
+    hosts: tuple[HostName, ...]
+    approved: tuple[Approved, ...]  # each guest of these, in its turn
+    revision: int = 0  # of the store that it was made from
+    rules: str = ""  # digest of the placement rules that it was made under
+    leave_unprotected: bool = False  # see `Wish`
+    deadline_s: float = 0.0  # from now; 0 = none
+    anyway: bool = False  # also if something is different now: then as things are now
+    dry_run: bool = False  # only tell what is different
+
+
 class AskUndrain(Ask, tag="ask_undrain"):
     """Back in use."""
 
@@ -271,6 +286,7 @@ OperatorAsk = (
     | AskCordon
     | AskUncordon
     | AskDrain
+    | AskApply
     | AskUndrain
     | Admitted
 )

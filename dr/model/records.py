@@ -49,6 +49,7 @@ class Wish(Record):
     deadline: float = (
         0.0  # of a drain: leader time by which the host must be empty, as it may go down then; 0 = none
     )
+    plan: str = ""  # of a drain: the approved plan that it follows
 
 
 class Fencing(Record):
@@ -252,6 +253,13 @@ class Step(Record):
     text: str
 
 
+class Planned(Record):
+    """Where an approved plan sends a guest, and its turn among all guests of the plan."""
+
+    to: HostName
+    turn: int
+
+
 class Operation(Record):
     """Something that was asked for or decided, with its history; what `dr job` shows."""
 
@@ -264,6 +272,7 @@ class Operation(Record):
     opened: float = 0.0
     closed: float = 0.0
     guests: dict[GuestId, str] = {}  # outcome so far, per guest
+    planned: dict[GuestId, Planned] = {}  # of a drain that follows an approved plan
     foreseen_s: float = 0.0  # how long it was to take, told when it was opened; 0 = nothing was told
     steps: tuple[Step, ...] = ()
 

@@ -213,9 +213,7 @@ def test_a_move_that_would_be_called_off_says_so_and_what_would_help() -> None:
     assert (a.fate, a.rung) == ("live", Rung.CALLED_OFF)
     assert "it does not converge" in a.why[0]
     assert a.todo == ("dr guest set a --move-auto-converge", "dr guest relocate a")
-    assert "whose move is foreseen to be called off: a" in forecast.in_words(
-        made.draft(), made.host("h1"), found
-    )
+    assert "whose move is foreseen to be called off: a" in forecast.in_words(made.draft(), found, ["h1"])
     sent = made.send(AskMigrate(id="q", by="ops", guests=("a",)))
     assert [each.accepted for each in sent if isinstance(each, Reply)] == [True]
     made = bench(guest("b", "h1", policy=GuestPolicy(move_s=2)), resident={"b": 100}, mib_s=SLOW)

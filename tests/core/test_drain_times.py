@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from dr.core.links import to_send_mib
+from dr.core.links import to_send_mib, traffic_of
 from dr.core.schedule import Sending, bound_s, shares
 from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import Answer, Migrate, Outcome, Receive, Resume
 from dr.model.effects import Effect, Forecast, Reply, Send
-from dr.model.events import Answered, AskDrain, Tick
+from dr.model.events import Answered, AskApply, AskDrain, Tick
 from dr.model.facts import Sighting
 from dr.model.policy import GuestRule
 from dr.model.records import Operation, OperationState
@@ -34,17 +34,18 @@ class Net:
         self.due: list[tuple[float, Send]] = []
         self.sent: list[Sending] = []
         self.most = 0  # at once
+        self.most_in = self.most_out = 0  # at once, of one host
 
-    def run(self, ask: AskDrain) -> tuple[Forecast, Operation]:
-        """Until its job has ended."""
+    def run(self, ask: AskDrain | AskApply) -> tuple[Forecast, list[Operation]]:
+        """Until its jobs have ended."""
         effects = self.made.send(ask)
         reply = next(each for each in effects if isinstance(each, Reply))
-        assert reply.forecast is not None
-        (key,) = reply.operations
+        assert reply.forecast is not None, reply.blockers
+        jobs = self.made.state.operations
         self._take(effects)
         until = self.made.now + LAST_S
-        while self.made.state.operations[key].state is OperationState.OPEN:
-            assert self.made.now < until, self.made.host(ask.host).reason
+        while any(jobs[key].state is OperationState.OPEN for key in reply.operations):
+            assert self.made.now < until, [host.reason for host in self.made.state.hosts.values()]
             self.made.now += STEP_S
             self.made.hear()
             self._flow()
@@ -52,7 +53,7 @@ class Net:
                 self._answer(order, Answer(outcome=Outcome.DONE))
             self.due = [each for each in self.due if each[0] > self.made.now]
             self._take(self.made.send(Tick()))
-        return reply.forecast, self.made.state.operations[key]
+        return reply.forecast, [jobs[key] for key in reply.operations]
 
     def rate(self, name: str) -> float:
         return float(self.mib_s[name])
@@ -72,6 +73,9 @@ class Net:
                 self.sent.append(Sending(each.id, each.host, each.body.to, mib))
                 self.sending[each.id] = (each, self.sent[-1])
         self.most = max(self.most, len(self.sending))
+        now = traffic_of(each for _, each in self.sending.values())
+        self.most_in = max([self.most_in, *now.coming.values()])
+        self.most_out = max([self.most_out, *now.leaving.values()])
 
     def _flow(self) -> None:
         busy = list(self.sending.values())
@@ -104,7 +108,7 @@ class Net:
 
 def drained(made: Bench, mib_s: dict[str, int]) -> tuple[Forecast, float, Net]:
     net = Net(made, mib_s)
-    forecast, operation = net.run(AskDrain(id="d", by="ops", host="h1"))
+    forecast, (operation,) = net.run(AskDrain(id="d", by="ops", host="h1"))
     assert operation.state is OperationState.DONE, operation.steps[-1].text
     return forecast, operation.closed - operation.opened, net
 

@@ -145,13 +145,14 @@ def test_what_it_rests_on_is_said() -> None:
     assert whole(seen).rests_on[0] == "h1: 80 MiB/s each way, as it sent lately"
     bare = bench(guest("a", "h1"), resident={"a": 640})
     bare.put(host("h1", HostPhase.SUSPECT, facts=bare.host("h1").facts))
+    bare.put(host("h2", HostPhase.DRAINING, facts=bare.host("h2").facts, drain=WISH))
     draft = bare.draft()
     draft.open_operation("drain", "h2", "new DIMM")
     bare.state.apply(draft)
     first, _, *others = whole(bare).rests_on
-    assert first.startswith("h1, h2: 100 MiB/s each way, assumed, as none is configured")
+    assert first.startswith("h1, h3: 100 MiB/s each way, assumed, as none is configured")
     assert others == [
-        "h2 being drained at the same time: only what is on its way from there is counted",
+        "h2 being drained at the same time: the moves from there are counted",
         "h1 is suspect: it begins when it is online again",
     ]
 
@@ -209,7 +210,7 @@ def test_who_is_late_and_what_becomes_of_it() -> None:
     assert found["huge"] == "is stopped after 28 s; no other host could start it"
     assert found["loose"] == "nobody stops it, nor starts it elsewhere"
     assert {each.name for each in told.guests if each.stopped} == {"gone", "stuck", "off", "huge"}
-    text = forecast.in_words(made.draft(), made.host("h1"), told)
+    text = forecast.in_words(made.draft(), told, ["h1"])
     assert "too late to move live: huge, off, stuck, gone, loose" in text
 
 

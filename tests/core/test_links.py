@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dr.core import links, moves, preflight, upkeep
+from dr.core import departures, links, moves, preflight, upkeep
+from dr.core.departures import Leaver
 from dr.core.links import ASSUMED_MIB_S, Rate
 from dr.core.state import Draft
 from dr.core.volatile import TurnedAway
@@ -227,7 +228,8 @@ def test_pauses_grow_and_end_with_an_arrival() -> None:
 
 def turns(made: Bench) -> list[str]:
     draft: Draft = made.draft()
-    return [each.name for each in upkeep.in_turn(draft, upkeep.guests_on(draft, made.host("h1")))]
+    leavers = (Leaver(each, None) for each in upkeep.guests_on(draft, made.host("h1")))
+    return [each.guest.name for each in departures.in_turn(draft, leavers)]
 
 
 def test_priority_then_the_longest_then_names() -> None:
@@ -269,8 +271,8 @@ def test_of_hundreds_some_are_tried_each_time_and_the_first_that_are_stuck_hold_
     for _ in range(4):
         made.hear()
         before = len(judged)
-        made.send(Tick(), after=upkeep.AGAIN_S)
-        assert 0 < len(judged) - before <= upkeep.FIRST_MAX + upkeep.OTHERS_MAX
+        made.send(Tick(), after=departures.AGAIN_S)
+        assert 0 < len(judged) - before <= departures.FIRST_MAX + departures.OTHERS_MAX
     assert set(judged) == set(made.state.guests), "each has had its turn"
     (operation,) = made.state.operations.values()
     assert "waits for its turn" not in operation.guests.values()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dr.core import migration, moves, onecopy, upkeep, warden, whereabouts
+from dr.core import departures, migration, moves, onecopy, warden, whereabouts
 from dr.model import commands
 from dr.model.base import changed
 from dr.model.commands import (
@@ -131,7 +131,7 @@ def test_who_waits_for_free_hands_goes_as_soon_as_another_has_arrived() -> None:
     made.send(AskDrain(id="d", by="ops", host="h1"))
     answer(made, last(made, Receive))
     order = last(made, Migrate)
-    made.send(Tick(), after=upkeep.AGAIN_S)
+    made.send(Tick(), after=departures.AGAIN_S)
     answer(made, order, Outcome.DONE, absent(made, left_by=order.id))
     assert made.guest("g2").phase is GuestPhase.RUNNING
     answer(made, last(made, Resume))

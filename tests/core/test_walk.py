@@ -15,9 +15,10 @@ from dr.core.state import Draft
 from dr.core.tables import GUEST_TABLE, HOST_TABLE, GuestEvent, HostEvent
 from dr.core.volatile import Pending
 from dr.model.base import changed
-from dr.model.commands import Outcome, Ticket, TicketKind
+from dr.model.commands import Answer, Outcome, Testimony, Ticket, TicketKind
 from dr.model.effects import Look, SendStart
 from dr.model.events import (
+    Answered,
     AskConfirmDown,
     AskFence,
     AskStart,
@@ -30,7 +31,7 @@ from dr.model.events import (
     Tick,
 )
 from dr.model.evidence import Proof, ProofKind
-from dr.model.facts import DomainState
+from dr.model.facts import DomainState, Sighting
 from dr.model.policy import GuestPolicy
 from dr.model.records import Desired, GuestPhase, HostPhase, Move, MoveStage, Place, Wish
 from dr.model.wire import PROTOCOL, Hello, Memory
@@ -235,6 +236,15 @@ def relocated() -> tuple[Bench, Event]:
     return Bench().put(guest("g1", phase=GuestPhase.STOPPING, move=move)), Tick()
 
 
+def not_started() -> tuple[Bench, Event]:
+    """Its agent tried, and testifies that nothing runs."""
+    bench = Bench().put(guest("g1", "h2", GuestPhase.STARTING))
+    bench.state.pending["t"] = Pending(kind="start", host="h2", guest="g1", generation=1)
+    absent = Testimony(guest="g1", sighting=Sighting.ABSENT, sealed=1)
+    answer = Answer(outcome=Outcome.FAILED, reason="no such disk", testimony=(absent,))
+    return bench, Answered(host="h2", session="s-h2", effect="t", answer=answer)
+
+
 # What few walks come across.
 DRIVEN: dict[Row, Callable[[], tuple[Bench, Event]]] = {
     (HostPhase.JOINING, HostEvent.DEAD): asked_twice,
@@ -247,6 +257,7 @@ DRIVEN: dict[Row, Callable[[], tuple[Bench, Event]]] = {
     (HostPhase.MAINTENANCE, HostEvent.DEAD): maintained_and_off,
     (HostPhase.MAINTENANCE, HostEvent.CONTRADICTED): maintained_and_alive,
     (GuestPhase.RECOVERING, GuestEvent.GAVE_UP): crashed_too_often,
+    (GuestPhase.STARTING, GuestEvent.FAILED): not_started,
     (GuestPhase.STOPPING, GuestEvent.START): relocated,
     (GuestPhase.MIGRATING, GuestEvent.ENDED): lambda: (
         Bench().put(

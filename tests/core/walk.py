@@ -39,6 +39,7 @@ from dr.model.events import (
     Admitted,
     Answered,
     Ask,
+    AskApply,
     AskProtect,
     CheckEnded,
     Connected,
@@ -58,6 +59,7 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power, PowerReport, ProofKind
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Part, Reading, Sighting
+from dr.model.plans import Approved, terms_of
 from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestRecord, HostRecord, Place
 from dr.model.wire import PROTOCOL, Hello, Memory
@@ -190,7 +192,7 @@ class Walk:
         everybody = isinstance(event, Tick | Started | Reconfigured) or kind in ("AskPause", "AskResume")
         named = {getattr(event, "host", ""), getattr(event, "name", "")}
         if isinstance(event, Ask):
-            named |= set(getattr(event, "guests", ()))
+            named |= {*getattr(event, "guests", ()), *getattr(event, "hosts", ())}
         elif pending:
             named |= {pending.guest, *pending.detail.split()}
         hosts = [f"host {host.phase}" for host in state.hosts.values() if everybody or host.name in named]
@@ -568,6 +570,8 @@ class Walk:
         """An ask of that kind about anything; most of it makes sense."""
         rng = self.rng
         self.asks += 1
+        if kind is AskApply:
+            return self._apply()
         found: dict[str, Any] = {"id": f"ask{self.asks}", "by": "ops", "reason": rng.choice(["", "to see"])}
         for name in fields_of(kind):
             match name:
@@ -599,6 +603,28 @@ class Walk:
                 case _:
                     pass  # its default will do
         return cast(OperatorAsk, kind(**found))
+
+    def _apply(self) -> AskApply:
+        """A plan in which some of it is so."""
+        rng = self.rng
+        hosts = tuple(rng.choices([*HOSTS, *HOSTS, *HOSTS, STRANGER], k=rng.choice([1, 2])))
+        return AskApply(
+            id=f"ask{self.asks}",
+            by="ops",
+            plan=rng.choice(["p1", "p2"]),
+            hosts=hosts,
+            approved=tuple(self._approved(guest, rng.choice(hosts)) for guest in rng.sample(GUESTS, 2)),
+            anyway=rng.random() < 0.7,
+            deadline_s=rng.choice([0.0, 0.0, 60.0]),
+        )
+
+    def _approved(self, guest: str, host: str) -> Approved:
+        rng, record = self.rng, self.state.guests.get(guest)
+        terms = None if record is None or rng.random() < 0.1 else terms_of(record)
+        if rng.random() < 0.3:
+            return Approved(guest=guest, name=guest, host=host, fate="blocked", terms=terms)
+        to = rng.choice([*HOSTS, STRANGER])
+        return Approved(guest=guest, name=guest, host=host, fate="live", to=to, terms=terms)
 
     def _policy_change(self) -> PolicyChange:
         """Some parts of a policy, often none."""
@@ -655,6 +681,7 @@ WEIGHT = {
     "AskFenceTest": 6,
     "AskFence": 2,
     "AskClearQuarantine": 6,
+    "AskApply": 1,
 }
 
 

@@ -16,7 +16,7 @@ from dr.sim.scenario.language import GuestSpec, Scenario
 from dr.sim.scenario.verbs_coordinator import Backup, Restore
 from dr.sim.scenario.verbs_guests import AddGuest
 from dr.sim.scenario.verbs_hosts import Join
-from dr.sim.scenario.verbs_people import AddRule, RemoveRule
+from dr.sim.scenario.verbs_people import AddRule, Apply, PlanEvacuation, RemoveRule
 from dr.sim.scenario.words import ALL, Many, Name, Problems, Where, fields_of, nearest
 
 
@@ -148,10 +148,17 @@ def _facts(scenario: Scenario, problems: Problems) -> None:
 
 
 def _backups(scenario: Scenario, problems: Problems) -> None:
+    """Backups, and plans, are there before they are used."""
     taken: set[str] = set()
+    plans: set[str] = set()
     for at, act in enumerate(scenario.do):
         if isinstance(act.verb, Backup):
             taken.add(act.verb.backup)
+        elif isinstance(act.verb, PlanEvacuation):
+            plans.add(act.verb.as_)
+        elif isinstance(act.verb, Apply) and act.verb.apply not in plans:
+            have = ", ".join(sorted(plans)) or "none"
+            problems.add(("do", at, "apply"), f"no plan is named {act.verb.apply} before this, only: {have}")
         elif isinstance(act.verb, Restore) and act.verb.restore not in taken:
             have = ", ".join(sorted(taken)) or "none"
             problems.add(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
-from dr.model.events import OperatorAsk, Reconfigured
+from dr.model.events import AskApply, OperatorAsk, Reconfigured
 from dr.model.policy import Settings
 from dr.sim.scenario.words import ALL
 from dr.sim.store import SimStore
@@ -41,6 +41,7 @@ class Stage:
     def __init__(self, world: World) -> None:
         self.world = world
         self.backups: dict[str, SimStore] = {}
+        self.plans: dict[str, AskApply] = {}  # that somebody approved
         self.violations: list[str] = []
         self.unanswered: dict[str, str] = {}  # asks that nobody has answered yet, in words
         # For so long after its first asking, somebody who got another answer than wanted asks again: a coordinator
@@ -129,6 +130,7 @@ def _word(reply: Reply) -> str:
 
 
 def _in_words(ask: OperatorAsk) -> str:
-    subject = getattr(ask, "host", "") or ", ".join(getattr(ask, "guests", ())) or getattr(ask, "name", "")
+    named = getattr(ask, "hosts", ()) or getattr(ask, "guests", ())
+    subject = getattr(ask, "host", "") or ", ".join(named) or getattr(ask, "name", "")
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(ask).__name__.removeprefix("Ask"))
     return f"{words.strip()} {subject}".strip()

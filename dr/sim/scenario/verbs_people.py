@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from dr.core import approval, forecast
+from dr.core.state import Draft
+from dr.core.volatile import View
 from dr.model.base import changed
 from dr.model.events import (
+    AskApply,
     AskCancelMove,
     AskClearQuarantine,
     AskConfirmDown,
@@ -31,13 +35,14 @@ from dr.model.events import (
     AskUnprotect,
 )
 from dr.model.policy import GuestPolicy, PolicyChange, Rule, StopMode
-from dr.model.records import Desired
+from dr.model.records import Desired, Wish
 from dr.sim.scenario.rule import RULE
-from dr.sim.scenario.stage import Make, Stage
+from dr.sim.scenario.stage import ASK_AGAIN_S, Make, Stage
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.words import (
     Guests,
     HostRef,
+    Hosts,
     Kind,
     Problems,
     Seconds,
@@ -243,6 +248,62 @@ class Drain(AskVerb):
         return [lambda key: AskDrain(id=key, by=BY, reason=WHY, host=self.drain, deadline_s=self.deadline)]
 
 
+class PlanEvacuation(Verb):
+    """`dr plan evacuate --save`: what drains of these hosts would do now is kept as a plan."""
+
+    plan_evacuation: Annotated[Hosts, "the hosts, which are emptied together"]
+    as_: Annotated[str, "a name for it"]
+    deadline: Annotated[Seconds, "so long after it is applied they must be empty"] = 0.0
+
+    def do(self, stage: Stage) -> None:
+        self._when_ready(stage, stage.world.clock.now + stage.patience_s)
+
+    def _when_ready(self, stage: Stage, until: float) -> None:
+        """Somebody who meets a coordinator that is down, or has just started, looks again."""
+        world = stage.world
+        views = [world.coordinator.state.views.get(name, View()) for name in world.store.hosts]
+        known = world.coordinator.listening and all(view.session and view.inventory for view in views)
+        if known or (world.coordinator.listening and world.clock.now >= until):
+            self._keep(stage)
+        else:
+            world.clock.after(ASK_AGAIN_S, lambda: self._when_ready(stage, until))
+
+    def _keep(self, stage: Stage) -> None:
+        coordinator = stage.world.coordinator
+        draft = Draft(coordinator.state, coordinator.now)
+        deadline = draft.now + self.deadline if self.deadline else 0.0
+        wish = Wish(by=BY, at=draft.now, deadline=deadline)
+        hosts = tuple(stage.hosts(self.plan_evacuation))
+        told = forecast.of_drains(draft, dict.fromkeys(hosts, wish))
+        stage.plans[self.as_] = AskApply(
+            id="",
+            by=BY,
+            reason=WHY,
+            plan=self.as_,
+            hosts=hosts,
+            approved=approval.approved(draft, told.guests),
+            revision=draft.state.revision + draft.cluster.revision_offset,
+            rules=approval.digest_of_rules(draft.config),
+            deadline_s=self.deadline,
+        )
+
+
+class Apply(AskVerb):
+    """`dr apply`."""
+
+    apply: Annotated[str, "the name that `plan_evacuation` gave it"]
+    anyway: Annotated[bool, "also if something is different now"] = False
+
+    def do(self, stage: Stage) -> None:
+        if self.apply in stage.plans:
+            super().do(stage)
+        else:  # nobody could make it yet
+            stage.world.clock.after(ASK_AGAIN_S, lambda: self.do(stage))
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: changed(stage.plans[self.apply], id=key, anyway=self.anyway)]
+
+
 class Undrain(AskVerb):
     """`dr host undrain`: back in use."""
 
@@ -337,6 +398,8 @@ VERBS: tuple[type[Verb], ...] = (
     Cordon,
     Uncordon,
     Drain,
+    PlanEvacuation,
+    Apply,
     Undrain,
     LabelHost,
     Pause,

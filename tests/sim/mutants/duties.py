@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dr.core import (
+    approval,
     asks_cluster,
     asks_guests,
     asks_hosts,
+    asks_plans,
     asks_policies,
     asks_upkeep,
     checks,
     deadline,
     decide,
     definitions,
+    departures,
     dependencies,
     failing,
     fleet,
@@ -20,6 +23,7 @@ from dr.core import (
     leaving,
     members,
     migration,
+    moves,
     operations,
     protection,
     retries,
@@ -402,27 +406,66 @@ GROUPS = {
             "of the guests of a drained host the longest leaves first",
             "maintenance/drain-the-longest-first",
             (
-                upkeep.in_turn,
-                "return -guest.policy.priority, sign * moves.together_mib(draft, guest), guest.name",
-                "return -guest.policy.priority, 0, guest.name",
+                departures.in_turn,
+                "sign * moves.together_mib(draft, guest),",
+                "0,",
             ),
         ),
         m(
             "a person's priority goes before who takes longest",
             "maintenance/drain-the-longest-first",
             (
-                upkeep.in_turn,
-                "return -guest.policy.priority, sign * moves.together_mib(draft, guest), guest.name",
-                "return 0, -moves.together_mib(draft, guest), guest.name",
+                departures.in_turn,
+                "-guest.policy.priority,",
+                "0,",
             ),
         ),
         m(
             "a drain moves guests away",
             "migration/paused-automation-drains-nothing",
             (
-                upkeep._drain,
-                "outcomes = move_away(draft, host, left, operation, wish)",
-                "outcomes = {g.id: '' for g in left}",
+                upkeep.carry_on,
+                "outcomes = departures.send_away(draft, [each for each, _ in emptied])",
+                "outcomes = {g.id: '' for each, _ in emptied for g in each.guests}",
+            ),
+        ),
+        m(
+            "hosts that are emptied share one queue",
+            "maintenance/two-hosts-drained-at-once",
+            (departures.send_away, "queue.sort(key=lambda item: rank[item[0].guest.id])", "pass"),
+        ),
+        m(
+            "a plan that does not hold is refused",
+            "maintenance/plan-that-does-not-hold-is-refused",
+            (asks_plans.apply, "if against and not ask.anyway and not ask.dry_run:", "if False:"),
+        ),
+        m(
+            "a policy that was changed is a difference from the plan",
+            "maintenance/plan-that-does-not-hold-is-refused",
+            (approval._changed, "if value != before:", "if False:"),
+        ),
+        m(
+            "a guest that appeared is a difference from the plan",
+            "maintenance/plan-that-does-not-hold-is-refused",
+            (approval.differences, "if each.guest not in known", "if False"),
+        ),
+        m(
+            "a plan that was applied is not begun again",
+            "maintenance/plan-goes-on-with-the-next-coordinator",
+            (asks_plans.apply, "host.drain.plan == ask.plan", "False"),
+        ),
+        m(
+            "where an approved plan sends a guest is tried first",
+            "maintenance/plan-goes-on-with-the-next-coordinator",
+            (departures._go, "planned.to if planned is not None else", ""),
+        ),
+        m(
+            "a destination of a plan that refuses is replaced",
+            "maintenance/plan-whose-destination-refuses",
+            (
+                moves.way,
+                'return Way("", preflight_together(draft, guest), tuple(instead))',
+                "return Way(first, flights)",
             ),
         ),
         m(

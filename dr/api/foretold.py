@@ -21,7 +21,7 @@ from dr.model.base import HostName
 from dr.model.effects import Forecast, Foreseen
 from dr.model.plans import Approved
 from dr.model.plans import Terms as CoreTerms
-from dr.model.records import HostPhase, Wish
+from dr.model.records import HostPhase, Rung, Wish
 
 
 def evacuation(
@@ -103,6 +103,7 @@ def _planned(guest: Approved, told: Foreseen) -> PlannedGuest:
         host=guest.host,
         fate=guest.fate,
         to=guest.to,
+        rung=None if guest.rung is None else guest.rung.value,
         late=guest.late,
         stopped=told.stopped,
         why=list(told.why),
@@ -122,6 +123,7 @@ def approved(given: EvacuationPlan) -> tuple[Approved, ...]:
             host=each.host,
             fate=each.fate,
             to=each.to,
+            rung=None if each.rung is None else Rung(each.rung),
             late=each.late,
             terms=None if each.terms is None else msgspec.convert(each.terms.model_dump(), CoreTerms),
         )

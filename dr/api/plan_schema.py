@@ -45,6 +45,9 @@ class PlannedGuest(Strict):
         description="live: it moves; blocked: it keeps the host from getting empty; left: it may stay"
     )
     to: str = Field(default="", description="where a live guest goes; it is tried first")
+    rung: Literal["plain", "standstill", "slowed down", "called off"] | None = Field(
+        default=None, description="what its move needs to come to its end; null: not foretold"
+    )
     late: str = Field(default="", description="what becomes of it if it does not leave live in time")
     stopped: bool = Field(default=False, description="namely that it is stopped")
     why: list[str] = Field(default=[], description="what keeps it; told only, not compared")

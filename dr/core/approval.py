@@ -19,7 +19,7 @@ from dr.model.effects import Foreseen
 from dr.model.events import AskApply
 from dr.model.plans import Approved, terms_of
 from dr.model.policy import Settings
-from dr.model.records import Planned
+from dr.model.records import Planned, Rung
 
 
 class Differences(NamedTuple):
@@ -44,6 +44,7 @@ def approved(draft: Draft, told: Iterable[Foreseen]) -> tuple[Approved, ...]:
             host=each.host,
             fate=each.fate,
             to=each.to,
+            rung=each.rung,
             late=each.late,
             terms=None if (guest := draft.guest(each.guest)) is None else terms_of(guest),
         )
@@ -71,6 +72,7 @@ def differences(
         if guest.guest in now:
             why = instead.get(guest.guest, ())
             against += (f"{guest.name}: {text}" for text in _changed(draft, guest, now[guest.guest], why))
+            noted += (f"{guest.name}: {text}" for text in _otherwise(guest, now[guest.guest]))
         elif _arrived(draft, guest):
             noted.append(f"{guest.name}: is on {guest.to} already")
         else:
@@ -88,9 +90,11 @@ def _changed(draft: Draft, then: Approved, now: Foreseen, instead: tuple[str, ..
     if now.host != then.host:
         yield f"is on {now.host} now, on {then.host} in the plan"
     if (then.fate, then.to) != (now.fate, now.to):
-        because = "; ".join(now.why) or "; ".join(instead)
+        because = "; ".join(instead if now.fate == "live" else now.why)
         text = f"{_fate(now)}; in the plan it {_fate(then)}"
         yield text + (f" (now: {because})" if because else "")
+    if now.rung is Rung.CALLED_OFF is not then.rung:
+        yield f"its move is foreseen to be called off; in the plan it is {then.rung or 'not foretold'}"
     if then.late != now.late:
         yield f"{_late(now)}; in the plan it {_late(then)}"
     guest = draft.guest(then.guest)
@@ -104,6 +108,12 @@ def _changed(draft: Draft, then: Approved, now: Foreseen, instead: tuple[str, ..
         value, before = getattr(terms, name), getattr(then.terms, name)
         if value != before:
             yield f"its policy was changed: {name} is {value} now, {before} in the plan"
+
+
+def _otherwise(then: Approved, now: Foreseen) -> Iterator[str]:
+    """What is otherwise with its move, within what its policy allows."""
+    if then.rung is not now.rung and now.rung not in (None, Rung.CALLED_OFF):
+        yield f"its move is foreseen to be {now.rung}; in the plan it is {then.rung or 'not foretold'}"
 
 
 def _arrived(draft: Draft, then: Approved) -> bool:

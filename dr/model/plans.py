@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dr.model.base import GuestId, HostName, Record
-from dr.model.records import Desired, GuestRecord
+from dr.model.records import Desired, GuestRecord, Rung
 
 Fate = Literal["live", "blocked", "left"]  # it moves, keeps the host from getting empty, or may stay
 
@@ -43,5 +43,6 @@ class Approved(Record):
     host: HostName  # that it leaves
     fate: Fate
     to: HostName = ""
+    rung: Rung | None = None  # that its move ends on; None: not foretold
     late: str = ""  # where it would not leave live before the deadline: what becomes of it
     terms: Terms | None = None  # None: nobody protects it

@@ -19,7 +19,9 @@ from dr.model.events import AskApply, AskDrain, AskUndrain, Tick
 from dr.model.policy import GuestPolicy, GuestRule, HostPolicy, HostRule, Limits
 from dr.model.records import Desired, GuestRecord, HostPhase, OperationState, Wish
 from tests.core.build import Bench, domain, facts, guest, host
+from tests.core.test_dirtying import sampled
 from tests.core.test_drain_times import Net
+from tests.core.test_ladder import writes
 
 WISH = Wish(by="ops")
 
@@ -408,6 +410,20 @@ def test_who_would_be_stopped_now_was_not_approved_to_be() -> None:
     made.see("h1", domain("a", memory_mib=65536, resident_mib=60_000))
     (said,) = ask(made, plan).blockers
     assert said == "a: is stopped after 34 s, starts anew on h2; in the plan it leaves in time"
+
+
+def test_a_move_that_would_be_called_off_was_not_approved_and_a_harder_rung_is_told() -> None:
+    """Its policy allows it to be slowed down, and the plan has that policy; that it would stay is another fate."""
+    gentle = GuestPolicy(move_downtime_s=0.5, move_auto_converge=False)
+    made = bench(guest("a", "h1"), guest("b", "h1", policy=gentle), resident={"a": 100, "b": 100})
+    plan = plan_of(made, "h1")
+    sampled(made, "a", writes(100, 800))
+    sampled(made, "b", writes(100, 800))
+    reply = ask(made, plan)
+    assert reply.blockers == ("b: its move is foreseen to be called off; in the plan it is plain",)
+    assert ask(made, plan, dry_run=True).noted == (
+        "a: its move is foreseen to be slowed down; in the plan it is plain",
+    )
 
 
 def test_what_changes_nobodys_fate_is_told_and_no_reason_to_refuse() -> None:

@@ -14,8 +14,9 @@ from dr.core.decide import decide
 from dr.core.state import Draft
 from dr.core.tables import GUEST_TABLE, HOST_TABLE, GuestEvent, HostEvent
 from dr.core.volatile import Pending
+from dr.model import commands
 from dr.model.base import changed
-from dr.model.commands import Answer, Outcome, Testimony, Ticket, TicketKind
+from dr.model.commands import Answer, Outcome, Ticket, TicketKind
 from dr.model.effects import Look, SendStart
 from dr.model.events import (
     Answered,
@@ -240,7 +241,7 @@ def not_started() -> tuple[Bench, Event]:
     """Its agent tried, and testifies that nothing runs."""
     bench = Bench().put(guest("g1", "h2", GuestPhase.STARTING))
     bench.state.pending["t"] = Pending(kind="start", host="h2", guest="g1", generation=1)
-    absent = Testimony(guest="g1", sighting=Sighting.ABSENT, sealed=1)
+    absent = commands.Testimony(guest="g1", sighting=Sighting.ABSENT, sealed=1)
     answer = Answer(outcome=Outcome.FAILED, reason="no such disk", testimony=(absent,))
     return bench, Answered(host="h2", session="s-h2", effect="t", answer=answer)
 

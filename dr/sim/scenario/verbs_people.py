@@ -249,7 +249,7 @@ class Drain(AskVerb):
 
 
 class PlanEvacuation(Verb):
-    """`dr plan evacuate --save`: what drains of these hosts would do now is kept as a plan."""
+    """`dr plan evacuate`, saved: what drains of these hosts would do now is kept as a plan."""
 
     plan_evacuation: Annotated[Hosts, "the hosts, which are emptied together"]
     as_: Annotated[str, "a name for it"]

@@ -121,26 +121,28 @@ class Rehearsal:
         if why and blocked:
             self.why[guest_id] = why
             self._waiting.remove(guest_id)
-        beside = sum(each.source == guest.holder for each in under_way)
-        return [] if why else self._gone(list(flights), beside)
+        return [] if why else self._gone(guest.holder, list(flights), under_way)
 
-    def _sent(self, guest: GuestRecord, move: Move, sharing: int) -> Sending:
-        """What it sends at the rate that so many leave it, itself counted: the slower, the more is sent again."""
+    def _sent(self, guest: GuestRecord, move: Move, leaving: int, coming: int) -> Sending:
+        """What it sends at the rate that so many share with it: the slower, the more is sent again."""
         alone = links.needs_links_alone(self.trial, guest)
-        rates = links.rates(self.trial)
-        rate_mib_s = min(rates.of(move.source).mib_s, rates.of(move.destination).mib_s)
-        outlook = links.outlook(self.trial, guest, rate_mib_s / (1 if alone else sharing))
-        self.outlooks[guest.id] = outlook
+        rates, (out, into) = links.rates(self.trial), (1, 1) if alone else (leaving, coming)
+        rate_mib_s = min(rates.of(move.source).mib_s / out, rates.of(move.destination).mib_s / into)
+        self.outlooks[guest.id] = outlook = links.outlook(self.trial, guest, rate_mib_s)
         return links.sending(guest, move.source, move.destination, outlook.sent_mib, alone=alone)
 
-    def _gone(self, ids: list[GuestId], beside: int) -> list[Sending]:
-        """Those that began together, beside so many; who waits will join them, as many as may."""
-        sharing = max(beside + len(ids), min(self._out_max, beside + len(self._waiting)))
-        gone = []
+    def _gone(self, source: HostName, ids: list[GuestId], under_way: Sequence[Sending]) -> list[Sending]:
+        """Those that began together, beside others; who waits there will join them, as many as may."""
+        beside = sum(each.source == source for each in under_way)
+        waiting = [guest for key in self._waiting if (guest := self.trial.guest(key)) is not None]
+        joining = beside + sum(guest.holder == source for guest in waiting)
+        leaving = max(beside + len(ids), min(self.trial.config.limits.moves_out_per_host, joining))
+        gone = list[Sending]()
         for guest_id in ids:
             guest = self.trial.guest(guest_id)
             if guest is not None and guest.phase is GuestPhase.MIGRATING and guest.move is not None:
-                gone.append(self._sent(guest, guest.move, sharing))
+                coming = 1 + sum(each.to == guest.move.destination for each in (*under_way, *gone))
+                gone.append(self._sent(guest, guest.move, leaving, coming))
                 self._waiting = [each for each in self._waiting if each != guest_id]
         self.sendings |= {each.key: each for each in gone if each.source in self.drains}
         return gone

@@ -13,14 +13,14 @@ from dr import __version__
 from dr.api import standing
 from dr.api.schema import Finding, Findings
 from dr.api.snapshot import Snapshot
-from dr.core import failback, preflight
+from dr.core import dirtying, failback, forecast, links, preflight
 from dr.core import spare as core_spare
 from dr.core.rules import LABEL, label_of
 from dr.core.state import Draft
 from dr.core.wishes import why_not_placed
 from dr.model.facts import Level
 from dr.model.policy import HostRule
-from dr.model.records import Condition, GuestPhase, HostPhase
+from dr.model.records import Condition, GuestPhase, HostPhase, Rung
 
 CERTIFICATE_DAYS = 30.0
 # Of systemd: all ways to sleep. The last three are the ones from which a host wakes up with its old guests.
@@ -350,7 +350,20 @@ def moves(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 why=host.reason,
                 fix=f"dr plan evacuate {name} says what would help; dr host undrain {name} ends it",
             )
+    rates = links.rates(draft)
     for guest in state.guests.values() if live else ():
+        known = bool(dirtying.of(draft, guest)) and rates.of(guest.holder).basis != "assumed"
+        outlook = links.outlook(draft, guest) if known and guest.phase is GuestPhase.RUNNING else None
+        if outlook is not None and outlook.rung is Rung.CALLED_OFF and found < AWAY_MAX:
+            found += 1
+            yield Finding(
+                level="info",
+                check="moves",
+                subject=guest.name,
+                what=f"A live move of {guest.name} would be called off, as it was measured last.",
+                why=outlook.why,
+                fix="; ".join(forecast.would_converge(guest.name, outlook, guest.policy)),
+            )
         checks = preflight.keeps_it(draft, guest) if guest.phase is GuestPhase.RUNNING else []
         if checks and found < AWAY_MAX:
             found += 1

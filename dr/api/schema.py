@@ -177,6 +177,13 @@ class Policy(Part):
     move_streams: int
 
 
+class Written(Part):
+    """How much of its memory a guest writes to within so long, however often."""
+
+    interval_s: float
+    mib: float
+
+
 class Guest(GuestRow):
     """One guest, whole."""
 
@@ -198,6 +205,10 @@ class Guest(GuestRow):
     restarts: int = 0
     relocations: int = 0
     needs: dict[str, str] = {}
+    writes: list[Written] = Field(
+        default=[], description="to its memory, as its host measured it last; empty: it did not yet"
+    )
+    writes_age_s: float | None = Field(default=None, description="since that was measured")
     avoid: list[str] = []
 
 

@@ -219,6 +219,9 @@ def guest(snap: Snapshot, guest_id: str, definition: StoredDefinition | None) ->
         "networks": ", ".join(needs.networks),
         "storage": ", ".join(needs.storage),
     }
+    view = snap.state.views.get(record.holder)
+    sample = view.samples.get(record.id) if view is not None else None
+    written = sample.points if sample is not None else ()
     return schema.GuestDocument(
         item=schema.Guest(
             **dict(guest_row(snap, record)),
@@ -232,6 +235,8 @@ def guest(snap: Snapshot, guest_id: str, definition: StoredDefinition | None) ->
             restarts=len(record.restarts),
             relocations=len(record.relocations),
             needs={key: value for key, value in wants.items() if value},
+            writes=[schema.Written(interval_s=each.interval_s, mib=each.mib) for each in written],
+            writes_age_s=snap.age(sample.at) if sample is not None else None,
             avoid=list(record.avoid),
             policy=policies.seen(record),
             failback=failback.in_words(Draft(snap.state, snap.now), record),

@@ -176,6 +176,14 @@ def show(name: Annotated[str, typer.Argument(help="Name or UUID.")], form: Outpu
             facts(_facts(answer.item))
 
 
+def _writes(guest: Guest) -> str:
+    """What a live move of it would have to send again, roughly."""
+    if not guest.writes:
+        return "not measured yet"
+    points = ", ".join(f"{each.mib:.0f} MiB within {each.interval_s:.0f} s" for each in guest.writes)
+    return f"{points}; measured {age(guest.writes_age_s)} ago"
+
+
 def _facts(guest: Guest) -> list[tuple[str, str]]:
     seen = "\n".join(f"{each.host}: {each.state} (heard {heard(each.heard_s, True)})" for each in guest.seen)
     places = "\n".join(
@@ -200,6 +208,7 @@ def _facts(guest: Guest) -> list[tuple[str, str]]:
             ("desired", guest.desired),
             *_policy(guest),
             ("definition", f"version {guest.definition} from {guest.definition_by}" if guest.definition else "none"),
+            ("writes to memory", _writes(guest)),
             ("needs", "\n".join(f"{key}: {value}" for key, value in guest.needs.items())),
             ("not again on", ", ".join(guest.avoid)),
             ("labels", ", ".join(f"{key}={value}" for key, value in sorted(guest.labels.items()))),

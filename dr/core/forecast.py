@@ -250,7 +250,7 @@ def _told(rehearsal: Rehearsal, guest: GuestRecord) -> Foreseen:
     return changed(told, fate="blocked", why=tuple(rehearsal.why.get(guest.id, ())), todo=todo)
 
 
-def _would_converge(name: str, outlook: Outlook, policy: GuestPolicy) -> Iterator[str]:
+def would_converge(name: str, outlook: Outlook, policy: GuestPolicy) -> Iterator[str]:
     """What would let a move end that is foreseen to be called off."""
     if outlook.total_s > policy.move_s:
         yield f"a longer --move-time, {math.ceil(outlook.total_s)} s at least: dr guest set {name}"
@@ -268,7 +268,7 @@ def _timed(
     if outlook is not None:
         told = changed(told, rung=outlook.rung, downtime_s=round(outlook.downtime_s, 2))
     if outlook is not None and outlook.rung is Rung.CALLED_OFF:
-        told = changed(told, why=(outlook.why,), todo=tuple(_would_converge(told.name, outlook, policy)))
+        told = changed(told, why=(outlook.why,), todo=tuple(would_converge(told.name, outlook, policy)))
     return changed(
         told,
         send_mib=round(sending.mib),

@@ -16,7 +16,7 @@ from dr.api import doctor, metrics, schema, summary, timeline, views
 from dr.api.snapshot import Snapshot
 from dr.core.fleet import fleet_of
 from dr.core.state import Draft, State
-from dr.core.volatile import View
+from dr.core.volatile import Sampled, View
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Forecast, Foreseen, Reply
@@ -35,7 +35,7 @@ from dr.model.events import (
     AskUndrain,
 )
 from dr.model.evidence import DeviceReading, Power, PowerReport
-from dr.model.facts import DomainState, GuestFacts, HookState, Tie, TieKind
+from dr.model.facts import DirtyPoint, DomainState, GuestFacts, HookState, Tie, TieKind
 from dr.model.policy import After, GuestPolicy, HostRule
 from dr.model.preflight import Check, CheckName, Verdict
 from dr.model.records import Alert, Desired, Homing, HostPhase, Pause, Place, Rung, Wish
@@ -586,6 +586,29 @@ def test_the_doctor_lists_what_a_drain_would_meet() -> None:
     )
     assert found()["h1"].level == "warning"
     assert found()["h1"].why == "still there: web"
+
+
+def test_the_doctor_lists_who_would_not_converge() -> None:
+    """Only by what was measured and a rate that is known, not by one that is assumed."""
+
+    def found() -> list[schema.Finding]:
+        return [each for each in doctor.examine(snap(state), doctor.Site()).items if each.subject == "web"]
+
+    state = fleet()
+    for name in ("h1", "h2"):
+        record = state.hosts[name]
+        state.hosts[name] = changed(record, facts=changed(record.facts, live_migration=True))
+    stubborn = GuestPolicy(move_auto_converge=False)
+    state.guests[WEB] = changed(state.guests[WEB], policy=stubborn)
+    points = (DirtyPoint(interval_s=1, mib=900), DirtyPoint(interval_s=4, mib=900))
+    state.views["h1"] = changed(state.views["h1"], samples={WEB: Sampled(points=points, at=NOW)})
+    assert not found()
+    limits = changed(state.settings.limits, migration_mib_s=100)
+    state.settings = changed(state.settings, limits=limits)
+    (finding,) = found()
+    assert finding.what == "A live move of web would be called off, as it was measured last."
+    assert "it does not converge" in finding.why
+    assert finding.fix == "dr guest set web --move-auto-converge; dr guest relocate web"
 
 
 def test_a_guest_away_from_home_says_why_and_the_doctor_lists_it() -> None:

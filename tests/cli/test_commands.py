@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from dr.adapters.pki.identity import Role
 from dr.cli import ask, credentials, main
 from dr.cli.failure import Exit
+from dr.core.volatile import Sampled
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Forecast, Foreseen, Reply
@@ -33,7 +34,7 @@ from dr.model.events import (
     AskUndrain,
     OperatorAsk,
 )
-from dr.model.facts import Progress
+from dr.model.facts import DirtyPoint, Progress
 from dr.model.policy import After, Check, Isolation, PolicyChange
 from dr.model.preflight import Check as Finding
 from dr.model.preflight import CheckName, Verdict
@@ -276,6 +277,16 @@ def test_guest_show_tells_the_policy(service: Service, dr: Dr) -> None:
     shown = dr("guest", "show", "web").out
     for words in ("0 of 2 in place, within 3600 s", "failback", "isolation", "check"):
         assert words in shown, words
+
+
+def test_guest_show_tells_what_was_measured_of_its_memory(service: Service, dr: Dr) -> None:
+    assert "not measured yet" in dr("guest", "show", "web").out
+    state = service.coordinator.state
+    points = (DirtyPoint(interval_s=1, mib=30.5), DirtyPoint(interval_s=4, mib=38))
+    holder = state.guests[WEB].holder
+    state.views[holder] = changed(state.views[holder], samples={WEB: Sampled(points=points, at=NOW - 300)})
+    shown = dr("guest", "show", "web").out
+    assert "30 MiB within 1 s, 38 MiB within 4 s; measured 5 min ago" in shown
 
 
 def test_destructive_verbs_want_the_typed_name(

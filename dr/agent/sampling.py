@@ -82,9 +82,8 @@ class Sampling:
         if guests is None:
             return  # libvirt does not answer
         listed = warden.listed(self._journal.memory)
-        moving = warden.moving(self._journal.memory)
         here = {facts.id for facts in guests if facts.runs and facts.id in listed}
-        still = {facts.id for facts in guests if facts.part is Part.NONE} - moving
+        still = {facts.id for facts in guests if facts.part is Part.NONE}
         self._due = {
             guest: self._due.get(guest, now + self._pace.first_s * self._jitter()) for guest in sorted(here)
         } | dict.fromkeys(here & self._wanted, now)

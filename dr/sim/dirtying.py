@@ -49,7 +49,6 @@ class SimSampling:
         """Measure whose turn it is; what was not told in this session yet. A guest in a migration is left alone."""
         host, turns = self._agent.host, self._agent.lane.turns
         now, listed = host.world.clock.now, warden.listed(self._agent.memory)
-        moving = warden.moving(self._agent.memory)
         here = {
             guest: writes
             for guest, domain in host.domains.items()
@@ -60,7 +59,8 @@ class SimSampling:
         if session != self._session:
             self._session, self._told = session, set()
         for guest, writes in here.items():
-            if self._due[guest] > now or guest in moving or guest in turns or host.libvirtd != "up":
+            moves = host.domains[guest].outgoing is not None
+            if self._due[guest] > now or moves or guest in turns or host.libvirtd != "up":
                 continue
             self._due[guest] = now + EVERY_S
             points = tuple(DirtyPoint(interval_s=s, mib=writes.within(s)) for s in INTERVALS_S)

@@ -116,6 +116,17 @@ async def test_a_guest_in_a_migration_is_left_alone(part: Part) -> None:
     await host.kill()
 
 
+async def test_after_a_move_that_failed_it_is_measured_again() -> None:
+    """Although its agent remembers that it was to leave."""
+    host = Host(world(OFTEN))
+    host.world.migration_fails = "the network is gone"
+    session = await host.linked()
+    await session.ask(session.migrate(5))
+    mark = len(host.world.sampled)
+    await session.until(lambda: len(host.world.sampled) > mark + 1)
+    await host.kill()
+
+
 async def test_what_could_not_be_measured_is_not_told_and_tried_again() -> None:
     host = Host(world(OFTEN))
     host.world.dirties = {}

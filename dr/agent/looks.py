@@ -27,6 +27,7 @@ class Patience(Record):
     start_s: float = 120.0
     stop_s: float = 30.0  # beyond the time that the order gives the guest
     clean_s: float = 60.0
+    images_s: float = 60.0  # to make or to remove empty images
     sight_s: float = 5.0
     testify_s: float = 8.0  # all looks of one testimony; the coordinator waits 10 s for it
     describe_s: float = 30.0

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 from dr.agent.clocks import Clocks
 from dr.agent.hook import Hook
-from dr.agent.journal import Journal
+from dr.agent.journal import Journal, StateTrouble
 from dr.agent.looks import Ended, Looks, Patience, refused, unknown
 from dr.core import warden
 from dr.model.base import BootId, changed
@@ -34,7 +34,7 @@ from dr.model.commands import (
     Testimony,
     Ticket,
 )
-from dr.model.facts import Part, Sighting
+from dr.model.facts import LocalDisk, Part, Sighting
 from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown, Standing
 
 log = logging.getLogger("dr.agent.moves")
@@ -106,6 +106,8 @@ class MoveTickets:
         if seen.sighting is not Sighting.ABSENT:
             reason = f"something of {ticket.name} is here already: {seen.sighting} {seen.reason}".rstrip()
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
+        if order.disks and (failed := await self._make_images(order)):
+            return Answer(outcome=Outcome.FAILED, reason=failed, testimony=(seen,))
         if reason := valid() or self._hook.open_for(ticket.guest):
             return refused(reason)
         try:
@@ -115,6 +117,31 @@ class MoveTickets:
             reason = f"no permit could be written for {ticket.name}: {error}"
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
         return Answer(outcome=Outcome.DONE)
+
+    async def _make_images(self, order: Receive) -> str:
+        """Empty images for its disks; why not. Which files they are is durable before they have their names."""
+        guest = order.ticket.guest
+        try:
+            async with asyncio.timeout(self._patience.images_s):
+                await self._hypervisor.remove_images(self._journal.memory.images.get(guest, ()))
+                made = await self._hypervisor.prepare_images(order.disks)
+                self._journal.put(warden.with_images(self._journal.memory, guest, made))
+                await self._journal.save()
+                await self._hypervisor.place_images(made)
+        except (HypervisorError, HypervisorUnknown, TimeoutError, StateTrouble) as error:
+            return f"images for {order.ticket.name} were not made: {_said(error)}"
+        return ""
+
+    async def _remove_images(self, order: Discard) -> str:
+        """Those made for a copy that is gone now, and was never let run; why not."""
+        guest = order.ticket.guest
+        try:
+            async with asyncio.timeout(self._patience.images_s):
+                await self._hypervisor.remove_images(warden.leftover(self._journal.memory, guest))
+        except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
+            return f"its images are still here: {_said(error)}"
+        self._journal.put(warden.with_images(self._journal.memory, guest, ()))
+        return ""
 
     async def _discard(self, order: Discard, valid: Callable[[], str]) -> Answer:
         ticket = order.ticket
@@ -142,8 +169,9 @@ class MoveTickets:
             if seen.sighting is not Sighting.ABSENT:
                 reason = ended.failed or ended.unseen or "libvirt says that it was destroyed"
                 return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
+        kept = await self._remove_images(order) if order.remove_images else ""
         self._journal.put(warden.without_copy(self._journal.memory, ticket.guest, seen.sealed))
-        return Answer(outcome=Outcome.DONE, testimony=(seen,))
+        return Answer(outcome=Outcome.DONE, reason=kept, testimony=(seen,))
 
     # ---- the source
 
@@ -153,12 +181,20 @@ class MoveTickets:
         if order.suspended and await self._goes_on(ticket):
             reason = f"{ticket.name} was resumed meanwhile, and would stand still where it arrives"
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(ticket),))
+        if order.disks and (answer := await self._other_disks(order)) is not None:
+            return answer
         if reason := valid():
             return refused(reason)
         late = asyncio.create_task(self._call_off_late(order))
         try:
             ended = await self._looks.call(
-                self._hypervisor.migrate(ticket.guest, order.to, order.addresses, order.sending),
+                self._hypervisor.migrate(
+                    ticket.guest,
+                    order.to,
+                    order.addresses,
+                    order.sending,
+                    tuple(disk.target for disk in order.disks),
+                ),
                 order.timeout_s + self._patience.migrate_s,
             )
         finally:
@@ -171,6 +207,20 @@ class MoveTickets:
         if ended.failed and seen.sighting is not Sighting.UNKNOWN:
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
         return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
+
+    async def _other_disks(self, order: Migrate) -> Answer | None:
+        """Whether its local disks are other ones than its images over there were made for: resized, added, moved."""
+        try:
+            async with asyncio.timeout(self._patience.describe_s):
+                definition = await self._hypervisor.describe(order.ticket.guest)
+        except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
+            reason = f"{order.ticket.name} was not sent, as its disks could not be looked at: {_said(error)}"
+            return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(order.ticket),))
+        if _shape(definition.local) == _shape(order.disks):
+            return None
+        reason = f"the disks of {order.ticket.name} are not as they were when images were made for them"
+        seen = await self._look(order.ticket)
+        return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,), definition=definition)
 
     async def _goes_on(self, ticket: Ticket) -> bool:
         """Asked right before it is sent: from then on libvirt lets nobody resume it here."""
@@ -231,6 +281,11 @@ class MoveTickets:
     async def _standing(self, ticket: Ticket) -> Standing:
         async with asyncio.timeout(self._patience.standing_s):
             return await self._hypervisor.standing(ticket.guest)
+
+
+def _shape(disks: tuple[LocalDisk, ...]) -> set[tuple[str, str, str, int]]:
+    """What an image must have of a disk."""
+    return {(disk.target, disk.path, disk.form, disk.size_b) for disk in disks}
 
 
 def _said(error: Exception) -> str:

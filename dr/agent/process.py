@@ -156,7 +156,12 @@ class Agent:
             hook=self._hook,
             looks=looks,
             tickets=Tickets(
-                hypervisor=hypervisor, gate=gate, hook=self._hook, looks=looks, patience=patience
+                hypervisor=hypervisor,
+                gate=gate,
+                hook=self._hook,
+                journal=self._journal,
+                looks=looks,
+                patience=patience,
             ),
             moves=MoveTickets(
                 self.boot_id,

@@ -23,10 +23,12 @@ import logging
 from collections.abc import Callable
 
 from dr.agent.hook import Hook
+from dr.agent.journal import Journal
 from dr.agent.looks import Ended, Looks, Patience, refused, unknown
+from dr.core import warden
 from dr.model.commands import Answer, Clean, Outcome, Start, Stop, Testimony, Ticket
 from dr.model.facts import DomainState, Sighting
-from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown
+from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown, OldDisks
 
 log = logging.getLogger("dr.agent.tickets")
 
@@ -37,11 +39,19 @@ class Tickets:
     """Runs one ticket to its answer. Never raises for what the world does."""
 
     def __init__(
-        self, *, hypervisor: Hypervisor, gate: Gate, hook: Hook, looks: Looks, patience: Patience
+        self,
+        *,
+        hypervisor: Hypervisor,
+        gate: Gate,
+        hook: Hook,
+        journal: Journal,
+        looks: Looks,
+        patience: Patience,
     ) -> None:
         self._hypervisor = hypervisor
         self._gate = gate
         self._hook = hook
+        self._journal = journal
         self._looks = looks
         self._patience = patience
 
@@ -149,13 +159,20 @@ class Tickets:
             f"cleaned up by dr: ticket {ticket.id}, generation {ticket.generation}, epoch {ticket.epoch}"
             f" of leader {ticket.leader_id}; the guest's place is another host"
         )
-        ended = await self._looks.call(
-            self._hypervisor.archive_and_undefine(ticket.guest, note), self._patience.clean_s
-        )
+        ended = await self._looks.call(self._undefine(order, note), self._patience.clean_s)
         seen = await self._looks.look(ticket.guest, ticket.generation)
         if ended.failed and seen.sighting is Sighting.ABSENT:
             return Answer(outcome=Outcome.FAILED, reason=ended.failed, testimony=(seen,))
         if not ended.well or seen.sighting is not Sighting.ABSENT:
             reason = ended.failed or ended.unseen or "libvirt says that it was undefined"
             return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
-        return Answer(outcome=Outcome.DONE, testimony=(seen,))
+        return Answer(outcome=Outcome.DONE, reason=ended.said, testimony=(seen,))
+
+    async def _undefine(self, order: Clean, note: str) -> str:
+        """What became of its local disks here. Images that were made for its arrival, and never ran, are removed."""
+        guest = order.ticket.guest
+        await self._hypervisor.remove_images(warden.leftover(self._journal.memory, guest))
+        self._journal.put(warden.with_images(self._journal.memory, guest, ()))
+        old = OldDisks.REMOVE if order.remove_disks else OldDisks.SET_ASIDE
+        left = guest in self._journal.memory.left  # by a move of ours: what is here is the older copy
+        return await self._hypervisor.archive_and_undefine(guest, note, old if left else OldDisks.LEAVE)

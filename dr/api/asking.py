@@ -7,6 +7,7 @@ Not here: whether it is granted (`dr.core.operator`), hosts that join (`joining`
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -36,7 +37,7 @@ async def submitted(desk: Desk, ask: events.OperatorAsk) -> Response:
     return encoded(views.accepted(reply))
 
 
-def who(request: Request, body: schema.Body) -> dict[str, str]:
+def who(request: Request, body: schema.Body) -> dict[str, Any]:
     """What every ask carries: its id, who asks, and why."""
     peer: Peer = request.scope[PEER]
     return {"id": uuid.uuid4().hex, "by": peer.name, "reason": body.reason}
@@ -49,17 +50,22 @@ def guest_routes(desk: Desk) -> APIRouter:
     @api.post(f"{guests}/protect", response_model=schema.Accepted)
     async def protect(request: Request, body: schema.ProtectBody) -> Response:
         names = tuple(body.guests)
-        return await submitted(
-            desk, events.AskProtect(**who(request, body), guests=names, priority=body.priority)
+        ask = events.AskProtect(
+            **who(request, body),
+            guests=names,
+            priority=body.priority,
+            local_disks=body.local_disks,
         )
+        return await submitted(desk, ask)
 
     @api.post(f"{guests}/unprotect", response_model=schema.Accepted)
     async def unprotect(request: Request, body: schema.GuestsBody) -> Response:
         return await submitted(desk, events.AskUnprotect(**who(request, body), guests=tuple(body.guests)))
 
     @api.post(f"{guests}/start", response_model=schema.Accepted)
-    async def start(request: Request, body: schema.GuestsBody) -> Response:
-        return await submitted(desk, events.AskStart(**who(request, body), guests=tuple(body.guests)))
+    async def start(request: Request, body: schema.StartBody) -> Response:
+        ask = events.AskStart(**who(request, body), guests=tuple(body.guests), disks_on=body.disks_on)
+        return await submitted(desk, ask)
 
     @api.post(f"{guests}/stop", response_model=schema.Accepted)
     async def stop(request: Request, body: schema.StopBody) -> Response:

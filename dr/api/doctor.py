@@ -232,7 +232,7 @@ def guests(snap: Snapshot, _: Site) -> Iterator[Finding]:
                 why=blocker,
                 fix="put it on shared storage, or: dr guest unprotect " + guest.name,
             )
-        if not standing.settled(snap, guest) and not guest.blockers and not standing.in_doubt(snap, guest):
+        if not standing.settled(snap, guest) and not guest.tied and not standing.in_doubt(snap, guest):
             yield Finding(
                 level="warning",
                 check="guests",

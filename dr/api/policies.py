@@ -29,6 +29,8 @@ def seen(guest: GuestRecord) -> schema.Policy:
         move_auto_converge=policy.move_auto_converge,
         move_mib_s=policy.move_mib_s,
         move_streams=policy.move_streams,
+        local_disks=policy.local_disks,
+        remove_old_disks=policy.remove_old_disks,
     )
 
 

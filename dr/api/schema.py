@@ -175,6 +175,8 @@ class Policy(Part):
     move_auto_converge: bool
     move_mib_s: int
     move_streams: int
+    local_disks: bool
+    remove_old_disks: bool
 
 
 class Written(Part):
@@ -409,8 +411,18 @@ class GuestsBody(Body):
     guests: list[str] = Field(min_length=1, description="names or UUIDs")
 
 
+class StartBody(GuestsBody):
+    disks_on: str = Field(
+        default="",
+        description="the host that has the newest copy of their local disks, by your word; empty: as is known",
+    )
+
+
 class ProtectBody(GuestsBody):
     priority: int | None = None
+    local_disks: bool | None = Field(
+        default=None, description="also with disks that only its host has: it starts nowhere else then"
+    )
 
 
 class StopBody(GuestsBody):
@@ -475,6 +487,8 @@ class SetBody(GuestsBody):
     move_auto_converge: bool | None = None
     move_mib_s: int | None = Field(default=None, ge=0)
     move_streams: int | None = Field(default=None, ge=1, le=64)
+    local_disks: bool | None = None
+    remove_old_disks: bool | None = None
 
 
 class ConfirmDownBody(Body):

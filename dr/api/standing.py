@@ -33,7 +33,7 @@ def fencing_of(snap: Snapshot, name: str) -> Literal["none", "unproven", "proven
 
 def blockers_of(guest: GuestRecord) -> list[str]:
     """Why it could not start elsewhere; said where its name stands already."""
-    return [blocker.removeprefix(f"{guest.name}: ") for blocker in guest.blockers]
+    return [blocker.removeprefix(f"{guest.name}: ") for blocker in guest.tied]
 
 
 def in_doubt(snap: Snapshot, guest: GuestRecord) -> str:
@@ -59,7 +59,7 @@ def phase_of(snap: Snapshot, guest: GuestRecord) -> GuestPhase:
 
 def settled(snap: Snapshot, guest: GuestRecord) -> bool:
     """Whether it is what its owner wants, in one place that answers, and could be recovered."""
-    if guest.blockers or in_doubt(snap, guest):
+    if guest.tied or in_doubt(snap, guest):
         return False
     if guest.desired is Desired.RUNNING:
         return guest.phase is GuestPhase.RUNNING and len(guest.may_run_on) == 1

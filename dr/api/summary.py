@@ -76,11 +76,11 @@ def _problems(snap: Snapshot) -> list[str]:
                     f"{name} is {condition.value.replace('_', ' ')}{because(_condition_reason(snap, host, condition))}"
                 )
     for guest in sorted(state.guests.values(), key=lambda each: each.name):
-        if guest.blockers:
+        if guest.tied:
             found.append(f"{guest.name} could not start elsewhere: {'; '.join(blockers_of(guest))}")
         if doubt := in_doubt(snap, guest):
             found.append(f"{guest.name} is unknown: {doubt}")
-        elif not settled(snap, guest) and not (guest.blockers and guest.phase is GuestPhase.RUNNING):
+        elif not settled(snap, guest) and not (guest.tied and guest.phase is GuestPhase.RUNNING):
             found.append(f"{not_as_wanted(guest)}{because(guest.reason)}")
     names = {name: name for name in state.hosts} | {guest.id: guest.name for guest in state.guests.values()}
     said = tuple(found)

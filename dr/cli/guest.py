@@ -249,6 +249,9 @@ def _how_it_moves(policy: Policy) -> str:
         words.append(f"at {policy.move_mib_s} MiB/s")
     if policy.move_streams > 1:
         words.append(f"over {policy.move_streams} connections")
+    if policy.local_disks:
+        old = "removed" if policy.remove_old_disks else "set aside"
+        words.append(f"with disks that only its host has (those left behind are {old})")
     return ", ".join(words)
 
 
@@ -262,6 +265,13 @@ def protect(
     priority: Annotated[
         int | None, typer.Option("--priority", help="Higher starts first; default: the configuration's.")
     ] = None,
+    local_disks: Annotated[
+        bool | None,
+        typer.Option(
+            "--local-disks/--no-local-disks",
+            help="Also if only its host has its disks: it moves with them, and starts nowhere else.",
+        ),
+    ] = None,
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = 60.0,
@@ -269,7 +279,9 @@ def protect(
 ) -> None:
     """Keep guests running: from now on they are restarted elsewhere when their host fails."""
     rows = select(names, label, host, everything, protected=False)
-    body = {"guests": [row.id for row in rows], "priority": priority, "reason": reason}
+    body = {
+        "guests": [row.id for row in rows], "priority": priority, "local_disks": local_disks, "reason": reason,
+    }  # fmt: skip
     send("/v1/guests/protect", body, wait=wait, timeout_s=timeout, form=form)
 
 
@@ -297,14 +309,24 @@ def start(
     label: ByLabel = None,
     host: ByHost = "",
     everything: All = False,
+    disks_on: Annotated[
+        str,
+        typer.Option(
+            "--disks-on",
+            help="HOST has the newest copy of their local disks, by your word: what is newer elsewhere is lost.",
+        ),
+    ] = "",
     reason: Reason = "",
+    yes: Yes = False,
     wait: Wait = True,
     timeout: Timeout = 0.0,
     form: Output = Form.TABLE,
 ) -> None:
     """Start protected guests, wherever there is room."""
     rows = select(names, label, host, everything, protected=True)
-    body = {"guests": [row.id for row in rows], "reason": reason}
+    if disks_on:
+        _many(rows, f"They will start from the disks on {disks_on}, whatever other hosts have", yes=yes)
+    body = {"guests": [row.id for row in rows], "disks_on": disks_on, "reason": reason}
     send("/v1/guests/start", body, wait=wait, timeout_s=timeout, form=form)
 
 
@@ -457,6 +479,14 @@ def set_(
     move_streams: Annotated[
         int | None, typer.Option("--move-streams", help="Connections its memory is sent over.", min=1)
     ] = None,
+    local_disks: Annotated[
+        bool | None,
+        typer.Option("--local-disks/--no-local-disks", help="Protected also if only its host has its disks."),
+    ] = None,
+    remove_old_disks: Annotated[
+        bool | None,
+        typer.Option("--remove-old-disks/--keep-old-disks", help="Those that a move left behind."),
+    ] = None,
     reason: Reason = "",
     yes: Yes = False,
     wait: Wait = True,
@@ -470,6 +500,7 @@ def set_(
         "boot_after": boot_after or None, "isolation": isolation, "check": check,
         "move_s": move, "move_downtime_s": move_downtime, "move_auto_converge": move_auto_converge,
         "move_mib_s": move_bandwidth, "move_streams": move_streams,
+        "local_disks": local_disks, "remove_old_disks": remove_old_disks,
     }  # fmt: skip
     body = {name: value for name, value in wanted.items() if value is not None}
     if not body:

@@ -56,6 +56,8 @@ NOTES = {
     "move_auto_converge": "false: QEMU never slows it down so that it converges",
     "move_mib_s": "bandwidth of its live migration; 0 = as libvirt has it",
     "move_streams": "connections that its memory is sent over",
+    "local_disks": "true: also with disks that only its host has; it moves with them, and starts nowhere else",
+    "remove_old_disks": "true: those that a move left behind are removed once it runs elsewhere; else set aside",
 }
 
 TEMPLATE = """\

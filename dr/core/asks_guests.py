@@ -78,7 +78,8 @@ def protect(draft: Draft, ask: AskProtect) -> Reply:
 
 def _policy(draft: Draft, name: str, ask: AskProtect) -> GuestPolicy:
     policy = dependencies.default_policy(draft.config.guests, name)
-    return policy if ask.priority is None else changed(policy, priority=ask.priority)
+    said = {"priority": ask.priority, "local_disks": ask.local_disks}
+    return changed(policy, **{field: value for field, value in said.items() if value is not None})
 
 
 UNDER_WAY = {GuestPhase.STARTING: "start", GuestPhase.STOPPING: "stop"}
@@ -143,8 +144,16 @@ def start(draft: Draft, ask: AskStart) -> Reply:
         if guest.phase
         in (GuestPhase.PROTECTING, GuestPhase.RUNNING, GuestPhase.STARTING, GuestPhase.MIGRATING)
     ]
+    if ask.disks_on and draft.host(ask.disks_on) is None:
+        why.append(f"no such host: {ask.disks_on}")
+    if ask.disks_on:
+        why += [
+            f"{guest.name} has no disks that only one host has" for guest in have if not guest.needs.local
+        ]
     if why:
         return no(ask, *why)
+    if ask.disks_on:
+        have = [onecopy.vouch_for_disks(draft, guest, ask.disks_on) for guest in have]
     operation = draft.open_operation(
         "guest-start", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )

@@ -20,6 +20,9 @@ from dr.model.records import Rung
 PLAIN_DOWNTIME_S = 0.3  # QEMU's own limit of the standstill
 SHORTER = 0.9  # a pass whose standstill is longer than this part of the shortest so far does not get on
 PASSES_MAX = 6  # in a row that do not get on, with nothing left to try
+STILL_S = (
+    60.0  # without a byte that gets through, and it is given up: TCP alone would try for a quarter of an hour
+)
 MARGIN = 1.1  # allowed above the standstill that is foreseen: rates vary
 
 
@@ -36,6 +39,12 @@ class Course(Record):
     downtime_s: float = PLAIN_DOWNTIME_S  # the limit that QEMU should have
     told_s: float = PLAIN_DOWNTIME_S  # the limit that it was told
     hopeless: str = ""  # why it is to be given up
+    left: tuple[int, float, float] = (
+        0,
+        0.0,
+        0.0,
+    )  # passes, MiB of this one, MiB in all: as they last changed
+    moved_s: float = 0.0  # how long it was under way then, by libvirt's own clock
 
 
 def unhurried(course: Course, policy: GuestPolicy) -> Course:
@@ -53,6 +62,12 @@ def rung_of(course: Course) -> Rung:
 
 def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:
     """After one more look. `downtime_s` and `hopeless` say what is to be done."""
+    left = (now.passes, now.remaining_mib, now.total_mib)
+    if left != course.left or now.elapsed_s < course.moved_s:
+        course = changed(course, left=left, moved_s=now.elapsed_s)
+    elif now.elapsed_s - course.moved_s >= STILL_S and not course.hopeless:
+        why = f"nothing got through for {now.elapsed_s - course.moved_s:.0f} s"
+        course = changed(course, hopeless=why)
     if now.passes <= course.passes or not now.standstill_s:
         return course
     gets_on = not course.shortest_s or now.standstill_s < SHORTER * course.shortest_s
@@ -69,13 +84,12 @@ def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:
             f" through, so it would stand still for {now.standstill_s:.1f} s, where its policy allows"
             f" {policy.move_downtime_s:g} s (move_downtime_s)"
         )
-    return Course(
-        job=course.job,
+    return changed(
+        course,
         passes=now.passes,
         shortest_s=shortest_s,
         throttle_pct=now.throttle_pct,
         stalled=stalled,
         downtime_s=downtime_s,
-        told_s=course.told_s,
-        hopeless=hopeless,
+        hopeless=hopeless or course.hopeless,
     )

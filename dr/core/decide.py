@@ -274,9 +274,8 @@ def _cleaned(draft: Draft, host: HostRecord, pending: Pending, answer: Answer) -
         draft.put_view(host.name, guests=left)
         if guest is not None:
             handmade.removed(draft, guest, host.name)
-        draft.note(
-            "host.cleaned", f"{host.name}: {name} archived and undefined ({answer.reason})", host=host.name
-        )
+        told = f"; {answer.reason}" if answer.reason else ""
+        draft.note("host.cleaned", f"{host.name}: {name} archived and undefined{told}", host=host.name)
     else:
         draft.note("host.clean_failed", f"{host.name}: {name} not cleaned: {answer.reason}", host=host.name)
     guests.testified(draft, host, answer.testimony)

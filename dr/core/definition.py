@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from dr.model.facts import Definition, Needs
+from dr.model.facts import Definition, Needs, folder_identity
 
 _UNITS_KIB = {
     "b": 1 / 1024,
@@ -60,7 +60,10 @@ def needs_of(definition: Definition) -> tuple[Needs, tuple[str, ...]]:
         page_kib=_page_kib(root),
         cpu_model=cpu_model,
         networks=tuple(sorted(set(networks))),
-        storage=tuple(sorted(set(definition.storage))),
+        storage=tuple(
+            sorted({*definition.storage, *(folder_identity(disk.folder) for disk in definition.local)})
+        ),
+        local=definition.local,
     )
     return needs, definition.blockers
 

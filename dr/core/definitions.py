@@ -16,10 +16,12 @@ from dr.model.effects import Send
 from dr.model.facts import GuestFacts
 from dr.model.records import GuestPhase, GuestRecord, HostRecord, StoredDefinition
 
+LOCAL_AGAIN_S = 600.0  # sizes of disks that are copied with a move are asked for anew
+
 
 def want(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) -> None:
     view = draft.view(host.name)
-    if facts.digest == guest.digest and guest.definition:
+    if facts.digest == guest.digest and guest.definition and not _grow(draft, guest, host):
         return
     if not facts.digest or not view.session or draft.find_pending("describe", guest=guest.id):
         return
@@ -41,6 +43,12 @@ def want(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) 
     draft.effect(Send(id=key, host=host.name, session=view.session, body=Describe(guest=guest.id)))
 
 
+def _grow(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
+    """Whether it is time to ask again how large its local disks are."""
+    _, asked, _ = draft.view(host.name).described.get(guest.id, ("", -LOCAL_AGAIN_S, ""))
+    return bool(guest.needs.local) and draft.now - asked >= LOCAL_AGAIN_S
+
+
 def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
     """The newest definition from its holder: kept as a new version; may end a protection that cannot hold."""
     definition = answer.definition
@@ -50,6 +58,10 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
         draft.put_view(host.name, described=told | {guest.id: (digest, asked, answer.reason)})
         return
     if definition.digest == guest.digest:
+        if (
+            host.name == guest.holder and definition.local != guest.needs.local
+        ):  # they grow, and may be resized
+            draft.put_guest(changed(guest, needs=changed(guest.needs, local=definition.local)))
         return
     if host.name not in {place.host for place in guest.may_run_on}:
         return
@@ -74,6 +86,7 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
         needs=needs,
         blockers=blockers,
     )
+    blockers = guest.tied
     draft.put_guest(guest)
     draft.note(
         "guest.definition",

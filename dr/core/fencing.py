@@ -39,7 +39,7 @@ def recoverable(draft: Draft, host: HostRecord) -> Iterator[str]:
         wanted = guest.desired is Desired.RUNNING and guest.phase is not GuestPhase.ERROR
         others = {place.host for place in guest.may_run_on} - {host.name}
         elsewhere = any(_lives(draft, draft.require_host(name)) for name in others)
-        startable = wanted and not elsewhere and guest.definition and not guest.blockers
+        startable = wanted and not elsewhere and guest.definition and not guest.tied
         startable = startable and not onecopy.stays_when_off(draft, guest, host.name)
         if startable and placement.refuge(draft, guest, host.name):
             yield guest.name

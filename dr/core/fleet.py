@@ -191,7 +191,9 @@ def unmet(needs: Needs, facts: HostFacts) -> list[Against]:
             why.append(Against(CheckName.NETWORKS, f"has no network {network}"))
     for storage in needs.storage:
         if storage not in facts.storage:
-            why.append(Against(CheckName.STORAGE, f"does not see storage {storage}"))
+            kind, _, folder = storage.partition(":")
+            text = f"has no folder {folder} on a file system of its own" if kind == "folder" else ""
+            why.append(Against(CheckName.STORAGE, text or f"does not see storage {storage}"))
     return why
 
 
@@ -246,7 +248,7 @@ class Fleet:
         self.placed: dict[GuestId, int] = {}  # by who plans on this copy
         self.lost: set[int] = set()  # hosts that are imagined away
         self.lifted: set[GuestId] = set()  # guests that count nowhere
-        self._draft = draft
+        self.draft = draft
         self._counts: dict[str, Floats] = {}
         self._priority: dict[str, Floats] = {}
         self._capable: dict[tuple[object, ...], Mask] = {}
@@ -336,25 +338,25 @@ class Fleet:
         """Every host where it may run, both ends of a migration among them, and where it is planned to."""
         if guest_id in self.placed:
             return {self.placed[guest_id]}
-        guest = self._draft.guest(guest_id)
+        guest = self.draft.guest(guest_id)
         if guest is None or guest_id in self.lifted:
             return set()
         return {self.index[place.host] for place in guest.may_run_on if place.host in self.index} - self.lost
 
     def name(self, guest_id: GuestId) -> str:
-        guest = self._draft.guest(guest_id)
+        guest = self.draft.guest(guest_id)
         return guest.name if guest is not None else guest_id
 
     def anchors(self, guest_id: GuestId) -> set[int]:
         """Where who must share its host has to go: where it is seen, else wherever it may be."""
         places = self.places(guest_id)
-        guest = self._draft.guest(guest_id)
+        guest = self.draft.guest(guest_id)
         if guest is None or len(places) < 2 or guest.phase is GuestPhase.MIGRATING:
             return places
         seen = {
             self.index[place.host]
             for place in guest.may_run_on
-            if place.host in self.index and seen_active(self._draft, guest_id, place.host, place.boot_id)
+            if place.host in self.index and seen_active(self.draft, guest_id, place.host, place.boot_id)
         }
         return seen - self.lost or places
 
@@ -403,7 +405,7 @@ class Fleet:
         for place in guest.may_run_on:
             at = self.index.get(place.host)
             if at is not None:
-                seen = self._draft.view(place.host).guests.get(guest.id)
+                seen = self.draft.view(place.host).guests.get(guest.id)
                 taken = demand(seen if seen and seen.active else guest.needs, self.rows[at].pages_default)
                 for resource, amount in taken.items():
                     if resource in self.used:

@@ -153,7 +153,7 @@ def _with_deadline(draft: Draft, told: Foreseen, wish: Wish, by: dict[GuestId, F
 def _stopped(draft: Draft, host: HostName, guest: GuestRecord, when: str) -> str:
     if guest.desired is not Desired.RUNNING:
         return f"{when}; nobody starts it elsewhere"
-    if guest.blockers:
+    if guest.tied:
         return f"{when}; it could not run elsewhere"
     refuge = placement.refuge(draft, guest, host)
     return f"{when}, starts anew on {refuge}" if refuge else f"{when}; no other host could start it"

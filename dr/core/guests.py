@@ -55,6 +55,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
         reason,
         operation=draft.operation_about(guest.id),
         holder=host,
+        disks_on=host,
         homing=homing.arrived(guest, host, drained=drained),
         desired=desired,
         tried_on="",

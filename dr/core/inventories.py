@@ -71,7 +71,7 @@ def _seen_active(draft: Draft, guest: GuestRecord, host: HostRecord, facts: Gues
             draft.moves += (
                 1  # here too: its start may be seen before it is answered, and every host must learn of it
             )
-            guest = changed(guest, holder=host.name)
+            guest = changed(guest, holder=host.name, disks_on=host.name)
             draft.put_guest(guest)
         _paused_for_io(draft, guest, host, facts)
         _suspended(draft, guest, host, facts)
@@ -91,7 +91,8 @@ def _doubled(draft: Draft, guest: GuestRecord, running: list[HostName]) -> None:
         f"then: dr guest start {guest.name}",
         severity="critical",
     )
-    move_guest(draft, guest, GuestEvent.DOUBLED, text)
+    # Both wrote to disks of their own, where those are local: which of them counts is for a person to say.
+    move_guest(draft, guest, GuestEvent.DOUBLED, text, disks_on="")
 
 
 def _paused_for_io(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) -> None:

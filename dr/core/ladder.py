@@ -74,9 +74,18 @@ class Outlook(NamedTuple):
 
 
 @lru_cache(maxsize=8192)
-def outlook(mib: float, rate_mib_s: float, points: tuple[DirtyPoint, ...], policy: GuestPolicy) -> Outlook:
-    """`mib`: of memory in use; `rate_mib_s`: that its link gives it, more than 0; `points`: none = not measured."""
-    run = _Run(mib, rate_mib_s, Curve(points), policy)
+def outlook(
+    mib: float,
+    rate_mib_s: float,
+    points: tuple[DirtyPoint, ...],
+    policy: GuestPolicy,
+    disks_mib: float = 0.0,
+) -> Outlook:
+    """`mib`: of memory in use; `rate_mib_s`: that its link gives it, more than 0; `points`: none = not measured.
+
+    `disks_mib`: of disks that are copied along, before its memory.
+    """
+    run = _Run(mib, rate_mib_s, Curve(points), policy, disks_mib)
     while not run.over:
         run.one_pass()
     return run.outcome()
@@ -85,8 +94,11 @@ def outlook(mib: float, rate_mib_s: float, points: tuple[DirtyPoint, ...], polic
 class _Run:
     """One imagined migration."""
 
-    def __init__(self, mib: float, rate_mib_s: float, curve: Curve, policy: GuestPolicy) -> None:
+    def __init__(
+        self, mib: float, rate_mib_s: float, curve: Curve, policy: GuestPolicy, disks_mib: float
+    ) -> None:
         self.mib, self.rate_mib_s, self.curve, self.policy = mib, rate_mib_s, curve, policy
+        self.disks_mib, self.disks_s = disks_mib, disks_mib / rate_mib_s
         self.left_mib = mib
         self.elapsed_s = self.sent_mib = 0.0
         self.throttle_pct = 0
@@ -145,10 +157,11 @@ class _Run:
 
     def outcome(self) -> Outlook:
         stands_s = self.left_mib / self.rate_mib_s
+        elapsed_s, sent_mib = self.disks_s + self.elapsed_s, self.disks_mib + self.sent_mib
         if self.course.hopeless:
-            return Outlook(Rung.CALLED_OFF, self.elapsed_s, self.sent_mib, 0.0, self.course.hopeless)
+            return Outlook(Rung.CALLED_OFF, elapsed_s, sent_mib, 0.0, self.course.hopeless)
         rung, why = convergence.rung_of(changed(self.course, throttle_pct=self.throttle_pct)), ""
-        if self.elapsed_s > self.policy.move_s:
-            why = f"it takes {self.elapsed_s:.0f} s, where its policy allows {self.policy.move_s:.0f} s (move_s)"
+        if elapsed_s > self.policy.move_s:
+            why = f"it takes {elapsed_s:.0f} s, where its policy allows {self.policy.move_s:.0f} s (move_s)"
             rung = Rung.CALLED_OFF
-        return Outlook(rung, self.elapsed_s + stands_s, self.sent_mib + self.left_mib, stands_s, why)
+        return Outlook(rung, elapsed_s + stands_s, sent_mib + self.left_mib, stands_s, why)

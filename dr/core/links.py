@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
-from dr.core import dirtying, ladder
+from dr.core import dirtying, disks, ladder
 from dr.core.fleet import Floats
 from dr.core.ladder import Outlook
 from dr.core.schedule import Link, Sending
@@ -37,7 +37,7 @@ AGAIN_MAX_S = 300.0
 
 
 def in_use_mib(draft: Draft, guest: GuestRecord) -> int:
-    """What a live move of it would send if it wrote nothing meanwhile; its maximum memory where that is not known."""
+    """Of its memory, what a live move would send if it wrote nothing meanwhile; all of it where that is not known."""
     facts = draft.view(guest.holder).guests.get(guest.id)
     return (facts.to_send_mib if facts is not None else 0) or guest.needs.memory_mib
 
@@ -46,11 +46,17 @@ def outlook(draft: Draft, guest: GuestRecord, rate_mib_s: float = 0.0) -> Outloo
     """How its live move would go at that rate; 0: at that of its host, alone on the link."""
     whole_mib_s = rate_mib_s or rates(draft).of(guest.holder).mib_s
     own_mib_s = min(whole_mib_s, guest.policy.move_mib_s or whole_mib_s)
-    return ladder.outlook(float(in_use_mib(draft, guest)), own_mib_s, dirtying.of(draft, guest), guest.policy)
+    return ladder.outlook(
+        float(in_use_mib(draft, guest)),
+        own_mib_s,
+        dirtying.of(draft, guest),
+        guest.policy,
+        float(disks.to_copy_mib(guest)),
+    )
 
 
 def to_send_mib(draft: Draft, guest: GuestRecord) -> int:
-    """What a live move of it would send, with what is sent again because it was written to meanwhile."""
+    """What a live move of it would send: memory, with what is sent again as it was written to meanwhile, and disks."""
     return round(outlook(draft, guest).sent_mib)
 
 

@@ -10,7 +10,18 @@ destination. Whatever else proves the source empty leads to a cold start: the co
 
 from __future__ import annotations
 
-from dr.core import convergence, dirtying, guests, leaving, links, moves, onecopy, placement, retries
+from dr.core import (
+    convergence,
+    definitions,
+    dirtying,
+    guests,
+    leaving,
+    links,
+    moves,
+    onecopy,
+    placement,
+    retries,
+)
 from dr.core.convergence import Course
 from dr.core.looks import addresses_of
 from dr.core.state import Draft
@@ -67,6 +78,8 @@ def sent(draft: Draft, guest: GuestRecord, host: HostRecord, ticket: str, answer
         text = f"{guest.name}: {answer.reason}"
         draft.note("guest.sent", text, guest=guest.id, operation=guest.move.operation)
     guests.testified(draft, host, answer.testimony)
+    if answer.definition is not None:  # its disks are not as they were told
+        definitions.described(draft, _again(draft, guest), host, answer)
     after = draft.guest(guest.id)
     assert after is not None
     if after.move is not None and after.move.stage is MoveStage.COPYING:
@@ -157,6 +170,8 @@ def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     """The source is sending: called off, overdue, or not wanted there any longer?"""
     destination = draft.host(move.destination)
     why = move.why or (_unwanted(draft, guest, destination) if destination else "")
+    if not why and (move.destination, move.destination_boot) not in places(guest):
+        why = f"{move.destination} is proven to have no copy of it"
     if not why and draft.now - move.at > guest.policy.move_s:
         why = f"it did not end within {guest.policy.move_s:.0f} s (move_s)"
     course = draft.view(move.source).courses.get(guest.id)
@@ -228,7 +243,7 @@ def _unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
         return f"{host.name} was set aside meanwhile"
     if host.phase in (HostPhase.DRAINING, HostPhase.MAINTENANCE):
         return f"{host.name} is {host.phase}"
-    if draft.settings is not None and (why := placement.why_not(draft, guest, host)):
+    if draft.settings is not None and (why := placement.why_not(draft, guest, host, live=True)):
         return f"by the new configuration {host.name} cannot take it: {', '.join(why)}"
     return ""
 

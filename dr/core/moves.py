@@ -28,7 +28,7 @@ from dr.model.records import (
 
 def may_move(guest: GuestRecord) -> bool:
     """Whether its records allow a live move; its hosts may still object."""
-    return guest.phase is GuestPhase.RUNNING and guest.move is None and not guest.blockers
+    return guest.phase is GuestPhase.RUNNING and guest.move is None and not guest.tied
 
 
 def objections(

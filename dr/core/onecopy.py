@@ -178,7 +178,7 @@ def _here_again(draft: Draft, host: HostRecord, testimony: Testimony) -> None:
 def doubt_everything(draft: Draft, guest: GuestRecord, seen_generation: int) -> GuestRecord:
     """The records may be older than the world: jump generations, ask every host (rule 1)."""
     generation = max(guest.generation, seen_generation) + GENERATION_JUMP
-    guest = changed(guest, generation=generation)
+    guest = changed(guest, generation=generation, disks_on="")
     draft.put_guest(guest)
     guest = add_every_place(draft, guest)
     return move_guest(
@@ -187,6 +187,16 @@ def doubt_everything(draft: Draft, guest: GuestRecord, seen_generation: int) -> 
         GuestEvent.REVERIFY,
         "the store is an older copy: every host is asked whether it runs there",
     )
+
+
+def vouch_for_disks(draft: Draft, guest: GuestRecord, name: HostName) -> GuestRecord:
+    """A person says that this host has the newest copy of its local disks. Where it is seen to run counts for more."""
+    before = guest.disks_on or "no host for sure"
+    text = f"{guest.name}: its newest disks are on {name}, as a person says; known before: {before}"
+    draft.note("guest.disks", text, host=name, guest=guest.id)
+    guest = changed(guest, disks_on=name)
+    draft.put_guest(guest)
+    return guest
 
 
 def adopt_unknown(draft: Draft, guest_id: GuestId, name: str, generation: int) -> GuestRecord:
@@ -361,7 +371,8 @@ def issue_clean(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str]
             generation=ticket.generation,
         ),
     )
-    draft.effect(Send(id=ticket.id, host=host.name, session=ticket.session, body=Clean(ticket=ticket)))
+    clean = Clean(ticket=ticket, remove_disks=guest.policy.remove_old_disks)
+    draft.effect(Send(id=ticket.id, host=host.name, session=ticket.session, body=clean))
     return []
 
 
@@ -415,7 +426,8 @@ def issue_receive(
     guest = move_guest(draft, guest, GuestEvent.MOVE, text, operation=move.operation, move=move)
     ticket = _ticket(draft, TicketKind.RECEIVE, guest, host, generation)
     timers = draft.config.timers
-    _order(draft, Receive(ticket=ticket, source=source.name), "receive", timers.testify_s, move.operation)
+    order = Receive(ticket=ticket, source=source.name, disks=guest.needs.local)
+    _order(draft, order, "receive", timers.testify_s, move.operation)
     return []
 
 
@@ -448,6 +460,7 @@ def issue_migrate(
         addresses=addresses,
         timeout_s=policy.move_s,
         sending=policy.sending,
+        disks=guest.needs.local,
         suspended=suspended,
     )
     _order(draft, order, "migrate", policy.move_s + draft.config.timers.stop_s, move.operation)
@@ -476,6 +489,7 @@ def issue_resume(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[str
     guest = add_place(draft, guest, host, generation)
     if forward:
         move = changed(move, stage=MoveStage.RESUMING, at=draft.now, tries=move.tries + 1)
+        guest = changed(guest, disks_on=host.name)  # it may write to those from now on
     draft.put_guest(changed(guest, move=move))
     ticket = _ticket(draft, TicketKind.RESUME, guest, host, generation)
     order = Resume(ticket=ticket, suspended=forward and move.suspended)
@@ -502,7 +516,8 @@ def issue_discard(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[st
     generation = guest.generation + 1
     guest = add_place(draft, guest, host, generation)
     ticket = _ticket(draft, TicketKind.DISCARD, guest, host, generation)
-    _order(draft, Discard(ticket=ticket), "discard", draft.config.timers.start_s)
+    order = Discard(ticket=ticket, remove_images=guest.disks_on not in ("", host.name))
+    _order(draft, order, "discard", draft.config.timers.start_s)
     return []
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from dr.core import disks
 from dr.core.fleet import (
     COUNT,
     CPU,
@@ -53,10 +54,16 @@ SOON = 1.25  # who would be there so much later than at the earliest goes there 
 class Case:
     """Guests that go to one host together: what is true of them on every host, whatever else is placed meanwhile."""
 
-    def __init__(self, fleet: Fleet, guests: tuple[GuestRecord, ...], in_place: HostName = "") -> None:
-        """`in_place`: where they crashed and are restarted; a host that takes no more guests keeps those it has."""
+    def __init__(
+        self, fleet: Fleet, guests: tuple[GuestRecord, ...], in_place: HostName = "", *, live: bool = False
+    ) -> None:
+        """`in_place`: where they crashed and are restarted; a host that takes no more guests keeps those it has.
+
+        `live`: they would be sent there as they run, with disks that only their host has.
+        """
         self.guests = guests
         self.in_place = in_place
+        self.live = live
         ids = {guest.id for guest in guests}
         members = fleet.members
         self.host_rules: list[HostRule] = []
@@ -77,6 +84,8 @@ class Case:
             self.wishes += ((-1, rule) for rule in members.guest_rules(guest.id, "apart", strict=False))
             self.wishes += ((1, rule) for rule in members.guest_rules(guest.id, "together", strict=False))
             self.mates |= {key: rule for key, rule in members.group(guest.id).items() if key not in ids}
+        if any(guest.needs.local for guest in guests):
+            mask = mask & [not self._against_disks(fleet, row) for row in fleet.rows]
         # Who must share their host wants to run there too, now or later: what is forbidden to one is to all.
         for mate in self.mates:
             self.host_rules += (rule for rule in members.host_rules(mate) if rule.strict)
@@ -90,6 +99,13 @@ class Case:
             self.liking = given if self.liking is None else self.liking + given
         self.may: Mask = mask & (not self.torn)  # where they could run, but for room and other guests
         self.taken = self._taken(fleet)
+
+    def _against_disks(self, fleet: Fleet, row: Row) -> list[str]:
+        """What stands against that host of disks that only the guests' own host has."""
+        if self.live:
+            return list(disks.why_no_room(fleet.draft, self.guests, row.host))
+        why = (disks.why_not_cold(guest, row.host.name) for guest in self.guests)
+        return [reason for reason in why if reason]
 
     def _unwelcome(self, row: Row) -> tuple[str, ...]:
         """Why a person's wish keeps them away. A drained host is to be left: it keeps nothing."""
@@ -196,6 +212,7 @@ class Case:
         why = [Against(CheckName.DESTINATION, text) for text in texts]
         for guest in self.guests:
             why += (each for each in unmet(guest.needs, row.host.facts) if each not in why)
+        why += (Against(CheckName.DISKS, text) for text in self._against_disks(fleet, row))
         why += (Against(CheckName.RULES, text) for text in self._against_rules(fleet, at))
         return why + self._no_room(fleet, at)
 
@@ -304,7 +321,12 @@ def waiting_mates(draft: Draft, guest: GuestRecord) -> tuple[GuestRecord, ...]:
 
 
 def _case(
-    draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...] = (), in_place: HostName = ""
+    draft: Draft,
+    guest: GuestRecord,
+    along: tuple[GuestRecord, ...] = (),
+    in_place: HostName = "",
+    *,
+    live: bool = False,
 ) -> tuple[Fleet, Case]:
     fleet = fleet_of(draft)
     guests = (guest, *along, *waiting_mates(draft, guest))
@@ -313,7 +335,7 @@ def _case(
         fleet = fleet.copy()
         for each in guests:
             fleet.lift(each)
-    return fleet, Case(fleet, guests, in_place)
+    return fleet, Case(fleet, guests, in_place, live=live)
 
 
 def why_not(
@@ -323,20 +345,26 @@ def why_not(
     *,
     in_place: bool = False,
     along: tuple[GuestRecord, ...] = (),
+    live: bool = False,
 ) -> list[str]:
     """Every reason against that host; empty = eligible.
 
-    `in_place`: it crashed there, and is restarted. `along`: guests that move there with it.
+    `in_place`: it crashed there, and is restarted. `along`: guests that move there with it. `live`: as it runs.
     """
-    fleet, case = _case(draft, guest, along, host.name if in_place else "")
+    fleet, case = _case(draft, guest, along, host.name if in_place else "", live=live)
     return case.why_not(fleet, fleet.index[host.name])
 
 
 def against(
-    draft: Draft, guest: GuestRecord, host: HostRecord, *, along: tuple[GuestRecord, ...] = ()
+    draft: Draft,
+    guest: GuestRecord,
+    host: HostRecord,
+    *,
+    along: tuple[GuestRecord, ...] = (),
+    live: bool = False,
 ) -> list[Against]:
     """As `why_not` of a host that is not its own, with the check that each reason belongs to."""
-    fleet, case = _case(draft, guest, along)
+    fleet, case = _case(draft, guest, along, live=live)
     return case.against(fleet, fleet.index[host.name])
 
 
@@ -355,13 +383,15 @@ def choose(
     wary: Collection[HostName] = (),
     along: tuple[GuestRecord, ...] = (),
     soon: Floats | None = None,
+    live: bool = False,
 ) -> Placement:
     """The eligible host that wins; `prefer` wins if it is eligible (restart in place), `wary` only if no other is.
 
     `along`: guests that move there with it, as strict rules may demand. Guests that wait and must share its host
     count too: a host must have room for all of them. `soon`: seconds until they would be on each host, as in `Fleet`.
+    `live`: as they run, with their disks.
     """
-    fleet, case = _case(draft, guest, along, prefer)
+    fleet, case = _case(draft, guest, along, prefer, live=live)
     excluded = frozenset(without)
     mask = case.eligible(fleet)
     mask[[fleet.index[name] for name in excluded if name in fleet.index]] = False
@@ -401,7 +431,7 @@ def better_host(draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...]
     if not rules or not holder:
         return ""
     forbidden = any(rule.strict and holder not in rule.hosts for rule in rules)
-    fleet, case = _case(draft, guest, along)
+    fleet, case = _case(draft, guest, along, live=True)
     assert case.liking is not None
     mask = case.may.copy()
     mask[fleet.index[holder]] = False

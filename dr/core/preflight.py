@@ -51,6 +51,7 @@ AT_DESTINATION = {
     CheckName.HUGE_PAGES: "{to} has the huge pages that it needs, if any",
     CheckName.NETWORKS: "{to} has all of its networks",
     CheckName.STORAGE: "{to} sees all of its shared storage",
+    CheckName.DISKS: "no disk of it has to be copied",
     CheckName.NAME: "nothing of its name or UUID is in its way on {to}",
     CheckName.HEALTH: "{to} reports itself well",
     CheckName.CLOCK: "the clocks of both hosts are right",
@@ -63,6 +64,7 @@ FIXES = {  # of what placement finds
     CheckName.HUGE_PAGES: "more huge pages on {to}, or another host",
     CheckName.NETWORKS: "bring that network up on {to}, or another host",
     CheckName.STORAGE: "connect that storage on {to}: dr host show {to}",
+    CheckName.DISKS: "another host; dr guest migrate moves a guest that runs with its disks",
 }
 
 
@@ -138,7 +140,7 @@ def of(
         if not to:
             found += _nowhere(draft, guest, source, place, along)
     if to:
-        found += against(draft, guest, to, source, along)
+        found += against(draft, guest, to, source, along, live=True)
         host = draft.host(to)
         if host is not None and to != source:
             found += _of_destination(draft, guest, host)
@@ -180,7 +182,7 @@ def not_from_here(draft: Draft, guest: GuestRecord, source: HostName) -> Iterato
         yield _blocked(CheckName.STATE, f"{guest.name} is on its way already ({guest.move.stage})", look)
     if guest.phase is not GuestPhase.RUNNING:
         yield _blocked(CheckName.STATE, f"{guest.name} is {guest.phase}: {guest.reason}", look)
-    for blocker in guest.blockers:
+    for blocker in guest.tied:
         yield _blocked(CheckName.DEFINITION, f"{guest.name} could not run elsewhere: {blocker}")
     if not source and guest.phase is GuestPhase.RUNNING:
         text = f"{guest.name} is not seen on {guest.holder} alone now: {guest.reason}"
@@ -252,7 +254,9 @@ def elsewhere(
     without = without.union(not_live(draft), *(refusing for refusing, _ in cpu))
     soon = links.arrivals(draft, guest, along)
     wary = links.wary(draft, guest).union(*(doubtful for _, doubtful in cpu))
-    while (found := placement.choose(draft, guest, without=without, wary=wary, along=along, soon=soon)).host:
+    while (
+        found := placement.choose(draft, guest, without=without, wary=wary, along=along, soon=soon, live=True)
+    ).host:
         if not any(check.refuses for check in _name(draft, guest, found.host)):
             break
         without = without | {found.host}
@@ -299,9 +303,15 @@ def _without_its_cpu(draft: Draft, guests: tuple[GuestRecord, ...]) -> Iterator[
 
 
 def against(
-    draft: Draft, guest: GuestRecord, to: HostName, source: HostName, along: tuple[GuestRecord, ...] = ()
+    draft: Draft,
+    guest: GuestRecord,
+    to: HostName,
+    source: HostName,
+    along: tuple[GuestRecord, ...] = (),
+    *,
+    live: bool = False,
 ) -> Iterator[Check]:
-    """What stands against running it on that very host, live or not."""
+    """What stands against running it on that very host; `live`: sent there as it runs."""
     host = draft.host(to)
     if host is None:
         yield _blocked(CheckName.DESTINATION, f"no such host: {to}", "dr host list")
@@ -309,7 +319,7 @@ def against(
     if to == source:
         yield _blocked(CheckName.DESTINATION, f"{guest.name} runs on {to} already")
         return
-    for reason in placement.against(draft, guest, host, along=along):
+    for reason in placement.against(draft, guest, host, along=along, live=live):
         fix = FIXES.get(reason.check, back_into_play(host)).format(to=to)
         yield _blocked(reason.check, f"{to} {reason.text}", fix)
 
@@ -320,6 +330,9 @@ def _of_destination(draft: Draft, guest: GuestRecord, host: HostRecord) -> Itera
     if (found := cpus.check(draft, guest, host)) is not None:
         yield found
     yield from _name(draft, guest, host.name)
+    for disk in guest.needs.local:
+        text = f"disk {disk.target} ({disk.used_b / 2**20:.0f} MiB in {disk.path}) is copied to {host.name}"
+        yield Check(name=CheckName.DISKS, verdict=Verdict.OK, text=text)
     for reading in host.health:
         stopping = reading.part in UNFIT and reading.level is Level.CRITICAL  # placement's to say
         if reading.level is not Level.OK and reading.part != "clock" and not stopping:

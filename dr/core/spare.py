@@ -43,7 +43,9 @@ def stranded(
     leaving = []
     for guest_id in sorted({*draft.guests_at(name), *moved}):
         guest = draft.guest(guest_id)
-        if guest is None or guest.desired is not Desired.RUNNING or not guest.definition or guest.blockers:
+        if guest is None or guest.desired is not Desired.RUNNING or not guest.definition or guest.tied:
+            continue
+        if guest.needs.local:  # nobody else could start it, spare room or not
             continue
         if guest_id in moved:
             leaving += [guest] * (moved[guest_id] == name)

@@ -43,8 +43,8 @@ from dr.model.commands import (
     Ticket,
     TicketKind,
 )
-from dr.model.facts import ISOLATED, GuestFacts
-from dr.model.memory import AgentMemory, Copy, Remembered
+from dr.model.facts import IMAGES_ONLY, ISOLATED, DomainState, GuestFacts
+from dr.model.memory import AgentMemory, Copy, Image, Remembered
 from dr.model.policy import Isolation
 from dr.model.wire import Command, Welcome, speaks
 
@@ -232,7 +232,7 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
 
     A copy is marked before its permit is written, and no longer from the moment when a ticket lets the guest run here.
     """
-    copies, left = dict(memory.copies), dict(memory.left)
+    copies, left, images = dict(memory.copies), dict(memory.left), dict(memory.images)
     match ticket.kind:
         case TicketKind.RECEIVE:
             copies[ticket.guest] = Copy(
@@ -245,9 +245,10 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
         case TicketKind.START | TicketKind.RESUME:
             copies.pop(ticket.guest, None)
             left.pop(ticket.guest, None)
+            images.pop(ticket.guest, None)  # its disks from now on
         case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD:
             pass
-    return changed(memory, copies=copies, left=left)
+    return changed(memory, copies=copies, left=left, images=images)
 
 
 def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
@@ -273,6 +274,19 @@ def without_copy(memory: AgentMemory, guest: GuestId, sealed: int) -> AgentMemor
     if guest not in memory.copies or memory.sealed.get(guest, 0) != sealed:
         return memory
     return changed(memory, copies={key: copy for key, copy in memory.copies.items() if key != guest})
+
+
+def with_images(memory: AgentMemory, guest: GuestId, images: tuple[Image, ...]) -> AgentMemory:
+    """Files that are made here for its disks; () = none is left."""
+    kept = {key: made for key, made in memory.images.items() if key != guest}
+    return changed(memory, images=kept | ({guest: images} if images else {}))
+
+
+def leftover(memory: AgentMemory, guest: GuestId) -> tuple[Image, ...]:
+    """Files made here for disks of a guest that never ran from them, for all that this agent knows."""
+    copy = memory.copies.get(guest)
+    ran = copy is not None and memory.ran.get(guest) == copy.generation
+    return () if ran else memory.images.get(guest, ())
 
 
 def left_by(memory: AgentMemory, guest: GuestId, *, migrated: bool) -> str:
@@ -337,6 +351,8 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
     copies = {guest: copy for guest, copy in memory.copies.items() if guest in entries}
     left = {guest: ticket for guest, ticket in memory.left.items() if guest in entries}
     ran = {guest: generation for guest, generation in memory.ran.items() if guest in entries}
+    # Whoever has it from now on may use those files: nothing of them is ours to remove any more.
+    images = {guest: made for guest, made in memory.images.items() if guest in entries}
     for guest, entry in entries.items():
         if guest not in known and entry.generation > sealed.get(guest, 0):
             sealed[guest] = entry.generation
@@ -351,6 +367,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
             stop_s=order.stop_s,
             sealed=sealed,
             copies=copies,
+            images=images,
             left=left,
             ran=ran,
         ),
@@ -394,10 +411,20 @@ def relieve(memory: AgentMemory, active: Collection[GuestId], busy: Collection[G
 
 
 def told(memory: AgentMemory, guests: tuple[GuestFacts, ...]) -> tuple[GuestFacts, ...]:
-    """The inventory with the reasons that only this agent knows."""
-    if not memory.isolated:
-        return guests
-    return tuple(
-        changed(facts, reason=ISOLATED) if facts.id in memory.isolated and not facts.active else facts
-        for facts in guests
-    )
+    """The inventory with what only this agent knows: reasons, and files of a guest that libvirt does not know here."""
+    if memory.isolated:
+        guests = tuple(
+            changed(facts, reason=ISOLATED) if facts.id in memory.isolated and not facts.active else facts
+            for facts in guests
+        )
+    if memory.images:
+        known = {facts.id for facts in guests}
+        names = {entry.guest: entry.name for entry in memory.entries}
+        guests += tuple(
+            GuestFacts(
+                id=guest, name=names[guest], state=DomainState.SHUTOFF, reason=IMAGES_ONLY, persistent=False
+            )
+            for guest in sorted(memory.images)
+            if guest not in known
+        )
+    return guests

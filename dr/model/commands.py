@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
-from dr.model.facts import Definition, HookState, Part, Sighting
+from dr.model.facts import Definition, HookState, LocalDisk, Part, Sighting
 from dr.model.policy import Isolation, Sending, StopMode
 
 
@@ -57,9 +57,13 @@ class Stop(Record, tag="stop"):
 
 
 class Clean(Record, tag="clean"):
-    """Archive (XML, NVRAM, TPM, saved image), stop if it runs, undefine: a newer generation's holder is elsewhere."""
+    """Archive (XML, NVRAM, TPM, saved image), stop if it runs, undefine: a newer generation's holder is elsewhere.
+
+    Its local disks here are older than those over there: they are set aside first, under another name, or removed.
+    """
 
     ticket: Ticket
+    remove_disks: bool = False
 
 
 class Receive(Record, tag="receive"):
@@ -71,6 +75,9 @@ class Receive(Record, tag="receive"):
 
     ticket: Ticket
     source: HostName
+    disks: tuple[
+        LocalDisk, ...
+    ] = ()  # made anew here first, empty; where anything of that name is, it is refused
 
 
 class Migrate(Record, tag="migrate"):
@@ -85,6 +92,9 @@ class Migrate(Record, tag="migrate"):
     addresses: tuple[str, ...] = ()
     timeout_s: float = 3600.0  # then the agent aborts the job itself
     sending: Sending = Sending()
+    disks: tuple[
+        LocalDisk, ...
+    ] = ()  # sent along, into images that the destination has made; no other disk is
     suspended: bool = False  # somebody suspended it, so that it is left standing where it arrives
 
 
@@ -99,12 +109,13 @@ class Resume(Record, tag="resume"):
 
 
 class Discard(Record, tag="discard"):
-    """Destroy the copy of a migration, and take back the permit for one that has not begun.
+    """Destroy the copy of a migration with the images made for it, and take back the permit for one not yet begun.
 
     Never a domain whose CPUs run, unless the agent knows that it is a copy which nobody was told to resume.
     """
 
     ticket: Ticket
+    remove_images: bool = False  # also those made for it, from which nobody was told to run
 
 
 class Abort(Record, tag="abort"):

@@ -139,6 +139,7 @@ class Ask(Record):
 class AskProtect(Ask, tag="ask_protect"):
     guests: tuple[str, ...]  # names or UUIDs, as seen in inventories
     priority: int | None = None
+    local_disks: bool | None = None  # None: as the configuration says
 
 
 class AskUnprotect(Ask, tag="ask_unprotect"):
@@ -146,7 +147,10 @@ class AskUnprotect(Ask, tag="ask_unprotect"):
 
 
 class AskStart(Ask, tag="ask_start"):
+    """`disks_on`: a person's word that this host has the newest copy of their local disks; "": as is known."""
+
     guests: tuple[str, ...]
+    disks_on: HostName = ""
 
 
 class AskStop(Ask, tag="ask_stop"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, Record
@@ -48,6 +49,9 @@ ACTIVE_STATES = frozenset(
 )
 
 
+IMAGES_ONLY = (
+    "images only"  # the reason of a guest of which a host has nothing but images made for its arrival
+)
 ISOLATED = "isolated"  # the reason of a guest that its own isolated host shut down, in place of libvirt's
 
 
@@ -229,10 +233,30 @@ class HostFacts(Record):
     storage: tuple[
         str, ...
     ] = ()  # identities that are reachable now: "nbd:10.0.0.3:10809", "nfs:…", "wwid:…", "pool:…"
+    room_mib: dict[str, int] = {}  # what is free in each of those folders that hold images, by its path
     hook: HookState = HookState(proven=False, reason="not tried yet")
     hibernation_masked: bool = True
     live_migration: bool = False  # its agent can send and receive guests live
     samples_memory: bool = False  # its agent can measure how fast guests make memory dirty
+
+
+class LocalDisk(Record):
+    """A disk that only the guest's own host has, and that can be copied: one image file, backed by no other."""
+
+    target: str  # "vda"
+    path: str
+    form: str  # "raw" | "qcow2"
+    size_b: int  # as the guest sees it, bytes
+    used_b: int = 0  # what the file takes on its file system, bytes
+
+    @property
+    def folder(self) -> str:
+        return posixpath.dirname(self.path)
+
+
+def folder_identity(folder: str) -> str:
+    """How a folder for images, on a file system of the host's own, is named among its storage."""
+    return f"folder:{folder}"
 
 
 class Needs(Record):
@@ -249,6 +273,7 @@ class Needs(Record):
     cpu_model: str = ""  # only for <cpu mode='custom'>
     networks: tuple[str, ...] = ()
     storage: tuple[str, ...] = ()
+    local: tuple[LocalDisk, ...] = ()
 
 
 class Definition(Record):
@@ -260,6 +285,7 @@ class Definition(Record):
     digest: str
     nvram: bytes = b""  # content of the NVRAM file, if it has one
     storage: tuple[str, ...] = ()  # identity of each disk, as the host that reported it resolved them
+    local: tuple[LocalDisk, ...] = ()  # disks that another host has only once they were copied to it
     blockers: tuple[str, ...] = ()  # why it could not start elsewhere: each a sentence, found on the host
 
 

@@ -14,6 +14,13 @@ class Copy(Record):
     generation: int = 0  # of that ticket
 
 
+class Image(Record):
+    """A file that was made on this host for the disk of a guest that was to arrive: nothing of ours ran from it yet."""
+
+    path: str
+    inode: int  # tells it from a file that somebody put in its place
+
+
 class Remembered(Record):
     """One ticketed command: begun, and once it ended, how."""
 
@@ -39,4 +46,7 @@ class AgentMemory(Record):
     tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded
     copies: dict[GuestId, Copy] = {}
     ran: dict[GuestId, int] = {}  # the generation of the last copy whose CPUs ran before a ticket let them
+    images: dict[
+        GuestId, tuple[Image, ...]
+    ] = {}  # no longer from the moment when a ticket lets the guest run here
     left: dict[GuestId, str] = {}  # the last migrate ticket of each guest that no later ticket brought back

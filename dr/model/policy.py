@@ -150,6 +150,11 @@ class GuestPolicy(Record):
     move_auto_converge: bool = True  # QEMU may slow its CPUs down while it makes memory dirty too fast
     move_mib_s: int = 0  # bandwidth of its live migration; 0: as libvirt has it (`virsh migrate-setspeed`)
     move_streams: int = 1  # connections that its memory is sent over
+    # With disks that only its host has: it is protected all the same, moves with them, and starts nowhere else.
+    local_disks: bool = False
+    remove_old_disks: bool = (
+        False  # that it left behind, once it is proven to run elsewhere; else they are set aside
+    )
 
     @property
     def sending(self) -> Sending:
@@ -184,6 +189,8 @@ class PolicyChange(Record):
     move_auto_converge: bool | UnsetType = UNSET
     move_mib_s: int | UnsetType = UNSET
     move_streams: int | UnsetType = UNSET
+    local_disks: bool | UnsetType = UNSET
+    remove_old_disks: bool | UnsetType = UNSET
 
     def fields(self) -> dict[str, Any]:
         """Those that are set."""

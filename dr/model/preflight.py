@@ -41,6 +41,7 @@ class CheckName(StrEnum):
     HUGE_PAGES = "huge-pages"
     NETWORKS = "networks"
     STORAGE = "storage"
+    DISKS = "disks"
     NAME = "name"
     HEALTH = "health"
     CLOCK = "clock"

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.evidence import DeviceReading
-from dr.model.facts import HostFacts, Needs, Reading
+from dr.model.facts import HostFacts, LocalDisk, Needs, Reading
 from dr.model.policy import GuestPolicy
 
 
@@ -194,6 +194,14 @@ class Homing(Record):
     tried_at: float = 0.0
 
 
+def local_in_words(disk: LocalDisk) -> str:
+    """Why a guest with such a disk is protected only if somebody agrees to what that means."""
+    return (
+        f"disk {disk.target} is {disk.path}, on a file system that only its host has: move it to shared storage, or"
+        " set local_disks (it moves with its disks then, and starts nowhere else when its host dies)."
+    )
+
+
 class GuestRecord(Record):
     """One protected guest. Only `core.onecopy` writes `may_run_on` and `generation`."""
 
@@ -206,6 +214,7 @@ class GuestRecord(Record):
     generation: int = 0
     may_run_on: tuple[Place, ...] = ()
     holder: HostName = ""  # the last host it was seen running on; its definition is the newest
+    disks_on: HostName = ""  # the host with the newest copy of its local disks; "": not known for sure
     definition: int = 0  # newest stored version; 0 = none yet
     digest: str = ""
     needs: Needs = Needs()
@@ -226,6 +235,13 @@ class GuestRecord(Record):
     checked_at: float = 0.0  # when its policy's check last passed
     move: Move | None = None
     stop_missed: float = 0.0  # when its relocation was given up: it may still heed that shutdown
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Why it could not be started elsewhere, where nobody has agreed to that."""
+        if self.policy.local_disks:
+            return self.blockers
+        return (*self.blockers, *(f"{self.name}: {local_in_words(disk)}" for disk in self.needs.local))
 
 
 class StoredDefinition(Record):

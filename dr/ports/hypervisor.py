@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from enum import StrEnum
 from typing import Protocol
 
 from dr.model.base import GuestId, HostName, Record
@@ -15,11 +16,13 @@ from dr.model.facts import (
     GuestFacts,
     HookState,
     HostFacts,
+    LocalDisk,
     Part,
     Progress,
     Reading,
     Sighting,
 )
+from dr.model.memory import Image
 from dr.model.policy import Sending, StopMode
 
 
@@ -40,6 +43,14 @@ class DomainEvent(Record):
         str  # "started", "stopped", "crashed", "panicked", "io_error", "watchdog", "defined", "undefined", …
     )
     detail: str = ""
+
+
+class OldDisks(StrEnum):
+    """What becomes of the local disks of a guest that is undefined here, as it runs elsewhere."""
+
+    LEAVE = "leave"  # nobody knows that they are old copies
+    SET_ASIDE = "set aside"  # renamed: no definition finds them any more
+    REMOVE = "remove"
 
 
 class Standing(Record):
@@ -88,10 +99,16 @@ class Hypervisor(Protocol):
         """Its state, and whether a migration of it is under way. Asks its QEMU. Raises HypervisorUnknown."""
 
     async def migrate(
-        self, guest: GuestId, to: HostName, addresses: tuple[str, ...], sending: Sending
+        self,
+        guest: GuestId,
+        to: HostName,
+        addresses: tuple[str, ...],
+        sending: Sending,
+        disks: tuple[str, ...] = (),
     ) -> str:
         """Send it live to a host that lets it in; returns when libvirt says that it has left, and waits paused there.
 
+        `disks`: targets of those that are copied along, into images that are there already; of no other disk.
         What it took is returned in words, as far as libvirt tells. Never undefines it here. Takes as long as it takes:
         `abort_migration` ends it. Raises HypervisorError when libvirt says that it failed, HypervisorUnknown when its
         end was not seen (it may go on).
@@ -128,11 +145,24 @@ class Hypervisor(Protocol):
         A call that the guest may leave unanswered for ever. Raises HypervisorError, HypervisorUnknown.
         """
 
-    async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
-        """Keep XML, NVRAM, TPM state and saved image under the archive folder, then undefine (never a disk).
+    async def archive_and_undefine(self, guest: GuestId, note: str, old_disks: OldDisks) -> str:
+        """Keep XML, NVRAM, TPM state and saved image under the archive folder, see to local disks, then undefine.
 
-        Returns the archive's path, empty when there was nothing. Raises HypervisorError, HypervisorUnknown.
+        Never touches a disk that another host may have too. Returns what became of the disks in words. Raises
+        HypervisorError, HypervisorUnknown.
         """
+
+    async def prepare_images(self, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
+        """Make empty images for a guest that arrives, not under their own names yet.
+
+        Raises HypervisorError (none is left; also where a file of that name is), HypervisorUnknown.
+        """
+
+    async def place_images(self, images: tuple[Image, ...]) -> None:
+        """Give them their names; nothing that is there is overwritten. Raises HypervisorError, HypervisorUnknown."""
+
+    async def remove_images(self, images: tuple[Image, ...]) -> None:
+        """Remove those that are still the files which were made. Raises HypervisorError, HypervisorUnknown."""
 
     async def health(self) -> tuple[Reading, ...]:
         """Readings that need libvirt (daemon answering and how fast, pools, networks)."""

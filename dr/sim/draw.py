@@ -18,6 +18,8 @@ from dr.sim.faults_people import HOSTS_MIN, LABEL, TIERS, policy_part, rule
 from dr.sim.scenario.check import problems_of
 from dr.sim.scenario.language import Act, Fencing, GuestSpec, HostSpec, Scenario
 from dr.sim.scenario.verbs_coordinator import Backup
+from dr.sim.scenario.verbs_hosts import Scrap
+from dr.sim.scenario.verbs_people import RemoveHost
 from dr.sim.world import POLICY, TIMERS
 
 GAPS_S = (0.05, 0.5, 2.0, 6.0, 15.0, 40.0)  # means: faults come in bursts, then there is peace
@@ -26,6 +28,8 @@ LASTS_S = (600.0, 660.0)
 BOOT_AFTER_S = 60.0  # less than what people wait for in the end
 FIRST_BACKUP = "first"
 GUEST_MIB = 1024
+DISK_MIB = 256
+LOCAL_WORLDS = 0.3
 
 # What the design admits, or what would hide other things, stays apart: a world has one character.
 # liars: fence devices that show the right identity and lie. restores: older copies of the store are put back.
@@ -59,6 +63,8 @@ def draw(
     for at in _times(rng, scenario.lasts, faults):
         acts += _fault(drawing, eligible, at)
     happen = [act for act in acts if act.at is not None and act.at <= scenario.lasts]
+    if not any(isinstance(act.verb, Scrap | RemoveHost) for act in happen):  # with a host its disks are gone
+        scenario = _local_disks(random.Random(f"disks {seed}"), scenario)
     return changed(
         scenario,
         shows=f"Seed {seed} of dr sim fuzz, a world of {character} faults: all is well once they are repaired.",
@@ -113,6 +119,18 @@ def _cpus(rng: random.Random, names: list[HostName]) -> dict[HostName, CpuKind]:
     kinds: list[CpuKind] = ["newer", "older", "other"]
     weights = rng.choice([[1, 0, 0], [1, 0, 0], [2, 1, 0], [2, 1, 1]])
     return {name: rng.choices(kinds, weights)[0] for name in names}
+
+
+def _local_disks(rng: random.Random, scenario: Scenario) -> Scenario:
+    """In some worlds some guests' disks lie on their own hosts. Drawn apart, as processors are."""
+    if rng.random() > LOCAL_WORLDS:
+        return scenario
+    guests = {}
+    for name, spec in scenario.guests.items():
+        policy = changed(spec.policy or POLICY, local_disks=True, remove_old_disks=rng.random() < 0.5)
+        local = rng.random() < 0.5
+        guests[name] = changed(spec, disk_mib=DISK_MIB, policy=policy) if local else spec
+    return changed(scenario, guests=guests)
 
 
 def _room_mib(scenario: Scenario) -> int:

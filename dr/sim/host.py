@@ -22,14 +22,17 @@ from dr.model.facts import (
     Sighting,
     Tie,
     TieKind,
+    folder_identity,
 )
 from dr.model.memory import AgentMemory
 from dr.model.policy import StopMode
 from dr.model.wire import LeaveKind
+from dr.ports.hypervisor import OldDisks
 from dr.sim.agent import SimAgent
 from dr.sim.clock import Action
 from dr.sim.cpus import CPUS, RUNNING
 from dr.sim.domain import Domain, Ended
+from dr.sim.images import FOLDER, SimImages
 from dr.sim.migration import Migration
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ class SimHost:
         self.guarded: set[GuestId] = set()  # the hook's list, durable
         self.permits: dict[GuestId, str] = {}  # on tmpfs: what a permit is for
         self.disk = AgentMemory()
+        self.images = SimImages(self)
         self.parked: deque[Action] = deque()
         self.start_faults: deque[str] = deque()  # for the next starts: "fail", "die", "slow", "hang", "lost"
         self.stop_faults: deque[str] = deque()  # for the next stops: "deaf", "hang"
@@ -209,6 +213,7 @@ class SimHost:
         return HookState(proven=True)
 
     def facts(self) -> HostFacts:
+        shared = STORAGE if self.name not in self.world.network.storage_down else ()
         return HostFacts(
             boot_id=self.boot_id,
             agent_version="0",
@@ -222,7 +227,8 @@ class SimHost:
             memory_mib=self.memory_mib,
             addresses={"mgmt0": f"mgmt:{self.name}", "storage0": f"storage:{self.name}"},
             networks=NETWORKS,
-            storage=STORAGE if self.name not in self.world.network.storage_down else (),
+            storage=(folder_identity(FOLDER), *shared),
+            room_mib={FOLDER: self.images.room_mib},
             hook=self.hook,
             live_migration=True,
             samples_memory=bool(self.world.writes),
@@ -283,6 +289,9 @@ class SimHost:
                 ended("refused by the dr hook: no permit", "")
                 return
             domain = self.domains.get(definition.id)
+            if definition.local and definition.id not in self.images.files:
+                ended("cannot access storage file: no such file or directory", "")
+                return
             if domain is None or not domain.active:
                 memory = domain.memory_mib if domain else self.world.memory_of(definition.id)
                 domain = self.domains[definition.id] = Domain(definition, memory)
@@ -335,18 +344,28 @@ class SimHost:
 
         self.later(self.world.rng.uniform(0.1, 0.6) + self.libvirt_slow_s, stop)
 
-    def undefine(self, guest: GuestId, *, by_hand: bool = False) -> None:
+    def undefine(
+        self, guest: GuestId, *, by_hand: bool = False, old_disks: OldDisks = OldDisks.LEAVE
+    ) -> None:
         """Archive and undefine what is not active: on a ticket, or by hand."""
         domain = self.domains.get(guest)
         if domain is None or domain.active:
             return
         if not by_hand:
             self.world.truth.undefined(guest, self)
+            self.images.part_with(guest, old_disks)
         del self.domains[guest]
         self.agent.look_again()
 
     def migrate_domain(
-        self, guest: GuestId, to: HostName, ended: Ended, *, paused: bool = True, auto_converge: bool = False
+        self,
+        guest: GuestId,
+        to: HostName,
+        ended: Ended,
+        *,
+        paused: bool = True,
+        auto_converge: bool = False,
+        disks: bool = False,
     ) -> None:
         """Peer to peer: it goes on without the agent that asked."""
         fault = self._trouble("migrate", guest, self.migrate_faults, to)
@@ -359,6 +378,8 @@ class SimHost:
             or domain.outgoing is not None
         ):
             ended("the domain does not run, or is on its way already", "")
+        elif domain.definition.local and not disks:
+            ended("migration without shared storage is unsafe", "")
         elif domain.ties:
             ended(f"cannot migrate domain with a {domain.ties[0].kind}", "")
         else:
@@ -451,6 +472,8 @@ class SimHost:
         """`virsh start`, autostart, libvirt-guests: the hook decides."""
         domain = self.domains.get(guest)
         if domain is None or domain.active or not self.up or self.libvirtd != "up":
+            return False
+        if domain.definition.local and guest not in self.images.files:
             return False
         if guest in self.guarded and not self.take_permit(guest, "start"):
             self.world.say(

@@ -345,7 +345,8 @@ class Judge:
             and guest.desired is Desired.RUNNING
             and guest.phase is not GuestPhase.ERROR
             and guest.definition
-            and not guest.blockers
+            and not guest.tied
+            and not (guest.needs.local and guest.disks_on == name)
             and not any(
                 Condition.AGENT_LOST in store.hosts[place.host].conditions for place in guest.may_run_on
             )  # it may run there too, and nobody can say

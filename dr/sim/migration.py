@@ -72,6 +72,7 @@ class Migration:
         self._too_much = int(guest not in source.world.writes)
         self._began = source.world.clock.now
         self._ended = ended
+        self._copies = bool(source.domains[guest].definition.local)
         self._phase = "prepare"
         self._aborted_at: float | None = None
         self._left_s = self._pass_s = self._copying_s()
@@ -81,7 +82,8 @@ class Migration:
 
     def _copying_s(self) -> float:
         factor = {"slow": 20.0, "hang": 1e9, "deaf": 1e9}.get(self.fault, 1.0)
-        size_mib = self.source.world.resident_of(self.guest)
+        world = self.source.world
+        size_mib = world.resident_of(self.guest) + world.disk_of(self.guest)
         return size_mib / MIB_PER_S * self.source.world.rng.uniform(0.8, 1.5) * factor
 
     @property
@@ -106,7 +108,8 @@ class Migration:
         """As libvirt tells it at the source."""
         if self._phase != "perform":
             return None
-        memory_mib = float(self.source.domains[self.guest].memory_mib)
+        world = self.source.world
+        memory_mib = float(self.source.domains[self.guest].memory_mib + world.disk_of(self.guest))
         rest_mib = max(0.0, self._left_s) * MIB_PER_S
         return Progress(
             guest=self.guest,
@@ -171,6 +174,8 @@ class Migration:
             self._fail("refused by the dr hook: no permit")
         elif self.fault == "full":
             self._fail("cannot allocate memory")
+        elif self._copies and self.guest not in host.images.files:
+            self._fail("cannot precreate storage for disk")
         elif there is not None and there.active:
             self._fail("the domain is active there")
         elif why := refusal(self._cpu, host.cpu):
@@ -265,6 +270,8 @@ class Migration:
         copy = self._copy
         assert copy is not None
         copy.memory_at = domain.memory_at
+        if self._copies:
+            self.to.images.files[self.guest].version = self.source.images.files[self.guest].version
         if self.fault == "stuck":
             self.source.set_libvirtd("down")
             self.source.later(3.0, lambda: self.source.set_libvirtd("up"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dr.model.base import GuestId, changed
+from dr.model.base import GuestId, HostName, changed
 from dr.model.events import (
     AskClearQuarantine,
     AskConfirmDown,
@@ -24,7 +24,7 @@ from dr.model.events import (
     Reconfigured,
 )
 from dr.model.policy import PolicyChange
-from dr.model.records import Condition, GuestPhase, HostPhase, HostRecord
+from dr.model.records import Condition, GuestPhase, GuestRecord, HostPhase, HostRecord
 from dr.sim.ending import alerts_left
 from dr.sim.world import World
 
@@ -106,14 +106,24 @@ def _help_guests(world: World) -> None:
         if guest.phase is GuestPhase.PROTECTING and not world.running(guest.id):
             for host in world.hosts.values():  # a copy that nobody remembers: given up, and started cold
                 host.end(guest.id, "destroyed")
-        if guest.phase is GuestPhase.ERROR:
-            _submit(world, AskStart(id=world.next_ask(), by=OPS, guests=(guest.id,)))
+        vouched = _newest(world, guest) if guest.needs.local and not guest.disks_on else ""
+        if guest.phase is GuestPhase.ERROR or (vouched and not world.running(guest.id)):
+            _submit(world, AskStart(id=world.next_ask(), by=OPS, guests=(guest.id,), disks_on=vouched))
     for guest_id in world.definitions:
         if guest_id not in world.store.guests:
             _start_by_hand(world, guest_id)
-            _submit(world, AskProtect(id=world.next_ask(), by=OPS, guests=(guest_id,)))
+            local = bool(world.definitions[guest_id].local)
+            consent = local or None
+            _submit(world, AskProtect(id=world.next_ask(), by=OPS, guests=(guest_id,), local_disks=consent))
     if all(guest in world.store.guests or _is_away(world, guest) for guest in world.definitions):
         _mend_dependencies(world)
+
+
+def _newest(world: World, guest: GuestRecord) -> HostName:
+    """The host where the newest copy of its disk lies, as people can tell by looking."""
+    files = {name: host.images.files.get(guest.id) for name, host in world.hosts.items()}
+    versions = {name: file.version for name, file in files.items() if file is not None}
+    return max(versions, key=lambda name: versions[name], default="")
 
 
 def _is_away(world: World, guest: GuestId) -> bool:

@@ -26,6 +26,7 @@ from dr.model.commands import (
     Ticket,
 )
 from dr.model.facts import Part, Sighting
+from dr.ports.hypervisor import OldDisks
 from dr.sim.domain import Ended
 from dr.sim.link import Link
 
@@ -202,7 +203,11 @@ class SimTickets:
             elif self._agent.host.libvirtd != "up":
                 ended(Answer(outcome=Outcome.UNKNOWN, reason="libvirt is gone"))
             else:
-                self._agent.host.undefine(ticket.guest)
+                agent, old = self._agent, OldDisks.REMOVE if order.remove_disks else OldDisks.SET_ASIDE
+                agent.host.images.remove(ticket.guest, warden.leftover(agent.memory, ticket.guest))
+                agent.memory = warden.with_images(agent.memory, ticket.guest, ())
+                left = ticket.guest in agent.memory.left
+                agent.host.undefine(ticket.guest, old_disks=old if left else OldDisks.LEAVE)
                 ended(Answer(outcome=Outcome.DONE, testimony=(now,)))
 
         self._look_at(ticket, looked)
@@ -220,6 +225,11 @@ class SimTickets:
             return
 
         def act() -> None:
+            if order.disks and not self._make_image(ticket.guest):
+                ended(
+                    Answer(outcome=Outcome.FAILED, reason="there is such a file already", testimony=(seen,))
+                )
+                return
             if reason := self._agent.valid(link, order):
                 ended(Answer(outcome=Outcome.REFUSED, reason=reason))
                 return
@@ -229,6 +239,17 @@ class SimTickets:
             ended(Answer(outcome=Outcome.DONE))
 
         self._agent.later(host.world.rng.uniform(0.0, 0.01), act)
+
+    def _make_image(self, guest: GuestId) -> bool:
+        """Which file it is is durable before it has its name."""
+        agent, images = self._agent, self._agent.host.images
+        images.remove(guest, agent.memory.images.get(guest, ()))
+        made = images.prepare(guest)
+        if made is None:
+            return False
+        agent.memory = warden.with_images(agent.memory, guest, (made,))
+        agent.save()
+        return images.place(guest, made)
 
     def _migrate(self, link: Link, order: Migrate, ended: Done) -> None:
         host, ticket = self._agent.host, order.ticket
@@ -255,7 +276,11 @@ class SimTickets:
         self.call(
             over,
             lambda once: host.migrate_domain(
-                ticket.guest, order.to, once, auto_converge=order.sending.auto_converge
+                ticket.guest,
+                order.to,
+                once,
+                auto_converge=order.sending.auto_converge,
+                disks=bool(order.disks),
             ),
             order.timeout_s + PATIENCE_S,
         )
@@ -313,6 +338,9 @@ class SimTickets:
         def over(failed: str, unseen: str) -> None:
             now = self._sight(ticket.guest, ticket.generation)
             if now.sighting is Sighting.ABSENT:
+                if order.remove_images:
+                    host.images.remove(ticket.guest, warden.leftover(agent.memory, ticket.guest))
+                    agent.memory = warden.with_images(agent.memory, ticket.guest, ())
                 agent.memory = warden.without_copy(agent.memory, ticket.guest, now.sealed)
                 ended(Answer(outcome=Outcome.DONE, testimony=(now,)))
             else:

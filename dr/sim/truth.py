@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NoReturn
 
+from dr.core import warden
 from dr.core.state import Draft
 from dr.model.base import BootId, GuestId, HostName
 from dr.model.commands import Body, Ticket
@@ -78,7 +79,22 @@ class Truth:
             self._until_cold.discard(guest)
             self.excused.discard(guest)
         self.began_at[guest] = self._world.clock.now
+        file = host.images.files.get(guest) if domain.definition.local else None
+        ours = guest in host.guarded or guest in self._world.store.guests  # else it is its owner's risk
+        if file is not None and ours and file.version != self.disk[guest] and guest not in self.excused:
+            self.broken(
+                f"{guest} starts on {host.name} from version {file.version} of its disk,"
+                f" and the newest is {self.disk[guest]}"
+            )
         self._runs(guest, host, domain)
+
+    def lost_image(self, guest: GuestId, host: SimHost, version: int) -> None:
+        """A file is gone from where definitions find it: another host must have one that is as new."""
+        files = [other.images.files.get(guest) for other in self._world.hosts.values()]
+        if not any(file is not None and file.version >= version for file in files):
+            self.broken(
+                f"version {version} of the disk of {guest} is gone from {host.name}, and nobody has it"
+            )
 
     def resumed(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
         """With the memory that it had: nobody may have written to the disk since."""
@@ -93,6 +109,8 @@ class Truth:
     def _runs(self, guest: GuestId, host: SimHost, domain: Domain) -> None:
         self.disk[guest] += 1
         domain.memory_at = self.disk[guest]
+        if domain.definition.local:
+            host.images.files[guest].version = self.disk[guest]
         self._world.say(f"{guest} runs on {host.name}", "guest.began", guest=guest, host=host.name)
         places = self.active.setdefault(guest, set())
         places.add((host.name, host.boot_id))
@@ -223,6 +241,8 @@ class Truth:
 
     def testified(self, host: SimHost, guest: GuestId, sealed: int) -> None:
         """An agent says `absent`, and refuses up to that generation from now on."""
+        if guest not in warden.listed(host.disk):
+            return  # off the list since: a later protection begins above whatever was testified
         if host.disk.sealed.get(guest, 0) < sealed:
             self.broken(f"{host.name} testifies for {guest} up to {sealed}, which is not durable")
         key = host.name, guest

@@ -24,6 +24,7 @@ from dr.sim.clock import Clock
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.dirtying import Writes
 from dr.sim.host import STORAGE, SimHost
+from dr.sim.images import disk_of
 from dr.sim.link import Link
 from dr.sim.network import NETWORKS, Network
 from dr.sim.shutdown import go_down
@@ -186,8 +187,12 @@ class World:
         return self._memory[guest]
 
     def resident_of(self, guest: GuestId) -> int:
-        """What a live migration sends."""
+        """What a live migration sends of its memory."""
         return self._resident.get(guest) or self._memory[guest]
+
+    def disk_of(self, guest: GuestId) -> int:
+        """What it copies of local disks, MiB."""
+        return sum(disk.used_b for disk in self.definitions[guest].local) // 2**20
 
     # ---- the beginning
 
@@ -200,19 +205,27 @@ class World:
         *,
         resident_mib: int = 0,
         writes: Writes | None = None,
+        disk_mib: int = 0,
         tied: bool = False,
     ) -> None:
-        """A guest that runs there, not protected yet. `tied`: it could start nowhere else."""
+        """A guest that runs there, not protected yet.
+
+        `disk_mib`: used of a disk that only that host has; 0: its disks are shared. `tied`: it could
+        start nowhere else.
+        """
         definition = Definition(
             id=guest,
             name=guest,
             xml=XML.format(name=guest, memory=memory_mib, vcpus=vcpus),
             digest=f"d1-{guest}",
-            storage=STORAGE,
+            storage=() if disk_mib else STORAGE,
+            local=(disk_of(guest, disk_mib),) if disk_mib else (),
             blockers=(f"Its disk lies on {host} only.",) if tied else (),
         )
         needs, blockers = needs_of(definition)
         assert (needs.memory_mib, bool(blockers)) == (memory_mib, tied)
+        if disk_mib:
+            self.hosts[host].images.put(guest)
         self.definitions[guest] = definition
         self._memory[guest], self._resident[guest] = memory_mib, resident_mib
         if writes is not None:

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -52,13 +53,7 @@ _XML: Final = """\
   <on_crash>destroy</on_crash>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <disk type='network' device='disk'>
-      <driver name='qemu' type='raw' cache='none' error_policy='stop'/>
-      <source protocol='nbd' name='{name}'>
-        <host name='{nas}' port='{port}'/>
-      </source>
-      <target dev='vda' bus='virtio'/>
-    </disk>
+    {disk}
     <interface type='bridge'>
       <mac address='{mac}'/>
       <source bridge='br-guest'/>
@@ -73,6 +68,21 @@ _XML: Final = """\
   </devices>{ram}
 </domain>
 """
+_SHARED_DISK: Final = """\
+<disk type='network' device='disk'>
+      <driver name='qemu' type='raw' cache='none' error_policy='stop'/>
+      <source protocol='nbd' name='{name}'>
+        <host name='{nas}' port='{port}'/>
+      </source>
+      <target dev='vda' bus='virtio'/>
+    </disk>"""
+_LOCAL_DISK: Final = """\
+<disk type='file' device='disk'>
+      <driver name='qemu' type='{form}' cache='none' error_policy='stop'/>
+      <source file='{path}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>"""
+IMAGES: Final = "/var/lib/libvirt/images"  # of hosts
 # QEMU before 9.0 under TCG loses dirty pages of RAM whose size is a multiple of 256 KiB: where it reads the dirty bits
 # of 64 pages at once it does not clear its TLB, and a guest that is busy in a second pass over its memory panics once
 # it arrived, with bare virsh too. 8 KiB more take another path; libvirt itself rounds memory to MiB.
@@ -149,14 +159,21 @@ class Guest:
         writes_per_s: int = 10,
         kernel_args: str = "",
         agent: bool = False,
+        local: str = "",
     ) -> None:
         """Define it on a host; its disk is made when there is none. Defined elsewhere too, it stays there as well.
 
+        `local`: its disk is an image of that form ("raw", "qcow2") on that very host, and not on the storage server.
         `busy`: its memory may be made dirty while it is migrated (`dirty_mib_s`, `http("/dirty?rate=…")`).
         `agent`: it has a QEMU guest agent, which sets its clock and shuts it down.
         """
         booted = image.ensure()
-        self.ensure_disk_server()
+        if local:
+            self._ensure_image(host, local)
+            disk = _LOCAL_DISK.format(form=local, path=self.image_path)
+        else:
+            self.ensure_disk_server()
+            disk = _SHARED_DISK.format(name=self.name, nas=address("stor", NAS), port=nbd_port(self.name))
         xml = _XML.format(
             name=self.name,
             uuid=self.uuid,
@@ -165,8 +182,7 @@ class Guest:
             ram=_BUSY_RAM.format(kib=mem_mib * 1024 + 8) if busy else "",
             kernel=booted.kernel,
             initramfs=booted.initramfs,
-            nas=address("stor", NAS),
-            port=nbd_port(self.name),
+            disk=disk,
             mac=guest_mac(self.name),
             agent=_AGENT if agent else "",
             cmdline=" ".join(
@@ -219,6 +235,9 @@ class Guest:
     def forget(self) -> None:
         """Delete its disk and the lab's record of it; it is defined nowhere any more."""
         self.disk.unlink(missing_ok=True)
+        for host in self._lab.hosts:
+            for file in self.images(host.name):
+                file.unlink()
         self._record.unlink(missing_ok=True)
 
     def state_on(self, host: str) -> str | None:
@@ -292,6 +311,29 @@ class Guest:
             file.truncate(0)
             file.truncate(DISK_MIB << 20)
 
+    # -- a disk that only its host has ---------------------------------------------------------------------------
+
+    @property
+    def image_path(self) -> str:
+        """Where it lies, as its host names it."""
+        return f"{IMAGES}/{self.name}.img"
+
+    def _ensure_image(self, host: str, form: str) -> None:
+        for each in self._lab.hosts:
+            (each.directory / f"disk{IMAGES}").mkdir(exist_ok=True)  # as the package of libvirt makes it
+        make = f"test -e {self.image_path} || qemu-img create -q -f {form} {self.image_path} {DISK_MIB}M"
+        self._lab.exec(host, ["sh", "-c", make])
+
+    def images(self, host: str) -> list[Path]:
+        """Every file there whose name begins as its image's does, hidden ones too."""
+        folder = self._lab.host(host).directory / f"disk{IMAGES}"
+        found = [*folder.glob(f"{self.name}.img*"), *folder.glob(f".{self.name}.img*")]
+        return sorted(found, key=lambda file: file.name)
+
+    def local_report(self, host: str) -> disklog.DiskReport:
+        """As `disk_report`, of its image there."""
+        return image_report(self._lab.host(host).directory / f"disk{self.image_path}")
+
     # -- from outside ------------------------------------------------------------------------------------------
 
     def http(self, path: str = "/", timeout_s: float = 2.0) -> GuestAnswer:
@@ -328,6 +370,15 @@ class Guest:
         """What it wrote to its serial console on a host."""
         path = self._lab.host(host).directory / f"disk/var/log/libvirt/qemu/{self.name}.console"
         return path.read_text(errors="replace") if path.exists() else ""
+
+
+def image_report(file: Path) -> disklog.DiskReport:
+    """As `Guest.disk_report`, of any image, also while its guest writes to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw"
+        proc.run(["qemu-img", "convert", "-U", "-O", "raw", str(file), str(raw)])
+        with raw.open("rb") as disk:
+            return disklog.judge(disklog.read(disk))
 
 
 def known(layout: Layout) -> list[str]:

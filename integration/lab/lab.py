@@ -235,6 +235,7 @@ class Lab:
         writes_per_s: int = 10,
         kernel_args: str = "",
         agent: bool = False,
+        local: str = "",
         start: bool = False,
     ) -> Guest:
         """Define a guest on a host, with its disk on the storage server (kept if it is there already)."""
@@ -249,6 +250,7 @@ class Lab:
             writes_per_s=writes_per_s,
             kernel_args=kernel_args,
             agent=agent,
+            local=local,
         )
         if start:
             guest.start(host)

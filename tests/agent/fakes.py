@@ -45,12 +45,13 @@ from dr.model.facts import (
     HookState,
     HostFacts,
     Level,
+    LocalDisk,
     Part,
     Progress,
     Reading,
     Sighting,
 )
-from dr.model.memory import AgentMemory
+from dr.model.memory import AgentMemory, Image
 from dr.model.policy import Sending, StopMode
 from dr.model.wire import (
     MESSAGE_BYTES_MAX,
@@ -69,7 +70,7 @@ from dr.model.wire import (
     Welcome,
     encode,
 )
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, OldDisks, Standing
 from dr.ports.link import LinkClosed
 
 HOST, BOOT, CLUSTER = "h1", "boot-1", "c1"
@@ -150,6 +151,12 @@ class World:
         self.standing_unknown = ""
         self.resume_fails = ""
         self.sending = Sending()
+        self.sent_disks: tuple[str, ...] = ()
+        self.local: tuple[LocalDisk, ...] = ()  # disks of each guest here that only this host has
+        self.files: dict[str, int] = {}  # images on its file system, with their inodes
+        self.hidden: dict[str, int] = {}  # those that do not have their own names yet
+        self.inodes = 0
+        self.old_disks: OldDisks | None = None  # what was done with them last
         self.downtime_s = 0.0
 
     def memory(self) -> AgentMemory:
@@ -274,7 +281,9 @@ class Process:
         await self.libvirt()
         if guest not in self.world.domains:
             raise HypervisorError("no such domain")
-        return Definition(id=guest, name="vm", xml="<domain/>", digest="d", nvram=self.world.nvram)
+        return Definition(
+            id=guest, name="vm", xml="<domain/>", digest="d", nvram=self.world.nvram, local=self.world.local
+        )
 
     async def start(self, definition: Definition) -> None:
         await self.libvirt()
@@ -322,10 +331,15 @@ class Process:
         return Standing()
 
     async def migrate(
-        self, guest: GuestId, to: HostName, addresses: tuple[str, ...], sending: Sending
+        self,
+        guest: GuestId,
+        to: HostName,
+        addresses: tuple[str, ...],
+        sending: Sending,
+        disks: tuple[str, ...] = (),
     ) -> str:
         await self.libvirt()
-        self.world.sending = sending
+        self.world.sending, self.world.sent_disks = sending, disks
         self.step("migration sent")
         self.world.parts[guest] = Part.LEAVING
         self.step("migration under way")
@@ -393,12 +407,40 @@ class Process:
         self.step("suspending")
         self.world.domains[guest] = DomainState.PAUSED
 
-    async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
+    async def archive_and_undefine(self, guest: GuestId, note: str, old_disks: OldDisks) -> str:
         await self.libvirt()
         assert guest not in self.world.domains, "an active domain is never undefined"
         self.step("undefining")
+        self.world.old_disks = old_disks
         self.world.undefined.append(guest)
-        return "/archive/x"
+        return f"/disk: {old_disks}"
+
+    async def prepare_images(self, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
+        await self.libvirt()
+        for disk in disks:
+            if disk.path in self.world.files:
+                raise HypervisorError(f"there is a file {disk.path} on this host already")
+        for disk in disks:
+            self.world.inodes += 1
+            self.world.hidden[disk.path] = self.world.inodes
+        self.step("images prepared")
+        return tuple(Image(path=disk.path, inode=self.world.hidden[disk.path]) for disk in disks)
+
+    async def place_images(self, images: tuple[Image, ...]) -> None:
+        await self.libvirt()
+        for image in images:
+            if self.world.files.setdefault(image.path, image.inode) != image.inode:
+                raise HypervisorError(f"{image.path} could not be put in its place")
+            self.world.hidden.pop(image.path, None)
+            self.step("image placed")
+
+    async def remove_images(self, images: tuple[Image, ...]) -> None:
+        await self.libvirt()
+        for image in images:
+            for files in (self.world.files, self.world.hidden):
+                if files.get(image.path) == image.inode:
+                    del files[image.path]
+                    self.step("image removed")
 
     async def health(self) -> tuple[Reading, ...]:
         await self.libvirt()

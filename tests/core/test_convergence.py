@@ -78,7 +78,7 @@ def test_passes_that_nobody_looked_at_count() -> None:
 def test_looks_within_one_pass_change_nothing() -> None:
     at = course(ONE_S, 2.0, 2.0)
     (*_, again) = passes(2.0, 1.0)
-    assert seen(at, again, ONE_S) == at
+    assert changed(seen(at, again, ONE_S), left=at.left, moved_s=at.moved_s) == at
 
 
 @given(st.lists(st.floats(0, 40), max_size=30), st.floats(0.1, 5))
@@ -90,3 +90,21 @@ def test_a_limit_is_only_raised_and_never_above_what_policy_allows(
         after = seen(at, progress, policy)
         assert at.downtime_s <= after.downtime_s <= max(PLAIN_DOWNTIME_S, move_downtime_s)
         at = after
+
+
+def test_it_is_given_up_when_nothing_gets_through_at_all() -> None:
+    """However many disks are copied before its memory: bytes count, not passes."""
+
+    def looks(*lefts_mib: float, every_s: float) -> Course:
+        at = Course()
+        for number, left_mib in enumerate(lefts_mib):
+            elapsed_s = number * every_s
+            at = seen(
+                at, Progress(guest="g1", elapsed_s=elapsed_s, total_mib=1000, remaining_mib=left_mib), ONE_S
+            )
+        return at
+
+    still = looks(*([600.0] * 7), every_s=10)
+    assert still.hopeless == "nothing got through for 60 s"
+    assert not looks(*([600.0] * 7), every_s=9).hopeless
+    assert not looks(*([600.0] * 5), *([599.9] * 5), every_s=10).hopeless

@@ -24,6 +24,7 @@ from dr.model.commands import (
 )
 from dr.model.effects import Reply, Send
 from dr.model.events import Answered, AskDrain, AskMigrate, AskRelocate, Disconnected, Reported, Tick
+from dr.model.evidence import Proof, ProofKind
 from dr.model.facts import DomainState, Part, Progress, Sighting
 from dr.model.memory import AgentMemory
 from dr.model.policy import Limits
@@ -137,6 +138,22 @@ def test_who_waits_for_free_hands_goes_as_soon_as_another_has_arrived() -> None:
     answer(made, last(made, Resume))
     assert made.guest("g1").phase is GuestPhase.RUNNING
     assert made.guest("g2").phase is GuestPhase.MIGRATING
+
+
+def test_a_move_to_where_nothing_of_it_is_any_more_is_called_off() -> None:
+    """Proven: libvirt alone would wait for a silent peer, and with copies of disks until TCP gives up."""
+    made = copying()
+    made.send(Tick())
+    assert sent(made, Abort) == 0
+    draft = made.draft()
+    proof = Proof(kind=ProofKind.POWER, host="h2", boot_id="h2-b1", text="off")
+    onecopy.prove_boot_over(draft, proof)
+    made.state.apply(draft)
+    made.send(Tick())
+    assert sent(made, Abort) == 1
+    move = made.guest("g1").move
+    assert move is not None
+    assert (move.stage, move.why) == (MoveStage.COPYING, "h2 is proven to have no copy of it")
 
 
 def test_every_ticket_has_a_new_generation() -> None:

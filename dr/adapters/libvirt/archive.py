@@ -13,13 +13,14 @@ from xml.etree import ElementTree
 import libvirt
 
 from dr.adapters.libvirt import libvirt_api as api
-from dr.adapters.libvirt.definition import is_shared
+from dr.adapters.libvirt.definition import is_shared, local_disks
 from dr.adapters.libvirt.digest import nvram_path
 from dr.adapters.libvirt.gate import sync_folder, write_durably
 from dr.adapters.libvirt.guests import XML_FLAGS
+from dr.adapters.libvirt.images import part_with
 from dr.adapters.libvirt.layout import Layout
 from dr.model.base import GuestId
-from dr.ports.hypervisor import HypervisorError
+from dr.ports.hypervisor import HypervisorError, OldDisks
 
 
 def keep(layout: Layout, guest: GuestId, name: str, xml: str, note: str) -> Path:
@@ -89,7 +90,7 @@ def _sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def archive_and_undefine(conn: Any, layout: Layout, guest: GuestId, note: str) -> str:
+def archive_and_undefine(conn: Any, layout: Layout, guest: GuestId, note: str, old_disks: OldDisks) -> str:
     """See ports.hypervisor. Raises HypervisorError, libvirt's error."""
     try:
         domain = conn.lookupByUUIDString(guest)
@@ -103,9 +104,12 @@ def archive_and_undefine(conn: Any, layout: Layout, guest: GuestId, note: str) -
         raise HypervisorError(f"{name} still runs here, so it was not undefined: stop it first")
     if not persistent:
         return ""
-    folder = keep(layout, guest, name, xml, note)
+    keep(layout, guest, name, xml, note)
+    # Before it is undefined: while it is defined, somebody looks after it again.
+    disks = local_disks(conn, layout, ElementTree.fromstring(xml))
+    told = part_with(conn, layout, xml, disks, old_disks)
     undefine(conn, layout, domain, xml)
-    return str(folder)
+    return "; ".join(told)
 
 
 def undefine(conn: Any, layout: Layout, domain: Any, xml: str) -> None:

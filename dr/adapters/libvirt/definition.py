@@ -16,7 +16,7 @@ from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.mounts import mount_of, mounts
 from dr.adapters.libvirt.storage import Pool, Resolver
 from dr.model.base import GuestId
-from dr.model.facts import Definition
+from dr.model.facts import Definition, LocalDisk
 from dr.ports.hypervisor import HypervisorError
 
 REMOVABLE = ("cdrom", "floppy")
@@ -36,7 +36,7 @@ def describe(conn: Any, layout: Layout, guest: GuestId) -> Definition:
         raise
     root = ElementTree.fromstring(xml)
     resolver = Resolver(layout, mounts(layout), lambda pool, volume: find_volume(conn, pool, volume))
-    identities, found = _disks(resolver, root)
+    identities, found, local = _disks(resolver, root)
     nvram, more = _nvram(layout, root, resolver, identities)
     found += more + blockers(root)
     if snapshots:
@@ -51,6 +51,7 @@ def describe(conn: Any, layout: Layout, guest: GuestId) -> Definition:
         digest=digest(xml, _content(layout, root)),
         nvram=nvram,
         storage=tuple(dict.fromkeys(identities)),
+        local=local,
         blockers=tuple(f"{name}: {sentence}" for sentence in dict.fromkeys(found)),
     )
 
@@ -63,11 +64,21 @@ def _content(layout: Layout, root: Element) -> bytes:
         return b""
 
 
-def _disks(resolver: Resolver, root: Element) -> tuple[list[str], list[str]]:
+def local_disks(conn: Any, layout: Layout, root: Element) -> tuple[LocalDisk, ...]:
+    """Disks of a definition that lie on this host alone, and whose copies other hosts can have."""
+    resolver = Resolver(layout, mounts(layout), lambda pool, volume: find_volume(conn, pool, volume))
+    return _disks(resolver, root)[2]
+
+
+def _disks(resolver: Resolver, root: Element) -> tuple[list[str], list[str], tuple[LocalDisk, ...]]:
     identities: list[str] = []
     found: list[str] = []
+    local: list[LocalDisk] = []
     for disk in root.findall("./devices/disk"):
         seen = resolver.disk(disk)
+        if seen.local is not None:
+            local.append(seen.local)
+            continue
         if disk.get("device") not in REMOVABLE or not seen.blockers:
             identities += seen.identities
             found += seen.blockers
@@ -81,7 +92,7 @@ def _disks(resolver: Resolver, root: Element) -> tuple[list[str], list[str]]:
             f"drive {drive} holds {what}, which only this host has: "
             f"eject it with `virsh change-media {root.findtext('name')} {drive} --eject --config` (and --live)."
         )
-    return identities, found
+    return identities, found, tuple(local)
 
 
 def _nvram(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import libvirt
@@ -18,6 +19,7 @@ from dr.adapters.libvirt import (
     dirty,
     facts,
     health,
+    images,
     listening,
     migration,
     sight,
@@ -42,13 +44,15 @@ from dr.model.facts import (
     HookState,
     HostFacts,
     Level,
+    LocalDisk,
     Progress,
     Reading,
     RunningCpu,
     Sighting,
 )
+from dr.model.memory import Image
 from dr.model.policy import Sending, StopMode
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, OldDisks, Standing
 
 T = TypeVar("T")
 
@@ -63,12 +67,14 @@ CANARY_S = 20.0
 POLL_S = 0.25
 STANDING_S = 3.0
 ABORT_S = 20.0
+FAILS_S = 2.0  # a migration whose copies of disks were cut off fails within that
 RESUME_S = 30.0
 HOST_SLOTS = 8
 CLOCK_S = 15.0  # libvirt itself waits 5 s for an agent to answer at all
 AGENTS_MAX = 4
 SAMPLE_S = sum(dirty.INTERVALS_S) + 10.0
 SAMPLES_MAX = 8
+IMAGES_S = 120.0
 MIGRATION_S = 24 * 3600.0
 MIGRATIONS_MAX = 16  # beyond any limit of moves that makes sense
 SAMPLES_FROM = (7, 2, 0)
@@ -169,6 +175,7 @@ class LibvirtHypervisor:
             addresses=facts.addresses(layout),
             networks=tuple(sorted({*facts.bridges(layout), *now.networks})),
             storage=tuple(sorted(reachable.union(now.pools))),
+            room_mib=self._reach.room_mib,
             hibernation_masked=facts.hibernation_masked(layout),
             live_migration=bool(self._migration_uri) and _version(can.libvirt_version) >= MIGRATES_FROM,
             samples_memory=_version(can.libvirt_version) >= SAMPLES_FROM,
@@ -267,7 +274,12 @@ class LibvirtHypervisor:
         )
 
     async def migrate(
-        self, guest: GuestId, to: HostName, addresses: tuple[str, ...], sending: Sending
+        self,
+        guest: GuestId,
+        to: HostName,
+        addresses: tuple[str, ...],
+        sending: Sending,
+        disks: tuple[str, ...] = (),
     ) -> str:
         """See the port. The caller's patience is the only limit; libvirt's job does not end with it."""
         self._events.bind()
@@ -277,7 +289,7 @@ class LibvirtHypervisor:
 
         def send() -> str:
             there = way.way_to(self._migration_uri, to, addresses)
-            return migration.send(self._uri, guest, there, sending, tls=self._migration_tls)
+            return migration.send(self._uri, guest, there, sending, disks, tls=self._migration_tls)
 
         return await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
 
@@ -293,8 +305,16 @@ class LibvirtHypervisor:
         await self._act(what, lambda conn: migration.allow_downtime(conn, guest, downtime_s), STANDING_S)
 
     async def abort_migration(self, guest: GuestId) -> None:
-        """See the port."""
-        await self._act(f"end the migration of {guest}", lambda conn: migration.abort(conn, guest), ABORT_S)
+        """See the port. Copies of disks are cut off first: that fails the migration, also where a host is silent."""
+        cut = f"cut off the copies of disks of {guest}"
+        least_ms = await self._act(cut, lambda conn: migration.cut(conn, guest), STANDING_S)
+        what = f"end the migration of {guest}"
+        if not least_ms:
+            await self._act(what, lambda conn: migration.abort(conn, guest), ABORT_S)
+            return
+        await asyncio.sleep(FAILS_S)
+        with suppress(HypervisorError):  # it has ended
+            await self._act(what, lambda conn: migration.abort(conn, guest, least_ms), ABORT_S)
 
     async def resume(self, guest: GuestId) -> None:
         """See the port."""
@@ -320,11 +340,11 @@ class LibvirtHypervisor:
             f"sample the memory of {guest}", lambda: dirty.sample(self._uri, guest), SAMPLE_S
         )
 
-    async def _act(self, what: str, function: Callable[[Any], object], timeout_s: float) -> None:
+    async def _act(self, what: str, function: Callable[[Any], T], timeout_s: float) -> T:
         """A call that libvirt may refuse. Raises HypervisorError with its words, HypervisorUnknown."""
         self._events.bind()
         try:
-            await self._connection.call(what, function, timeout_s)
+            return await self._connection.call(what, function, timeout_s)
         except libvirt.libvirtError as error:
             if api.is_unseen(error):
                 raise HypervisorUnknown(
@@ -343,12 +363,12 @@ class LibvirtHypervisor:
         except OSError:
             return ""
 
-    async def archive_and_undefine(self, guest: GuestId, note: str) -> str:
+    async def archive_and_undefine(self, guest: GuestId, note: str, old_disks: OldDisks) -> str:
         """See the port. Raises HypervisorError also while it runs."""
         try:
-            path = await self._connection.call(
+            return await self._connection.call(
                 f"archive {guest}",
-                lambda conn: archive.archive_and_undefine(conn, self._layout, guest, note),
+                lambda conn: archive.archive_and_undefine(conn, self._layout, guest, note, old_disks),
                 ARCHIVE_S,
             )
         except libvirt.libvirtError as error:
@@ -359,7 +379,24 @@ class LibvirtHypervisor:
             raise HypervisorError(f"{guest} could not be undefined: {api.text(error)}") from error
         except OSError as error:
             raise HypervisorError(f"{guest} was not undefined: {error}") from error
-        return path
+
+    async def prepare_images(self, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
+        """See the port."""
+        return await self._files("make images for a guest", lambda: images.prepare(self._layout, disks))
+
+    async def place_images(self, made: tuple[Image, ...]) -> None:
+        """See the port."""
+        await self._files("put images in their places", lambda: images.put_in_place(self._layout, made))
+
+    async def remove_images(self, made: tuple[Image, ...]) -> None:
+        """See the port."""
+        await self._files("remove images that were made", lambda: images.remove(self._layout, made))
+
+    async def _files(self, what: str, work: Callable[[], T]) -> T:
+        try:
+            return await self._host.run(what, work, IMAGES_S)
+        except OSError as error:
+            raise HypervisorError(f"this host could not {what}: {error}") from error
 
     async def health(self) -> tuple[Reading, ...]:
         """See the port. Never raises: a libvirt that does not answer is a reading."""

@@ -9,9 +9,12 @@ and survives the agent.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 
 from dr.adapters.libvirt import libvirt_api as api
 from dr.model.base import GuestId
@@ -27,10 +30,15 @@ FLAGS = (
     | libvirt.VIR_MIGRATE_PAUSED
 )
 
+COPY = re.compile(r"migration-.*-(storage|format)")  # libvirt's names of the nodes that disks are copied to
 
-def send(local: str, guest: GuestId, uri: str, sending: Sending, *, tls: bool = False) -> str:
+
+def send(
+    local: str, guest: GuestId, uri: str, sending: Sending, disks: tuple[str, ...] = (), *, tls: bool = False
+) -> str:
     """Migrate it, and return when it has left, with what that took in one sentence.
 
+    Of its disks only those targets are copied: without a list libvirt would copy shared ones too, onto themselves.
     On a connection of its own: libvirtd serves few calls of one client at once, and this one takes long. Raises
     HypervisorError when libvirt says that it failed, HypervisorUnknown when the end was not seen.
     """
@@ -40,7 +48,7 @@ def send(local: str, guest: GuestId, uri: str, sending: Sending, *, tls: bool = 
         raise HypervisorError(f"libvirt could not be asked to migrate it: {api.text(error)}") from error
     try:
         domain = conn.lookupByUUIDString(guest)
-        domain.migrateToURI3(uri, _params(sending), _flags(sending, tls=tls))
+        domain.migrateToURI3(uri, _params(sending, disks), _flags(sending, disks, tls=tls))
         return _took(domain)
     except libvirt.libvirtError as error:
         # An error that libvirtd met on its way to the other host looks like one of our own socket's.
@@ -51,8 +59,10 @@ def send(local: str, guest: GuestId, uri: str, sending: Sending, *, tls: bool = 
         conn.close()
 
 
-def _flags(sending: Sending, *, tls: bool) -> int:
+def _flags(sending: Sending, disks: tuple[str, ...], *, tls: bool) -> int:
     flags: int = FLAGS
+    if disks:
+        flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if tls:
         flags |= libvirt.VIR_MIGRATE_TLS
     if sending.auto_converge:
@@ -62,9 +72,11 @@ def _flags(sending: Sending, *, tls: bool) -> int:
     return flags
 
 
-def _params(sending: Sending) -> dict[str, int]:
+def _params(sending: Sending, disks: tuple[str, ...]) -> dict[str, int | list[str]]:
     """Only what differs: without a bandwidth libvirt takes the one that the domain was given by hand."""
-    params = {}
+    params: dict[str, int | list[str]] = {}
+    if disks:
+        params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(disks)
     if sending.mib_s:
         params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = sending.mib_s
     if sending.streams > 1:
@@ -118,9 +130,34 @@ def allow_downtime(conn: Any, guest: GuestId, downtime_s: float) -> None:
     _require_leaving(conn, guest).migrateSetMaxDowntime(round(downtime_s * 1000))
 
 
-def abort(conn: Any, guest: GuestId) -> None:
-    """Ask its outgoing migration to end. Raises HypervisorError when there is none, libvirt's error."""
-    _require_leaving(conn, guest).abortJob()
+def cut(conn: Any, guest: GuestId) -> int:
+    """Break the connections that its disks are copied over, so that its outgoing migration fails.
+
+    Returns how long that was under way, ms, which tells it from a later one; 0 where no disks are copied. Where the
+    other host is silent, libvirt's own abort would have QEMU 7.2 wait for its answer, and the guest stands still with
+    it until TCP gives up, a quarter of an hour; QEMU's `yank` is for that. Raises HypervisorError when there is no
+    migration, libvirt's error.
+    """
+    domain = _require_leaving(conn, guest)
+    elapsed_ms = int(domain.jobStats().get("time_elapsed", 0))
+    told = json.loads(libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-yank"}', 0))
+    copies = [each for each in told.get("return", ()) if COPY.fullmatch(str(each.get("node-name", "")))]
+    if not copies:
+        return 0
+    command = {"execute": "yank", "arguments": {"instances": copies}}
+    libvirt_qemu.qemuMonitorCommand(domain, json.dumps(command), 0)
+    return max(1, elapsed_ms)
+
+
+def abort(conn: Any, guest: GuestId, least_ms: int = 0) -> None:
+    """Ask its outgoing migration to end, if that is under way for so long already.
+
+    Raises HypervisorError when there is none, libvirt's error.
+    """
+    domain = _require_leaving(conn, guest)
+    if domain.jobStats().get("time_elapsed", 0) < least_ms:
+        raise HypervisorError("no migration of it is under way here but a later one")
+    domain.abortJob()
 
 
 def _require_leaving(conn: Any, guest: GuestId) -> Any:

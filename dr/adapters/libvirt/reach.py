@@ -6,17 +6,21 @@ import asyncio
 import os
 import time
 from functools import partial
+from pathlib import Path
 
 from dr.adapters.health.trials import Ended, Trials
 from dr.adapters.libvirt.layout import Layout
-from dr.adapters.libvirt.mounts import identity_of_mount, mounts, wwids
+from dr.adapters.libvirt.mounts import identity_of_mount, mount_of, mounts, wwids
 from dr.adapters.libvirt.storage import ceph_fsid
+from dr.model.facts import folder_identity
 
+FOLDER = folder_identity("")
 CONNECT_S = 1.0
 FRESH_S = 3.0
 PARALLEL = 32
 MOUNT_S = 1.0
-NOT_ENDPOINTS = ("wwid:", "pool:", "local:", "nfs:", "rbd:ceph.conf")
+ROOM_DIGITS = 6  # binary ones of a folder's free room that are told: within 3 %
+NOT_ENDPOINTS = ("wwid:", "pool:", "local:", "nfs:", "rbd:ceph.conf", FOLDER)
 
 
 def endpoints(identity: str) -> list[tuple[str, int]]:
@@ -42,6 +46,8 @@ class Reach:
         self._seen_at = float("-inf")
         self._looking = asyncio.Lock()
         self._mounts: Trials[os.statvfs_result] = Trials()
+        self._folders: Trials[int | None] = Trials()
+        self.room_mib: dict[str, int] = {}  # as of the last look, in watched folders of this host's own
 
     def watch(self, identities: tuple[str, ...]) -> None:
         """Look at these from now on; the next `reachable` looks anew if they changed."""
@@ -87,7 +93,29 @@ class Reach:
         answers_of = await self._mounts.run(asked, MOUNT_S)
         good = {point for point, end in answers_of.items() if isinstance(end, Ended) and end.error is None}
         answering = [mount for mount in shared if mount.point in good]
+        folders = [name.removeprefix(FOLDER) for name in watched if name.startswith(FOLDER)]
+        rooms = await self._folders.run({folder: partial(self._room, folder) for folder in folders}, MOUNT_S)
+        self.room_mib = {
+            folder: end.value
+            for folder, end in sorted(rooms.items())
+            if isinstance(end, Ended) and end.value is not None
+        }
+        seen |= {folder_identity(folder) for folder in self.room_mib}
         return seen | {identity_of_mount(self._layout, mount) for mount in answering} | wwids(self._layout)
+
+    def _room(self, folder: str) -> int | None:
+        """MiB free there; None where there is no such folder, or it is not on a file system of this host's own.
+
+        In steps, so that a disk that is written to is not news every few seconds.
+        """
+        path = self._layout.at(folder)
+        real = os.path.realpath(path) if self._layout.root == Path("/") else folder
+        mount = mount_of(real, mounts(self._layout))
+        if not path.is_dir() or mount is None or mount.shared or mount.read_only:
+            return None
+        status = os.statvfs(path)
+        free_mib = status.f_bavail * status.f_frsize // 2**20
+        return free_mib - free_mib % (1 << max(0, free_mib.bit_length() - ROOM_DIGITS))
 
 
 async def connects(host: str, port: int) -> bool:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from dr.adapters.libvirt.images import local_disk
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.mounts import Mount, identity_of_mount, mount_of, wwid_of_path
+from dr.model.facts import LocalDisk
 
 PORTS = {"nbd": 10809, "rbd": 6789, "iscsi": 3260, "gluster": 24007, "http": 80, "https": 443, "ftp": 21, "ftps": 990,
          "tftp": 69, "ssh": 22, "nfs": 2049, "sheepdog": 7000, "vxhs": 9999}  # fmt: skip
@@ -44,6 +46,7 @@ class Found:
 
     identities: tuple[str, ...] = ()
     blockers: tuple[str, ...] = ()
+    local: LocalDisk | None = None  # in place of both: another host can have a copy of it
 
 
 class Resolver:
@@ -64,7 +67,21 @@ class Resolver:
         kind = disk.get("type", "file")
         driver = disk.find("driver")
         form = driver.get("type", "raw") if driver is not None else "raw"
+        if kind == "file" and (local := self._local(disk, source.get("file", ""))) is not None:
+            return Found(local=local)
         return self._source(label, kind, source, form)
+
+    def _local(self, disk: Element, path: str) -> LocalDisk | None:
+        mount = mount_of(self._real(path), self._mounts)
+        if mount is None or mount.shared or path.startswith("/dev/"):
+            return None
+        try:
+            return local_disk(self._layout, disk, path)
+        except OSError:
+            return None  # said where it is resolved
+
+    def _real(self, path: str) -> str:
+        return os.path.realpath(path) if self._layout.root == Path("/") else path
 
     def _source(self, label: str, kind: str, source: Element, form: str) -> Found:
         if kind == "network":
@@ -150,7 +167,7 @@ class Resolver:
     def _one(self, label: str, path: str) -> Found:
         if path.startswith("/dev/") and not path.startswith("/dev/shm/"):
             return self._device(label, path)
-        mount = mount_of(os.path.realpath(path) if self._layout.root == Path("/") else path, self._mounts)
+        mount = mount_of(self._real(path), self._mounts)
         if mount is None:
             return Found(blockers=(f"{label} ({path}) is on no file system that this host knows.",))
         identity = identity_of_mount(self._layout, mount)

@@ -12,13 +12,14 @@ from typing import Annotated, ClassVar, Literal
 from dr.model.base import Record, changed
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase, OperationState
 from dr.sim.scenario.observer import Observer
-from dr.sim.scenario.words import ALL, Guests, HostRef, Hosts, Many, Seconds, SomeGuests, Whole, Word
+from dr.sim.scenario.words import ALL, Guests, HostRef, Hosts, Many, Name, Seconds, SomeGuests, Whole, Word
 
 NOT_PROTECTED = "unprotected"
 REMOVED = "removed"
 GuestPhases = Annotated[tuple[str, ...], Many(Word([*(p.value for p in GuestPhase), NOT_PROTECTED]))]
 HostPhases = Annotated[tuple[str, ...], Many(Word([*(p.value for p in HostPhase), REMOVED]))]
 Conditions = Annotated[tuple[Condition, ...], Many(Word([c.value for c in Condition], Condition))]
+NoHosts = Annotated[tuple[str, ...] | None, Many(Name("host"), least=0)]
 Number = Annotated[int | None, Whole(0)]
 Automation = Literal["on", "paused", "held"]
 
@@ -255,6 +256,24 @@ class NotTold(Fact):
         return f'a line of the timeline contains "{self.not_told}"' if seen.told(self.not_told) else ""
 
 
+class ImagesLie(Fact):
+    """These hosts, and no others, have a file where definitions of a guest look for its local disk."""
+
+    image_of: Annotated[str, Name("guest"), "a guest whose disk only its own host has"]
+    on: Annotated[Hosts, "hosts"]
+    set_aside: Annotated[NoHosts, "these hosts, and no others, keep an old one under another name"] = None
+
+    def why_not(self, seen: Observer) -> str:
+        hosts = seen.world.hosts
+        found = sorted(name for name, host in hosts.items() if self.image_of in host.images.files)
+        aside = sorted(name for name, host in hosts.items() if self.image_of in dict(host.images.aside))
+        if found != sorted(self.on):
+            return f"on {found}"
+        return (
+            f"set aside on {aside}" if self.set_aside is not None and aside != sorted(self.set_aside) else ""
+        )
+
+
 class Together(Fact):
     """These guests really run, all on one host."""
 
@@ -346,6 +365,7 @@ _ALL: tuple[type[Fact], ...] = (
     OperationIs,
     Told,
     NotTold,
+    ImagesLie,
     Together,
     Apart,
     InOrder,

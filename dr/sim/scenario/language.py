@@ -70,6 +70,9 @@ class GuestSpec(Record):
     dirty_mib_s: Annotated[int, Whole(0), "so fast it writes to its memory"] = 0
     working_set_mib: Annotated[int, Whole(0), "over and over this much of it; 0: all that is in use"] = 0
     vcpus: Annotated[Count, "its processors"] = 1
+    disk_mib: Annotated[
+        int, Whole(0), "used of its disk, which only that host has; 0: its disks are shared"
+    ] = 0
     policy: Annotated[GuestPolicy | None, Nested(GuestPolicy, POLICY), "instead of the general policy"] = None
     labels: Annotated[dict[str, str], "keys and values"] = {}
     is_: Annotated[

@@ -67,7 +67,13 @@ def _machines(world: World, scenario: Scenario) -> None:
         in_use_mib = guest.resident_mib or guest.memory_mib
         writes = Writes(guest.dirty_mib_s, guest.working_set_mib or in_use_mib) if guest.dirty_mib_s else None
         world.add_guest(
-            guest.on, name, guest.memory_mib, guest.vcpus, resident_mib=guest.resident_mib, writes=writes
+            guest.on,
+            name,
+            guest.memory_mib,
+            guest.vcpus,
+            resident_mib=guest.resident_mib,
+            disk_mib=guest.disk_mib,
+            writes=writes,
         )
 
 

@@ -8,7 +8,20 @@ from dr.model.facts import Level
 from dr.sim.network import COORDINATOR, NETWORKS
 from dr.sim.scenario.stage import ASK_AGAIN_S, Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import Count, End, Hosts, Many, NewHost, Problems, Seconds, Where, Whole, Word
+from dr.sim.scenario.words import (
+    Count,
+    End,
+    Guests,
+    HostRef,
+    Hosts,
+    Many,
+    NewHost,
+    Problems,
+    Seconds,
+    Where,
+    Whole,
+    Word,
+)
 
 Networks = Annotated[tuple[str, ...], Many(Word(NETWORKS))]
 DOWN = ("command", "start", "question", "list", "welcome", "ack")  # to the agent
@@ -31,6 +44,29 @@ class PowerOff(Verb):
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.power_off):
             stage.world.power_off(name)
+
+
+class PutFile(Verb):
+    """Somebody puts a file where a guest's local disk would be."""
+
+    put_file: Annotated[Guests, "guests whose disks only their own hosts have"]
+    on: Annotated[HostRef, "the host"]
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.guests(self.put_file):
+            stage.world.hosts[self.on].images.put(name)
+
+
+class DiskRoom(Verb):
+    """So much is free on the file system of hosts where guests' local disks lie."""
+
+    disk_room: Annotated[Hosts, "hosts"]
+    mib: Annotated[int, Whole(0), "so much"]
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.disk_room):
+            stage.world.hosts[name].images.room_mib = self.mib
+            stage.world.hosts[name].agent.look_again()
 
 
 class PowerOn(Verb):
@@ -398,6 +434,8 @@ VERBS: tuple[type[Verb], ...] = (
     Libvirtd,
     Hook,
     Hardware,
+    DiskRoom,
+    PutFile,
     Probes,
     Hibernation,
     Hibernate,

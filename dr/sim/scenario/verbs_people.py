@@ -77,9 +77,11 @@ class Protect(AskVerb):
     """`dr guest protect`: all that are named, in one command."""
 
     protect: Annotated[Guests, "guests"]
+    local_disks: Annotated[bool | None, "also if their disks lie on their own host only"] = None
 
     def asks(self, stage: Stage) -> list[Make]:
-        return [lambda key: AskProtect(id=key, by=BY, guests=tuple(stage.guests(self.protect)))]
+        guests = tuple(stage.guests(self.protect))
+        return [lambda key: AskProtect(id=key, by=BY, guests=guests, local_disks=self.local_disks)]
 
 
 class Unprotect(AskVerb):
@@ -95,9 +97,13 @@ class Start(AskVerb):
     """`dr guest start`."""
 
     start: Annotated[Guests, "guests"]
+    disks_on: Annotated[HostRef, "the host with the newest copy of their local disks, by a person's word"] = (
+        ""
+    )
 
     def asks(self, stage: Stage) -> list[Make]:
-        return [lambda key: AskStart(id=key, by=BY, guests=tuple(stage.guests(self.start)))]
+        guests = tuple(stage.guests(self.start))
+        return [lambda key: AskStart(id=key, by=BY, guests=guests, disks_on=self.disks_on)]
 
 
 class Stop(AskVerb):

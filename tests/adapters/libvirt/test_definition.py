@@ -66,7 +66,7 @@ def test_local_media(layout: Layout, policy: str, blocked: bool) -> None:
     root = domain(
         f"<disk type='file' device='cdrom'><source file='/iso/a.iso' {policy}/><target dev='sda'/></disk>"
     )
-    identities, found = definition._disks(Resolver(layout, mounts(layout), lambda *_: None), root)
+    identities, found, _ = definition._disks(Resolver(layout, mounts(layout), lambda *_: None), root)
     assert identities == []
     assert bool(found) is blocked
     if blocked:

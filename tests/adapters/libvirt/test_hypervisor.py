@@ -10,7 +10,7 @@ from dr.adapters.libvirt.gate import LibvirtGate
 from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.adapters.libvirt.layout import Layout
 from dr.model.facts import Definition, DomainState, Level, Sighting
-from dr.ports.hypervisor import DomainEvent, Hypervisor, HypervisorError, HypervisorUnknown
+from dr.ports.hypervisor import DomainEvent, Hypervisor, HypervisorError, HypervisorUnknown, OldDisks
 from tests.adapters.libvirt.conftest import BOOT, OTHER, G, put_process
 
 XML = """<domain type='test'><name>{name}</name><uuid>{guest}</uuid><memory unit='MiB'>64</memory><vcpu>2</vcpu>
@@ -62,16 +62,16 @@ async def test_start_stop_archive(mock: LibvirtHypervisor, layout: Layout) -> No
     await mock.start(definition())
     assert (await mock.sight(OTHER))[0] is Sighting.PRESENT
     with pytest.raises(HypervisorError, match="still runs"):
-        await mock.archive_and_undefine(OTHER, "test")
+        await mock.archive_and_undefine(OTHER, "test", OldDisks.SET_ASIDE)
     await mock.stop(OTHER, "shutdown", 5)
     await mock.stop(OTHER, "destroy", 5)
     assert (await mock.sight(OTHER))[0] is Sighting.ABSENT
-    path = await mock.archive_and_undefine(OTHER, "it runs on h2 now")
-    kept = layout.archive / path.rpartition("/")[2]
+    await mock.archive_and_undefine(OTHER, "it runs on h2 now", OldDisks.SET_ASIDE)
+    (kept,) = layout.archive.iterdir()
     assert OTHER in (kept / "domain.xml").read_text()
     assert (kept / "note.txt").read_text() == "it runs on h2 now\n"
     assert {guest.id for guest in await mock.guests()} == {G}
-    assert await mock.archive_and_undefine(OTHER, "again") == ""
+    assert await mock.archive_and_undefine(OTHER, "again", OldDisks.SET_ASIDE) == ""
 
 
 async def test_start_of_what_runs_is_not_a_failure_for_sure(mock: LibvirtHypervisor) -> None:

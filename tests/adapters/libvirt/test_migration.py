@@ -3,11 +3,13 @@ that libvirt 9.0 gave in the lab."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 import pytest
 
 from dr.adapters.libvirt import migration, way
@@ -127,6 +129,51 @@ def test_only_an_outgoing_migration_is_ended() -> None:
         assert other is None or other.done == []
 
 
+YANK = {
+    "return": [
+        {"type": "chardev", "id": "charmonitor"},
+        {"type": "block-node", "node-name": "migration-vda-storage"},
+        {"type": "block-node", "node-name": "libvirt-1-storage"},
+    ]
+}
+
+
+def test_copies_of_disks_to_a_silent_host_are_cut_off_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The guest's own network disk is another of QEMU's nodes; a later migration is not the one that was aborted."""
+    asked: list[Any] = []
+
+    def monitor(domain: Domain, command: str, flags: int) -> str:
+        asked.append(json.loads(command))
+        return json.dumps(YANK if "query-yank" in command else {"return": {}})
+
+    monkeypatch.setattr(libvirt_qemu, "qemuMonitorCommand", monitor)
+    leaving = Domain(RUNNING, OUT | {"time_elapsed": 5000})
+    least_ms = migration.cut(Connection(leaving), G)
+    assert least_ms == 5000
+    assert asked[1:] == [
+        {
+            "execute": "yank",
+            "arguments": {"instances": [{"type": "block-node", "node-name": "migration-vda-storage"}]},
+        }
+    ]
+    assert leaving.done == []
+    later = Domain(RUNNING, OUT | {"time_elapsed": 2000})
+    with pytest.raises(HypervisorError, match="a later one"):
+        migration.abort(Connection(later), G, least_ms)
+    migration.abort(Connection(leaving), G, least_ms)
+    assert (leaving.done, later.done) == (["abort"], [])
+    with pytest.raises(HypervisorError, match="no migration"):
+        migration.cut(Connection(Domain(RUNNING)), G)
+
+
+def test_a_migration_without_copies_of_disks_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = {"return": YANK["return"][:1] + YANK["return"][2:]}
+    monkeypatch.setattr(libvirt_qemu, "qemuMonitorCommand", lambda *_: json.dumps(monitor))
+    assert migration.cut(Connection(Domain(RUNNING, OUT | {"time_elapsed": 5000})), G) == 0
+
+
 def test_only_an_outgoing_migration_is_allowed_a_longer_standstill() -> None:
     leaving = Domain(RUNNING, OUT)
     migration.allow_downtime(Connection(leaving), G, 0.8125)
@@ -177,6 +224,14 @@ def test_how_sending_ends(
     assert well.domain is not None
     assert well.domain.done == ["qemu+tls://h2/system"]
     assert well.closed
+
+
+def test_only_disks_that_are_named_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = Domain(RUNNING)
+    monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: Connection(domain))
+    migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), ("vda", "vdc"))
+    params = {"migrate_disks": ["vda", "vdc"]}
+    assert domain.sent == (params, migration.FLAGS | libvirt.VIR_MIGRATE_NON_SHARED_DISK)
 
 
 def test_what_is_sent_is_encrypted_where_the_host_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,17 @@
 """Which storage is reachable: what is asked for while a look is under way is looked at next, not seconds later."""
 
 import asyncio
+import os
 
 import pytest
 
 from dr.adapters.libvirt import reach
 from dr.adapters.libvirt.layout import Layout
+from tests.adapters.libvirt.conftest import put
+
+MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 22 0:46 / /srv/nfs rw shared:2 - nfs4 nas:/export/vm rw,vers=4.2,addr=10.0.0.9
+"""
 
 
 async def test_what_is_watched_during_a_look_is_looked_at_by_the_next(
@@ -28,3 +34,17 @@ async def test_what_is_watched_during_a_look_is_looked_at_by_the_next(
     go_on.set()
     await first
     assert "nbd:10.0.0.1:10810" in await tried.reachable()
+
+
+async def test_folders_of_the_hosts_own_are_told_with_their_room(layout: Layout) -> None:
+    """In steps of a few per cent; not one that is missing, or lies on storage that other hosts have too."""
+    put(layout.root, "/proc/self/mountinfo", MOUNTS)
+    for folder in ("/vm", "/srv/nfs"):
+        layout.at(folder).mkdir(parents=True)
+    tried = reach.Reach(layout)
+    tried.watch(("folder:/vm", "folder:/srv/nfs", "folder:/gone", "nbd:10.0.0.1:1"))
+    assert {name for name in await tried.reachable() if name.startswith("folder:")} == {"folder:/vm"}
+    status = os.statvfs(layout.at("/vm"))
+    free_mib = status.f_bavail * status.f_frsize // 2**20
+    assert 0.9 * free_mib - 64 <= tried.room_mib["/vm"] <= free_mib + 64
+    assert set(tried.room_mib) == {"/vm"}

@@ -117,10 +117,22 @@ def test_file_on_a_shared_mount(host: Layout) -> None:
 
 
 def test_file_on_a_local_mount(host: Layout) -> None:
-    put(host.root, "/srv/vm/local/a.img", b"")
+    """One that can be copied is a local disk; another one keeps its guest there."""
+    put(host.root, "/srv/vm/local/a.img", b"12345")
     found = resolve(host, file_disk("/srv/vm/local/a.img"))
+    assert (found.identities, found.blockers) == ((), ())
+    assert found.local is not None
+    assert (found.local.path, found.local.size_b) == ("/srv/vm/local/a.img", 5)
+    found = resolve(host, file_disk("/srv/vm/local/a.img", "vmdk"))
+    assert found.local is None
     assert found.identities == ("local:0123456789abcdef0123456789abcdef:/srv/vm/local",)
     assert "move it to shared storage" in found.blockers[0]
+
+
+def test_a_file_on_a_shared_mount_is_never_a_local_disk(host: Layout) -> None:
+    put(host.root, "/srv/vm/a.img", b"12345")
+    found = resolve(host, file_disk("/srv/vm/a.img"))
+    assert (found.identities, found.local) == ((NFS,), None)
 
 
 def test_shared_overlay_on_a_local_base(host: Layout) -> None:

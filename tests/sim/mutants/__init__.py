@@ -6,13 +6,14 @@ the code. A guard whose line is no longer found fails with its name: adapt it to
 
 from __future__ import annotations
 
-from tests.sim.mutants import agents, duties, fences, ladder, moves, one_copy, policies
+from tests.sim.mutants import agents, duties, fences, ladder, local_disks, moves, one_copy, policies
 from tests.sim.mutants.mutant import Mutant, broken
 
 GROUPS: dict[str, tuple[Mutant, ...]] = (
     one_copy.GROUPS
     | agents.GROUPS
     | moves.GROUPS
+    | local_disks.GROUPS
     | fences.GROUPS
     | ladder.GROUPS
     | duties.GROUPS

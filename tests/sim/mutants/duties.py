@@ -88,7 +88,7 @@ GROUPS = {
             "hand-made/definition-edited-then-host-dies",
             (
                 definitions.want,
-                "if facts.digest == guest.digest and guest.definition:",
+                "if facts.digest == guest.digest and guest.definition and not _grow(draft, guest, host):",
                 "if guest.definition:",
             ),
         ),

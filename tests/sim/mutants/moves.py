@@ -264,7 +264,7 @@ GROUPS = {
             "migration/against-a-strict-rule-is-refused",
             (
                 preflight.against,
-                "for reason in placement.against(draft, guest, host, along=along):",
+                "for reason in placement.against(draft, guest, host, along=along, live=live):",
                 "for reason in ():",
             ),
         ),

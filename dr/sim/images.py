@@ -1,0 +1,83 @@
+"""The image files on one simulated host: of guests whose disks only their own host has.
+
+A file has a version, as the guest's disk has one (`Truth.disk`): a new one whenever CPUs begin to run over it. So it is
+seen when a guest starts from an older copy, and when the newest one is removed. Here: the files. Not here: who
+may make and remove them (`dr.sim.tickets`), copying (`dr.sim.migration`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dr.model.base import GuestId
+from dr.model.facts import LocalDisk
+from dr.model.memory import Image
+from dr.ports.hypervisor import OldDisks
+
+if TYPE_CHECKING:
+    from dr.sim.host import SimHost
+
+FOLDER = "/images"
+MIB = 2**20
+
+
+def disk_of(guest: GuestId, mib: int) -> LocalDisk:
+    """The only local disk that a simulated guest may have."""
+    return LocalDisk(
+        target="vda", path=f"{FOLDER}/{guest}.raw", form="raw", size_b=2 * mib * MIB, used_b=mib * MIB
+    )
+
+
+@dataclass
+class File:
+    """One image."""
+
+    inode: int
+    version: int = 0
+
+
+class SimImages:
+    """By guest: each has one disk at most."""
+
+    def __init__(self, host: SimHost) -> None:
+        self._host = host
+        self._inodes = 0
+        self.files: dict[GuestId, File] = {}
+        self.aside: list[tuple[GuestId, int]] = []  # guest and version
+        self.room_mib = 1_000_000
+
+    def prepare(self, guest: GuestId) -> Image | None:
+        """A file that has no name yet; None where one of that name is."""
+        if guest in self.files:
+            return None
+        self._inodes += 1
+        return Image(path=disk_of(guest, 0).path, inode=self._inodes)
+
+    def place(self, guest: GuestId, image: Image) -> bool:
+        """Under its name, unless anything is there."""
+        return self.files.setdefault(guest, File(image.inode)).inode == image.inode
+
+    def put(self, guest: GuestId) -> None:
+        """Somebody's own file, under that name."""
+        self._inodes += 1
+        self.files.setdefault(guest, File(self._inodes))
+
+    def remove(self, guest: GuestId, images: tuple[Image, ...]) -> None:
+        """What was made, and is still there."""
+        file = self.files.get(guest)
+        if file is not None and any(image.inode == file.inode for image in images):
+            self._gone(guest, file)
+
+    def part_with(self, guest: GuestId, old_disks: OldDisks) -> None:
+        """Of a guest that runs elsewhere."""
+        file = self.files.get(guest)
+        if file is None or old_disks is OldDisks.LEAVE:
+            return
+        if old_disks is OldDisks.SET_ASIDE:
+            self.aside.append((guest, file.version))
+        self._gone(guest, file)
+
+    def _gone(self, guest: GuestId, file: File) -> None:
+        del self.files[guest]
+        self._host.world.truth.lost_image(guest, self._host, file.version)

@@ -1,0 +1,234 @@
+"""Disks that only one host has, on the host's side: images for who arrives, and what is left of who went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dr.model.base import changed
+from dr.model.commands import Discard, Outcome, TicketKind
+from dr.model.facts import IMAGES_ONLY, DomainState, GuestFacts, LocalDisk, Part, Sighting
+from dr.model.memory import Image
+from dr.ports.hypervisor import OldDisks
+from tests.agent.fakes import G, Host, Session, World
+from tests.agent.test_moves import seen, source
+
+DISK = LocalDisk(target="vda", path="/vm/web.img", form="raw", size_b=1 << 30, used_b=1 << 20)
+SECOND = changed(DISK, target="vdb", path="/vm/data.img")
+
+
+def receive(session: Session, generation: int) -> Any:
+    return changed(session.receive(generation), disks=(DISK, SECOND))
+
+
+def discard(session: Session, generation: int, *, remove_images: bool = True) -> Discard:
+    ticket = session.ticket(TicketKind.DISCARD, generation)
+    return Discard(ticket=ticket, remove_images=remove_images)
+
+
+def paths(world: World) -> set[str]:
+    return set(world.files)
+
+
+async def test_images_are_there_before_anything_is_let_in(host: Host) -> None:
+    session = await host.linked()
+    assert (await session.ask(receive(session, 1))).outcome is Outcome.DONE
+    assert paths(host.world) == {DISK.path, SECOND.path}
+    assert host.world.permits
+    assert host.world.memory().images[G] == (Image(path=DISK.path, inode=1), Image(path=SECOND.path, inode=2))
+
+
+async def test_a_file_that_is_there_lets_nothing_in(host: Host) -> None:
+    session = await host.linked()
+    host.world.files[SECOND.path] = 99
+    answer = await session.ask(receive(session, 1))
+    assert (answer.outcome, host.world.permits) == (Outcome.FAILED, {})
+    assert "there is a file /vm/data.img on this host already" in answer.reason
+    assert host.world.files == {SECOND.path: 99}
+
+
+async def test_which_files_are_ours_is_durable_before_they_have_their_names(host: Host) -> None:
+    session = await host.linked()
+    host.world.disk_full = True  # after the ticket itself was written down, were it not for that
+    answer = await session.ask(receive(session, 1))
+    assert answer.outcome is Outcome.REFUSED
+    assert paths(host.world) == set()
+
+
+async def test_a_discard_removes_them_with_the_copy(host: Host) -> None:
+    session = await host.linked()
+    await session.ask(receive(session, 1))
+    host.world.arrive(G)
+    assert (await session.ask(discard(session, 2))).outcome is Outcome.DONE
+    assert (paths(host.world), host.world.domains) == (set(), {})
+    assert host.world.memory().images == {}
+
+
+async def test_a_discard_keeps_what_may_be_the_newest(host: Host) -> None:
+    """A resume was issued, and may have come: the coordinator says so, and what ran from them is known here too."""
+    session = await host.linked()
+    await session.ask(receive(session, 1))
+    await session.ask(discard(session, 2, remove_images=False))
+    assert paths(host.world) == {DISK.path, SECOND.path}
+
+
+async def test_who_was_told_to_run_has_them_for_good(host: Host) -> None:
+    session = await host.linked()
+    await session.ask(receive(session, 1))
+    host.world.arrive(G)
+    del host.world.parts[G]
+    assert (await session.ask(session.resume(2))).outcome is Outcome.DONE
+    assert host.world.memory().images == {}
+    host.world.domains.clear()
+    await session.ask(discard(session, 3))
+    assert paths(host.world) == {DISK.path, SECOND.path}
+
+
+async def test_a_copy_that_ran_by_hand_keeps_them(host: Host) -> None:
+    session = await host.linked()
+    await session.ask(receive(session, 1))
+    host.world.arrive(G)
+    del host.world.parts[G]
+    host.world.domains[G] = DomainState.RUNNING
+    await session.until(lambda: host.world.domains[G] is DomainState.PAUSED)
+    assert (await session.ask(discard(session, 2))).outcome is Outcome.DONE
+    assert paths(host.world) == {DISK.path, SECOND.path}
+
+
+async def test_what_is_left_of_a_move_is_told_and_cleaned(host: Host) -> None:
+    """Its host rebooted in the middle, say: libvirt knows no such guest there, and images of it lie around."""
+    session = await host.linked()
+    await session.ask(receive(session, 1))
+
+    def left() -> GuestFacts | None:
+        facts = seen(session)
+        return facts if facts is not None and facts.reason == IMAGES_ONLY else None
+
+    await session.until(left)
+    facts = left()
+    assert facts is not None
+    assert (facts.state, facts.name, facts.persistent) == (DomainState.SHUTOFF, "vm", False)
+    assert (await session.ask(session.clean(2))).outcome is Outcome.DONE
+    assert paths(host.world) == set()
+    await session.until(lambda: seen(session) is None)
+
+
+async def test_the_next_arrival_makes_them_anew(host: Host) -> None:
+    session = await host.linked()
+    await session.ask(receive(session, 1))
+    assert (await session.ask(receive(session, 2))).outcome is Outcome.DONE
+    assert sorted(host.world.files.values()) == [3, 4]
+
+
+async def test_off_the_list_nothing_of_it_is_ours_to_remove(host: Host) -> None:
+    from tests.agent.fakes import listing
+
+    session = await host.linked()
+    await session.ask(receive(session, 1))
+    await session.ask(changed(listing(), version=7, entries=()))
+    assert host.world.memory().images == {}
+    assert paths(host.world) == {DISK.path, SECOND.path}
+
+
+# ---- the source
+
+
+async def test_its_disks_are_sent_along_and_no_others(host: Host) -> None:
+    session = await source(host)
+    host.world.local = (DISK, SECOND)
+    order = changed(session.migrate(1), disks=(DISK, changed(SECOND, used_b=7)))
+    assert (await session.ask(order)).outcome is Outcome.DONE
+    assert host.world.sent_disks == ("vda", "vdb")
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        (DISK,),
+        (DISK, SECOND, changed(DISK, target="vdc", path="/vm/more.img")),
+        (DISK, changed(SECOND, size_b=2 << 30)),
+        (DISK, changed(SECOND, form="qcow2")),
+        (DISK, changed(SECOND, path="/vm/other.img")),
+    ],
+)
+async def test_other_disks_than_images_were_made_for_are_not_sent(
+    host: Host, now: tuple[LocalDisk, ...]
+) -> None:
+    """What is right now is told with it."""
+    session = await source(host)
+    host.world.local = now
+    answer = await session.ask(changed(session.migrate(1), disks=(DISK, SECOND)))
+    assert answer.outcome is Outcome.FAILED
+    assert answer.testimony[0].sighting is Sighting.PRESENT
+    assert answer.definition is not None
+    assert answer.definition.local == now
+    assert host.world.parts.get(G) is not Part.LEAVING
+
+
+@pytest.mark.parametrize(("remove", "done"), [(False, OldDisks.SET_ASIDE), (True, OldDisks.REMOVE)])
+async def test_old_disks_of_who_left_are_parted_with(host: Host, remove: bool, done: OldDisks) -> None:
+    session = await source(host)
+    await session.ask(session.migrate(1))
+    answer = await session.ask(changed(session.clean(2), remove_disks=remove))
+    assert (answer.outcome, host.world.old_disks) == (Outcome.DONE, done)
+    assert answer.reason == f"/disk: {done}"
+
+
+@pytest.mark.parametrize("back", ["never", "resumed"])
+async def test_disks_of_who_is_not_known_to_have_left_are_left(host: Host, back: str) -> None:
+    session = await host.linked()
+    if back == "resumed":  # it came back since
+        host.world.domains[G] = DomainState.RUNNING
+        await session.ask(session.migrate(1))
+        await session.ask(session.receive(2))
+        host.world.arrive(G)
+        del host.world.parts[G]
+        await session.ask(session.resume(3))
+        host.world.domains.clear()
+    await session.ask(changed(session.clean(4), remove_disks=True))
+    assert host.world.old_disks is OldDisks.LEAVE
+
+
+# ---- interrupted
+
+
+async def prepared(kind: str) -> tuple[Host, Session]:
+    host = Host(World())
+    session = await host.linked()
+    if kind == "discard":
+        await session.ask(receive(session, 1))
+        host.world.arrive(G)
+        del host.world.parts[G]
+    return host, session
+
+
+@pytest.mark.parametrize("kind", ["receive", "discard"])
+async def test_every_interruption(kind: str) -> None:
+    """Killed anywhere: whatever file has its name is known to be ours, and the next discard removes it."""
+    orders = {"receive": receive, "discard": discard}
+    host, session = await prepared(kind)
+    before = len(host.world.steps)
+    assert (await session.ask(orders[kind](session, 2))).outcome is Outcome.DONE
+    count = len(host.world.steps) - before
+    await host.kill()
+    session.pump.cancel()
+    assert count >= 6
+    for moment in range(1, count + 1):
+        host, session = await prepared(kind)
+        world = host.world
+        world.crash_at = len(world.steps) + moment
+        session.post(orders[kind](session, 2))
+        await session.until(lambda world=world: world.crashed)  # type: ignore[misc]
+        step = world.steps[-1]
+        await host.kill()
+        await session.end()
+        world.crash_at = 0
+        known = {(image.path, image.inode) for image in world.memory().images.get(G, ())}
+        assert set(world.files.items()) <= known, step
+        host.boot()
+        session = await host.linked(protect=False)
+        assert (await session.ask(discard(session, 3))).outcome is Outcome.DONE
+        assert paths(world) == set(), step
+        await host.kill()
+        await session.end()

@@ -1,0 +1,63 @@
+"""Guards of disks that only a guest's own host has: which copy is the newest, and what becomes of the others."""
+
+from __future__ import annotations
+
+from dr.core import definitions, disks, guests, onecopy, placement, warden
+from tests.sim.mutants.mutant import m
+
+GROUPS = {
+    "disks that only one host has": (
+        m(
+            "from cold a guest starts only where its newest disks are",
+            "local-disks/destination-dies-after-it-left",
+            (disks.why_not_cold, "if not guest.needs.local or guest.disks_on == name:", "if True:"),
+        ),
+        m(
+            "where a guest is seen to run its disks are the newest",
+            "local-disks/destination-dies-after-it-left",
+            (onecopy.issue_resume, "        guest = changed(guest, disks_on=host.name)", "        pass"),
+            (guests.running_on, "        disks_on=host,\n", ""),
+        ),
+        m(
+            "from the moment when a copy may run its disks are the newest",
+            "local-disks/copy-never-resumed-and-destination-dies",
+            (onecopy.issue_resume, "        guest = changed(guest, disks_on=host.name)", "        pass"),
+        ),
+        m(
+            "an older store does not know which disks are the newest",
+            "local-disks/older-store-knows-an-older-place",
+            (onecopy.doubt_everything, ', disks_on=""', ""),
+        ),
+        m(
+            "a guest goes where its disks have room",
+            "local-disks/no-room-for-its-disk",
+            (disks.why_no_room, "if need_mib > free_mib:", "if False:"),
+        ),
+        m(
+            "a guest with local disks may go elsewhere live",
+            "local-disks/moves-with-its-disk",
+            (placement.Case._against_disks, "if self.live:", "if False:"),
+        ),
+        m(
+            "nobody is protected with local disks without consent",
+            "local-disks/not-without-consent",
+            (definitions.described, "    blockers = guest.tied\n", "    blockers = guest.blockers\n"),
+        ),
+        m(
+            "images of a move that came to nothing are removed where it went",
+            "local-disks/called-off",
+            (onecopy.issue_discard, 'guest.disks_on not in ("", host.name)', "False"),
+            (warden.told, "if memory.images:", "if False:"),
+        ),
+        m(
+            "images on a host that rebooted over a move are told",
+            "local-disks/destination-dies-over-the-copy",
+            (warden.told, "if memory.images:", "if False:"),
+        ),
+        m(
+            "who was told to run keeps its images",
+            "local-disks/moves-with-its-disk",
+            (warden._follow, "            images.pop(ticket.guest, None)  # its disks from now on\n", ""),
+        ),
+    ),
+}

@@ -233,6 +233,11 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
     A copy is marked before its permit is written, and no longer from the moment when a ticket lets the guest run here.
     """
     copies, left, images = dict(memory.copies), dict(memory.left), dict(memory.images)
+    let_in = dict(memory.let_in)
+    if ticket.kind is TicketKind.RECEIVE:
+        let_in[ticket.guest] = ticket.boot_id
+    elif ticket.kind is not TicketKind.RESUME:  # which may come too early
+        let_in.pop(ticket.guest, None)
     match ticket.kind:
         case TicketKind.RECEIVE:
             copies[ticket.guest] = Copy(
@@ -248,7 +253,7 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
             images.pop(ticket.guest, None)  # its disks from now on
         case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD:
             pass
-    return changed(memory, copies=copies, left=left, images=images)
+    return changed(memory, copies=copies, let_in=let_in, left=left, images=images)
 
 
 def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
@@ -317,7 +322,7 @@ def stray(memory: AgentMemory, guest: GuestId, boot_id: BootId, *, arriving: boo
         return Stray.NONE
     if copy_here(memory, guest, boot_id):
         return Stray.SUSPEND if runs and not arriving else Stray.NONE
-    return Stray.DESTROY if arriving else Stray.NONE
+    return Stray.DESTROY if arriving and memory.let_in.get(guest) != boot_id else Stray.NONE
 
 
 # ---- seals and the protected list
@@ -349,6 +354,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
     }
     sealed = {guest: generation for guest, generation in memory.sealed.items() if guest in entries}
     copies = {guest: copy for guest, copy in memory.copies.items() if guest in entries}
+    let_in = {guest: boot_id for guest, boot_id in memory.let_in.items() if guest in entries}
     left = {guest: ticket for guest, ticket in memory.left.items() if guest in entries}
     ran = {guest: generation for guest, generation in memory.ran.items() if guest in entries}
     # Whoever has it from now on may use those files: nothing of them is ours to remove any more.
@@ -367,6 +373,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
             stop_s=order.stop_s,
             sealed=sealed,
             copies=copies,
+            let_in=let_in,
             images=images,
             left=left,
             ran=ran,

@@ -45,6 +45,7 @@ class AgentMemory(Record):
     sealed: dict[GuestId, int] = {}
     tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded
     copies: dict[GuestId, Copy] = {}
+    let_in: dict[GuestId, BootId] = {}  # by the last ticket of each guest, or by that before a resume ticket
     ran: dict[GuestId, int] = {}  # the generation of the last copy whose CPUs ran before a ticket let them
     images: dict[
         GuestId, tuple[Image, ...]

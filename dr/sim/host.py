@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from dr.model.base import GuestId, HostName
+from dr.model.base import GuestId, HostName, changed
 from dr.model.facts import (
     Definition,
     DomainState,
@@ -269,6 +269,7 @@ class SimHost:
 
     def start_domain(self, definition: Definition, ticket: str, ended: Ended) -> None:
         """Define and start from cold. `ended` may come late or never; the start itself may go on regardless."""
+        definition = changed(definition, local=self.world.definitions[definition.id].local)  # as its XML says
         fault = self._trouble("start", definition.id, self.start_faults)
         if self.libvirtd == "down":
             ended("", "libvirt is gone")

@@ -113,7 +113,7 @@ def _protect(world: World, scenario: Scenario) -> None:
         _configure(world, policy)
         _ask(world, AskProtect(id=world.next_ask(), by="ops", guests=tuple(names)))
     _configure(world, scenario.policy)
-    _wait(world, lambda: all(world.guest(name).phase is GuestPhase.RUNNING for name in wanted), "protected")
+    _wait(world, lambda: all(_runs(world, name) for name in wanted), "protected")
     for name, spec in wanted.items():
         if after := (spec.policy or scenario.policy).boot_after:
             part = PolicyChange(boot_after=after)
@@ -121,6 +121,11 @@ def _protect(world: World, scenario: Scenario) -> None:
         if spec.labels:
             labels: dict[str, str | None] = {**spec.labels}
             _ask(world, AskLabel(id=world.next_ask(), by="ops", kind="guest", name=name, labels=labels))
+
+
+def _runs(world: World, name: GuestId) -> bool:
+    """Protected and running; a guest whose protection was refused is not known any more."""
+    return name in world.store.guests and world.guest(name).phase is GuestPhase.RUNNING
 
 
 def _configure(world: World, policy: GuestPolicy) -> None:

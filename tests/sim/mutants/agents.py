@@ -145,7 +145,11 @@ GROUPS = {
         m(
             "what arrives without a ticket is destroyed",
             "one-copy/agent-of-the-destination-loses-its-memory",
-            (warden.stray, "return Stray.DESTROY if arriving else Stray.NONE", "return Stray.NONE"),
+            (
+                warden.stray,
+                "return Stray.DESTROY if arriving and memory.let_in.get(guest) != boot_id else Stray.NONE",
+                "return Stray.NONE",
+            ),
         ),
         m(
             "a copy that was received whole is not destroyed by its agent",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dr.core import convergence, deadline, dirtying, forecast, links, moves
 from dr.core.dirtying import ASK_AGAIN_S, ASKED_MAX, OLD_S
@@ -15,7 +17,8 @@ from dr.model.facts import DirtyPoint, DirtySample, Progress
 from dr.model.policy import GuestPolicy, Limits
 from dr.model.records import GuestPhase, GuestRecord, Rung, Wish
 from tests.core.build import Bench, domain, guest, host
-from tests.core.test_ladder import writes
+from tests.core.test_forecast_times import evacuation
+from tests.core.test_ladder import Points, writes
 from tests.core.test_links import NAMES, bench, moving
 
 SLOW = dict.fromkeys(("h1", "h2", "h3"), 20)
@@ -354,3 +357,27 @@ def test_a_longer_standstill_and_slower_cpus_are_rungs() -> None:
     assert convergence.rung_of(course) is Rung.PLAIN
     assert convergence.rung_of(changed(course, downtime_s=1.0)) is Rung.STANDSTILL
     assert convergence.rung_of(changed(course, downtime_s=1.0, throttle_pct=20)) is Rung.SLOWED
+
+
+curves = st.sampled_from([QUIET, BUSY, writes(8, 100), writes(2, 10), writes(40, 60)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(20, 300), curves), min_size=2, max_size=7))
+def test_nobody_overlaps_with_who_needs_its_link_alone(guests: list[tuple[int, Points]]) -> None:
+    """Of a whole drain, in imagined time; and everybody leaves in the end."""
+    names = [f"g{n}" for n in range(len(guests))]
+    resident = {name: mib for name, (mib, _) in zip(names, guests, strict=True)}
+    made = bench(*(guest(name, "h1") for name in names), resident=resident, mib_s=SLOW)
+    for name, (_, points) in zip(names, guests, strict=True):
+        sampled(made, name, points)
+    alone = {name for name in names if links.needs_links_alone(made.draft(), made.guest(name))}
+    told = evacuation(made).guests
+    spans = {each.name: (each.begins_s or 0.0, each.ends_s or 0.0) for each in told}
+    assert all(each.ends_s is not None for each in told)
+    for name, (begins, ends) in spans.items():
+        others = [spans[other] for other in names if other != name]
+        overlap = [each for each in others if each[0] < ends - 0.1 and each[1] > begins + 0.1]
+        assert not overlap or name not in alone
+    hard = {each.name for each in told if each.rung in (Rung.SLOWED, Rung.CALLED_OFF)}
+    assert not hard & alone, "alone they need none of that"

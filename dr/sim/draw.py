@@ -30,6 +30,8 @@ FIRST_BACKUP = "first"
 GUEST_MIB = 1024
 DISK_MIB = 256
 LOCAL_WORLDS = 0.3
+WRITING_WORLDS = 0.3
+DIRTY_MIB_S = (0, 0, 5, 50, 200, 400, 2000)
 
 # What the design admits, or what would hide other things, stays apart: a world has one character.
 # liars: fence devices that show the right identity and lie. restores: older copies of the store are put back.
@@ -65,6 +67,7 @@ def draw(
     happen = [act for act in acts if act.at is not None and act.at <= scenario.lasts]
     if not any(isinstance(act.verb, Scrap | RemoveHost) for act in happen):  # with a host its disks are gone
         scenario = _local_disks(random.Random(f"disks {seed}"), scenario)
+    scenario = _writers(random.Random(f"writes {seed}"), scenario)
     return changed(
         scenario,
         shows=f"Seed {seed} of dr sim fuzz, a world of {character} faults: all is well once they are repaired.",
@@ -131,6 +134,18 @@ def _local_disks(rng: random.Random, scenario: Scenario) -> Scenario:
         local = rng.random() < 0.5
         guests[name] = changed(spec, disk_mib=DISK_MIB, policy=policy) if local else spec
     return changed(scenario, guests=guests)
+
+
+def _writers(rng: random.Random, scenario: Scenario) -> Scenario:
+    """In some worlds some guests write to their memory, from hardly to faster than any link. Drawn apart too."""
+    if rng.random() > WRITING_WORLDS:
+        return scenario
+    guests = {
+        name: changed(spec, dirty_mib_s=rng.choice(DIRTY_MIB_S), working_set_mib=rng.choice([100, 400, 900]))
+        for name, spec in scenario.guests.items()
+    }
+    limits = changed(scenario.limits, migration_mib_s=rng.choice([0, 100, 512]))
+    return changed(scenario, guests=guests, limits=limits)
 
 
 def _room_mib(scenario: Scenario) -> int:

@@ -186,6 +186,16 @@ class Written(Part):
     mib: float
 
 
+class LocalDiskSeen(Part):
+    """A disk that only one host has."""
+
+    target: str
+    path: str
+    form: str
+    size_b: int
+    used_b: int
+
+
 class Guest(GuestRow):
     """One guest, whole."""
 
@@ -211,6 +221,11 @@ class Guest(GuestRow):
         default=[], description="to its memory, as its host measured it last; empty: it did not yet"
     )
     writes_age_s: float | None = Field(default=None, description="since that was measured")
+    local_disks: list[LocalDiskSeen] = []
+    disks_on: str = Field(
+        default="",
+        description="the host with the newest copy of its local disks, where alone it may start; empty: not known",
+    )
     avoid: list[str] = []
 
 

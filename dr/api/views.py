@@ -237,6 +237,17 @@ def guest(snap: Snapshot, guest_id: str, definition: StoredDefinition | None) ->
             needs={key: value for key, value in wants.items() if value},
             writes=[schema.Written(interval_s=each.interval_s, mib=each.mib) for each in written],
             writes_age_s=snap.age(sample.at) if sample is not None else None,
+            local_disks=[
+                schema.LocalDiskSeen(
+                    target=disk.target,
+                    path=disk.path,
+                    form=disk.form,
+                    size_b=disk.size_b,
+                    used_b=disk.used_b,
+                )
+                for disk in needs.local
+            ],
+            disks_on=record.disks_on if needs.local else "",
             avoid=list(record.avoid),
             policy=policies.seen(record),
             failback=failback.in_words(Draft(snap.state, snap.now), record),

@@ -210,10 +210,31 @@ def _facts(guest: Guest) -> list[tuple[str, str]]:
             ("definition", f"version {guest.definition} from {guest.definition_by}" if guest.definition else "none"),
             ("writes to memory", _writes(guest)),
             ("needs", "\n".join(f"{key}: {value}" for key, value in guest.needs.items())),
+            ("local disks", _local_disks(guest)),
             ("not again on", ", ".join(guest.avoid)),
             ("labels", ", ".join(f"{key}={value}" for key, value in sorted(guest.labels.items()))),
         ]  # fmt: skip
     return pairs
+
+
+def _size(size_b: int) -> str:
+    return mib(size_b >> 20) or "less than 1 MiB"
+
+
+def _local_disks(guest: Guest) -> str:
+    """Each, and where the newest copy is."""
+    if not guest.local_disks:
+        return ""
+    disks = [
+        f"{disk.target}: {disk.path} ({disk.form}, {_size(disk.size_b)}, {_size(disk.used_b)} in use)"
+        for disk in guest.local_disks
+    ]
+    newest = (
+        f"the newest copy is on {guest.disks_on}, and it starts nowhere else"
+        if guest.disks_on
+        else f"no host is known to have the newest copy: dr guest start {guest.name} --disks-on HOST"
+    )
+    return "\n".join([*disks, newest])
 
 
 def _policy(guest: Guest) -> list[tuple[str, str]]:

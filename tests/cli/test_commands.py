@@ -30,11 +30,12 @@ from dr.model.events import (
     AskProtect,
     AskRelocate,
     AskSet,
+    AskStart,
     AskStop,
     AskUndrain,
     OperatorAsk,
 )
-from dr.model.facts import DirtyPoint, Progress
+from dr.model.facts import DirtyPoint, LocalDisk, Progress
 from dr.model.policy import After, Check, Isolation, PolicyChange
 from dr.model.preflight import Check as Finding
 from dr.model.preflight import CheckName, Verdict
@@ -287,6 +288,39 @@ def test_guest_show_tells_what_was_measured_of_its_memory(service: Service, dr: 
     state.views[holder] = changed(state.views[holder], samples={WEB: Sampled(points=points, at=NOW - 300)})
     shown = dr("guest", "show", "web").out
     assert "30 MiB within 1 s, 38 MiB within 4 s; measured 5 min ago" in shown
+
+
+def test_guest_show_tells_local_disks_and_which_are_the_newest(service: Service, dr: Dr) -> None:
+    assert "local disks" not in dr("guest", "show", "web").out
+    state = service.coordinator.state
+    disk = LocalDisk(target="vda", path="/vm/web.img", form="raw", size_b=20 << 30, used_b=700 << 20)
+    record = state.guests[WEB]
+    for disks_on, said in (
+        ("h1", "the newest copy is on h1, and it starts nowhere else"),
+        ("", "no host is known to have the newest copy: dr guest start web --disks-on HOST"),
+    ):
+        needs = changed(record.needs, local=(disk,))
+        state.guests[WEB] = changed(record, needs=needs, disks_on=disks_on)
+        shown = " ".join(dr("guest", "show", "web").out.split())
+        assert f"vda: /vm/web.img (raw, 20.0 GiB, 700 MiB in use) {said}" in shown
+
+
+def test_a_start_from_disks_of_a_named_host_wants_a_yes(service: Service, dr: Dr) -> None:
+    """What is newer elsewhere is lost by it."""
+    assert dr("guest", "start", "web", "--disks-on", "h1").code == Exit.USAGE
+    assert not service.coordinator.asked
+    dr("guest", "start", "web", "--disks-on", "h1", "--yes", "--no-wait")
+    (asked,) = service.coordinator.asked
+    assert isinstance(asked, AskStart)
+    assert asked.disks_on == "h1"
+
+
+def test_consent_to_local_disks_is_asked_for_with_the_protection(service: Service, dr: Dr) -> None:
+    for word, consent in (("", None), ("--local-disks", True), ("--no-local-disks", False)):
+        dr("guest", "protect", "loose", *([word] if word else []), "--no-wait")
+        asked = service.coordinator.asked[-1]
+        assert isinstance(asked, AskProtect)
+        assert asked.local_disks is consent
 
 
 def test_destructive_verbs_want_the_typed_name(

@@ -171,3 +171,35 @@ def assert_runs_on_while_h2_is_off(site: Site, name: str, boot: str) -> None:
     site.wait_running(name, on=["h1"])
     assert site.lab.guest(name).http().boot == boot
     site.assert_once(name)
+
+
+MACHINE_CHECK = 1 << 4  # of /proc/sys/kernel/tainted: the processor reported a hardware error
+
+
+def test_a_host_whose_hardware_fails_is_emptied_by_itself(site: Site) -> None:
+    """A machine check, as its kernel tells it: nobody asks, and no guest stops."""
+    site.configure(f"{SETTINGS}on_critical: evacuate\n")
+    guests = two_on_h1(site)
+    host, tainted = site.lab.host("h1"), "/proc/sys/kernel/tainted"
+    before = int(host.exec(["cat", tainted]).stdout)
+    host.exec(
+        ["sh", "-c", f"echo {before | MACHINE_CHECK} > /run/tainted; mount --bind /run/tainted {tainted}"]
+    )
+    try:
+        site.wait(lambda: site.hosts()["h1"]["phase"] == "maintenance", 180, "h1 to be empty")
+        assert _fails(site, "h1")
+        assert "the processor reported a machine check" in site.hosts()["h1"]["reason"]
+        for name, boot in guests.items():
+            (to,) = site.lab.qemu_hosts(name)
+            assert to != "h1"
+            assert_runs_on(site, name, boot, to)
+    finally:
+        host.exec(["umount", tainted])
+    site.wait(lambda: not _fails(site, "h1"), 90, "h1 to be well again")
+    site.dr("host", "undrain", "h1")
+    site.wait(site.all_online, 30, "h1 to count again")
+
+
+def _fails(site: Site, host: str) -> bool:
+    shown = json.loads(site.dr("host", "show", host, "-o", "json"))["item"]
+    return any(each["part"] == "kernel" and each["level"] == "critical" for each in shown["readings"])

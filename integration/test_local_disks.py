@@ -123,6 +123,28 @@ def test_a_disk_arrives_bit_identical(site: Site, form: str) -> None:
     assert_runs_with_its_disk(site, name, boot, "h3")
 
 
+def test_shared_disks_of_it_are_not_copied(site: Site) -> None:
+    """It keeps its log on the storage server, and has one disk of its host's own beside that."""
+    (name,) = site.fresh(1)
+    guest = site.lab.define_guest(name, "h1", busy=True)
+    host = site.lab.host("h1")
+    guest.make_image("h1", "raw")
+    host.exec(["qemu-io", "-f", "raw", "-c", f"write -q -P 0x5a 0 {FILLED_MIB}M", guest.image_path])
+    attach = ["virsh", "-q", "attach-disk", name, guest.image_path, "vdb", "--config"]
+    host.exec([*attach, "--driver", "qemu", "--subdriver", "raw", "--cache", "none", "--sourcetype", "file"])
+    guest.start("h1")
+    boot = guest.wait_answering(60).boot
+    site.wait(lambda: name in site.guests(), 30, f"{name} to be reported")
+    site.dr("guest", "protect", name, "--local-disks")
+    before = digest(image_on(site, name, "h1"))
+    site.dr("guest", "migrate", name, "--to", "h3")
+    wait_clean(site, name, "h1")
+    assert digest(image_on(site, name, "h3")) == before
+    site.wait_running(name, on=["h3"])
+    assert guest.wait_answering(30).boot == boot
+    site.assert_once(name)
+
+
 def test_an_old_disk_is_removed_only_if_asked(site: Site) -> None:
     name, boot = guest_on_h1(site)
     site.dr("guest", "set", name, "--remove-old-disks")

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from integration.conftest import Wanted
+from integration.lab.guests import qemu_pids
 from integration.lab.layout import address
 from integration.lab.proc import wait_for
 from integration.site import DR, ENV, Site
@@ -505,6 +507,28 @@ def test_a_guest_that_is_shut_down_in_the_middle_stays_down(site: Site) -> None:
     assert site.lab.qemu_hosts(name) == []
     assert boots(site, name) == 1
     site.assert_single_writer(name)
+
+
+@pytest.mark.parametrize("how", ["panics", "loses its QEMU"])
+def test_a_guest_that_crashes_in_the_middle_is_started_anew(site: Site, how: str) -> None:
+    """Once, and nothing is left where it was to go; its job says so."""
+    name, boot = guest_on_h1(site)
+    send_to_h3(site, name)
+    if how == "panics":
+        site.lab.guest(name).http("/crash")
+    else:
+        for pid in qemu_pids(site.lab.host("h1"), name):
+            os.kill(pid, signal.SIGKILL)
+    site.wait(lambda: boots(site, name) == 2, 90, f"{name} to start anew")
+    site.wait_running(name, timeout_s=90)
+    assert site.lab.guest(name).wait_answering(60).boot != boot
+    (host,) = site.lab.qemu_hosts(name)
+    others = [each for each in site.lab.host_names if each != host]
+    site.wait(
+        lambda: not any(is_defined(site, name, each) for each in others), 30, "leftovers to be cleaned up"
+    )
+    assert boots(site, name) == 2
+    site.assert_once(name)
 
 
 # ---- nobody leads while the copy waits

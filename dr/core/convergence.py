@@ -23,6 +23,9 @@ PASSES_MAX = 6  # in a row that do not get on, with nothing left to try
 STILL_S = (
     60.0  # without a byte that gets through, and it is given up: TCP alone would try for a quarter of an hour
 )
+BEGINS_S = (
+    600.0  # before the first byte: QEMU may write zeros to a whole disk at the destination, and tells of none
+)
 MARGIN = 1.1  # allowed above the standstill that is foreseen: rates vary
 
 
@@ -60,12 +63,16 @@ def rung_of(course: Course) -> Rung:
     return Rung.STANDSTILL if course.downtime_s > PLAIN_DOWNTIME_S else Rung.PLAIN
 
 
+def _patience_s(now: Progress) -> float:
+    return STILL_S if now.remaining_mib < now.total_mib else BEGINS_S
+
+
 def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:
     """After one more look. `downtime_s` and `hopeless` say what is to be done."""
     left = (now.passes, now.remaining_mib, now.total_mib)
     if left != course.left or now.elapsed_s < course.moved_s:
         course = changed(course, left=left, moved_s=now.elapsed_s)
-    elif now.elapsed_s - course.moved_s >= STILL_S and not course.hopeless:
+    elif now.elapsed_s - course.moved_s >= _patience_s(now) and not course.hopeless:
         why = f"nothing got through for {now.elapsed_s - course.moved_s:.0f} s"
         course = changed(course, hopeless=why)
     if now.passes <= course.passes or not now.standstill_s:

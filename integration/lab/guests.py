@@ -169,7 +169,7 @@ class Guest:
         """
         booted = image.ensure()
         if local:
-            self._ensure_image(host, local)
+            self.make_image(host, local)
             disk = _LOCAL_DISK.format(form=local, path=self.image_path)
         else:
             self.ensure_disk_server()
@@ -318,7 +318,8 @@ class Guest:
         """Where it lies, as its host names it."""
         return f"{IMAGES}/{self.name}.img"
 
-    def _ensure_image(self, host: str, form: str) -> None:
+    def make_image(self, host: str, form: str) -> None:
+        """An empty one on that host, unless it is there."""
         for each in self._lab.hosts:
             (each.directory / f"disk{IMAGES}").mkdir(exist_ok=True)  # as the package of libvirt makes it
         make = f"test -e {self.image_path} || qemu-img create -q -f {form} {self.image_path} {DISK_MIB}M"

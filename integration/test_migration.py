@@ -295,6 +295,25 @@ def test_the_memory_is_encrypted_where_the_host_says_so(site: Site, tmp_path: Pa
         site.wait(site.all_online, 30, "h1 to be back")
 
 
+def test_the_memory_goes_over_the_network_that_the_destination_names(site: Site) -> None:
+    name, boot = guest_on_h1(site)
+    h3 = site.lab.host("h3")
+    config, address = h3.path("/etc/dr/agent.yaml"), h3.address("mgmt")
+    before = config.read_text()
+    try:
+        config.write_text(f"{before}migration_address: {address}\n")
+        h3.kill_service("agent")
+        site.wait(site.all_online, 30, "h3 to be back")
+        send_to_h3(site, name)
+        connections = site.lab.host("h1").exec(["ss", "-Htn", "state", "established"]).stdout
+        assert re.search(rf"{re.escape(address)}:49[12]\d\d\b", connections), connections
+        assert_runs_on(site, name, boot, "h3")
+    finally:
+        config.write_text(before)
+        h3.kill_service("agent")
+        site.wait(site.all_online, 30, "h3 to be back")
+
+
 def certify(ca: Path, folder: Path, address: str) -> None:
     """A certificate of that host for QEMU at both ends of a migration; `ca`: where the authority is, or is made."""
 

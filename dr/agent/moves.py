@@ -193,7 +193,8 @@ class MoveTickets:
                     order.to,
                     order.addresses,
                     order.sending,
-                    tuple(disk.target for disk in order.disks),
+                    disks=tuple(disk.target for disk in order.disks),
+                    data_address=order.data_address,
                 ),
                 order.timeout_s + self._patience.migrate_s,
             )

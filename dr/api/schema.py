@@ -101,6 +101,7 @@ class Host(HostRow):
     hook_reason: str = ""
     hibernation_masked: bool = True
     live_migration: bool = False
+    migration_address: str = ""  # where memory and disks are sent to it; empty: as its libvirt is configured
     readings: list[Reading] = []
     looks: list[Look] = []
     power: list[DeviceSeen] = []

@@ -87,6 +87,7 @@ def host(snap: Snapshot, name: str) -> schema.HostDocument | None:
             hook_reason=facts.hook.reason,
             hibernation_masked=facts.hibernation_masked,
             live_migration=facts.live_migration,
+            migration_address=facts.migration_address,
             readings=[_reading(reading) for reading in record.health],
             looks=[
                 schema.Look(witness=look.witness, answered=look.answered, age_s=snap.age(look.asked))

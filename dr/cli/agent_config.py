@@ -20,6 +20,7 @@ KNOWN = {
     "libvirt_uri": "which libvirt to use",
     "migration_uri": "how libvirtd here reaches libvirtd on another host, for live migration; {address} is that host's",
     "migration_tls": "true: what a live migration sends is encrypted, with the certificates in /etc/pki/qemu",
+    "migration_address": "this host's address in the network for memory and disks of guests that come here",
     "log_level": "debug, info, warning or error",
 }
 
@@ -61,7 +62,15 @@ def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
     for key in ("host", "cluster", "coordinators"):
         if key not in data:
             wrong(key, "is required")
-    for key in ("host", "cluster", "state_dir", "libvirt_uri", "migration_uri", "log_level"):
+    for key in (
+        "host",
+        "cluster",
+        "state_dir",
+        "libvirt_uri",
+        "migration_uri",
+        "migration_address",
+        "log_level",
+    ):
         if key in data and not (isinstance(data[key], str) and data[key]):
             wrong(key, "must be text")
     if not isinstance(data.get("migration_tls", False), bool):
@@ -72,6 +81,9 @@ def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
     uri = data.get("migration_uri")
     if isinstance(uri, str) and uri and (why := way.why_not(uri)):
         wrong("migration_uri", why)
+    address = data.get("migration_address")
+    if isinstance(address, str) and address and not way.is_address(address):
+        wrong("migration_address", f'must be an address or a name without a port, not "{address}"')
     level = data.get("log_level", "info")
     if isinstance(level, str) and level not in LEVELS:
         wrong("log_level", f'must be one of {", ".join(LEVELS)}, not "{level}"')
@@ -107,6 +119,7 @@ state_dir: {state_dir}
 # libvirtd must listen for it on every host (TLS, with certificates of its own, or SSH between the hosts' roots).
 # migration_uri: qemu+tls://{{address}}/system
 # migration_tls: false             # true: also the memory is encrypted, with the certificates in /etc/pki/qemu
+# migration_address: 10.9.0.11     # this host's own, in the network that memory and disks of guests come over
 
 # log_level: info                  # debug, info, warning, error
 """
@@ -126,4 +139,6 @@ def starter(config: AgentConfig) -> str:
         text += f'migration_uri: "{config.migration_uri}"\n'
     if config.migration_tls:
         text += "migration_tls: true\n"
+    if config.migration_address:
+        text += f'migration_address: "{config.migration_address}"\n'
     return text

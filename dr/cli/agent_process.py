@@ -166,7 +166,10 @@ async def _run(config: AgentConfig) -> int:
         signal.SIGHUP, lambda: log.info("SIGHUP: the agent's file is read at its start only")
     )
     hypervisor = LibvirtHypervisor(
-        config.libvirt_uri, migration_uri=config.migration_uri, migration_tls=config.migration_tls
+        config.libvirt_uri,
+        migration_uri=config.migration_uri,
+        migration_tls=config.migration_tls,
+        migration_address=config.migration_address,
     )
     agent = Agent(
         config.host,

@@ -25,6 +25,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     libvirt_uri: str = "qemu:///system"
     migration_uri: str = ""  # empty: no live migration
     migration_tls: bool = False  # memory that is sent is encrypted by QEMU
+    migration_address: str = (
+        ""  # where memory and disks of guests that come here are sent; empty: as libvirt has it
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

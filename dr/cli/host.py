@@ -103,7 +103,7 @@ def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
         ("fencing now", _fencing_now(host)),
         ("permit hook", "proven" if host.hook else f"not proven: {host.hook_reason}"),
         ("hibernation", "" if host.hibernation_masked else "not masked"),
-        ("live migration", "yes" if host.live_migration else "no: migration_uri in its /etc/dr/agent.yaml lets it"),
+        ("live migration", _migration(host)),
         ("health", host.health),
         ("readings", "\n".join(_said(each.part, each.level, each.reason) for each in readings)),
         ("seen by others", "\n".join(_look(look) for look in host.looks)),
@@ -121,6 +121,12 @@ def _facts(host: Host, *, wide: bool) -> list[tuple[str, str]]:
         ("proven dead boot", host.dead_boot),
         ("versions", f"agent {host.agent_version}, libvirt {host.libvirt_version}" if host.agent_version else ""),
     ]  # fmt: skip
+
+
+def _migration(host: Host) -> str:
+    if not host.live_migration:
+        return "no: migration_uri in its /etc/dr/agent.yaml lets it"
+    return f"yes; memory and disks come to {host.migration_address}" if host.migration_address else "yes"
 
 
 def _fencing_now(host: Host) -> str:

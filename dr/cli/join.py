@@ -46,8 +46,9 @@ def join(
         coordinators=list(token.link),
         state_dir=str(state_dir),
         libvirt_uri=libvirt_uri,
-        migration_uri=known[0] if migration_uri is None else migration_uri,
-        migration_tls=known[1],
+        migration_uri=known.migration_uri if migration_uri is None else migration_uri,
+        migration_tls=known.migration_tls,
+        migration_address=known.migration_address,
     )
     if config.exists() and not force:
         _same_host(config, token.host, token.cluster)
@@ -91,15 +92,15 @@ def _read(source: str) -> str:
         raise Failure(f"{source} cannot be read.", why=str(error), code=Exit.BAD_DATA) from None
 
 
-def _known(config: Path) -> tuple[str, bool]:
-    """`migration_uri` and `migration_tls` of the file that is written anew: a renewed certificate costs neither."""
+def _known(config: Path) -> AgentConfig:
+    """The file that is written anew: a renewed certificate costs nothing of how guests migrate."""
     from dr.cli.yamlfile import BadFile
 
     try:
         before = agent_config.load(config) if config.exists() else None
     except BadFile:
         before = None
-    return (before.migration_uri, before.migration_tls) if before is not None else ("", False)
+    return before or AgentConfig(host="", cluster="", coordinators=[])
 
 
 def _same_host(config: Path, host: str, cluster: str) -> None:

@@ -458,6 +458,7 @@ def issue_migrate(
         ticket=ticket,
         to=move.destination,
         addresses=addresses,
+        data_address=draft.require_host(move.destination).facts.migration_address,
         timeout_s=policy.move_s,
         sending=policy.sending,
         disks=guest.needs.local,

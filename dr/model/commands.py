@@ -90,6 +90,7 @@ class Migrate(Record, tag="migrate"):
     ticket: Ticket
     to: HostName
     addresses: tuple[str, ...] = ()
+    data_address: str = ""  # where its memory and disks go; empty: as libvirt over there is configured
     timeout_s: float = 3600.0  # then the agent aborts the job itself
     sending: Sending = Sending()
     disks: tuple[

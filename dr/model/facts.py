@@ -237,6 +237,7 @@ class HostFacts(Record):
     hook: HookState = HookState(proven=False, reason="not tried yet")
     hibernation_masked: bool = True
     live_migration: bool = False  # its agent can send and receive guests live
+    migration_address: str = ""  # where memory and disks are sent to it; empty: as its libvirt is configured
     samples_memory: bool = False  # its agent can measure how fast guests make memory dirty
 
 

@@ -104,11 +104,14 @@ class Hypervisor(Protocol):
         to: HostName,
         addresses: tuple[str, ...],
         sending: Sending,
+        *,
         disks: tuple[str, ...] = (),
+        data_address: str = "",
     ) -> str:
         """Send it live to a host that lets it in; returns when libvirt says that it has left, and waits paused there.
 
         `disks`: targets of those that are copied along, into images that are there already; of no other disk.
+        `data_address`: the other host's, where memory and disks go; empty: as its libvirt is configured.
         What it took is returned in words, as far as libvirt tells. Never undefines it here. Takes as long as it takes:
         `abort_migration` ends it. Raises HypervisorError when libvirt says that it failed, HypervisorUnknown when its
         end was not seen (it may go on).

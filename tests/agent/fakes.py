@@ -152,6 +152,7 @@ class World:
         self.resume_fails = ""
         self.sending = Sending()
         self.sent_disks: tuple[str, ...] = ()
+        self.data_address = ""
         self.local: tuple[LocalDisk, ...] = ()  # disks of each guest here that only this host has
         self.files: dict[str, int] = {}  # images on its file system, with their inodes
         self.hidden: dict[str, int] = {}  # those that do not have their own names yet
@@ -336,10 +337,13 @@ class Process:
         to: HostName,
         addresses: tuple[str, ...],
         sending: Sending,
+        *,
         disks: tuple[str, ...] = (),
+        data_address: str = "",
     ) -> str:
         await self.libvirt()
         self.world.sending, self.world.sent_disks = sending, disks
+        self.world.data_address = data_address
         self.step("migration sent")
         self.world.parts[guest] = Part.LEAVING
         self.step("migration under way")

@@ -265,6 +265,12 @@ async def test_it_is_sent_as_policy_wants_and_may_stand_still_for_longer(host: H
     assert host.world.downtime_s == 0.8
 
 
+async def test_it_is_sent_over_the_network_that_is_named(host: Host) -> None:
+    session = await source(host)
+    await session.ask(changed(session.migrate(1), data_address="10.9.0.2"))
+    assert host.world.data_address == "10.9.0.2"
+
+
 async def test_one_that_takes_too_long_is_ended_by_the_agent(host: Host) -> None:
     session = await source(host)
     host.world.hold_migration = asyncio.Event()

@@ -350,7 +350,12 @@ def test_an_agents_file() -> None:
     )
     again = agent_config.translate(parse(agent_config.starter(config), "a.yaml"))
     assert again == config
-    moving = msgspec.structs.replace(config, migration_uri="qemu+ssh://{host}/system", migration_tls=True)
+    moving = msgspec.structs.replace(
+        config,
+        migration_uri="qemu+ssh://{host}/system",
+        migration_tls=True,
+        migration_address="fd00:9::b",
+    )
     assert agent_config.translate(parse(agent_config.starter(moving), "a.yaml")) == moving
 
 
@@ -365,6 +370,10 @@ def test_an_agents_file() -> None:
             "a.yaml:4: migration_uri: must hold {address} or {host}",
         ),
         (AGENT + "migration_uri: qemu:///{host}", "a.yaml:4: migration_uri: must begin with qemu+tls"),
+        (
+            AGENT + "migration_address: '10.9.0.1:49152'",
+            "a.yaml:4: migration_address: must be an address or a name without a port",
+        ),
         (AGENT + "migration_tls: please", "a.yaml:4: migration_tls: must be true or false"),
         (AGENT + "log_level: loud", "a.yaml:4: log_level: must be one of debug"),
         (

@@ -117,6 +117,15 @@ def test_a_dry_run_tells_and_does_nothing() -> None:
     assert sent(made, Receive) == 0
 
 
+def test_the_source_is_told_where_the_destination_wants_memory_sent() -> None:
+    made = bench()
+    there = changed(made.host("h2").facts, migration_address="10.9.0.2")
+    made.put(changed(made.host("h2"), facts=there))
+    ask(made)
+    answer(made, last(made, Receive))
+    assert last(made, Migrate).body.data_address == "10.9.0.2"
+
+
 def test_what_the_sending_took_is_in_the_jobs_history() -> None:
     made = copying()
     order = last(made, Migrate)

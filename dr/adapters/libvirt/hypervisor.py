@@ -92,15 +92,18 @@ class LibvirtHypervisor:
         start_timeout_s: float = START_S,
         migration_uri: str = "",
         migration_tls: bool = False,
+        migration_address: str = "",
     ) -> None:
         """`migration_uri`: libvirt's URI of another host, with {address} or {host} in it; empty: no live migration.
 
-        `migration_tls`: the memory that is sent is encrypted, with QEMU's own certificates.
+        `migration_tls`: the memory that is sent is encrypted, with QEMU's own certificates. `migration_address`: this
+        host's own, where memory and disks of guests that come here are to be sent; empty: as libvirt is configured.
         """
         self._layout = layout or Layout()
         self._uri = uri
         self._migration_uri = migration_uri
         self._migration_tls = migration_tls
+        self._migration_address = migration_address
         self._start_timeout_s = start_timeout_s
         self._events = Events()
         self._guests = Guests(self._layout)
@@ -178,6 +181,7 @@ class LibvirtHypervisor:
             room_mib=self._reach.room_mib,
             hibernation_masked=facts.hibernation_masked(layout),
             live_migration=bool(self._migration_uri) and _version(can.libvirt_version) >= MIGRATES_FROM,
+            migration_address=self._migration_address,
             samples_memory=_version(can.libvirt_version) >= SAMPLES_FROM,
         )
 
@@ -279,7 +283,9 @@ class LibvirtHypervisor:
         to: HostName,
         addresses: tuple[str, ...],
         sending: Sending,
+        *,
         disks: tuple[str, ...] = (),
+        data_address: str = "",
     ) -> str:
         """See the port. The caller's patience is the only limit; libvirt's job does not end with it."""
         self._events.bind()
@@ -289,7 +295,15 @@ class LibvirtHypervisor:
 
         def send() -> str:
             there = way.way_to(self._migration_uri, to, addresses)
-            return migration.send(self._uri, guest, there, sending, disks, tls=self._migration_tls)
+            return migration.send(
+                self._uri,
+                guest,
+                there,
+                sending,
+                disks=disks,
+                data_address=data_address,
+                tls=self._migration_tls,
+            )
 
         return await self._migrations.run(f"migrate {guest} to {to}", send, MIGRATION_S)
 
@@ -419,6 +433,8 @@ class LibvirtHypervisor:
         found += health.network_readings(self._layout, needed, networks)
         if self._migration_uri:
             found.append(listening.migration_reading(self._layout, way.port_of(self._migration_uri)))
+        if self._migration_address:
+            found.append(listening.address_reading(self._migration_address))
         return tuple(found)
 
     def _protected(self) -> list[tuple[GuestId, str]]:

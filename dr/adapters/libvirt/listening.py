@@ -6,9 +6,10 @@ lets them through is found when one knocks (`way`), before anything is sent.
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from dr.adapters.libvirt.layout import Layout
 from dr.model.facts import Level, Reading
@@ -29,6 +30,26 @@ def migration_reading(layout: Layout, port: int) -> Reading:
         " cannot come here live (with TLS: systemctl enable --now libvirtd-tls.socket)"
     )
     return Reading(part="migration", level=Level.WARN, reason=why)
+
+
+def address_reading(address: str) -> Reading:
+    """`address`: this host's `migration_address`. Of a name nothing is said: asking for it may take long."""
+    part = "migration:address"
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return Reading(part=part, level=Level.OK)
+    family = socket.AF_INET if found.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as tried:
+        try:
+            tried.bind((address, 0))
+        except OSError as error:
+            why = (
+                f"migration_address {address} is no address of this host now ({error.strerror}): guests cannot come"
+                " here live (see /etc/dr/agent.yaml)"
+            )
+            return Reading(part=part, level=Level.WARN, reason=why)
+    return Reading(part=part, level=Level.OK)
 
 
 def _open_ports(layout: Layout) -> Iterator[int]:

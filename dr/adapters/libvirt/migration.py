@@ -34,7 +34,14 @@ COPY = re.compile(r"migration-.*-(storage|format)")  # libvirt's names of the no
 
 
 def send(
-    local: str, guest: GuestId, uri: str, sending: Sending, disks: tuple[str, ...] = (), *, tls: bool = False
+    local: str,
+    guest: GuestId,
+    uri: str,
+    sending: Sending,
+    *,
+    disks: tuple[str, ...] = (),
+    data_address: str = "",
+    tls: bool = False,
 ) -> str:
     """Migrate it, and return when it has left, with what that took in one sentence.
 
@@ -48,7 +55,7 @@ def send(
         raise HypervisorError(f"libvirt could not be asked to migrate it: {api.text(error)}") from error
     try:
         domain = conn.lookupByUUIDString(guest)
-        domain.migrateToURI3(uri, _params(sending, disks), _flags(sending, disks, tls=tls))
+        domain.migrateToURI3(uri, _params(sending, disks, data_address), _flags(sending, disks, tls=tls))
         return _took(domain)
     except libvirt.libvirtError as error:
         # An error that libvirtd met on its way to the other host looks like one of our own socket's.
@@ -72,9 +79,12 @@ def _flags(sending: Sending, disks: tuple[str, ...], *, tls: bool) -> int:
     return flags
 
 
-def _params(sending: Sending, disks: tuple[str, ...]) -> dict[str, int | list[str]]:
+def _params(sending: Sending, disks: tuple[str, ...], data_address: str) -> dict[str, int | str | list[str]]:
     """Only what differs: without a bandwidth libvirt takes the one that the domain was given by hand."""
-    params: dict[str, int | list[str]] = {}
+    params: dict[str, int | str | list[str]] = {}
+    if data_address:  # without a port: libvirt over there picks one
+        host = f"[{data_address}]" if ":" in data_address else data_address
+        params[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{host}"
     if disks:
         params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(disks)
     if sending.mib_s:

@@ -5,8 +5,10 @@ Nothing of libvirt is imported here: the agent's file is checked where there may
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from dr.model.base import HostName
@@ -28,6 +30,15 @@ def why_not(uri: str) -> str:
     if not parts.scheme.startswith("qemu+") or not port:
         return f"must begin with qemu+{', qemu+'.join(PORTS)}"
     return ""
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an IP address, or could be a host's name."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", text) is not None
+    return True
 
 
 def port_of(uri: str) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.adapters.libvirt.layout import Layout
-from dr.adapters.libvirt.listening import migration_reading
+from dr.adapters.libvirt.listening import address_reading, migration_reading
 from dr.model.facts import Level
 from tests.adapters.libvirt.conftest import put
 
@@ -65,3 +65,14 @@ async def test_only_where_guests_are_to_come_in_live(mock: LibvirtHypervisor, la
     (reading,) = (each for each in await live.health() if each.part == "migration")
     assert reading.level is Level.OK
     await live.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "level"),
+    [("127.0.0.1", Level.OK), ("192.0.2.7", Level.WARN), ("2001:db8::7", Level.WARN), ("kvm1.mig", Level.OK)],
+)
+def test_the_address_for_memory_is_this_hosts_own(address: str, level: Level) -> None:
+    """A typing error is told before a guest is refused for it; of a name nothing is asked."""
+    found = address_reading(address)
+    assert found.level is level
+    assert (f"{address} is no address of this host" in found.reason) == (level is Level.WARN)

@@ -226,10 +226,20 @@ def test_how_sending_ends(
     assert well.closed
 
 
+@pytest.mark.parametrize(("address", "uri"), [("10.9.0.2", "tcp://10.9.0.2"), ("fd00::2", "tcp://[fd00::2]")])
+def test_memory_goes_to_the_address_that_the_other_host_has_for_it(
+    monkeypatch: pytest.MonkeyPatch, address: str, uri: str
+) -> None:
+    domain = Domain(RUNNING)
+    monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: Connection(domain))
+    migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), data_address=address)
+    assert domain.sent == ({"migrate_uri": uri}, migration.FLAGS)
+
+
 def test_only_disks_that_are_named_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     domain = Domain(RUNNING)
     monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: Connection(domain))
-    migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), ("vda", "vdc"))
+    migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), disks=("vda", "vdc"))
     params = {"migrate_disks": ["vda", "vdc"]}
     assert domain.sent == (params, migration.FLAGS | libvirt.VIR_MIGRATE_NON_SHARED_DISK)
 

@@ -106,7 +106,7 @@ def archive_and_undefine(conn: Any, layout: Layout, guest: GuestId, note: str, o
         return ""
     keep(layout, guest, name, xml, note)
     # Before it is undefined: while it is defined, somebody looks after it again.
-    disks = local_disks(conn, layout, ElementTree.fromstring(xml))
+    disks = local_disks(conn, layout, ElementTree.fromstring(xml)) if old_disks is not OldDisks.LEAVE else ()
     told = part_with(conn, layout, xml, disks, old_disks)
     undefine(conn, layout, domain, xml)
     return "; ".join(told)

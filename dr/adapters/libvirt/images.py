@@ -146,7 +146,7 @@ def _new_name(file: Path) -> Path:
 def part_with(
     conn: Any, layout: Layout, xml: str, disks: tuple[LocalDisk, ...], old_disks: OldDisks
 ) -> list[str]:
-    """What becomes of the disks of a guest that runs elsewhere: each a sentence. Raises OSError, libvirt's error.
+    """Remove the disks of a guest that left from here, or set them aside; each told. Raises OSError, libvirt's error.
 
     Set aside: renamed beside where it was, so that no definition finds it. What another guest here names is left.
     """
@@ -154,9 +154,7 @@ def part_with(
     others = _named_by_others(conn, fromstring(xml).findtext("uuid") or "") if disks else set()
     for disk in disks:
         file = layout.at(disk.path)
-        if old_disks is OldDisks.LEAVE:
-            told.append(f"{disk.path} is left as it is: it is not known to have left from here")
-        elif disk.path in others:
+        if disk.path in others:
             told.append(f"{disk.path} is left as it is: another guest here names it")
         elif old_disks is OldDisks.REMOVE:
             file.unlink()

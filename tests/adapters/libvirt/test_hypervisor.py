@@ -163,3 +163,16 @@ async def test_no_libvirt_at_all(layout: Layout) -> None:
     with pytest.raises(HypervisorUnknown):
         await hypervisor.start(definition())
     await hypervisor.close()
+
+
+@pytest.mark.parametrize(("old_disks", "looks"), [(OldDisks.LEAVE, 0), (OldDisks.SET_ASIDE, 1)])
+async def test_disks_are_looked_at_only_if_they_left(
+    mock: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch, old_disks: OldDisks, looks: int
+) -> None:
+    """What is cleaned up after a failover may lie on storage that hangs."""
+    looked: list[object] = []
+    monkeypatch.setattr("dr.adapters.libvirt.archive.local_disks", lambda *_: looked.append(_) or ())
+    await mock.start(definition())
+    await mock.stop(OTHER, "destroy", 5)
+    await mock.archive_and_undefine(OTHER, "test", old_disks)
+    assert len(looked) == looks

@@ -82,9 +82,12 @@ def _flags(sending: Sending, disks: tuple[str, ...], *, tls: bool) -> int:
 def _params(sending: Sending, disks: tuple[str, ...], data_address: str) -> dict[str, int | str | list[str]]:
     """Only what differs: without a bandwidth libvirt takes the one that the domain was given by hand."""
     params: dict[str, int | str | list[str]] = {}
-    if data_address:  # without a port: libvirt over there picks one
+    if (
+        data_address
+    ):  # without a port: libvirt over there picks one, and listens there alone, whatever its qemu.conf says
         host = f"[{data_address}]" if ":" in data_address else data_address
         params[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{host}"
+        params[libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS] = data_address
     if disks:
         params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(disks)
     if sending.mib_s:

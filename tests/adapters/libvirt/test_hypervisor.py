@@ -171,7 +171,12 @@ async def test_disks_are_looked_at_only_if_they_left(
 ) -> None:
     """What is cleaned up after a failover may lie on storage that hangs."""
     looked: list[object] = []
-    monkeypatch.setattr("dr.adapters.libvirt.archive.local_disks", lambda *_: looked.append(_) or ())
+
+    def look(*seen: object) -> tuple[()]:
+        looked.append(seen)
+        return ()
+
+    monkeypatch.setattr("dr.adapters.libvirt.archive.local_disks", look)
     await mock.start(definition())
     await mock.stop(OTHER, "destroy", 5)
     await mock.archive_and_undefine(OTHER, "test", old_disks)

@@ -233,7 +233,7 @@ def test_memory_goes_to_the_address_that_the_other_host_has_for_it(
     domain = Domain(RUNNING)
     monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: Connection(domain))
     migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), data_address=address)
-    assert domain.sent == ({"migrate_uri": uri}, migration.FLAGS)
+    assert domain.sent == ({"migrate_uri": uri, "listen_address": address}, migration.FLAGS)
 
 
 def test_only_disks_that_are_named_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:

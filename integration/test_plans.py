@@ -1,4 +1,4 @@
-"""Plans on real guests: two hosts emptied by one saved plan, refused once the world has changed, past a dead coordinator.
+"""Plans on real guests: two hosts emptied by one saved plan, refused when something changed, past a dead coordinator.
 
 Guests here are as in test_migration.
 """

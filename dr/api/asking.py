@@ -141,6 +141,7 @@ def host_routes(desk: Desk) -> APIRouter:
         ask = events.AskDrain(
             **asked,
             host=name,
+            also=tuple(body.also),
             leave_unprotected=body.leave_unprotected,
             deadline_s=body.deadline_s,
             dry_run=body.dry_run,

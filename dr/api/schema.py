@@ -453,6 +453,9 @@ class MigrateBody(GuestsBody):
 
 
 class DrainBody(Body):
+    also: list[str] = Field(
+        default=[], max_length=1000, description="hosts that are emptied together with it, with one schedule"
+    )
     leave_unprotected: bool = Field(
         default=False, description="guests that nobody protects stay, and do not keep it from maintenance"
     )

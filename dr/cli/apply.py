@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, send
+from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, named, send
 from dr.cli.failure import Exit, Failure, tell
 from dr.cli.output import Form, Output
 
@@ -36,8 +36,11 @@ def apply(
     plan = planfile.load(file)
     stopped = [guest.name for guest in plan.guests if guest.stopped]
     if stopped and not dry_run:
-        name = plan.hosts[0] if len(plan.hosts) == 1 else str(len(plan.hosts))
-        confirm(name, f"These cannot leave live in time and are stopped: {', '.join(stopped)}", yes=yes)
+        confirm(
+            named(plan.hosts),
+            f"These cannot leave live in time and are stopped: {', '.join(stopped)}",
+            yes=yes,
+        )
     body = {"plan": plan.model_dump(mode="json"), "anyway": anyway, "dry_run": dry_run, "reason": reason}
     try:
         accepted = send("/v1/plans/apply", body, wait=wait, timeout_s=timeout, form=form)

@@ -65,6 +65,11 @@ def confirm(name: str, danger: str, *, yes: bool) -> None:
         raise Failure("Nothing was done: the name was not typed.", code=Exit.FAILED)
 
 
+def named(hosts: Sequence[str]) -> str:
+    """What is to be typed for them: the name of one, the number of several."""
+    return hosts[0] if len(hosts) == 1 else str(len(hosts))
+
+
 def send(
     path: str,
     body: Mapping[str, Any],
@@ -124,13 +129,11 @@ def told(accepted: Accepted, form: Form) -> None:
             foretell(accepted.guests, accepted.forecast, wide=form is Form.WIDE)
 
 
-def foretell(
-    guests: Sequence[Foreseen], forecast: Forecast | None, *, wide: bool, several: bool = False
-) -> None:
-    """What becomes of each guest, its pre-flight, and what the times rest on. `several`: hosts that they leave."""
+def foretell(guests: Sequence[Foreseen], forecast: Forecast | None, *, wide: bool) -> None:
+    """What becomes of each guest, its pre-flight, and what the times rest on."""
     if guests:
         columns = (
-            *(LEFT if several else ()),
+            *(LEFT if len({guest.host for guest in guests}) > 1 else ()),
             *NAME_AND_FATE,
             *(TIMES if forecast is not None else ()),
             *(LATE if any(guest.late for guest in guests) else ()),

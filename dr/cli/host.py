@@ -7,7 +7,19 @@ from urllib.parse import quote
 
 import typer
 
-from dr.cli.ask import Deadline, Reason, Timeout, Wait, Yes, confirm, labels, leave_foretold, seconds, send
+from dr.cli.ask import (
+    Deadline,
+    Reason,
+    Timeout,
+    Wait,
+    Yes,
+    confirm,
+    labels,
+    leave_foretold,
+    named,
+    seconds,
+    send,
+)
 from dr.cli.failure import tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
 
@@ -251,7 +263,9 @@ def uncordon(name: Name, reason: Reason = "", form: Output = Form.TABLE) -> None
 @app.command()
 def drain(
     *,
-    name: Name,
+    names: Annotated[
+        list[str], typer.Argument(metavar="HOST…", help="The host, or several that are emptied together.")
+    ],
     leave_unprotected: Annotated[
         bool,
         typer.Option(
@@ -271,33 +285,38 @@ def drain(
     timeout: Timeout = 0.0,
     form: Output = Form.TABLE,
 ) -> None:
-    """Move a host's guests live to other hosts, then set it aside for maintenance.
+    """Move hosts' guests live to other hosts, then set them aside for maintenance.
 
     No guest is stopped for it, but with a deadline: then those that would be late are, and start elsewhere.
     """
     until_s = seconds(deadline)
-    if until_s and not dry_run and (late := _late(name, leave_unprotected, until_s)):
-        confirm(name, f"These cannot leave live in {deadline} and are stopped: {', '.join(late)}", yes=yes)
+    if until_s and not dry_run and (late := _late(names, leave_unprotected, until_s)):
+        confirm(
+            named(names), f"These cannot leave live in {deadline} and are stopped: {', '.join(late)}", yes=yes
+        )
+    first, *also = dict.fromkeys(names)
     body = {
+        "also": also,
         "leave_unprotected": leave_unprotected,
         "deadline_s": until_s,
         "dry_run": dry_run,
         "reason": reason,
     }
-    accepted = send(_at(name, "drain"), body, wait=wait, timeout_s=timeout, form=form)
+    accepted = send(_at(first, "drain"), body, wait=wait, timeout_s=timeout, form=form)
     if dry_run:
         leave_foretold(accepted.guests)
-    tell(f"End it with: dr host undrain {name}")
+    tell(f"End it with: {'; '.join(f'dr host undrain {name}' for name in names)}")
 
 
-def _late(name: str, leave_unprotected: bool, until_s: float) -> list[str]:
+def _late(names: list[str], leave_unprotected: bool, until_s: float) -> list[str]:
     """Guests that would be stopped for that deadline."""
-    from dr.api.schema import Evacuation
+    from dr.api.plan_schema import PlanDocument
     from dr.cli.client import connect
 
     leave = str(leave_unprotected).lower()
-    told = connect().get(_at(name, "evacuation"), Evacuation, leave_unprotected=leave, deadline_s=until_s)
-    return [guest.name for guest in told.guests if guest.stopped]
+    path = "/v1/plans/evacuation"
+    found = connect().get(path, PlanDocument, host=names, leave_unprotected=leave, deadline_s=until_s)
+    return [guest.name for guest in found.evacuation.guests if guest.stopped]
 
 
 @app.command()

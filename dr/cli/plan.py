@@ -60,7 +60,7 @@ def evacuate(
                 print(guest.name)
         case Form.TABLE | Form.WIDE:
             tell(told.message)
-            foretell(told.guests, told.forecast, wide=form is Form.WIDE, several=len(told.hosts) > 1)
+            foretell(told.guests, told.forecast, wide=form is Form.WIDE)
     if save is not None:
         planfile.write(found.plan, save, replace=replace)
         tell(f"Saved as {save} (plan {found.plan.digest}). Apply it with: dr apply {save}")

@@ -74,9 +74,7 @@ def _begin(draft: Draft, host: HostRecord, wish: Wish, ask: AskApply, told: fore
         operation = draft.open_operation("drain", host.name, wish.reason, ask.by, here)
     mine = {each.guest for each in told.guests if each.host == host.name}
     planned = {key: each for key, each in approval.planned(ask).items() if key in mine}
-    ends = [each.ends_s for each in told.guests if each.host == host.name and each.ends_s is not None]
-    all_go = all(each.fate != "blocked" for each in told.guests if each.host == host.name)
-    foreseen_s = max(ends, default=0.0) if all_go and host.phase is HostPhase.ONLINE else 0.0
+    foreseen_s = forecast.foreseen_s(told, host)
     draft.put_operation(changed(operation, planned=planned, foreseen_s=foreseen_s))
     draft.note(
         "drain.planned",

@@ -9,7 +9,7 @@ from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskCordon, AskDrain, AskUncordon, AskUndrain
-from dr.model.records import HostPhase, Wish
+from dr.model.records import HostPhase, HostRecord, Operation, Wish
 
 
 def cordon(draft: Draft, ask: AskCordon) -> Reply:
@@ -36,11 +36,13 @@ def uncordon(draft: Draft, ask: AskUncordon) -> Reply:
 
 
 def drain(draft: Draft, ask: AskDrain) -> Reply:
-    host = draft.host(ask.host)
-    if host is None:
-        return no_such(ask, "host", [ask.host])
-    if host.phase is HostPhase.JOINING:
-        return no(ask, f"{host.name} has not joined yet: {host.reason}")
+    names = list(dict.fromkeys((ask.host, *ask.also)))
+    hosts = [host for name in names if (host := draft.host(name)) is not None]
+    if len(hosts) < len(names):
+        return no_such(ask, "host", [name for name in names if draft.host(name) is None])
+    joining = [host for host in hosts if host.phase is HostPhase.JOINING]
+    if joining:
+        return no(ask, *(f"{host.name} has not joined yet: {host.reason}" for host in joining))
     wish = Wish(
         by=ask.by,
         reason=ask.reason,
@@ -48,32 +50,39 @@ def drain(draft: Draft, ask: AskDrain) -> Reply:
         leave_unprotected=ask.leave_unprotected,
         deadline=draft.now + ask.deadline_s if ask.deadline_s else 0.0,
     )
-    evacuation = forecast.of_drain(draft, host, wish)
+    evacuation = forecast.of_drains(draft, dict.fromkeys(names, wish))
     told = {"guests": evacuation.guests, "forecast": evacuation.forecast}
-    if not ask.deadline_s:
+    for host in hosts if not ask.deadline_s else ():
         dirtying.ask(draft, host.name, upkeep.guests_on(draft, host))
     if ask.dry_run:
-        return changed(yes(ask, forecast.in_words(draft, evacuation, [host.name])), **told)
+        return changed(yes(ask, forecast.in_words(draft, evacuation, names)), **told)
+    begun = [_begin(draft, host, ask, wish, evacuation) for host in hosts]
+    texts = [text for text, _ in begun if text]
+    others = {other.name for other in draft.hosts() if other.phase is HostPhase.ONLINE} - set(names)
+    if not others and len(texts) < len(names):
+        texts.append("no other host is online: its guests have nowhere to go")
+    operations = [operation for _, operation in begun if operation is not None]
+    return changed(yes(ask, "; ".join(texts), *operations), **told)
+
+
+def _begin(
+    draft: Draft, host: HostRecord, ask: AskDrain, wish: Wish, evacuation: forecast.Evacuation
+) -> tuple[str, Operation | None]:
+    """One host of those: what is to be said of it, and its operation."""
     before, operation = host.drain, upkeep.operation_of(draft, host)
     hurry = ask.deadline_s or (before is not None and before.deadline)
     if before is not None and before.leave_unprotected == ask.leave_unprotected and not hurry:
         where = "in maintenance" if host.phase is HostPhase.MAINTENANCE else f"being drained ({host.phase})"
-        text = f"{host.name} is {where} already: {before.by} asked"
-        return changed(yes(ask, text, *([operation] if operation else [])), **told)
-    host = with_wishes(host, cordon=host.cordon, drain=wish)
-    draft.put_host(host)
+        return f"{host.name} is {where} already: {before.by} asked", operation
+    draft.put_host(with_wishes(host, cordon=host.cordon, drain=wish))
     if operation is None:
         here = [guest.id for guest in upkeep.guests_on(draft, host)]
         operation = draft.open_operation("drain", host.name, ask.reason or f"{ask.by} asked", ask.by, here)
-        all_go = all(guest.fate != "blocked" for guest in evacuation.guests)
-        if evacuation.forecast is not None and all_go and host.phase is HostPhase.ONLINE:
-            operation = changed(operation, foreseen_s=evacuation.forecast.total_s)
-            draft.put_operation(operation)
-    others = [other.name for other in draft.hosts() if other.phase is HostPhase.ONLINE and other != host]
-    text = "" if others else "no other host is online: its guests have nowhere to go"
+        operation = changed(operation, foreseen_s=forecast.foreseen_s(evacuation, host))
+        draft.put_operation(operation)
     if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.MAINTENANCE):
-        text = f"it is {host.phase} now, and is drained when it is online again"
-    return changed(yes(ask, text, operation), **told)
+        return f"{host.name} is {host.phase} now, and is drained when it is online again", operation
+    return "", operation
 
 
 def undrain(draft: Draft, ask: AskUndrain) -> Reply:

@@ -129,6 +129,14 @@ def of_drains(
     return Evacuation(tuple(told), forecast, rehearsal.instead)
 
 
+def foreseen_s(evacuation: Evacuation, host: HostRecord) -> float:
+    """When that one of them is empty, from now; 0 where that cannot be told."""
+    here = [each for each in evacuation.guests if each.host == host.name]
+    if host.phase is not HostPhase.ONLINE or any(each.fate == "blocked" for each in here):
+        return 0.0
+    return max((each.ends_s for each in here if each.ends_s is not None), default=0.0)
+
+
 def _with_deadline(draft: Draft, told: Foreseen, wish: Wish, by: dict[GuestId, Foreseen]) -> Foreseen:
     """With what becomes of it, if it would not have left when what is left has to be stopped.
 

@@ -65,7 +65,7 @@ def asked(draft: Draft, ask: OperatorAsk) -> None:
     if isinstance(ask, AskMigrate | AskDrain | AskApply) and ask.dry_run:
         what = f"tell what it would be to {what}"
     why = f" because {ask.reason}" if ask.reason else ""
-    subject = getattr(ask, "host", "") or getattr(ask, "name", "")
+    subject = ", ".join((getattr(ask, "host", ""), *getattr(ask, "also", ()))) or getattr(ask, "name", "")
     if not subject:
         subject = ", ".join(getattr(ask, "hosts", ()) or getattr(ask, "guests", ()))
     if isinstance(ask, AskSet):

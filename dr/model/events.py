@@ -239,6 +239,7 @@ class AskDrain(Ask, tag="ask_drain"):
     """Move everything away, then set it aside for maintenance."""
 
     host: HostName
+    also: tuple[HostName, ...] = ()  # emptied together with it: none of them takes guests of the others
     leave_unprotected: bool = False  # see `Wish`
     deadline_s: float = 0.0  # from now; 0 = none, and no guest is stopped for it
     dry_run: bool = False  # only tell what would be done

@@ -15,7 +15,7 @@ from dr.cli import planfile
 from dr.cli.failure import Exit
 from dr.core.wishes import with_wishes
 from dr.model.effects import Reply
-from dr.model.events import AskApply, OperatorAsk
+from dr.model.events import AskApply, AskDrain, OperatorAsk
 from dr.model.records import Wish
 from tests.api.service import Service
 from tests.cli.conftest import Dr
@@ -63,6 +63,25 @@ def test_several_hosts_are_told_together(made: Bench, dr: Dr) -> None:
     assert dr("plan", "evacuate", "h1", "h9").code == Exit.MISSING
     one = dr("plan", "evacuate", "h1")
     assert one.out.splitlines()[0].startswith("GUEST "), "of one host as ever"
+
+
+def test_several_hosts_are_drained_by_one_command(made: Bench, service: Service, dr: Dr) -> None:
+    ended = dr("host", "drain", "h1", "h2", "--dry-run")
+    assert ended.code == Exit.OK
+    assert ended.out.splitlines()[0].startswith("HOST  GUEST  FATE")
+    assert made.host("h1").drain is None
+    made.see("h2", domain("c", memory_mib=65536, resident_mib=60_000))
+    ended = dr("host", "drain", "h1", "h2", "--deadline", "1m")
+    assert (ended.code, made.host("h1").drain) == (Exit.USAGE, None)
+    assert "These cannot leave live in 1m and are stopped: c" in ended.err
+    ended = dr("host", "drain", "h1", "h2", "--reason", "new DIMM", "--no-wait", "-o", "name")
+    assert ended.code == Exit.OK
+    assert len(ended.out.split()) == 2
+    assert "End it with: dr host undrain h1; dr host undrain h2" in ended.err
+    asked = service.coordinator.asked[-1]
+    assert isinstance(asked, AskDrain)
+    assert (asked.host, asked.also) == ("h1", ("h2",))
+    assert {host.name for host in made.state.hosts.values() if host.drain} == {"h1", "h2"}
 
 
 def test_a_plan_is_written_to_be_read(saved: Path, made: Bench, dr: Dr) -> None:

@@ -469,3 +469,50 @@ def test_a_destination_that_nobody_has_is_a_difference() -> None:
     (only,) = plan.approved
     (said,) = ask(made, changed(plan, approved=(changed(only, to="h9"),))).blockers
     assert said == "a: moves live to h2; in the plan it moves live to h9 (now: no such host: h9)"
+
+
+# ---- several hosts in one command
+
+
+def test_several_hosts_are_drained_by_one_command() -> None:
+    """None of them takes guests of the others, as those do that are drained one after the other."""
+    made = bench(guest("a", "h1"), guest("b", "h2"), names="h1 h2 h3")
+    reply = next(
+        each
+        for each in made.send(AskDrain(id="d", by="ops", host="h1", also=("h2", "h1")))
+        if isinstance(each, Reply)
+    )
+    assert (reply.accepted, reply.message, len(reply.operations)) == (True, "", 2)
+    assert {each.name: (each.host, each.to) for each in reply.guests} == {
+        "a": ("h1", "h3"),
+        "b": ("h2", "h3"),
+    }
+    jobs = [made.state.operations[key] for key in reply.operations]
+    assert [job.subject for job in jobs] == ["h1", "h2"]
+    assert {job.subject: job.foreseen_s for job in jobs} == {each.host: each.ends_s for each in reply.guests}
+    assert {record.move.destination for record in made.state.guests.values() if record.move} == {"h3"}
+
+
+def test_a_command_for_several_is_refused_as_a_whole() -> None:
+    made = bench(guest("a", "h1"))
+    made.put(host("h3", HostPhase.JOINING))
+    for also, said in ((("h3",), "h3 has not joined yet: "), (("h8", "h9"), "no such host: h8, h9")):
+        sent = made.send(AskDrain(id="d", by="ops", host="h1", also=also))
+        (reply,) = [each for each in sent if isinstance(each, Reply)]
+        assert (reply.accepted, reply.blockers) == (False, (said,))
+        assert made.host("h1").drain is None
+
+
+def test_of_several_those_that_are_drained_already_go_on() -> None:
+    made = bench(guest("a", "h1"), guest("b", "h2"), names="h1 h2")
+    made.send(AskDrain(id="1", by="bob", host="h2"))
+    (reply,) = [
+        each
+        for each in made.send(AskDrain(id="2", by="ops", host="h1", also=("h2",)))
+        if isinstance(each, Reply)
+    ]
+    assert reply.message == (
+        "h2 is being drained (draining) already: bob asked;"
+        " no other host is online: its guests have nowhere to go"
+    )
+    assert len(reply.operations) == 2

@@ -40,7 +40,9 @@ class Course(Record):
         0  # passes in a row in which the standstill got no shorter, and QEMU slowed down no further
     )
     downtime_s: float = PLAIN_DOWNTIME_S  # the limit that QEMU should have
-    told_s: float = PLAIN_DOWNTIME_S  # the limit that it was told
+    told_s: float = (
+        PLAIN_DOWNTIME_S  # the limit that it was told; 0: in an earlier session, and maybe it was lost
+    )
     hopeless: str = ""  # why it is to be given up
     left: tuple[int, float, float] = (
         0,
@@ -48,6 +50,11 @@ class Course(Record):
         0.0,
     )  # passes, MiB of this one, MiB in all: as they last changed
     moved_s: float = 0.0  # how long it was under way then, by libvirt's own clock
+
+
+def begun(job: str, allowed_s: float) -> Course:
+    """Of a migration that may be under way for long: its host may have been told before how long it may stand still."""
+    return Course(job=job) if not allowed_s else Course(job=job, downtime_s=allowed_s, told_s=0.0)
 
 
 def unhurried(course: Course, policy: GuestPolicy) -> Course:

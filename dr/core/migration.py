@@ -198,7 +198,11 @@ def _allow(draft: Draft, guest: GuestRecord, move: Move, course: Course) -> None
     draft.put_view(move.source, courses=view.courses | {guest.id: told})
     body = AllowDowntime(guest=guest.id, name=guest.name, downtime_s=course.downtime_s)
     draft.effect(Send(id=draft.next_id("downtime"), host=move.source, session=view.session, body=body))
-    why = "to end at all" if course.downtime_s > course.told_s else "as nobody is in a hurry any more"
+    before_s = move.allowed_s or convergence.PLAIN_DOWNTIME_S
+    if course.downtime_s == before_s:
+        return  # told again
+    draft.put_guest(changed(guest, move=changed(move, allowed_s=course.downtime_s)))
+    why = "to end at all" if course.downtime_s > before_s else "as nobody is in a hurry any more"
     text = f"{guest.name}: it may stand still for {course.downtime_s:.1f} s at its switch-over, {why}"
     draft.note("guest.move", text, guest=guest.id, operation=move.operation)
 
@@ -225,7 +229,7 @@ def progressed(draft: Draft, name: HostName, moves_out: tuple[Progress, ...]) ->
             continue
         course = before.get(guest.id)
         if course is None or course.job != guest.move.job:
-            course = Course(job=guest.move.job)
+            course = convergence.begun(guest.move.job, guest.move.allowed_s)
         course = courses[guest.id] = convergence.seen(course, progress, guest.policy)
         _note_rung(draft, guest, guest.move, convergence.rung_of(course))
     draft.put_view(name, progress={progress.guest: progress for progress in moves_out}, courses=courses)

@@ -93,6 +93,9 @@ class View(Record):
     fails_since: float = (
         0.0  # since when its hardware has been told to fail, beyond what was done about it; 0 = not
     )
+    unseen: dict[
+        str, float
+    ] = {}  # parts that it was drained for and that are not told of any more: since when
     stopped_at: float = 0.0  # when guests that are late for its drain's deadline were last told to stop
     samples: dict[GuestId, Sampled] = {}  # of guests that it runs
     sampling_at: float = -1e9  # when it was last asked to measure some

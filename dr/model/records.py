@@ -176,6 +176,7 @@ class Move(Record):
     at: float = 0.0  # when it entered its stage
     why: str = ""  # why it is called off or undone
     rung: Rung = Rung.PLAIN  # what it has needed so far
+    allowed_s: float = 0.0  # how long it may stand still, as its host was told last; 0: as QEMU has it
     foreseen: Rung | None = None  # what it was to need, told when it began; None: its guest was not sampled
     tries: int = 0  # resumes that did not succeed
     received: int = 0  # the generation of its receive ticket

@@ -469,6 +469,25 @@ GROUPS = {
             ),
         ),
         m(
+            "a host that does not get empty holds the next one up for some time only",
+            "maintenance/hardware-of-two-hosts-fails-and-the-first-is-stuck",
+            (failing.why_not, "and not _stuck(draft, other)", ""),
+        ),
+        m(
+            "hosts whose hardware fails are emptied one at a time",
+            "maintenance/hardware-of-two-hosts-fails-and-the-first-is-stuck",
+            (failing._stuck, ">= STUCK_S", ">= 0.0"),
+        ),
+        m(
+            "what a host was told of a standstill outlasts its session",
+            "maintenance/deadline-taken-back-after-an-agent-restarted",
+            (
+                migration.progressed,
+                "convergence.begun(guest.move.job, guest.move.allowed_s)",
+                "Course(job=guest.move.job)",
+            ),
+        ),
+        m(
             "maintenance begins when the host is empty",
             "maintenance/not-before-its-guests-have-left",
             (upkeep._drain, "if not left and not unprotected:", "if not unprotected:"),
@@ -524,7 +543,7 @@ GROUPS = {
         m(
             "a host that has not joined is not drained",
             "maintenance/drain-of-a-host-that-has-not-joined-is-refused",
-            (asks_upkeep.drain, "if host.phase is HostPhase.JOINING:", "if False:"),
+            (asks_upkeep.drain, "if joining:", "if False:"),
         ),
         m(
             "work on a host alarms nobody",
@@ -618,7 +637,7 @@ GROUPS = {
         m(
             "a drain without a deadline takes it back",
             "maintenance/deadline-taken-back",
-            (asks_upkeep.drain, " and not hurry", ""),
+            (asks_upkeep._begin, " and not hurry", ""),
         ),
         m(
             "time that nobody led counts",

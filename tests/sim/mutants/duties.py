@@ -585,7 +585,7 @@ GROUPS = {
         m(
             "nor when that could not be looked at for a moment",
             "maintenance/taken-back-and-its-hardware-is-not-seen-for-a-moment",
-            (failing.step, "(host.failed - well)", "(host.failed & parts)"),
+            (failing.step, "(host.failed - well - _gone(draft, host))", "(host.failed & parts)"),
         ),
         m(
             "a host that died before it was empty holds nobody up",

@@ -33,6 +33,8 @@ class Terms(Strict):
     move_auto_converge: bool
     move_mib_s: int
     move_streams: int
+    local_disks: bool
+    remove_old_disks: bool
 
 
 class PlannedGuest(Strict):

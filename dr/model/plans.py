@@ -20,6 +20,8 @@ class Terms(Record):
     move_auto_converge: bool = True
     move_mib_s: int = 0
     move_streams: int = 1
+    local_disks: bool = False
+    remove_old_disks: bool = False
 
 
 def terms_of(guest: GuestRecord) -> Terms:
@@ -32,6 +34,8 @@ def terms_of(guest: GuestRecord) -> Terms:
         move_auto_converge=policy.move_auto_converge,
         move_mib_s=policy.move_mib_s,
         move_streams=policy.move_streams,
+        local_disks=policy.local_disks,
+        remove_old_disks=policy.remove_old_disks,
     )
 
 

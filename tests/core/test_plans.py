@@ -363,6 +363,10 @@ DIFFERENT: dict[str, tuple[Callable[[Bench], object], str]] = {
         lambda made: made.put(changed(made.guest("a"), policy=GuestPolicy(move_downtime_s=9.0))),
         "a: its policy was changed: move_downtime_s is 9.0 now, 1.0 in the plan",
     ),
+    "what becomes of its old disks": (
+        lambda made: made.put(changed(made.guest("a"), policy=GuestPolicy(remove_old_disks=True))),
+        "a: its policy was changed: remove_old_disks is True now, False in the plan",
+    ),
     "desired": (
         lambda made: made.put(changed(made.guest("a"), desired=Desired.IGNORED)),
         "a: its policy was changed: desired is ignored now, running in the plan",

@@ -38,6 +38,7 @@ class Drawing:
     rules: list[str] = field(default_factory=list)  # names of those in force
     rules_made: int = 0
     renamed: int = 0
+    plans: int = 0
     added: int = 0
     joined: int = 0
     scrapped: set[HostName] = field(default_factory=set)

@@ -14,6 +14,7 @@ from dr.sim.scenario.verbs_guests import AddGuest, VirshRename
 from dr.sim.scenario.verbs_hosts import Join, Messages, PowerOn, Reboot, Scrap, Shutdown
 from dr.sim.scenario.verbs_people import (
     AddRule,
+    Apply,
     CancelMove,
     ClearQuarantine,
     ConfirmDown,
@@ -24,6 +25,7 @@ from dr.sim.scenario.verbs_people import (
     LabelHost,
     Migrate,
     Pause,
+    PlanEvacuation,
     Protect,
     Relocate,
     RemoveHost,
@@ -187,6 +189,17 @@ def _drained(d: Drawing) -> Faults:
     return lasting(drain, Undrain(undrain=host, answer="any"), d.one(LONGER))
 
 
+def _drained_by_plan(d: Drawing) -> Faults:
+    """One host or two, by a plan that somebody approved a while before; the world goes on meanwhile."""
+    d.plans += 1
+    name, hosts = f"p{d.plans}", tuple(dict.fromkeys((d.host(), d.host())))
+    applied_s, lasts_s = d.one(SECONDS), d.one(LONGER)
+    yield Then(PlanEvacuation(plan_evacuation=hosts, as_=name, deadline=d.one((0.0, 0.0, 60.0))))
+    yield Then(Apply(apply=name, anyway=d.one((True, False)), answer="any"), applied_s)
+    for host in hosts:
+        yield Then(Undrain(undrain=host, answer="any"), applied_s + lasts_s)
+
+
 def _host_leaves(d: Drawing) -> Faults:
     host, announced = (d.host(),), d.rng.random() < 0.8
     if d.one((True, False)):
@@ -229,6 +242,7 @@ KINDS: dict[str, Kind] = {
     "host labelled": Kind(1, _host_labelled),
     "host cordoned": Kind(2, _cordoned),
     "host drained": Kind(3, _drained),
+    "drained by a plan": Kind(2, _drained_by_plan),
     "host leaves": Kind(4, _host_leaves),
     "guest added": Kind(1, _guest_added),
     "guest renamed": Kind(1, _renamed),

@@ -280,7 +280,10 @@ class PlanEvacuation(Verb):
         deadline = draft.now + self.deadline if self.deadline else 0.0
         wish = Wish(by=BY, at=draft.now, deadline=deadline)
         hosts = tuple(stage.hosts(self.plan_evacuation))
-        told = forecast.of_drains(draft, dict.fromkeys(hosts, wish))
+        members = [
+            name for name in hosts if draft.host(name) is not None
+        ]  # others are refused when it is applied
+        told = forecast.of_drains(draft, dict.fromkeys(members, wish))
         stage.plans[self.as_] = AskApply(
             id="",
             by=BY,

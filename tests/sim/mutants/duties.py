@@ -474,7 +474,7 @@ GROUPS = {
             (failing.why_not, "and not _stuck(draft, other)", ""),
         ),
         m(
-            "hosts whose hardware fails are emptied one at a time",
+            "a host that was begun with a moment ago is not stuck",
             "maintenance/hardware-of-two-hosts-fails-and-the-first-is-stuck",
             (failing._stuck, ">= STUCK_S", ">= 0.0"),
         ),

@@ -167,6 +167,38 @@ def test_eight_guests_of_one_host_go_to_two(site: Site) -> None:
         assert_runs_on(site, name, boot, site.guests()[name]["host"])
 
 
+SLOW_MIB_S = 20  # what the link of each host carries
+
+
+def test_a_guest_that_needs_its_link_alone_has_it(site: Site) -> None:
+    """With another beside it, it would have to be slowed down, as it was measured; alone it needs no such thing."""
+    busy, quiet = site.fresh(2)
+    filled = "dr.fill=64 dr.dirtysize=60"
+    site.start_guests({"h1": [busy]}, busy=True, mem_mib=224, dirty_mib_s=8, kernel_args=filled)
+    site.start_guests({"h1": [quiet]}, busy=True)
+    boots = {name: site.lab.guest(name).http().boot for name in (busy, quiet)}
+    site.configure(SETTINGS.replace("limits: {", f"limits: {{migration_mib_s: {SLOW_MIB_S}, "))
+    for host in site.lab.host_names:
+        site.lab.faults.slow(host, "stor", SLOW_MIB_S)
+
+    def measured() -> bool:
+        dry = json.loads(run(site, "host", "drain", "h1", "--dry-run", "-o", "json").stdout)
+        return not any("not measured" in each for each in dry["forecast"]["rests_on"])
+
+    site.wait(measured, 120, "both to be measured", every_s=1.0)
+    told = foretold(site)[1]
+    print({name: (each["rung"], each["begins_s"], each["ends_s"]) for name, each in told.items()})
+    assert told[quiet]["begins_s"] == told[busy]["ends_s"]
+    site.dr("host", "drain", "h1", timeout_s=180)
+    notes = {(note["topic"], note["guest_name"]): note for note in site.timeline()}
+    assert notes["guest.migrating", quiet]["wall"] >= notes["guest.running", busy]["wall"]
+    assert "plain as foreseen" in notes["guest.running", busy]["text"]
+    for host in site.lab.host_names:
+        site.lab.faults.fast(host, "stor")
+    for name, boot in boots.items():
+        assert_runs_on(site, name, boot, site.guests()[name]["host"])
+
+
 def assert_runs_on_while_h2_is_off(site: Site, name: str, boot: str) -> None:
     site.wait_running(name, on=["h1"])
     assert site.lab.guest(name).http().boot == boot

@@ -64,11 +64,13 @@ def too_late(draft: Draft, guest: GuestRecord, wish: Wish) -> str:
         return ""
     at = rungs(draft, wish)
     rate = links.rates(draft).of(guest.holder)
+    # Its own bandwidth may be less than that of the link, and is not doubted.
+    own_s = links.in_use_mib(draft, guest) / guest.policy.move_mib_s if guest.policy.move_mib_s else 0.0
     takes_s = moves.together_mib(draft, guest) / rate.mib_s
-    ends_at = draft.now + max(takes_s, links.outlook(draft, guest).total_s)  # whose own bandwidth may be less
+    ends_at = draft.now + max(takes_s, own_s, links.outlook(draft, guest).total_s)
     idle = not links.traffic(draft).leaving.get(guest.holder)
     doubted = rate.basis == "assumed" or (rate.basis == "seen" and idle)
-    if ends_at <= at.stop_at or (doubted and draft.now < at.pause_at):
+    if ends_at <= at.stop_at or (doubted and draft.now < at.pause_at and draft.now + own_s <= at.stop_at):
         return ""
     if guest.desired is Desired.IGNORED:
         return "would not move live in time: it is left alone, as its desired state is ignored"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dr.core import links, migration, moves, quorum
+from dr.core import disks, links, migration, moves, quorum
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.policy import StopMode
@@ -65,7 +65,8 @@ def too_late(draft: Draft, guest: GuestRecord, wish: Wish) -> str:
     at = rungs(draft, wish)
     rate = links.rates(draft).of(guest.holder)
     # Its own bandwidth may be less than that of the link, and is not doubted.
-    own_s = links.in_use_mib(draft, guest) / guest.policy.move_mib_s if guest.policy.move_mib_s else 0.0
+    least_mib = links.in_use_mib(draft, guest) + disks.to_copy_mib(guest)
+    own_s = least_mib / guest.policy.move_mib_s if guest.policy.move_mib_s else 0.0
     takes_s = moves.together_mib(draft, guest) / rate.mib_s
     ends_at = draft.now + max(takes_s, own_s, links.outlook(draft, guest).total_s)
     idle = not links.traffic(draft).leaving.get(guest.holder)

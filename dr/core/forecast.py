@@ -172,7 +172,7 @@ def _rests_on(draft: Draft, rehearsal: Rehearsal) -> Iterator[str]:
     here = [guest for key in mine if (guest := draft.guest(key)) is not None]
     yield from _known(draft, {*rehearsal.drains, *(each.to for each in mine.values())}, here)
     if others := list(rehearsal.others):
-        yield f"{_some(others)} being drained at the same time: the moves from there are counted"
+        yield f"{_some(others)} being emptied at the same time: the moves from there are counted"
     for name in rehearsal.drains:
         host = draft.require_host(name)
         if host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):

@@ -120,10 +120,7 @@ def step(draft: Draft, host: HostRecord) -> None:
     if not host.leaving:
         return
     policy, operation = policy_of(draft, host), operation_of(draft, host.name)
-    in_time = (
-        draft.now - host.leaving_at < draft.config.timers.leave_drain_s and draft.view(host.name).session
-    )
-    if policy is OnLeave.MIGRATE and operation is not None and in_time:
+    if operation is not None and moves_away(draft, host):
         departures.send_away(draft, [departures.Emptying(host, _guests_of(draft, host), operation)])
     if policy is not OnLeave.HOLD:
         return
@@ -131,6 +128,13 @@ def step(draft: Draft, host: HostRecord) -> None:
         mine = guest.holder == host.name and guest.desired is Desired.RUNNING
         if mine and guest.phase is GuestPhase.RUNNING and guest.held_at != host.name:
             draft.put_guest(changed(guest, held_at=host.name))
+
+
+def moves_away(draft: Draft, host: HostRecord) -> bool:
+    """Whether there is time yet to move its guests live, as policy wants it."""
+    in_time = draft.now - host.leaving_at < draft.config.timers.leave_drain_s
+    migrates = bool(host.leaving) and policy_of(draft, host) is OnLeave.MIGRATE
+    return migrates and in_time and bool(draft.view(host.name).session)
 
 
 def home_of(draft: Draft, guest: GuestRecord) -> HostName:

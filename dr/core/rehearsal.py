@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dr.core import departures, links, moves, schedule, upkeep
+from dr.core import departures, leaving, links, moves, schedule, upkeep
 from dr.core.departures import Leaver
 from dr.core.ladder import Outlook
 from dr.core.preflight import Preflight
@@ -32,7 +32,7 @@ class Rehearsal:
     ) -> None:
         """`approved`: where those go if that is possible; without it, as the plan says that these drains follow."""
         self.drains = dict(drains)
-        self.others = tuple(sorted(_emptied_anyway(draft, drains)))
+        self.others = tuple(sorted(set(_emptied_anyway(draft, drains))))
         self.trial = Draft(draft.state, draft.now)
         for name, wish in drains.items():
             host = draft.require_host(name)
@@ -151,8 +151,9 @@ class Rehearsal:
 def _emptied_anyway(draft: Draft, drains: Mapping[HostName, Wish]) -> Iterator[HostName]:
     """Other hosts whose guests are on their way out, or wait for that."""
     for operation in draft.open_operations():
-        host = draft.host(operation.subject) if operation.kind == "drain" else None
-        if host is None or host.drain is None or host.name in drains:
+        host = draft.host(operation.subject)
+        if host is None or host.name in drains or host.phase not in (HostPhase.ONLINE, HostPhase.DRAINING):
             continue
-        if host.phase in (HostPhase.ONLINE, HostPhase.DRAINING):
+        drained = operation.kind == "drain" and host.drain is not None
+        if drained or (operation.kind == "leave" and leaving.moves_away(draft, host)):
             yield host.name

@@ -152,7 +152,7 @@ def test_what_it_rests_on_is_said() -> None:
     first, _, *others = whole(bare).rests_on
     assert first.startswith("h1, h3: 100 MiB/s each way, assumed, as none is configured")
     assert others == [
-        "h2 being drained at the same time: the moves from there are counted",
+        "h2 being emptied at the same time: the moves from there are counted",
         "h1 is suspect: it begins when it is online again",
     ]
 

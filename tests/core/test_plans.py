@@ -15,7 +15,7 @@ from dr.core.forecast import Evacuation
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Foreseen, Reply
-from dr.model.events import AskApply, AskDrain, AskUndrain, Tick
+from dr.model.events import AskApply, AskDrain, AskUndrain, Leaving, Tick
 from dr.model.policy import GuestPolicy, GuestRule, HostPolicy, HostRule, Limits
 from dr.model.records import Desired, GuestRecord, HostPhase, OperationState, Wish
 from tests.core.build import Bench, domain, facts, guest, host
@@ -156,7 +156,24 @@ def test_what_waits_on_a_host_that_is_drained_already_is_counted() -> None:
         "only those of the host that was asked about are told"
     )
     assert told.forecast.bound_s == alone.bound_s
-    assert "h2 being drained at the same time: the moves from there are counted" in told.forecast.rests_on
+    assert "h2 being emptied at the same time: the moves from there are counted" in told.forecast.rests_on
+
+
+def test_what_leaves_a_host_that_announced_its_shutdown_is_counted() -> None:
+    made = bench(guest("z", "h1"), guest("b", "h2"), names="h1 h2 h3", moves_in_per_host=1)
+    cordon(made, "h1")
+    made.send(Leaving(host="h2", session="s-h2", kind="shutdown"))
+    assert made.guest("b").move is not None
+    told = foretold(made, "h1")
+    assert told.forecast is not None
+    assert told.forecast.total_s == pytest.approx(10.2 + 11.2, abs=0.2)
+    assert "h2 being emptied at the same time: the moves from there are counted" in told.forecast.rests_on
+    made.now += made.state.settings.timers.leave_drain_s
+    late = foretold(made, "h1").forecast
+    assert late is not None
+    assert not [each for each in late.rests_on if "h2 being emptied" in each], (
+        "it is too late for moves from there"
+    )
 
 
 def test_a_destination_that_is_busy_does_not_make_everybody_be_tried_again_and_again(

@@ -377,7 +377,7 @@ GROUPS = {
             "maintenance/announced-shutdown-moves-its-guests",
             (
                 leaving.step,
-                "if policy is OnLeave.MIGRATE and operation is not None and in_time:",
+                "if operation is not None and moves_away(draft, host):",
                 "if False:",
             ),
         ),

@@ -35,6 +35,16 @@ def why_not_cold(guest: GuestRecord, name: HostName) -> str:
     return f"does not have {guest.name}'s disks, which lie on {guest.disks_on} only"
 
 
+def todo(guest: GuestRecord) -> str:
+    """What lets it start, where its disks stand against it; "" = it has none that only one host has."""
+    if not guest.needs.local:
+        return ""
+    restored = f"dr guest start {guest.name} --disks-on HOST"
+    if not guest.disks_on:
+        return f"say which host has its newest disks: {restored}"
+    return f"bring {guest.disks_on} back, it starts there then; or restore its disks on another host, then: {restored}"
+
+
 def why_no_room(draft: Draft, guests: Iterable[GuestRecord], host: HostRecord) -> Iterator[str]:
     """Of guests that would be sent there: each folder without room for their disks. Folders it lacks are `fleet`'s."""
     together = tuple(guests)

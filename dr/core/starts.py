@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dr.core import dependencies, leaving, onecopy, placement, quorum
+from dr.core import dependencies, disks, leaving, onecopy, placement, quorum
 from dr.core.fleet import Fleet, Mask, fleet_of
 from dr.core.guests import asked_to_start
 from dr.core.plan import Plan
@@ -171,10 +171,6 @@ def _fits_nowhere(draft: Draft, guest: GuestRecord, found: placement.Placement) 
         if guest.reason != text
         else changed(guest, retry_at=draft.now + draft.config.timers.recovery_retry_s)
     )
-    draft.alert(
-        f"guest/{guest.id}/waiting",
-        f"{guest.name} waits: no host can take it",
-        text,
-        "bring a host back, or free what it needs; it starts by itself then",
-        severity="critical",
-    )
+    todo = disks.todo(guest) or "bring a host back, or free what it needs; it starts by itself then"
+    what = f"{guest.name} waits: no host can take it"
+    draft.alert(f"guest/{guest.id}/waiting", what, text, todo, severity="critical")

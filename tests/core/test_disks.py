@@ -79,6 +79,9 @@ def test_and_nowhere_else() -> None:
     made.send(Tick())
     assert not [e for e in made.effects if isinstance(e, SendStart)]
     assert "does not have g1's disks, which lie on h2 only" in made.guest("g1").reason
+    assert made.state.alerts["guest/g1/waiting"].todo.startswith(
+        "bring h2 back, it starts there then; or restore"
+    )
 
 
 def test_not_even_there_while_nobody_knows_which_is_the_newest() -> None:

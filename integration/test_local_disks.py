@@ -229,6 +229,8 @@ def test_the_disk_of_the_destination_is_full(site: Site) -> None:
     wait_clean(site, name, "h3")
     assert names_of(site, name, "h3") == []
     assert_runs_with_its_disk(site, name, boot, "h1")
+    would = ("guest", "migrate", name, "--to", "h3", "--dry-run")
+    site.wait(lambda: run(site, *would).returncode == 0, 60, "h3 to say that it can write again")
     site.dr("guest", "migrate", name, "--to", "h3", timeout_s=120)
     assert_runs_with_its_disk(site, name, boot, "h3")
 

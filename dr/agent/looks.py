@@ -86,7 +86,7 @@ class Looks:
             async with asyncio.timeout(self._patience.sight_s):
                 sighting, reason = await self._hypervisor.sight(guest)
                 if sighting is Sighting.ABSENT:
-                    left = await self._left_by(guest)
+                    left = await self.left_by(guest)
                     ran = self._journal.memory.ran.get(guest, 0)
                     return Testimony(
                         guest=guest, sighting=sighting, sealed=sealed, reason=reason, left_by=left, ran=ran
@@ -102,7 +102,7 @@ class Looks:
             reason = f"looking for it failed: {error}"
         return unseen(guest, reason)
 
-    async def _left_by(self, guest: GuestId) -> str:
+    async def left_by(self, guest: GuestId) -> str:
         """The migrate ticket that took an absent guest away, where libvirt or the ticket's own end says so."""
         if guest not in self._journal.memory.left:
             return ""

@@ -123,11 +123,11 @@ class MoveTickets:
         guest = order.ticket.guest
         try:
             async with asyncio.timeout(self._patience.images_s):
-                await self._hypervisor.remove_images(self._journal.memory.images.get(guest, ()))
-                made = await self._hypervisor.prepare_images(order.disks)
+                await self._hypervisor.remove_images(guest, self._journal.memory.images.get(guest, ()))
+                made = await self._hypervisor.prepare_images(guest, order.disks)
                 self._journal.put(warden.with_images(self._journal.memory, guest, made))
                 await self._journal.save()
-                await self._hypervisor.place_images(made)
+                await self._hypervisor.place_images(guest, made)
         except (HypervisorError, HypervisorUnknown, TimeoutError, StateTrouble) as error:
             return f"images for {order.ticket.name} were not made: {_said(error)}"
         return ""
@@ -137,7 +137,7 @@ class MoveTickets:
         guest = order.ticket.guest
         try:
             async with asyncio.timeout(self._patience.images_s):
-                await self._hypervisor.remove_images(warden.leftover(self._journal.memory, guest))
+                await self._hypervisor.remove_images(guest, self._journal.memory.images.get(guest, ()))
         except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
             return f"its images are still here: {_said(error)}"
         self._journal.put(warden.with_images(self._journal.memory, guest, ()))
@@ -181,8 +181,10 @@ class MoveTickets:
         if order.suspended and await self._goes_on(ticket):
             reason = f"{ticket.name} was resumed meanwhile, and would stand still where it arrives"
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(ticket),))
-        if order.disks and (answer := await self._other_disks(order)) is not None:
-            return answer
+        if order.disks:
+            if (answer := await self._other_disks(order)) is not None:
+                return answer
+            await self._remember_disks(order)
         if reason := valid():
             return refused(reason)
         late = asyncio.create_task(self._call_off_late(order))
@@ -217,11 +219,27 @@ class MoveTickets:
         except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
             reason = f"{order.ticket.name} was not sent, as its disks could not be looked at: {_said(error)}"
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(order.ticket),))
-        if _shape(definition.local) == _shape(order.disks):
+        reason = "; ".join(definition.blockers)
+        if not reason and _shape(definition.local) != _shape(order.disks):
+            reason = f"the disks of {order.ticket.name} are not as they were when images were made for them"
+        if not reason:
             return None
-        reason = f"the disks of {order.ticket.name} are not as they were when images were made for them"
         seen = await self._look(order.ticket)
         return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,), definition=definition)
+
+    async def _remember_disks(self, order: Migrate) -> None:
+        """Which files they are, durably, before they are sent: once the guest has left, those and no others are old.
+
+        Where that cannot be told they stay where they are.
+        """
+        guest = order.ticket.guest
+        try:
+            async with asyncio.timeout(self._patience.images_s):
+                sent = await self._hypervisor.identify_files(tuple(disk.path for disk in order.disks))
+                self._journal.put(warden.with_sent(self._journal.memory, guest, sent))
+                await self._journal.save()
+        except (HypervisorError, HypervisorUnknown, TimeoutError, StateTrouble) as error:
+            log.warning("%s: its disks here will not be parted with: %s", order.ticket.name, _said(error))
 
     async def _goes_on(self, ticket: Ticket) -> bool:
         """Asked right before it is sent: from then on libvirt lets nobody resume it here."""

@@ -28,7 +28,7 @@ from dr.agent.looks import Ended, Looks, Patience, refused, unknown
 from dr.core import warden
 from dr.model.commands import Answer, Clean, Outcome, Start, Stop, Testimony, Ticket
 from dr.model.facts import DomainState, Sighting
-from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown, OldDisks
+from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown
 
 log = logging.getLogger("dr.agent.tickets")
 
@@ -170,9 +170,12 @@ class Tickets:
 
     async def _undefine(self, order: Clean, note: str) -> str:
         """What became of its local disks here. Images that were made for its arrival, and never ran, are removed."""
-        guest = order.ticket.guest
-        await self._hypervisor.remove_images(warden.leftover(self._journal.memory, guest))
+        guest, memory = order.ticket.guest, self._journal.memory
+        await self._hypervisor.remove_images(guest, memory.images.get(guest, ()))
         self._journal.put(warden.with_images(self._journal.memory, guest, ()))
-        old = OldDisks.REMOVE if order.remove_disks else OldDisks.SET_ASIDE
-        left = guest in self._journal.memory.left  # by a move of ours: what is here is the older copy
-        return await self._hypervisor.archive_and_undefine(guest, note, old if left else OldDisks.LEAVE)
+        old = memory.sent.get(guest, ()) if await self._looks.left_by(guest) else ()
+        told = await self._hypervisor.archive_and_undefine(
+            guest, note, old_disks=old, remove_disks=order.remove_disks
+        )
+        self._journal.put(warden.with_sent(self._journal.memory, guest, ()))
+        return told

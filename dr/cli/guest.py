@@ -298,7 +298,7 @@ def protect(
     timeout: Timeout = 60.0,
     form: Output = Form.TABLE,
 ) -> None:
-    """Keep guests running: from now on they are restarted elsewhere when their host fails."""
+    """Keep guests running: from now on they are restarted, elsewhere when their host fails."""
     rows = select(names, label, host, everything, protected=False)
     body = {
         "guests": [row.id for row in rows], "priority": priority, "local_disks": local_disks, "reason": reason,
@@ -343,7 +343,7 @@ def start(
     timeout: Timeout = 0.0,
     form: Output = Form.TABLE,
 ) -> None:
-    """Start protected guests, wherever there is room."""
+    """Start protected guests, wherever there is room and their disks are."""
     rows = select(names, label, host, everything, protected=True)
     if disks_on:
         _many(rows, f"They will start from the disks on {disks_on}, whatever other hosts have", yes=yes)

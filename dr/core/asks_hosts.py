@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import fencing, looks, quorum
+from dr.core import fencing, looks, onecopy, quorum
 from dr.core.asks import no, no_such, not_now, yes
 from dr.core.detector import Peers, blind, is_late, peers_say, power_says
 from dr.core.state import Draft
@@ -158,6 +158,8 @@ def remove(draft: Draft, ask: AskRemoveHost) -> Reply:
         "unprotected",
     ):
         draft.clear_alert(f"host/{host.name}/{kind}")
+    for guest in list(draft.guests()):
+        onecopy.disks_gone(draft, guest, host.name)
     draft.remove_host(host.name)
     return yes(ask, f"{host.name} is no longer a member; stop its agent and remove the hook there")
 

@@ -5,7 +5,7 @@ Each phase takes each wish: what cannot be done now is recorded and done when th
 
 from __future__ import annotations
 
-from dr.core import dependencies, retries
+from dr.core import definitions, dependencies, retries
 from dr.core.asks import no, no_such, protected, yes
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
@@ -43,6 +43,8 @@ def set_(draft: Draft, ask: AskSet) -> Reply:
             draft.clear_alert(f"guest/{guest.id}/failback")
     for guest in have:
         draft.put_guest(guest)
+        if "local_disks" in fields and guest.phase is not GuestPhase.PROTECTING:
+            definitions.tell_tied(draft, guest)
     dependencies.mind_names(draft)
     operation = None
     match ask.desired:

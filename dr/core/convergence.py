@@ -44,6 +44,7 @@ class Course(Record):
         PLAIN_DOWNTIME_S  # the limit that it was told; 0: in an earlier session, and maybe it was lost
     )
     hopeless: str = ""  # why it is to be given up
+    still: str = ""  # nothing gets through now: given up whoever is in a hurry
     left: tuple[int, float, float] = (
         0,
         0.0,
@@ -78,10 +79,10 @@ def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:
     """After one more look. `downtime_s` and `hopeless` say what is to be done."""
     left = (now.passes, now.remaining_mib, now.total_mib)
     if left != course.left or now.elapsed_s < course.moved_s:
-        course = changed(course, left=left, moved_s=now.elapsed_s)
-    elif now.elapsed_s - course.moved_s >= _patience_s(now) and not course.hopeless:
+        course = changed(course, left=left, moved_s=now.elapsed_s, still="")
+    elif now.elapsed_s - course.moved_s >= _patience_s(now):
         why = f"nothing got through for {now.elapsed_s - course.moved_s:.0f} s"
-        course = changed(course, hopeless=why)
+        course = changed(course, still=why)
     if now.passes <= course.passes or not now.standstill_s:
         return course
     gets_on = not course.shortest_s or now.standstill_s < SHORTER * course.shortest_s
@@ -105,5 +106,5 @@ def seen(course: Course, now: Progress, policy: GuestPolicy) -> Course:
         throttle_pct=now.throttle_pct,
         stalled=stalled,
         downtime_s=downtime_s,
-        hopeless=hopeless or course.hopeless,
+        hopeless=hopeless,
     )

@@ -258,6 +258,10 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
             if guest is not None:
                 migration.resumed(draft, guest, host, answer)
         case "discard":
+            if answer.outcome is Outcome.DONE and answer.reason:
+                draft.note(
+                    "guest.move", f"{guest.name if guest else pending.guest}: {answer.reason}", host=host.name
+                )
             guests.testified(draft, host, answer.testimony)
         case "clean":
             _cleaned(draft, host, pending, answer)

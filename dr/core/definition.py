@@ -61,7 +61,12 @@ def needs_of(definition: Definition) -> tuple[Needs, tuple[str, ...]]:
         cpu_model=cpu_model,
         networks=tuple(sorted(set(networks))),
         storage=tuple(
-            sorted({*definition.storage, *(folder_identity(disk.folder) for disk in definition.local)})
+            sorted(
+                {
+                    *definition.storage,
+                    *(folder_identity(disk.folder, disk.mount) for disk in definition.local),
+                }
+            )
         ),
         local=definition.local,
     )

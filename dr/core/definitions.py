@@ -13,7 +13,7 @@ from dr.core.volatile import Pending
 from dr.model.base import changed
 from dr.model.commands import Answer, Describe
 from dr.model.effects import Send
-from dr.model.facts import GuestFacts
+from dr.model.facts import Definition, GuestFacts
 from dr.model.records import GuestPhase, GuestRecord, HostRecord, StoredDefinition
 
 LOCAL_AGAIN_S = 600.0  # sizes of disks that are copied with a move are asked for anew
@@ -58,12 +58,11 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
         draft.put_view(host.name, described=told | {guest.id: (digest, asked, answer.reason)})
         return
     if definition.digest == guest.digest:
-        if (
-            host.name == guest.holder and definition.local != guest.needs.local
-        ):  # they grow, and may be resized
-            draft.put_guest(changed(guest, needs=changed(guest.needs, local=definition.local)))
+        if host.name == guest.holder:
+            _looked_again(draft, guest, definition)
         return
-    if host.name not in {place.host for place in guest.may_run_on}:
+    places = {place.host for place in guest.may_run_on} or {guest.disks_on}
+    if host.name not in places:
         return
     needs, blockers = needs_of(definition)
     version = guest.definition + 1
@@ -86,7 +85,6 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
         needs=needs,
         blockers=blockers,
     )
-    blockers = guest.tied
     draft.put_guest(guest)
     draft.note(
         "guest.definition",
@@ -101,14 +99,31 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
         dependencies.renamed(draft, name_before, guest.name)
     if set(needs.storage) != storage_before or name_before != guest.name:
         draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
+    if guest.tied and guest.phase is GuestPhase.PROTECTING:
+        refuse_protection(draft, guest, guest.tied)
+    else:
+        tell_tied(draft, guest)
+
+
+def _looked_again(draft: Draft, guest: GuestRecord, definition: Definition) -> None:
+    """The same definition: its disks may have grown, or cannot be copied now, which does not make them shared."""
+    known = {(disk.target, disk.path, disk.form) for disk in guest.needs.local}
+    if {(disk.target, disk.path, disk.form) for disk in definition.local} == known:
+        guest = changed(guest, needs=changed(guest.needs, local=definition.local))
+    guest = changed(guest, blockers=definition.blockers)
+    if guest != draft.guest(guest.id):
+        draft.put_guest(guest)
+        tell_tied(draft, guest)
+
+
+def tell_tied(draft: Draft, guest: GuestRecord) -> None:
+    """People are told while a protected guest could not be started elsewhere and nobody has agreed to that."""
     key = f"guest/{guest.id}/blocked"
-    if blockers and guest.phase is GuestPhase.PROTECTING:
-        refuse_protection(draft, guest, blockers)
-    elif blockers:
+    if guest.tied:
         draft.alert(
             key,
             f"{guest.name} could not be started elsewhere any longer",
-            " ".join(blockers),
+            " ".join(guest.tied),
             f"change its definition back, or: dr guest unprotect {guest.name}",
         )
     else:

@@ -192,7 +192,13 @@ def unmet(needs: Needs, facts: HostFacts) -> list[Against]:
     for storage in needs.storage:
         if storage not in facts.storage:
             kind, _, folder = storage.partition(":")
-            text = f"has no folder {folder} on a file system of its own" if kind == "folder" else ""
+            folder, _, mount = folder.partition("@")
+            text = (
+                f"has no folder {folder} that can be written to, on a disk of its own"
+                if kind == "folder"
+                else ""
+            )
+            text += f" that is mounted at {mount} or below" if text and mount else ""
             why.append(Against(CheckName.STORAGE, text or f"does not see storage {storage}"))
     return why
 

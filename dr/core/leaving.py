@@ -159,10 +159,8 @@ def home_of(draft: Draft, guest: GuestRecord) -> HostName:
 
 
 def in_words(guest: GuestRecord) -> str:
-    return (
-        f"is held for {guest.held_at}, which announced that it goes down and is to start it again "
-        f"(to start it elsewhere now: dr guest start {guest.name})"
-    )
+    said = f"is held for {guest.held_at}, which announced that it goes down and is to start it again"
+    return said if guest.needs.local else f"{said} (to start it elsewhere now: dr guest start {guest.name})"
 
 
 # ---- the operation

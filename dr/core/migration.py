@@ -177,6 +177,7 @@ def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     course = draft.view(move.source).courses.get(guest.id)
     if course is None or course.job != move.job:
         course = Course()
+    why = why or course.still
     source = draft.host(move.source)
     if source is None or source.drain is None or draft.now >= source.drain.deadline:
         why = why or course.hopeless  # where time is short, a standstill follows

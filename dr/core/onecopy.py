@@ -33,6 +33,7 @@ from dr.model.policy import StopMode
 from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord, Move, MoveStage, Place
 
 UNKNOWN_BOOT = "unknown"  # of a host that only agents know; whatever boot it shows stands in for this one
+IMAGES_S = 60.0  # that an agent has to make images, beyond what it has to answer
 GENERATION_JUMP = 1_000_000  # after a restored store: past anything that the lost records may have issued
 
 
@@ -197,6 +198,17 @@ def vouch_for_disks(draft: Draft, guest: GuestRecord, name: HostName) -> GuestRe
     guest = changed(guest, disks_on=name)
     draft.put_guest(guest)
     return guest
+
+
+def disks_gone(draft: Draft, guest: GuestRecord, name: HostName) -> None:
+    """That host is no member any more: whatever comes under its name later may have other disks."""
+    if guest.disks_on != name:
+        return
+    if guest.needs.local:
+        draft.note(
+            "guest.disks", f"{guest.name}: its newest disks were on {name}, which was removed", guest=guest.id
+        )
+    draft.put_guest(changed(guest, disks_on=""))
 
 
 def adopt_unknown(draft: Draft, guest_id: GuestId, name: str, generation: int) -> GuestRecord:
@@ -419,6 +431,7 @@ def issue_receive(
         destination=host.name,
         destination_boot=host.boot_id,
         received=generation,
+        disks=guest.needs.local,
         began=draft.now,
         at=draft.now,
     )
@@ -427,7 +440,8 @@ def issue_receive(
     ticket = _ticket(draft, TicketKind.RECEIVE, guest, host, generation)
     timers = draft.config.timers
     order = Receive(ticket=ticket, source=source.name, disks=guest.needs.local)
-    _order(draft, order, "receive", timers.testify_s, move.operation)
+    wait_s = timers.testify_s + (IMAGES_S if order.disks else 0.0)
+    _order(draft, order, "receive", wait_s, move.operation)
     return []
 
 
@@ -461,7 +475,7 @@ def issue_migrate(
         data_address=draft.require_host(move.destination).facts.migration_address,
         timeout_s=policy.move_s,
         sending=policy.sending,
-        disks=guest.needs.local,
+        disks=move.disks,
         suspended=suspended,
     )
     _order(draft, order, "migrate", policy.move_s + draft.config.timers.stop_s, move.operation)
@@ -517,9 +531,24 @@ def issue_discard(draft: Draft, guest: GuestRecord, host: HostRecord) -> list[st
     generation = guest.generation + 1
     guest = add_place(draft, guest, host, generation)
     ticket = _ticket(draft, TicketKind.DISCARD, guest, host, generation)
-    order = Discard(ticket=ticket, remove_images=guest.disks_on not in ("", host.name))
+    order = Discard(ticket=ticket, remove_images=_worth_nothing(draft, guest, host))
     _order(draft, order, "discard", draft.config.timers.start_s)
     return []
+
+
+def _worth_nothing(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
+    """Whether what lies there of its local disks is surely no copy that anybody could need.
+
+    It never may have run from them; and they have not arrived whole, or it is seen to run from others. Else they are
+    kept: its source may never come back, and a person may say that it is to start from them.
+    """
+    if guest.disks_on in ("", host.name):
+        return False
+    facts = draft.view(host.name).guests.get(guest.id)
+    if facts is not None and facts.part is Part.ARRIVING:
+        return True
+    others = (place for place in guest.may_run_on if place.host != host.name)
+    return any(seen_active(draft, guest.id, place.host, place.boot_id) for place in others)
 
 
 def discarded_lately(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:

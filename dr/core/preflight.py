@@ -361,6 +361,9 @@ def _name(draft: Draft, guest: GuestRecord, to: HostName) -> Iterator[Check]:
         if facts.id == guest.id and facts.active:
             text = f"{to} has {guest.name} active already: {facts.state} {facts.reason}".rstrip()
             yield _blocked(CheckName.NAME, text, f"dr guest show {guest.name}")
+        elif facts.id == guest.id and guest.needs.local:
+            text = f"{to} has not parted with what an earlier stay of {guest.name} left there"
+            yield _blocked(CheckName.NAME, text, f"it is cleaned up in a moment: dr host show {to}")
         elif facts.name == guest.name and facts.id != guest.id:
             text = f"{to} has another guest that is named {facts.name}, with the UUID {facts.id}"
             yield _blocked(CheckName.NAME, text, f"virsh domrename {facts.id} NAME, on {to}")

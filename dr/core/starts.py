@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dr.core import dependencies, disks, leaving, onecopy, placement, quorum
+from dr.core import definitions, dependencies, disks, leaving, onecopy, placement, quorum
 from dr.core.fleet import Fleet, Mask, fleet_of
 from dr.core.guests import asked_to_start
 from dr.core.plan import Plan
@@ -116,6 +116,12 @@ def _sooner(after: Fleet, guest: GuestRecord, at: int, open_turns: Mask) -> int:
 
 def _start(draft: Draft, guest: GuestRecord, name: HostName, turns: dict[HostName, int]) -> None:
     host = draft.require_host(name)
+    facts = draft.view(name).guests.get(guest.id)
+    if guest.needs.local and facts is not None and facts.digest not in ("", guest.digest):
+        # Its disks are its host's own, and so is what was changed there while nobody looked: another path, say.
+        definitions.want(draft, guest, host, facts)
+        say(draft, guest, f"waits for its definition as {name} has it now")
+        return
     why = onecopy.issue_start(draft, guest, host, operation=draft.operation_about(guest.id))
     if why:
         say(draft, guest, f"waits: {'; '.join(why)}")

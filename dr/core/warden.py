@@ -232,7 +232,8 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
 
     A copy is marked before its permit is written, and no longer from the moment when a ticket lets the guest run here.
     """
-    copies, left, images = dict(memory.copies), dict(memory.left), dict(memory.images)
+    copies, left = dict(memory.copies), dict(memory.left)
+    images, sent = dict(memory.images), dict(memory.sent)
     let_in = dict(memory.let_in)
     if ticket.kind is TicketKind.RECEIVE:
         let_in[ticket.guest] = ticket.boot_id
@@ -247,13 +248,15 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
         case TicketKind.MIGRATE:
             copies.pop(ticket.guest, None)
             left[ticket.guest] = ticket.id
+            sent.pop(ticket.guest, None)
         case TicketKind.START | TicketKind.RESUME:
             copies.pop(ticket.guest, None)
             left.pop(ticket.guest, None)
+            sent.pop(ticket.guest, None)
             images.pop(ticket.guest, None)  # its disks from now on
         case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD:
             pass
-    return changed(memory, copies=copies, let_in=let_in, left=left, images=images)
+    return changed(memory, copies=copies, let_in=let_in, left=left, images=images, sent=sent)
 
 
 def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
@@ -266,7 +269,8 @@ def seen_running(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> AgentM
     """Its CPUs run: if it is a copy that waits, what stands at its source is older than its disk from now on."""
     if not copy_here(memory, guest, boot_id) or memory.ran.get(guest) == memory.copies[guest].generation:
         return memory
-    return changed(memory, ran=memory.ran | {guest: memory.copies[guest].generation})
+    ran = memory.ran | {guest: memory.copies[guest].generation}
+    return changed(with_images(memory, guest, ()), ran=ran)  # it may have written to them
 
 
 def moving(memory: AgentMemory) -> frozenset[GuestId]:
@@ -276,9 +280,10 @@ def moving(memory: AgentMemory) -> frozenset[GuestId]:
 
 def without_copy(memory: AgentMemory, guest: GuestId, sealed: int) -> AgentMemory:
     """It was looked for, up to that seal, and is not here: whatever runs here later is not that copy."""
-    if guest not in memory.copies or memory.sealed.get(guest, 0) != sealed:
+    if memory.sealed.get(guest, 0) != sealed or (guest not in memory.copies and guest not in memory.let_in):
         return memory
-    return changed(memory, copies={key: copy for key, copy in memory.copies.items() if key != guest})
+    copies = {key: copy for key, copy in memory.copies.items() if key != guest}
+    return changed(memory, copies=copies, let_in={k: v for k, v in memory.let_in.items() if k != guest})
 
 
 def with_images(memory: AgentMemory, guest: GuestId, images: tuple[Image, ...]) -> AgentMemory:
@@ -287,11 +292,10 @@ def with_images(memory: AgentMemory, guest: GuestId, images: tuple[Image, ...]) 
     return changed(memory, images=kept | ({guest: images} if images else {}))
 
 
-def leftover(memory: AgentMemory, guest: GuestId) -> tuple[Image, ...]:
-    """Files made here for disks of a guest that never ran from them, for all that this agent knows."""
-    copy = memory.copies.get(guest)
-    ran = copy is not None and memory.ran.get(guest) == copy.generation
-    return () if ran else memory.images.get(guest, ())
+def with_sent(memory: AgentMemory, guest: GuestId, disks: tuple[Image, ...]) -> AgentMemory:
+    """Local disks that its migration sends from here; () = there is nothing to part with any more."""
+    kept = {key: sent for key, sent in memory.sent.items() if key != guest}
+    return changed(memory, sent=kept | ({guest: disks} if disks else {}))
 
 
 def left_by(memory: AgentMemory, guest: GuestId, *, migrated: bool) -> str:
@@ -359,6 +363,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
     ran = {guest: generation for guest, generation in memory.ran.items() if guest in entries}
     # Whoever has it from now on may use those files: nothing of them is ours to remove any more.
     images = {guest: made for guest, made in memory.images.items() if guest in entries}
+    sent = {guest: disks for guest, disks in memory.sent.items() if guest in entries}
     for guest, entry in entries.items():
         if guest not in known and entry.generation > sealed.get(guest, 0):
             sealed[guest] = entry.generation
@@ -375,6 +380,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
             copies=copies,
             let_in=let_in,
             images=images,
+            sent=sent,
             left=left,
             ran=ran,
         ),
@@ -432,6 +438,6 @@ def told(memory: AgentMemory, guests: tuple[GuestFacts, ...]) -> tuple[GuestFact
                 id=guest, name=names[guest], state=DomainState.SHUTOFF, reason=IMAGES_ONLY, persistent=False
             )
             for guest in sorted(memory.images)
-            if guest not in known
+            if guest not in known and guest in names
         )
     return guests

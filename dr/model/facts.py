@@ -249,15 +249,20 @@ class LocalDisk(Record):
     form: str  # "raw" | "qcow2"
     size_b: int  # as the guest sees it, bytes
     used_b: int = 0  # what the file takes on its file system, bytes
+    mount: str = "/"  # where that is mounted
 
     @property
     def folder(self) -> str:
         return posixpath.dirname(self.path)
 
 
-def folder_identity(folder: str) -> str:
-    """How a folder for images, on a file system of the host's own, is named among its storage."""
-    return f"folder:{folder}"
+def folder_identity(folder: str, mount: str = "/") -> str:
+    """How a folder for images, on a file system of the host's own, is named among its storage.
+
+    `mount`: its file system is mounted there or deeper. Where a file system of that kind is not mounted just now, the
+    folder below would be found in its place, and hidden with all that is in it later.
+    """
+    return f"folder:{folder}" if mount == "/" else f"folder:{folder}@{mount}"
 
 
 class Needs(Record):

@@ -15,10 +15,11 @@ class Copy(Record):
 
 
 class Image(Record):
-    """A file that was made on this host for the disk of a guest that was to arrive: nothing of ours ran from it yet."""
+    """One very file for a guest's disk, told from whatever is put in its place later."""
 
     path: str
-    inode: int  # tells it from a file that somebody put in its place
+    inode: int  # given out again as soon as the file is gone
+    born: str = ""  # seconds, with nine digits
 
 
 class Remembered(Record):
@@ -49,5 +50,6 @@ class AgentMemory(Record):
     ran: dict[GuestId, int] = {}  # the generation of the last copy whose CPUs ran before a ticket let them
     images: dict[
         GuestId, tuple[Image, ...]
-    ] = {}  # no longer from the moment when a ticket lets the guest run here
+    ] = {}  # made for its arrival; its own once it may run, or ran, from them
+    sent: dict[GuestId, tuple[Image, ...]] = {}  # local disks that its last migrate ticket sends
     left: dict[GuestId, str] = {}  # the last migrate ticket of each guest that no later ticket brought back

@@ -180,6 +180,7 @@ class Move(Record):
     foreseen: Rung | None = None  # what it was to need, told when it began; None: its guest was not sampled
     tries: int = 0  # resumes that did not succeed
     received: int = 0  # the generation of its receive ticket
+    disks: tuple[LocalDisk, ...] = ()  # of its own host, for which images are made
     suspended: bool = False  # it was so when it was sent, and stays so
     # Its copy was made to run by hand: what stands at the source may be older than the disk.
     ran: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from enum import StrEnum
 from typing import Protocol
 
 from dr.model.base import GuestId, HostName, Record
@@ -43,14 +42,6 @@ class DomainEvent(Record):
         str  # "started", "stopped", "crashed", "panicked", "io_error", "watchdog", "defined", "undefined", …
     )
     detail: str = ""
-
-
-class OldDisks(StrEnum):
-    """What becomes of the local disks of a guest that is undefined here, as it runs elsewhere."""
-
-    LEAVE = "leave"  # nobody knows that they are old copies
-    SET_ASIDE = "set aside"  # renamed: no definition finds them any more
-    REMOVE = "remove"
 
 
 class Standing(Record):
@@ -148,23 +139,31 @@ class Hypervisor(Protocol):
         A call that the guest may leave unanswered for ever. Raises HypervisorError, HypervisorUnknown.
         """
 
-    async def archive_and_undefine(self, guest: GuestId, note: str, old_disks: OldDisks) -> str:
+    async def archive_and_undefine(
+        self, guest: GuestId, note: str, *, old_disks: tuple[Image, ...] = (), remove_disks: bool = False
+    ) -> str:
         """Keep XML, NVRAM, TPM state and saved image under the archive folder, see to local disks, then undefine.
 
-        Never touches a disk that another host may have too. Returns what became of the disks in words. Raises
-        HypervisorError, HypervisorUnknown.
+        `old_disks`: those that left from here; they are set aside under another name, or removed. No other disk is
+        touched. Returns what became of them in words. Raises HypervisorError, HypervisorUnknown.
         """
 
-    async def prepare_images(self, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
+    async def identify_files(self, paths: tuple[str, ...]) -> tuple[Image, ...]:
+        """Which files those are now; what cannot be told apart from others is left out.
+
+        Raises HypervisorError, HypervisorUnknown.
+        """
+
+    async def prepare_images(self, guest: GuestId, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
         """Make empty images for a guest that arrives, not under their own names yet.
 
         Raises HypervisorError (none is left; also where a file of that name is), HypervisorUnknown.
         """
 
-    async def place_images(self, images: tuple[Image, ...]) -> None:
+    async def place_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         """Give them their names; nothing that is there is overwritten. Raises HypervisorError, HypervisorUnknown."""
 
-    async def remove_images(self, images: tuple[Image, ...]) -> None:
+    async def remove_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         """Remove those that are still the files which were made. Raises HypervisorError, HypervisorUnknown."""
 
     async def health(self) -> tuple[Reading, ...]:

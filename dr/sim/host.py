@@ -24,10 +24,9 @@ from dr.model.facts import (
     TieKind,
     folder_identity,
 )
-from dr.model.memory import AgentMemory
+from dr.model.memory import AgentMemory, Image
 from dr.model.policy import StopMode
 from dr.model.wire import LeaveKind
-from dr.ports.hypervisor import OldDisks
 from dr.sim.agent import SimAgent
 from dr.sim.clock import Action
 from dr.sim.cpus import CPUS, RUNNING
@@ -346,7 +345,12 @@ class SimHost:
         self.later(self.world.rng.uniform(0.1, 0.6) + self.libvirt_slow_s, stop)
 
     def undefine(
-        self, guest: GuestId, *, by_hand: bool = False, old_disks: OldDisks = OldDisks.LEAVE
+        self,
+        guest: GuestId,
+        *,
+        by_hand: bool = False,
+        old: tuple[Image, ...] = (),
+        remove_disks: bool = False,
     ) -> None:
         """Archive and undefine what is not active: on a ticket, or by hand."""
         domain = self.domains.get(guest)
@@ -354,7 +358,7 @@ class SimHost:
             return
         if not by_hand:
             self.world.truth.undefined(guest, self)
-            self.images.part_with(guest, old_disks)
+            self.images.part_with(guest, old, remove=remove_disks)
         del self.domains[guest]
         self.agent.look_again()
 

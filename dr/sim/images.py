@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from dr.model.base import GuestId
 from dr.model.facts import LocalDisk
 from dr.model.memory import Image
-from dr.ports.hypervisor import OldDisks
 
 if TYPE_CHECKING:
     from dr.sim.host import SimHost
@@ -69,14 +68,19 @@ class SimImages:
         if file is not None and any(image.inode == file.inode for image in images):
             self._gone(guest, file)
 
-    def part_with(self, guest: GuestId, old_disks: OldDisks) -> None:
-        """Of a guest that runs elsewhere."""
+    def part_with(self, guest: GuestId, old: tuple[Image, ...], *, remove: bool) -> None:
+        """Of a guest that runs elsewhere: with the very file that left."""
         file = self.files.get(guest)
-        if file is None or old_disks is OldDisks.LEAVE:
+        if file is None or all(image.inode != file.inode for image in old):
             return
-        if old_disks is OldDisks.SET_ASIDE:
+        if not remove:
             self.aside.append((guest, file.version))
         self._gone(guest, file)
+
+    def identify(self, guest: GuestId) -> tuple[Image, ...]:
+        """Which file it has now."""
+        file = self.files.get(guest)
+        return (Image(path=disk_of(guest, 0).path, inode=file.inode),) if file is not None else ()
 
     def _gone(self, guest: GuestId, file: File) -> None:
         del self.files[guest]

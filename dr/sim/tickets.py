@@ -26,7 +26,6 @@ from dr.model.commands import (
     Ticket,
 )
 from dr.model.facts import Part, Sighting
-from dr.ports.hypervisor import OldDisks
 from dr.sim.domain import Ended
 from dr.sim.link import Link
 
@@ -203,11 +202,12 @@ class SimTickets:
             elif self._agent.host.libvirtd != "up":
                 ended(Answer(outcome=Outcome.UNKNOWN, reason="libvirt is gone"))
             else:
-                agent, old = self._agent, OldDisks.REMOVE if order.remove_disks else OldDisks.SET_ASIDE
-                agent.host.images.remove(ticket.guest, warden.leftover(agent.memory, ticket.guest))
-                agent.memory = warden.with_images(agent.memory, ticket.guest, ())
-                left = ticket.guest in agent.memory.left
-                agent.host.undefine(ticket.guest, old_disks=old if left else OldDisks.LEAVE)
+                agent, guest = self._agent, ticket.guest
+                agent.host.images.remove(guest, agent.memory.images.get(guest, ()))
+                agent.memory = warden.with_images(agent.memory, guest, ())
+                old = agent.memory.sent.get(guest, ()) if now.left_by else ()
+                agent.host.undefine(guest, old=old, remove_disks=order.remove_disks)
+                agent.memory = warden.with_sent(agent.memory, guest, ())
                 ended(Answer(outcome=Outcome.DONE, testimony=(now,)))
 
         self._look_at(ticket, looked)
@@ -263,6 +263,11 @@ class SimTickets:
             seen = self._sight(ticket.guest, ticket.generation)
             ended(Answer(outcome=Outcome.FAILED, reason="it was resumed meanwhile", testimony=(seen,)))
             return
+
+        if order.disks:
+            sent = host.images.identify(ticket.guest)
+            self._agent.memory = warden.with_sent(self._agent.memory, ticket.guest, sent)
+            self._agent.save()
 
         def over(failed: str, unseen: str) -> None:
             seen = self._sight(ticket.guest, ticket.generation)
@@ -339,7 +344,7 @@ class SimTickets:
             now = self._sight(ticket.guest, ticket.generation)
             if now.sighting is Sighting.ABSENT:
                 if order.remove_images:
-                    host.images.remove(ticket.guest, warden.leftover(agent.memory, ticket.guest))
+                    host.images.remove(ticket.guest, agent.memory.images.get(ticket.guest, ()))
                     agent.memory = warden.with_images(agent.memory, ticket.guest, ())
                 agent.memory = warden.without_copy(agent.memory, ticket.guest, now.sealed)
                 ended(Answer(outcome=Outcome.DONE, testimony=(now,)))

@@ -70,7 +70,7 @@ from dr.model.wire import (
     Welcome,
     encode,
 )
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, OldDisks, Standing
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 from dr.ports.link import LinkClosed
 
 HOST, BOOT, CLUSTER = "h1", "boot-1", "c1"
@@ -151,13 +151,15 @@ class World:
         self.standing_unknown = ""
         self.resume_fails = ""
         self.sending = Sending()
+        self.blockers: tuple[str, ...] = ()
         self.sent_disks: tuple[str, ...] = ()
         self.data_address = ""
         self.local: tuple[LocalDisk, ...] = ()  # disks of each guest here that only this host has
         self.files: dict[str, int] = {}  # images on its file system, with their inodes
         self.hidden: dict[str, int] = {}  # those that do not have their own names yet
         self.inodes = 0
-        self.old_disks: OldDisks | None = None  # what was done with them last
+        self.parted: list[tuple[tuple[str, ...], bool]] = []  # disks that clean-ups parted with; removed?
+        self.unidentified = ""  # why nobody can say which files they are
         self.downtime_s = 0.0
 
     def memory(self) -> AgentMemory:
@@ -283,7 +285,13 @@ class Process:
         if guest not in self.world.domains:
             raise HypervisorError("no such domain")
         return Definition(
-            id=guest, name="vm", xml="<domain/>", digest="d", nvram=self.world.nvram, local=self.world.local
+            id=guest,
+            name="vm",
+            xml="<domain/>",
+            digest="d",
+            nvram=self.world.nvram,
+            local=self.world.local,
+            blockers=self.world.blockers,
         )
 
     async def start(self, definition: Definition) -> None:
@@ -411,15 +419,23 @@ class Process:
         self.step("suspending")
         self.world.domains[guest] = DomainState.PAUSED
 
-    async def archive_and_undefine(self, guest: GuestId, note: str, old_disks: OldDisks) -> str:
+    async def archive_and_undefine(
+        self, guest: GuestId, note: str, *, old_disks: tuple[Image, ...] = (), remove_disks: bool = False
+    ) -> str:
         await self.libvirt()
         assert guest not in self.world.domains, "an active domain is never undefined"
         self.step("undefining")
-        self.world.old_disks = old_disks
+        self.world.parted.append((tuple(image.path for image in old_disks), remove_disks))
         self.world.undefined.append(guest)
-        return f"/disk: {old_disks}"
+        return "parted with" if old_disks else ""
 
-    async def prepare_images(self, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
+    async def identify_files(self, paths: tuple[str, ...]) -> tuple[Image, ...]:
+        await self.libvirt()
+        if self.world.unidentified:
+            raise HypervisorError(self.world.unidentified)
+        return tuple(Image(path=path, inode=self.world.files.get(path, 0)) for path in paths)
+
+    async def prepare_images(self, guest: GuestId, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
         await self.libvirt()
         for disk in disks:
             if disk.path in self.world.files:
@@ -430,7 +446,7 @@ class Process:
         self.step("images prepared")
         return tuple(Image(path=disk.path, inode=self.world.hidden[disk.path]) for disk in disks)
 
-    async def place_images(self, images: tuple[Image, ...]) -> None:
+    async def place_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         await self.libvirt()
         for image in images:
             if self.world.files.setdefault(image.path, image.inode) != image.inode:
@@ -438,7 +454,7 @@ class Process:
             self.world.hidden.pop(image.path, None)
             self.step("image placed")
 
-    async def remove_images(self, images: tuple[Image, ...]) -> None:
+    async def remove_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         await self.libvirt()
         for image in images:
             for files in (self.world.files, self.world.hidden):

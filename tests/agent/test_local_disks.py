@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from dr.model.base import changed
 from dr.model.commands import Discard, Outcome, TicketKind
 from dr.model.facts import IMAGES_ONLY, DomainState, GuestFacts, LocalDisk, Part, Sighting
 from dr.model.memory import Image
-from dr.ports.hypervisor import OldDisks
 from tests.agent.fakes import G, Host, Session, World
 from tests.agent.test_moves import seen, source
 
@@ -85,14 +85,20 @@ async def test_who_was_told_to_run_has_them_for_good(host: Host) -> None:
     assert paths(host.world) == {DISK.path, SECOND.path}
 
 
-async def test_a_copy_that_ran_by_hand_keeps_them(host: Host) -> None:
+@pytest.mark.parametrize("looked", [False, True])
+async def test_a_copy_that_ran_by_hand_keeps_them(host: Host, looked: bool) -> None:
+    """Whatever is asked of it later: somebody may need what it wrote."""
     session = await host.linked()
     await session.ask(receive(session, 1))
     host.world.arrive(G)
     del host.world.parts[G]
     host.world.domains[G] = DomainState.RUNNING
     await session.until(lambda: host.world.domains[G] is DomainState.PAUSED)
-    assert (await session.ask(discard(session, 2))).outcome is Outcome.DONE
+    if looked:
+        host.world.domains.clear()
+        await session.testify(2)
+    assert (await session.ask(discard(session, 3))).outcome is Outcome.DONE
+    await session.ask(session.clean(4))
     assert paths(host.world) == {DISK.path, SECOND.path}
 
 
@@ -166,28 +172,62 @@ async def test_other_disks_than_images_were_made_for_are_not_sent(
     assert host.world.parts.get(G) is not Part.LEAVING
 
 
-@pytest.mark.parametrize(("remove", "done"), [(False, OldDisks.SET_ASIDE), (True, OldDisks.REMOVE)])
-async def test_old_disks_of_who_left_are_parted_with(host: Host, remove: bool, done: OldDisks) -> None:
-    session = await source(host)
-    await session.ask(session.migrate(1))
+@pytest.mark.parametrize("remove", [False, True])
+async def test_old_disks_of_who_left_are_parted_with(host: Host, remove: bool) -> None:
+    """Once: what somebody defines there afterwards has other disks, even under the same names."""
+    session = await leaves(host)
     answer = await session.ask(changed(session.clean(2), remove_disks=remove))
-    assert (answer.outcome, host.world.old_disks) == (Outcome.DONE, done)
-    assert answer.reason == f"/disk: {done}"
+    assert (answer.outcome, answer.reason) == (Outcome.DONE, "parted with")
+    await session.ask(changed(session.clean(3), remove_disks=remove))
+    assert host.world.parted == [((DISK.path,), remove), ((), remove)]
 
 
-@pytest.mark.parametrize("back", ["never", "resumed"])
-async def test_disks_of_who_is_not_known_to_have_left_are_left(host: Host, back: str) -> None:
-    session = await host.linked()
-    if back == "resumed":  # it came back since
-        host.world.domains[G] = DomainState.RUNNING
-        await session.ask(session.migrate(1))
+async def leaves(host: Host) -> Session:
+    """It was sent with its disk."""
+    session = await source(host)
+    host.world.local, host.world.files[DISK.path] = (DISK,), 7
+    await session.ask(changed(session.migrate(1), disks=(DISK,)))
+    return session
+
+
+async def test_which_disks_leave_is_durable_before_they_are_sent(host: Host) -> None:
+    session = await source(host)
+    host.world.local, host.world.files[DISK.path] = (DISK,), 7
+    host.world.hold_migration = asyncio.Event()
+    session.post(changed(session.migrate(1), disks=(DISK,)))
+    await session.until(lambda: host.world.parts.get(G) is Part.LEAVING)
+    assert host.world.memory().sent == {G: (Image(path=DISK.path, inode=7),)}
+
+
+async def test_disks_that_cannot_be_told_from_others_stay_and_the_guest_goes(host: Host) -> None:
+    host.world.unidentified = "its file system tells nothing"
+    session = await leaves(host)
+    await session.ask(session.clean(2))
+    assert host.world.parted == [((), False)]
+
+
+@pytest.mark.parametrize("how", ["never", "failed", "came back"])
+async def test_disks_of_who_did_not_leave_are_not_parted_with(host: Host, how: str) -> None:
+    if how == "failed":
+        host.world.migration_fails = "no"
+    session = await (leaves(host) if how != "never" else source(host))
+    if how == "came back":
         await session.ask(session.receive(2))
         host.world.arrive(G)
         del host.world.parts[G]
         await session.ask(session.resume(3))
-        host.world.domains.clear()
+    host.world.domains.clear()
     await session.ask(changed(session.clean(4), remove_disks=True))
-    assert host.world.old_disks is OldDisks.LEAVE
+    assert host.world.parted == [((), True)]
+
+
+async def test_a_guest_whose_disks_cannot_be_looked_at_is_not_sent(host: Host) -> None:
+    """It runs from another file than its definition says, say."""
+    session = await source(host)
+    host.world.local, host.world.blockers = (DISK,), ("disk vda (/vm/other.img) is not in its definition.",)
+    answer = await session.ask(changed(session.migrate(1), disks=(DISK,)))
+    assert (answer.outcome, answer.reason) == (Outcome.FAILED, host.world.blockers[0])
+    assert host.world.parts.get(G) is not Part.LEAVING
 
 
 # ---- interrupted

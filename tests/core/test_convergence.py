@@ -105,8 +105,9 @@ def test_it_is_given_up_when_nothing_gets_through_at_all() -> None:
         return at
 
     still = looks(*([600.0] * 7), every_s=10)
-    assert still.hopeless == "nothing got through for 60 s"
-    assert not looks(*([600.0] * 7), every_s=9).hopeless
-    assert not looks(*([600.0] * 5), *([599.9] * 5), every_s=10).hopeless
-    assert not looks(*([1000.0] * 7), every_s=10).hopeless, "not a byte yet: a whole disk is zeroed first"
-    assert looks(*([1000.0] * 7), every_s=100).hopeless
+    assert still.still == "nothing got through for 60 s"
+    assert not looks(*([600.0] * 7), every_s=9).still
+    assert not looks(*([600.0] * 5), *([599.9] * 5), every_s=10).still
+    assert not looks(*([1000.0] * 7), every_s=10).still, "not a byte yet: a whole disk is zeroed first"
+    assert looks(*([1000.0] * 7), every_s=100).still
+    assert not looks(*([600.0] * 9), 599.0, every_s=10).still, "bytes flow again"

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from dr.core import disks, fencing, links, migration, onecopy, placement, preflight, spare
+from dr.core import definitions, disks, fencing, links, migration, onecopy, placement, preflight, spare
 from dr.core.definition import needs_of
 from dr.model.base import changed
-from dr.model.commands import Answer, Clean, Discard, Migrate, Outcome, Receive, Resume
+from dr.model.commands import Abort, Answer, Clean, Describe, Discard, Migrate, Outcome, Receive, Resume
 from dr.model.effects import Reply, Send, SendStart
-from dr.model.events import Answered, AskProtect, AskStart, Reported, Tick
-from dr.model.facts import Definition, DomainState, LocalDisk, Part
-from dr.model.policy import GuestPolicy
-from dr.model.records import GuestPhase
+from dr.model.events import Answered, AskDrain, AskProtect, AskRemoveHost, AskSet, AskStart, Reported, Tick
+from dr.model.facts import Definition, DomainState, LocalDisk, Part, Progress
+from dr.model.policy import GuestPolicy, PolicyChange
+from dr.model.records import GuestPhase, HostPhase
 from tests.core.build import Bench, domain, facts, guest, host
 from tests.core.test_moves import PRESENT, absent, answer, ask, last
 
@@ -58,7 +58,7 @@ def test_its_folder_is_needed_as_storage_is() -> None:
 
 def test_a_host_without_that_folder_takes_it_neither_way() -> None:
     made = bench().put(host("h2", facts=facts("h2", live_migration=True)))
-    said = "has no folder /vm on a file system of its own"
+    said = "has no folder /vm that can be written to, on a disk of its own"
     for live in (False, True):
         assert said in placement.why_not(made.draft(), made.guest("g1"), made.host("h2"), live=live)
 
@@ -145,6 +145,97 @@ def test_live_it_goes_where_there_is_room_for_its_disks() -> None:
     assert "disk vda (4096 MiB in /vm/g1.img) is copied to h3" in [check.text for check in flight.checks]
     why = preflight.of(made.draft(), made.guest("g1"), "h2").refusals
     assert why == ["h2 has 4095 MiB free in /vm, and 4096 MiB of disks would be copied there"]
+
+
+def test_what_is_sent_is_what_images_were_made_for() -> None:
+    """Though its disks were looked at again in between."""
+    made = bench()
+    ask(made)
+    described(made, changed(DISK, size_b=2 * DISK.size_b))
+    order = last(made, Receive)
+    answer(made, order)
+    assert last(made, Migrate).body.disks == order.body.disks
+
+
+def described(made: Bench, *found: LocalDisk, blockers: tuple[str, ...] = (), digest: str = "d1") -> None:
+    """Its host describes it."""
+    draft = made.draft()
+    definition = Definition(id="g1", name="g1", xml=XML, digest=digest, local=found, blockers=blockers)
+    told = Answer(outcome=Outcome.DONE, definition=definition)
+    definitions.described(draft, made.guest("g1"), made.host("h1"), told)
+    made.state.apply(draft)
+
+
+def test_a_disk_that_cannot_be_read_for_a_moment_is_still_local() -> None:
+    made = bench()
+    described(made, blockers=("g1: disk vda (/vm/g1.img) cannot be read here: Input/output error.",))
+    record = made.guest("g1")
+    assert record.needs.local
+    assert "Input/output error" in preflight.of(made.draft(), record).refusals[0]
+    assert made.draft().alert_of("guest/g1/blocked") is not None
+    described(made, *record.needs.local)
+    assert made.draft().alert_of("guest/g1/blocked") is None
+
+
+def test_what_its_host_has_defined_since_comes_before_its_start_there() -> None:
+    """Its disk was pivoted to another file while nobody of ours looked, say; then its host rebooted."""
+    made = cold(disks_on="h1")
+    made.see("h1", domain("g1", DomainState.SHUTOFF, digest="d2"))
+    made.send(Tick())
+    assert not [e for e in made.effects if isinstance(e, SendStart)]
+    (order,) = [e for e in made.effects if isinstance(e, Send) and isinstance(e.body, Describe)]
+    assert order.host == "h1"
+    definition = Definition(id="g1", name="g1", xml=XML, digest="d2", local=made.guest("g1").needs.local)
+    told = Answer(outcome=Outcome.DONE, definition=definition)
+    made.send(Answered(host="h1", session=order.session, effect=order.id, answer=told))
+    made.now += 10.0
+    made.hear()
+    made.send(Tick())
+    (start,) = [e for e in made.effects if isinstance(e, SendStart)]
+    assert (start.host, start.version, made.guest("g1").digest) == ("h1", 2, "d2")
+
+
+def test_a_host_that_was_removed_is_not_known_by_its_name() -> None:
+    """It may join anew with other disks."""
+    made = cold(disks_on="h2")
+    made.put(changed(made.host("h2"), phase=HostPhase.FENCED))
+    made.send(AskRemoveHost(id="r", by="ops", host="h2"))
+    assert made.guest("g1").disks_on == ""
+    made.now += 60.0
+    made.hear("h1", "h3")
+    made.send(Tick())
+    assert "dr guest start g1 --disks-on HOST" in made.guest("g1").reason
+
+
+@pytest.mark.parametrize("deadline_s", [0.0, 36000.0])
+def test_a_copy_that_stands_still_is_given_up_in_a_hurry_too(deadline_s: float) -> None:
+    made = bench()
+    ask(made)
+    answer(made, last(made, Receive))
+    made.send(AskDrain(id="d", by="ops", host="h1", deadline_s=deadline_s))
+    for elapsed_s in range(0, 200, 10):
+        made.now += 10.0
+        made.hear()
+        progress = Progress(guest="g1", elapsed_s=float(elapsed_s), total_mib=9000.0, remaining_mib=4000.0)
+        made.send(Reported(host="h1", session="s-h1", moves=(progress,)))
+        made.send(Tick())
+    assert [e for e in made.effects if isinstance(e, Send) and isinstance(e.body, Abort)]
+
+
+def test_it_does_not_come_back_before_its_old_disk_is_out_of_the_way() -> None:
+    made = bench()
+    made.put(local("g1", "h2"))
+    made.see("h1", domain("g1", DomainState.SHUTOFF))
+    why = preflight.of(made.draft(), made.guest("g1"), "h1").refusals
+    assert why == ["h1 has not parted with what an earlier stay of g1 left there"]
+
+
+def test_consent_ends_the_alert_and_taking_it_back_raises_it() -> None:
+    made = bench()
+    for consent in (False, True):
+        part = PolicyChange(local_disks=consent)
+        made.send(AskSet(id="s", by="ops", guests=("g1",), policy=part))
+        assert (made.draft().alert_of("guest/g1/blocked") is None) == consent
 
 
 def test_those_who_arrive_need_that_room_too() -> None:

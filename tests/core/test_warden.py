@@ -18,11 +18,12 @@ from dr.model.commands import (
     TicketKind,
 )
 from dr.model.facts import Definition
-from dr.model.memory import AgentMemory
+from dr.model.memory import AgentMemory, Copy, Image
 from dr.model.wire import PROTOCOL, Command, Welcome
 
 HOST, BOOT = "h1", "b1"
 GUESTS = ["g1", "g2"]
+G = GUESTS[0]
 SESSION = "s1"
 Verdict = warden.Accept | warden.Known | warden.Refuse
 
@@ -314,3 +315,22 @@ def test_a_ticket_allows_its_own_kind_of_order_only() -> None:
     assert not warden.mismatch(Clean(ticket=ticket(kind=TicketKind.UNDEFINE)))
     assert "a ticket to start" in warden.mismatch(Clean(ticket=ticket()))
     assert "the ticket of g2" in warden.mismatch(Start(ticket=ticket("g2"), definition=definition))
+
+
+def test_images_from_which_a_copy_ran_are_nobodys_to_remove() -> None:
+    memory = AgentMemory(
+        copies={G: Copy(ticket="t", boot_id=BOOT, generation=5)}, images={G: (Image(path="/vm/a", inode=7),)}
+    )
+    assert warden.seen_running(memory, G, BOOT).images == {}
+
+
+def test_images_of_a_guest_off_the_list_are_not_told() -> None:
+    assert warden.told(AgentMemory(images={G: (Image(path="/vm/a", inode=7),)}), ()) == ()
+
+
+def test_that_it_was_let_in_ends_when_nothing_of_it_is_there() -> None:
+    """Then what arrives without a ticket is a stray again."""
+    for copies in ({}, {G: Copy(ticket="t", boot_id=BOOT, generation=5)}):
+        memory = AgentMemory(copies=copies, let_in={G: BOOT}, sealed={G: 6})
+        assert warden.without_copy(memory, G, 6).let_in == {}
+        assert warden.without_copy(memory, G, 5).let_in == {G: BOOT}, "looked for before it was let in"

@@ -13,14 +13,15 @@ from xml.etree import ElementTree
 import libvirt
 
 from dr.adapters.libvirt import libvirt_api as api
-from dr.adapters.libvirt.definition import is_shared, local_disks
+from dr.adapters.libvirt.definition import is_shared, needed_by_others
 from dr.adapters.libvirt.digest import nvram_path
 from dr.adapters.libvirt.gate import sync_folder, write_durably
 from dr.adapters.libvirt.guests import XML_FLAGS
 from dr.adapters.libvirt.images import part_with
 from dr.adapters.libvirt.layout import Layout
 from dr.model.base import GuestId
-from dr.ports.hypervisor import HypervisorError, OldDisks
+from dr.model.memory import Image
+from dr.ports.hypervisor import HypervisorError
 
 
 def keep(layout: Layout, guest: GuestId, name: str, xml: str, note: str) -> Path:
@@ -90,7 +91,9 @@ def _sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def archive_and_undefine(conn: Any, layout: Layout, guest: GuestId, note: str, old_disks: OldDisks) -> str:
+def archive_and_undefine(
+    conn: Any, layout: Layout, guest: GuestId, note: str, old_disks: tuple[Image, ...], *, remove: bool
+) -> str:
     """See ports.hypervisor. Raises HypervisorError, libvirt's error."""
     try:
         domain = conn.lookupByUUIDString(guest)
@@ -106,8 +109,8 @@ def archive_and_undefine(conn: Any, layout: Layout, guest: GuestId, note: str, o
         return ""
     keep(layout, guest, name, xml, note)
     # Before it is undefined: while it is defined, somebody looks after it again.
-    disks = local_disks(conn, layout, ElementTree.fromstring(xml)) if old_disks is not OldDisks.LEAVE else ()
-    told = part_with(conn, layout, xml, disks, old_disks)
+    taken = needed_by_others(conn, layout, guest) if old_disks else set()
+    told = part_with(layout, old_disks, taken, remove=remove)
     undefine(conn, layout, domain, xml)
     return "; ".join(told)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -13,8 +15,8 @@ from dr.adapters.libvirt.blockers import blockers
 from dr.adapters.libvirt.digest import digest, nvram_path, read_nvram
 from dr.adapters.libvirt.guests import XML_FLAGS
 from dr.adapters.libvirt.layout import Layout
-from dr.adapters.libvirt.mounts import mount_of, mounts
-from dr.adapters.libvirt.storage import Pool, Resolver
+from dr.adapters.libvirt.mounts import Mount, mount_of, mounts
+from dr.adapters.libvirt.storage import CHAIN_MAX, Pool, Resolver, backing_file
 from dr.model.base import GuestId
 from dr.model.facts import Definition, LocalDisk
 from dr.ports.hypervisor import HypervisorError
@@ -30,6 +32,7 @@ def describe(conn: Any, layout: Layout, guest: GuestId) -> Definition:
         name = str(domain.name())
         xml = str(domain.XMLDesc(XML_FLAGS))
         snapshots = int(domain.snapshotNum()) if conn.getType() != "TEST" else 0
+        active = str(domain.XMLDesc(0)) if domain.isActive() else ""
     except libvirt.libvirtError as error:
         if api.is_missing(error):
             raise HypervisorError(f"there is no guest {guest} on this host") from error
@@ -39,6 +42,9 @@ def describe(conn: Any, layout: Layout, guest: GuestId) -> Definition:
     identities, found, local = _disks(resolver, root)
     nvram, more = _nvram(layout, root, resolver, identities)
     found += more + blockers(root)
+    if active:
+        live = _disks(resolver, ElementTree.fromstring(active))[2]
+        found += _other_disks(live, local)
     if snapshots:
         found.append(
             f"it has {snapshots} snapshots that only this host knows of: "
@@ -64,10 +70,62 @@ def _content(layout: Layout, root: Element) -> bytes:
         return b""
 
 
-def local_disks(conn: Any, layout: Layout, root: Element) -> tuple[LocalDisk, ...]:
-    """Disks of a definition that lie on this host alone, and whose copies other hosts can have."""
-    resolver = Resolver(layout, mounts(layout), lambda pool, volume: find_volume(conn, pool, volume))
-    return _disks(resolver, root)[2]
+def needed_by_others(conn: Any, layout: Layout, guest: GuestId) -> set[tuple[int, int]]:
+    """Device and inode of local files that disks of other domains here need, as defined and as they run.
+
+    With what they are backed by. Raises OSError, libvirt's error.
+    """
+    among = mounts(layout)
+    found: set[tuple[int, int]] = set()
+    for domain in conn.listAllDomains(0):
+        if domain.UUIDString() == guest:
+            continue
+        try:
+            texts = [domain.XMLDesc(0), domain.XMLDesc(XML_FLAGS)]
+        except libvirt.libvirtError as error:
+            if not api.is_missing(error):
+                raise
+            continue  # undefined meanwhile
+        for text in texts:
+            for disk in ElementTree.fromstring(text).iterfind("./devices/disk"):
+                found |= _files_of(conn, layout, disk, among)
+    return found
+
+
+def _files_of(conn: Any, layout: Layout, disk: Element, among: list[Mount]) -> set[tuple[int, int]]:
+    source, driver = disk.find("source"), disk.find("driver")
+    if source is None:
+        return set()
+    path = source.get("file") or source.get("dev") or ""
+    if disk.get("type") == "volume":
+        volume = find_volume(conn, source.get("pool", ""), source.get("volume", ""))
+        path = volume.path if volume is not None else ""
+    form = driver.get("type", "raw") if driver is not None else "raw"
+    found: set[tuple[int, int]] = set()
+    for _ in range(CHAIN_MAX):
+        mount = mount_of(path, among) if path.startswith("/") else None
+        if mount is None or mount.shared:  # what lies there is none of this host's own
+            break
+        try:
+            status = layout.at(path).stat()
+            backing = backing_file(layout.at(path), form)
+        except OSError:
+            break
+        found.add((status.st_dev, status.st_ino))
+        if backing is None:
+            break
+        path, form = os.path.normpath(os.path.join(os.path.dirname(path), backing)), "qcow2"
+    return found
+
+
+def _other_disks(live: tuple[LocalDisk, ...], defined: tuple[LocalDisk, ...]) -> Iterator[str]:
+    """What a guest runs from beside what is defined: it would be sent with the one and start from the other."""
+    runs = {(disk.target, disk.path, disk.form) for disk in live}
+    for target, path, _ in sorted(runs ^ {(disk.target, disk.path, disk.form) for disk in defined}):
+        yield (
+            f"disk {target} ({path}) is in its definition and not in the guest that runs, or the reverse:"
+            " make them the same with virsh attach-disk or detach-disk, --config or --live."
+        )
 
 
 def _disks(resolver: Resolver, root: Element) -> tuple[list[str], list[str], tuple[LocalDisk, ...]]:

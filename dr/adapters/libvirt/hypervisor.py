@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -52,7 +53,7 @@ from dr.model.facts import (
 )
 from dr.model.memory import Image
 from dr.model.policy import Sending, StopMode
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, OldDisks, Standing
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ CLOCK_S = 15.0  # libvirt itself waits 5 s for an agent to answer at all
 AGENTS_MAX = 4
 SAMPLE_S = sum(dirty.INTERVALS_S) + 10.0
 SAMPLES_MAX = 8
-IMAGES_S = 120.0
+IMAGES_S = 50.0
 MIGRATION_S = 24 * 3600.0
 MIGRATIONS_MAX = 16  # beyond any limit of moves that makes sense
 SAMPLES_FROM = (7, 2, 0)
@@ -320,8 +321,10 @@ class LibvirtHypervisor:
 
     async def abort_migration(self, guest: GuestId) -> None:
         """See the port. Copies of disks are cut off first: that fails the migration, also where a host is silent."""
-        cut = f"cut off the copies of disks of {guest}"
-        least_ms = await self._act(cut, lambda conn: migration.cut(conn, guest), STANDING_S)
+        least_ms = 0
+        with suppress(HypervisorError, HypervisorUnknown):  # without it, as good as libvirt can
+            cut = f"cut off the copies of disks of {guest}"
+            least_ms = await self._act(cut, lambda conn: migration.cut(conn, guest), STANDING_S)
         what = f"end the migration of {guest}"
         if not least_ms:
             await self._act(what, lambda conn: migration.abort(conn, guest), ABORT_S)
@@ -377,14 +380,18 @@ class LibvirtHypervisor:
         except OSError:
             return ""
 
-    async def archive_and_undefine(self, guest: GuestId, note: str, old_disks: OldDisks) -> str:
+    async def archive_and_undefine(
+        self, guest: GuestId, note: str, *, old_disks: tuple[Image, ...] = (), remove_disks: bool = False
+    ) -> str:
         """See the port. Raises HypervisorError also while it runs."""
-        try:
-            return await self._connection.call(
-                f"archive {guest}",
-                lambda conn: archive.archive_and_undefine(conn, self._layout, guest, note, old_disks),
-                ARCHIVE_S,
+
+        def part(conn: Any) -> str:
+            return archive.archive_and_undefine(
+                conn, self._layout, guest, note, old_disks, remove=remove_disks
             )
+
+        try:
+            return await self._connection.call(f"archive {guest}", part, ARCHIVE_S)
         except libvirt.libvirtError as error:
             if api.is_unseen(error):
                 raise HypervisorUnknown(
@@ -394,22 +401,28 @@ class LibvirtHypervisor:
         except OSError as error:
             raise HypervisorError(f"{guest} was not undefined: {error}") from error
 
-    async def prepare_images(self, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
+    async def identify_files(self, paths: tuple[str, ...]) -> tuple[Image, ...]:
         """See the port."""
-        return await self._files("make images for a guest", lambda: images.prepare(self._layout, disks))
+        return await self._files("tell which files those are", lambda: images.identify(self._layout, paths))
 
-    async def place_images(self, made: tuple[Image, ...]) -> None:
+    async def prepare_images(self, guest: GuestId, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
         """See the port."""
-        await self._files("put images in their places", lambda: images.put_in_place(self._layout, made))
+        return await self._files("make images", lambda: images.prepare(self._layout, guest, disks))
 
-    async def remove_images(self, made: tuple[Image, ...]) -> None:
+    async def place_images(self, guest: GuestId, made: tuple[Image, ...]) -> None:
         """See the port."""
-        await self._files("remove images that were made", lambda: images.remove(self._layout, made))
+        await self._files(
+            "put images in their places", lambda: images.put_in_place(self._layout, guest, made)
+        )
+
+    async def remove_images(self, guest: GuestId, made: tuple[Image, ...]) -> None:
+        """See the port."""
+        await self._files("remove images", lambda: images.remove(self._layout, guest, made))
 
     async def _files(self, what: str, work: Callable[[], T]) -> T:
         try:
             return await self._host.run(what, work, IMAGES_S)
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise HypervisorError(f"this host could not {what}: {error}") from error
 
     async def health(self) -> tuple[Reading, ...]:

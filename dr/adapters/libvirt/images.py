@@ -1,36 +1,34 @@
 """Image files of disks that only this host has: what one is, making those for a guest that arrives, and their end.
 
-All functions run on call threads. A file that is there is never overwritten, and none is removed that somebody put in
-the place of ours: each is made under a name that nobody uses, remembered by its inode, and then linked to its own name,
-which fails if anything is there.
+All functions run on call threads. A file that is there is never overwritten, and none is removed but the very one that
+was remembered: by its inode and the time of its birth, as inode numbers are given out again at once. Images are made
+under names that hold their guest's UUID, so that nobody else uses them, and then linked to their own, which fails if
+anything is there.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, fromstring
-
-import libvirt
+from xml.etree.ElementTree import Element
 
 from dr.adapters.libvirt.gate import sync_folder
-from dr.adapters.libvirt.guests import XML_FLAGS
 from dr.adapters.libvirt.layout import Layout
+from dr.model.base import GuestId
 from dr.model.facts import LocalDisk
 from dr.model.memory import Image
-from dr.ports.hypervisor import HypervisorError, OldDisks
+from dr.ports.hypervisor import HypervisorError
 
 FORMS = ("raw", "qcow2")
 MAKE_S = 30.0
 NEW = ".dr-new"
 
 
-def local_disk(layout: Layout, disk: Element, path: str) -> LocalDisk | None:
+def local_disk(layout: Layout, disk: Element, path: str, mount: str = "/") -> LocalDisk | None:
     """What a <disk> of type file is that lies at that path on a file system of the host's own, backed by no other file.
 
     None where its copy would not be the same disk. Raises OSError.
@@ -43,54 +41,83 @@ def local_disk(layout: Layout, disk: Element, path: str) -> LocalDisk | None:
     if disk.get("device", "disk") != "disk" or not os.path.isabs(path):
         return None
     file = layout.at(path)
-    status = file.stat()
+    status = file.lstat()
+    if not stat.S_ISREG(status.st_mode):  # of a link, the data would stay where it is
+        return None
     size = _qcow2_size(file) if form == "qcow2" else status.st_size
     if size is None:
         return None
     used = status.st_blocks * 512
-    return LocalDisk(target=target.get("dev", ""), path=path, form=form, size_b=size, used_b=used)
+    named = target.get("dev", "")
+    return LocalDisk(target=named, path=path, form=form, size_b=size, used_b=used, mount=mount)
 
 
 def _qcow2_size(file: Path) -> int | None:
-    """As the guest sees it; None where it is no qcow2 image, or one with a backing or a data file."""
+    """As the guest sees it; None where it is no qcow2 image, or one with a backing file, a data file or snapshots."""
     with file.open("rb", buffering=0) as image:
         header = image.read(104)
     if len(header) < 72 or header[:4] != b"QFI\xfb":
         return None
     version, backing, size = int.from_bytes(header[4:8]), int.from_bytes(header[8:16]), header[24:32]
+    snapshots = int.from_bytes(header[60:64])  # inside the image, and not in its copy
     incompatible = int.from_bytes(header[72:80]) if version >= 3 and len(header) >= 80 else 0
     data_file = bool(incompatible & 4)
-    return None if backing or data_file else int(struct.unpack(">Q", size)[0])
+    return None if backing or data_file or snapshots else int(struct.unpack(">Q", size)[0])
 
 
 # ---- for a guest that arrives
 
 
-def prepare(layout: Layout, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
+def prepare(layout: Layout, guest: GuestId, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
     """Empty images, not under their own names yet. Raises HypervisorError: then none is left."""
     made: list[Image] = []
     try:
         for disk in disks:
-            made.append(_prepared(layout, disk))
+            made.append(_prepared(layout, guest, disk))
     except HypervisorError:
-        remove(layout, tuple(made))
+        remove(layout, guest, tuple(made))
         raise
     return tuple(made)
 
 
-def _prepared(layout: Layout, disk: LocalDisk) -> Image:
+def _prepared(layout: Layout, guest: GuestId, disk: LocalDisk) -> Image:
     file = layout.at(disk.path)
-    new = _new_name(file)
+    new = _new_name(file, guest)
     try:
         if os.path.lexists(file):
             raise HypervisorError(
                 f"there is a file {disk.path} on this host already: move it away, if nothing needs it"
             )
-        new.unlink(missing_ok=True)  # of a process that was killed: the name is ours alone
+        new.unlink(missing_ok=True)  # of a process that was killed: nobody else makes that name
         _create(disk, new)
-        return Image(path=disk.path, inode=new.stat().st_ino)
+        image = _image(new, disk.path)
+        if image is None:
+            new.unlink()
+            raise HypervisorError(
+                f"the file system of {disk.path} here does not tell when files were made, so that nobody could tell"
+                " images of dr from other files there"
+            )
+        return image
     except (OSError, subprocess.SubprocessError) as error:
         raise HypervisorError(f"the image {disk.path} could not be made here: {_said(error)}") from error
+
+
+def identify(layout: Layout, paths: tuple[str, ...]) -> tuple[Image, ...]:
+    """Which files those are now. Raises OSError; what cannot be told apart from others is left out."""
+    found = (_image(layout.at(path), path) for path in paths)
+    return tuple(image for image in found if image is not None)
+
+
+def _image(file: Path, path: str) -> Image | None:
+    """None where its file system does not tell when it was made. Raises OSError."""
+    argv = ["stat", "--format=%i %.9W", "--", str(file)]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=MAKE_S, env={"LC_ALL": "C"}, check=False
+    )
+    if done.returncode:
+        raise FileNotFoundError(2, done.stderr.strip() or "no such file", path)
+    inode, born = done.stdout.split()
+    return Image(path=path, inode=int(inode), born=born) if float(born) > 0 else None
 
 
 def _create(disk: LocalDisk, new: Path) -> None:
@@ -109,61 +136,72 @@ def _create(disk: LocalDisk, new: Path) -> None:
 def _said(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         return str(error.stderr).strip() or str(error)
-    return str(error)
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
-def put_in_place(layout: Layout, images: tuple[Image, ...]) -> None:
+def put_in_place(layout: Layout, guest: GuestId, images: tuple[Image, ...]) -> None:
     """Give prepared images their own names. Raises HypervisorError; `remove` takes back whatever was done."""
     for image in images:
         file = layout.at(image.path)
+        new = _new_name(file, guest)
         try:
-            os.link(_new_name(file), file)
-            _new_name(file).unlink()
+            if _image(new, image.path) != image:
+                raise HypervisorError(f"the image {image.path} is not the one that was made for it")
+            os.link(new, file)
+            new.unlink()
             sync_folder(file.parent)
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise HypervisorError(
-                f"the image {image.path} could not be put in its place: {error.strerror}"
+                f"the image {image.path} could not be put in its place: {_said(error)}"
             ) from error
 
 
-def remove(layout: Layout, images: tuple[Image, ...]) -> None:
+def remove(layout: Layout, guest: GuestId, images: tuple[Image, ...]) -> None:
     """Those that are still the files that were made. Raises OSError."""
     for image in images:
-        for file in (layout.at(image.path), _new_name(layout.at(image.path))):
-            with suppress(FileNotFoundError):
-                if file.stat(follow_symlinks=False).st_ino == image.inode:
-                    file.unlink()
-                    sync_folder(file.parent)
+        own = layout.at(image.path)
+        for file in (own, _new_name(own, guest)):
+            if os.path.lexists(file) and _image(file, image.path) == image:
+                file.unlink()
+                sync_folder(file.parent)
 
 
-def _new_name(file: Path) -> Path:
-    return file.with_name(f".{file.name}{NEW}")
+def _new_name(file: Path, guest: GuestId) -> Path:
+    return file.with_name(f".{file.name}.{guest}{NEW}")
 
 
 # ---- of a guest that has left
 
 
 def part_with(
-    conn: Any, layout: Layout, xml: str, disks: tuple[LocalDisk, ...], old_disks: OldDisks
+    layout: Layout, images: tuple[Image, ...], taken: set[tuple[int, int]], *, remove: bool
 ) -> list[str]:
-    """Remove the disks of a guest that left from here, or set them aside; each told. Raises OSError, libvirt's error.
+    """Remove these disks of a guest that left from here, or set them aside; each told. One that fails is left.
 
-    Set aside: renamed beside where it was, so that no definition finds it. What another guest here names is left.
+    Set aside: renamed beside where it was, so that no definition finds it. `taken`: device and inode of files that
+    other guests here need.
     """
-    told = []
-    others = _named_by_others(conn, fromstring(xml).findtext("uuid") or "") if disks else set()
-    for disk in disks:
-        file = layout.at(disk.path)
-        if disk.path in others:
-            told.append(f"{disk.path} is left as it is: another guest here names it")
-        elif old_disks is OldDisks.REMOVE:
+    return [_part_with(layout, image, taken, remove=remove) for image in images]
+
+
+def _part_with(layout: Layout, image: Image, taken: set[tuple[int, int]], *, remove: bool) -> str:
+    file = layout.at(image.path)
+    try:
+        if not os.path.lexists(file) or _image(file, image.path) != image:
+            return f"{image.path} is not the file that it left any more, so nothing is done to it"
+        status = file.stat()
+        if (status.st_dev, status.st_ino) in taken:
+            return f"{image.path} is left as it is: another guest here needs it"
+        if remove:
             file.unlink()
-            told.append(f"{disk.path} was removed")
+            told = f"{image.path} was removed"
         else:
             aside = _aside(file)
             file.rename(aside)
-            told.append(f"{disk.path} was set aside as {aside.name}")
+            told = f"{image.path} was set aside as {aside.name}"
         sync_folder(file.parent)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{image.path} is left as it is: {_said(error)}"
     return told
 
 
@@ -174,20 +212,3 @@ def _aside(file: Path) -> Path:
         number += 1
         aside = file.with_name(f"{file.name}.old-{stamp}~{number}")
     return aside
-
-
-def _named_by_others(conn: Any, guest: str) -> set[str]:
-    """Files that disks of other domains here name, as they are defined and as they run."""
-    found = set()
-    for domain in conn.listAllDomains(0):
-        if domain.UUIDString() == guest:
-            continue
-        try:
-            texts = [domain.XMLDesc(0), domain.XMLDesc(XML_FLAGS)]
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-            continue  # undefined meanwhile
-        for text in texts:
-            found |= {source.get("file", "") for source in fromstring(text).iter("source")}
-    return found

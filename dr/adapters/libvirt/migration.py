@@ -152,14 +152,18 @@ def cut(conn: Any, guest: GuestId) -> int:
     migration, libvirt's error.
     """
     domain = _require_leaving(conn, guest)
-    elapsed_ms = int(domain.jobStats().get("time_elapsed", 0))
+    job = domain.jobStats()
+    if not job.get(
+        "disk_total"
+    ):  # QEMU's monitor is asked round libvirt only where it must: that taints the guest
+        return 0
     told = json.loads(libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-yank"}', 0))
     copies = [each for each in told.get("return", ()) if COPY.fullmatch(str(each.get("node-name", "")))]
     if not copies:
         return 0
     command = {"execute": "yank", "arguments": {"instances": copies}}
     libvirt_qemu.qemuMonitorCommand(domain, json.dumps(command), 0)
-    return max(1, elapsed_ms)
+    return max(1, int(job.get("time_elapsed", 0)))
 
 
 def abort(conn: Any, guest: GuestId, least_ms: int = 0) -> None:

@@ -13,6 +13,7 @@ from dr.adapters.libvirt.layout import Layout
 NETWORK_FS = frozenset({"nfs", "nfs4", "afs", "smb2", "smb3", "smbfs", "cifs", "ceph", "gpfs", "quobyte", "glusterfs",
                         "beegfs", "lustre"})  # fmt: skip
 CLUSTER_FS = frozenset({"gfs2", "ocfs2", "acfs", "oracleasmfs"})
+FLEETING_FS = frozenset({"tmpfs", "ramfs", "devtmpfs", "overlay", "squashfs", "iso9660"})
 FUSE_FS = frozenset(
     {"glusterfs", "quobyte", "ceph", "ceph-fuse", "beegfs", "moosefs", "mfs", "lizardfs", "juicefs"}
 )
@@ -29,6 +30,11 @@ class Mount:
     source: str
     read_only: bool = False
     options: str = ""  # of the file system, as it says itself
+
+    @property
+    def keeps_disks(self) -> bool:
+        """Whether it is the host's own, and keeps what is written to it over a reboot."""
+        return not self.shared and self.kind not in FLEETING_FS
 
     @property
     def shared(self) -> bool:

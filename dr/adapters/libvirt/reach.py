@@ -93,25 +93,33 @@ class Reach:
         answers_of = await self._mounts.run(asked, MOUNT_S)
         good = {point for point, end in answers_of.items() if isinstance(end, Ended) and end.error is None}
         answering = [mount for mount in shared if mount.point in good]
-        folders = [name.removeprefix(FOLDER) for name in watched if name.startswith(FOLDER)]
-        rooms = await self._folders.run({folder: partial(self._room, folder) for folder in folders}, MOUNT_S)
-        self.room_mib = {
-            folder: end.value
-            for folder, end in sorted(rooms.items())
+        folders = {
+            name: name.removeprefix(FOLDER).partition("@") for name in watched if name.startswith(FOLDER)
+        }
+        asked_room = {
+            name: partial(self._room, folder, mount) for name, (folder, _, mount) in folders.items()
+        }
+        rooms = await self._folders.run(asked_room, MOUNT_S)
+        found = {
+            name: end.value
+            for name, end in sorted(rooms.items())
             if isinstance(end, Ended) and end.value is not None
         }
-        seen |= {folder_identity(folder) for folder in self.room_mib}
+        self.room_mib = {folders[name][0]: free_mib for name, free_mib in found.items()}
+        seen |= set(found)
         return seen | {identity_of_mount(self._layout, mount) for mount in answering} | wwids(self._layout)
 
-    def _room(self, folder: str) -> int | None:
-        """MiB free there; None where there is no such folder, or it is not on a file system of this host's own.
+    def _room(self, folder: str, below: str) -> int | None:
+        """MiB free there; None where it is no folder on a file system of this host's own, mounted there or deeper.
 
         In steps, so that a disk that is written to is not news every few seconds.
         """
         path = self._layout.at(folder)
         real = os.path.realpath(path) if self._layout.root == Path("/") else folder
         mount = mount_of(real, mounts(self._layout))
-        if not path.is_dir() or mount is None or mount.shared or mount.read_only:
+        if not path.is_dir() or mount is None or not mount.keeps_disks or mount.read_only:
+            return None
+        if not f"{mount.point.rstrip('/')}/".startswith(f"{below.rstrip('/')}/"):
             return None
         status = os.statvfs(path)
         free_mib = status.f_bavail * status.f_frsize // 2**20

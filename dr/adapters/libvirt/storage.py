@@ -73,10 +73,10 @@ class Resolver:
 
     def _local(self, disk: Element, path: str) -> LocalDisk | None:
         mount = mount_of(self._real(path), self._mounts)
-        if mount is None or mount.shared or path.startswith("/dev/"):
+        if mount is None or not mount.keeps_disks or path.startswith("/dev/"):
             return None
         try:
-            return local_disk(self._layout, disk, path)
+            return local_disk(self._layout, disk, path, mount.point)
         except OSError:
             return None  # said where it is resolved
 

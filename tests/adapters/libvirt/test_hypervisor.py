@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
+from dr.adapters.libvirt.definition import needed_by_others
 from dr.adapters.libvirt.gate import LibvirtGate
 from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.adapters.libvirt.layout import Layout
 from dr.model.facts import Definition, DomainState, Level, Sighting
-from dr.ports.hypervisor import DomainEvent, Hypervisor, HypervisorError, HypervisorUnknown, OldDisks
-from tests.adapters.libvirt.conftest import BOOT, OTHER, G, put_process
+from dr.ports.hypervisor import DomainEvent, Hypervisor, HypervisorError, HypervisorUnknown
+from tests.adapters.libvirt.conftest import BOOT, OTHER, G, put, put_process
 
 XML = """<domain type='test'><name>{name}</name><uuid>{guest}</uuid><memory unit='MiB'>64</memory><vcpu>2</vcpu>
 <os><type arch='i686'>hvm</type></os></domain>"""
@@ -62,16 +63,16 @@ async def test_start_stop_archive(mock: LibvirtHypervisor, layout: Layout) -> No
     await mock.start(definition())
     assert (await mock.sight(OTHER))[0] is Sighting.PRESENT
     with pytest.raises(HypervisorError, match="still runs"):
-        await mock.archive_and_undefine(OTHER, "test", OldDisks.SET_ASIDE)
+        await mock.archive_and_undefine(OTHER, "test")
     await mock.stop(OTHER, "shutdown", 5)
     await mock.stop(OTHER, "destroy", 5)
     assert (await mock.sight(OTHER))[0] is Sighting.ABSENT
-    await mock.archive_and_undefine(OTHER, "it runs on h2 now", OldDisks.SET_ASIDE)
+    await mock.archive_and_undefine(OTHER, "it runs on h2 now")
     (kept,) = layout.archive.iterdir()
     assert OTHER in (kept / "domain.xml").read_text()
     assert (kept / "note.txt").read_text() == "it runs on h2 now\n"
     assert {guest.id for guest in await mock.guests()} == {G}
-    assert await mock.archive_and_undefine(OTHER, "again", OldDisks.SET_ASIDE) == ""
+    assert await mock.archive_and_undefine(OTHER, "again") == ""
 
 
 async def test_start_of_what_runs_is_not_a_failure_for_sure(mock: LibvirtHypervisor) -> None:
@@ -165,19 +166,28 @@ async def test_no_libvirt_at_all(layout: Layout) -> None:
     await hypervisor.close()
 
 
-@pytest.mark.parametrize(("old_disks", "looks"), [(OldDisks.LEAVE, 0), (OldDisks.SET_ASIDE, 1)])
-async def test_disks_are_looked_at_only_if_they_left(
-    mock: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch, old_disks: OldDisks, looks: int
+class Told(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [HypervisorError("denied"), HypervisorUnknown("no answer in 3 s")])
+async def test_what_cannot_be_cut_off_is_aborted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, mock: LibvirtHypervisor, error: Exception
 ) -> None:
-    """What is cleaned up after a failover may lie on storage that hangs."""
-    looked: list[object] = []
+    async def act(what: str, function: object, timeout_s: float) -> int:
+        raise error if what.startswith("cut") else Told
 
-    def look(*seen: object) -> tuple[()]:
-        looked.append(seen)
-        return ()
+    monkeypatch.setattr(mock, "_act", act)
+    with pytest.raises(Told):
+        await mock.abort_migration(G)
 
-    monkeypatch.setattr("dr.adapters.libvirt.archive.local_disks", look)
-    await mock.start(definition())
-    await mock.stop(OTHER, "destroy", 5)
-    await mock.archive_and_undefine(OTHER, "test", old_disks)
-    assert len(looked) == looks
+
+async def test_a_network_disk_of_another_guest_is_none_of_ours_and_its_files_are(
+    mock: LibvirtHypervisor, layout: Layout
+) -> None:
+    """The mock driver's guest names /guest/diskimage1; a chain of backing files counts whole."""
+    put(layout.root, "/guest/diskimage1", b"x")
+    status = layout.at("/guest/diskimage1").stat()
+    found = await mock._call("look", lambda conn: needed_by_others(conn, layout, OTHER))
+    assert found == {(status.st_dev, status.st_ino)}
+    assert await mock._call("look", lambda conn: needed_by_others(conn, layout, G)) == set()

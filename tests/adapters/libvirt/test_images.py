@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
@@ -11,18 +13,18 @@ from dr.adapters.libvirt import images
 from dr.adapters.libvirt.layout import Layout
 from dr.model.base import changed
 from dr.model.facts import LocalDisk
-from dr.ports.hypervisor import HypervisorError, OldDisks
-from tests.adapters.libvirt.conftest import put
+from dr.ports.hypervisor import HypervisorError
+from tests.adapters.libvirt.conftest import OTHER, G, put
 
 MIB = 2**20
 DISK = LocalDisk(target="vda", path="/vm/web.img", form="raw", size_b=8 * MIB)
 SECOND = changed(DISK, target="vdb", path="/vm/data.qcow2", form="qcow2")
-XML = "<domain><uuid>11111111-0000-0000-0000-000000000001</uuid></domain>"
 
 
-def qcow2(size: int, backing: int = 0, incompatible: int = 0) -> bytes:
+def qcow2(size: int, backing: int = 0, incompatible: int = 0, snapshots: int = 0) -> bytes:
     head = b"QFI\xfb" + (3).to_bytes(4) + backing.to_bytes(8) + (0).to_bytes(4) + (16).to_bytes(4)
-    return (head + size.to_bytes(8)).ljust(72, b"\0") + incompatible.to_bytes(8) + bytes(24)
+    head = (head + size.to_bytes(8)).ljust(60, b"\0") + snapshots.to_bytes(4)
+    return head.ljust(72, b"\0") + incompatible.to_bytes(8) + bytes(24)
 
 
 @pytest.fixture
@@ -67,6 +69,7 @@ def test_a_qcow2_file_is_as_large_as_its_guest_sees_it(host: Layout) -> None:
     [
         (qcow2(MIB, backing=104), "", "qcow2", "disk"),
         (qcow2(MIB, incompatible=4), "", "qcow2", "disk"),
+        (qcow2(MIB, snapshots=1), "", "qcow2", "disk"),
         (b"no image", "", "qcow2", "disk"),
         (b"x", "", "vmdk", "disk"),
         (b"x", "", "raw", "cdrom"),
@@ -84,26 +87,34 @@ def test_what_a_copy_would_not_be_the_same_as(
     assert images.local_disk(host, disk(xml, form, kind), "/vm/web.img") is None
 
 
+def test_a_link_is_none_nor_is_a_pipe(host: Layout) -> None:
+    put(host.root, "/vm/real.img", b"x")
+    host.at("/vm/link.img").symlink_to("real.img")
+    os.mkfifo(host.at("/vm/pipe.img"))
+    for name in ("link", "pipe"):
+        assert images.local_disk(host, disk(), f"/vm/{name}.img") is None
+
+
 # ---- made for who arrives
 
 
 def test_images_get_their_names_only_when_told(host: Layout) -> None:
-    made = images.prepare(host, (DISK, SECOND))
-    assert there(host) == {".web.img.dr-new", ".data.qcow2.dr-new"}
-    images.put_in_place(host, made)
+    made = images.prepare(host, G, (DISK, SECOND))
+    assert there(host) == {f".web.img.{G}.dr-new", f".data.qcow2.{G}.dr-new"}
+    images.put_in_place(host, G, made)
     assert there(host) == {"web.img", "data.qcow2"}
     assert host.at("/vm/web.img").stat().st_size == 8 * MIB
     seen = images.local_disk(host, disk(form="qcow2"), "/vm/data.qcow2")
     assert seen is not None
     assert seen.size_b == 8 * MIB
-    images.remove(host, made)
+    images.remove(host, G, made)
     assert there(host) == set()
 
 
 def test_a_file_that_is_there_is_not_touched_and_nothing_is_made(host: Layout) -> None:
     put(host.root, "/vm/data.qcow2", b"somebody's")
     with pytest.raises(HypervisorError, match=r"there is a file /vm/data\.qcow2 on this host already"):
-        images.prepare(host, (DISK, SECOND))
+        images.prepare(host, G, (DISK, SECOND))
     assert there(host) == {"data.qcow2"}
     assert host.at("/vm/data.qcow2").read_bytes() == b"somebody's"
 
@@ -111,68 +122,76 @@ def test_a_file_that_is_there_is_not_touched_and_nothing_is_made(host: Layout) -
 def test_a_link_to_nowhere_is_a_file_too(host: Layout) -> None:
     host.at("/vm/web.img").symlink_to("/nowhere")
     with pytest.raises(HypervisorError, match="already"):
-        images.prepare(host, (DISK,))
+        images.prepare(host, G, (DISK,))
 
 
 def test_a_file_that_came_meanwhile_is_not_overwritten_nor_removed(host: Layout) -> None:
-    made = images.prepare(host, (DISK,))
+    made = images.prepare(host, G, (DISK,))
     put(host.root, "/vm/web.img", b"somebody's")
     with pytest.raises(HypervisorError, match="could not be put in its place"):
-        images.put_in_place(host, made)
-    images.remove(host, made)
+        images.put_in_place(host, G, made)
+    images.remove(host, G, made)
     assert there(host) == {"web.img"}
     assert host.at("/vm/web.img").read_bytes() == b"somebody's"
 
 
+def test_a_file_made_after_ours_was_gone_is_not_removed(host: Layout) -> None:
+    made = images.prepare(host, G, (DISK,))
+    images.put_in_place(host, G, made)
+    host.at("/vm/web.img").unlink()
+    put(host.root, "/vm/web.img", b"somebody's")
+    images.remove(host, G, made)
+    assert there(host) == {"web.img"}
+
+
+def test_two_guests_whose_disks_have_one_path_do_not_meet(host: Layout) -> None:
+    """They arrive at once, from two hosts: one gets its image, the other is refused and takes nothing back."""
+    first = images.prepare(host, G, (DISK,))
+    second = images.prepare(host, OTHER, (changed(DISK, size_b=16 * MIB),))
+    images.put_in_place(host, G, first)
+    with pytest.raises(HypervisorError, match="could not be put in its place"):
+        images.put_in_place(host, OTHER, second)
+    images.remove(host, OTHER, second)
+    assert there(host) == {"web.img"}
+    assert host.at("/vm/web.img").stat().st_size == DISK.size_b
+
+
 def test_a_file_put_in_the_place_of_ours_is_not_removed(host: Layout) -> None:
-    made = images.prepare(host, (DISK,))
-    images.put_in_place(host, made)
+    made = images.prepare(host, G, (DISK,))
+    images.put_in_place(host, G, made)
     kept = host.at("/vm/web.img").rename(host.at("/vm/kept"))
     put(host.root, "/vm/web.img", b"somebody's")
-    images.remove(host, made)
+    images.remove(host, G, made)
     assert there(host) == {"web.img", "kept"}
     assert kept.exists()
 
 
 def test_what_a_killed_process_left_is_made_anew(host: Layout) -> None:
-    images.prepare(host, (DISK,))
-    made = images.prepare(host, (DISK,))
-    images.put_in_place(host, made)
+    images.prepare(host, G, (DISK,))
+    made = images.prepare(host, G, (DISK,))
+    images.put_in_place(host, G, made)
     assert there(host) == {"web.img"}
 
 
 def test_a_folder_that_is_not_there(host: Layout) -> None:
     with pytest.raises(HypervisorError, match=r"the image /gone/web\.img could not be made here"):
-        images.prepare(host, (changed(DISK, path="/gone/web.img"),))
+        images.prepare(host, G, (changed(DISK, path="/gone/web.img"),))
 
 
 # ---- of who has left
 
 
-class Conn:
-    """Other domains of a host."""
-
-    def __init__(self, *xml: str) -> None:
-        self._xml = xml
-
-    def listAllDomains(self, flags: int) -> list[Conn]:
-        return [Conn(each) for each in self._xml]
-
-    def UUIDString(self) -> str:
-        return "22222222-0000-0000-0000-000000000002"
-
-    def XMLDesc(self, flags: int) -> str:
-        return self._xml[0]
-
-
-def part(host: Layout, how: OldDisks, *others: str) -> list[str]:
-    put(host.root, "/vm/web.img", b"old")
-    return images.part_with(Conn(*others), host, XML, (DISK,), how)
+def part(host: Layout, *, remove: bool, taken: bool = False) -> list[str]:
+    file = put(host.root, "/vm/web.img", b"old")
+    status = file.stat()
+    old = images.identify(host, ("/vm/web.img",))
+    needed = {(status.st_dev, status.st_ino)} if taken else set()
+    return images.part_with(host, old, needed, remove=remove)
 
 
 def test_an_old_disk_is_set_aside_under_another_name(host: Layout) -> None:
-    (told,) = part(host, OldDisks.SET_ASIDE)
-    part(host, OldDisks.SET_ASIDE)  # in the same second, from another move
+    (told,) = part(host, remove=False)
+    part(host, remove=False)  # in the same second, from another move
     names = there(host)
     assert len(names) == 2
     assert all(name.startswith("web.img.old-2") for name in names)
@@ -181,12 +200,33 @@ def test_an_old_disk_is_set_aside_under_another_name(host: Layout) -> None:
 
 
 def test_an_old_disk_is_removed_if_asked(host: Layout) -> None:
-    assert part(host, OldDisks.REMOVE) == ["/vm/web.img was removed"]
+    assert part(host, remove=True) == ["/vm/web.img was removed"]
     assert there(host) == set()
 
 
-@pytest.mark.parametrize("how", [OldDisks.SET_ASIDE, OldDisks.REMOVE])
-def test_what_another_guest_names_is_left(host: Layout, how: OldDisks) -> None:
-    other = "<domain><devices><disk type='file'><source file='/vm/web.img'/></disk></devices></domain>"
-    part(host, how, other)
+@pytest.mark.parametrize("remove", [False, True])
+def test_what_another_guest_needs_is_left(host: Layout, remove: bool) -> None:
+    part(host, remove=remove, taken=True)
     assert there(host) == {"web.img"}
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_a_file_that_somebody_put_in_its_place_is_left(host: Layout, remove: bool) -> None:
+    """The file system gives the inode's number out again at once."""
+    file = put(host.root, "/vm/web.img", b"old")
+    old = images.identify(host, ("/vm/web.img",))
+    file.unlink()
+    put(host.root, "/vm/web.img", b"somebody's")
+    (told,) = images.part_with(host, old, set(), remove=remove)
+    assert "not the file that it left any more" in told
+    assert host.at("/vm/web.img").read_bytes() == b"somebody's"
+
+
+def test_one_that_cannot_be_set_aside_is_told(host: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps nobody from undefining the guest: else each try would archive it once more."""
+
+    def rename(self: Path, target: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert part(host, remove=False) == ["/vm/web.img is left as it is: Read-only file system"]

@@ -10,6 +10,8 @@ from dr.adapters.libvirt.layout import Layout
 from tests.adapters.libvirt.conftest import put
 
 MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+41 22 0:47 / /run rw - tmpfs tmpfs rw
+42 22 8:2 / /data rw - xfs /dev/sdb1 rw
 40 22 0:46 / /srv/nfs rw shared:2 - nfs4 nas:/export/vm rw,vers=4.2,addr=10.0.0.9
 """
 
@@ -37,14 +39,26 @@ async def test_what_is_watched_during_a_look_is_looked_at_by_the_next(
 
 
 async def test_folders_of_the_hosts_own_are_told_with_their_room(layout: Layout) -> None:
-    """In steps of a few per cent; not one that is missing, or lies on storage that other hosts have too."""
+    """In steps of a few per cent; not one that is missing, fleeting, or shared with other hosts."""
     put(layout.root, "/proc/self/mountinfo", MOUNTS)
-    for folder in ("/vm", "/srv/nfs"):
+    for folder in ("/vm", "/srv/nfs", "/run/vm", "/data/vm"):
         layout.at(folder).mkdir(parents=True)
     tried = reach.Reach(layout)
-    tried.watch(("folder:/vm", "folder:/srv/nfs", "folder:/gone", "nbd:10.0.0.1:1"))
-    assert {name for name in await tried.reachable() if name.startswith("folder:")} == {"folder:/vm"}
+    mounted = ("folder:/data/vm@/data", "folder:/data/vm")
+    tried.watch(
+        (
+            "folder:/vm",
+            "folder:/vm@/vm",
+            "folder:/srv/nfs",
+            "folder:/run/vm",
+            "folder:/gone",
+            *mounted,
+            "nbd:h:1",
+        )
+    )
+    found = {name for name in await tried.reachable() if name.startswith("folder:")}
+    assert found == {"folder:/vm", *mounted}, "with what is mounted where it was, or deeper"
     status = os.statvfs(layout.at("/vm"))
     free_mib = status.f_bavail * status.f_frsize // 2**20
     assert 0.9 * free_mib - 64 <= tried.room_mib["/vm"] <= free_mib + 64
-    assert set(tried.room_mib) == {"/vm"}
+    assert set(tried.room_mib) == {"/vm", "/data/vm"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import definitions, disks, guests, onecopy, placement, warden
+from dr.core import definitions, disks, guests, onecopy, placement, preflight, warden
 from tests.sim.mutants.mutant import m
 
 GROUPS = {
@@ -41,12 +41,16 @@ GROUPS = {
         m(
             "nobody is protected with local disks without consent",
             "local-disks/not-without-consent",
-            (definitions.described, "    blockers = guest.tied\n", "    blockers = guest.blockers\n"),
+            (
+                definitions.described,
+                "if guest.tied and guest.phase is GuestPhase.PROTECTING:",
+                "if guest.blockers and guest.phase is GuestPhase.PROTECTING:",
+            ),
         ),
         m(
             "images of a move that came to nothing are removed where it went",
             "local-disks/called-off",
-            (onecopy.issue_discard, 'guest.disks_on not in ("", host.name)', "False"),
+            (onecopy.issue_discard, "_worth_nothing(draft, guest, host)", "False"),
             (warden.told, "if memory.images:", "if False:"),
         ),
         m(
@@ -55,9 +59,14 @@ GROUPS = {
             (warden.told, "if memory.images:", "if False:"),
         ),
         m(
-            "who was told to run keeps its images",
-            "local-disks/moves-with-its-disk",
-            (warden._follow, "            images.pop(ticket.guest, None)  # its disks from now on\n", ""),
+            "a whole copy is kept while its source is not seen to run",
+            "local-disks/whole-copy-and-its-source-never-comes-back",
+            (onecopy._worth_nothing, "return any(", "return True or any("),
+        ),
+        m(
+            "a guest comes back only when its old disk is out of the way",
+            "local-disks/comes-back-at-once",
+            (preflight._name, "elif facts.id == guest.id and guest.needs.local:", "elif False:"),
         ),
     ),
 }

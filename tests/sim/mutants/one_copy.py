@@ -514,7 +514,7 @@ GROUPS = {
             "hand-made/tied-to-its-host-is-not-protected",
             (
                 definitions.described,
-                "if blockers and guest.phase is GuestPhase.PROTECTING:",
+                "if guest.tied and guest.phase is GuestPhase.PROTECTING:",
                 "if False:",
             ),
         ),

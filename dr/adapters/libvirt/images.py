@@ -94,8 +94,8 @@ def _prepared(layout: Layout, guest: GuestId, disk: LocalDisk) -> Image:
         if image is None:
             new.unlink()
             raise HypervisorError(
-                f"the file system of {disk.path} here does not tell when files were made, so that nobody could tell"
-                " images of dr from other files there"
+                f"the file system of {disk.path} here does not tell when files were made, so that nobody could"
+                " tell images that were made for guests from other files there"
             )
         return image
     except (OSError, subprocess.SubprocessError) as error:

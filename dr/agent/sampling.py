@@ -29,7 +29,7 @@ class Pace(Record):
     first_s: float = 60.0  # after it was first seen to run, at the latest, while few others wait
     again_s: float = 60.0  # after it could not be measured
     look_s: float = 1.0
-    at_once: int = 8  # for some 21 s each: enough for 300 guests on a host
+    at_once: int = 12  # for some 33 s each: enough for 270 guests on a host
 
 
 class Sampling:

@@ -98,10 +98,22 @@ def test_three_intervals_by_page_sampling_only(opened: Guest) -> None:
         DirtyPoint(interval_s=4, mib=34.0),
         DirtyPoint(interval_s=16, mib=40.0),
     )
-    assert opened.asked == [(1, 0), (4, 0), (16, 0)], "0: page sampling"
+    assert opened.asked == [*[(1, 0)] * 4, *[(4, 0)] * 3, (16, 0)], "0: page sampling"
     assert opened.read_with == {libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT}
-    assert opened.slept == [1, 4, 16]
+    assert opened.slept == list(dirty.INTERVALS_S)
     assert opened.closed
+
+
+def test_of_several_of_one_length_the_mean_is_told(opened: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small guest QEMU looks at few pages, each time at others."""
+    sleep = time.sleep
+
+    def and_then(seconds: float) -> None:
+        sleep(seconds)
+        opened.rates[1] += 8
+
+    monkeypatch.setattr(time, "sleep", and_then)
+    assert dirty.sample("qemu:///system", G)[0] == DirtyPoint(interval_s=1, mib=30.5 + (0 + 8 + 16 + 24) / 4)
 
 
 def test_a_rate_of_nothing_is_nothing(opened: Guest) -> None:

@@ -23,17 +23,9 @@ from dr.model.facts import DirtyPoint, Part
 from dr.ports.hypervisor import HypervisorUnknown
 
 # A short one shows how fast it writes, longer ones how much of its memory that is, which is what passes over a slow
-# link find. Longer still would tell small guests too coarsely, as QEMU tells whole MiB/s.
-INTERVALS_S = (
-    1,
-    1,
-    1,
-    1,
-    4,
-    4,
-    4,
-    16,
-)  # the mean of those of one length: of a small guest few pages are looked at
+# link find. Longer still would tell small guests too coarsely, as QEMU tells whole MiB/s. Of several of one length the
+# mean counts: of a small guest few pages are looked at, each time others.
+INTERVALS_S = (1, 1, 1, 1, 4, 4, 4, 16)
 CUT_OFF = 0.5  # MiB/s, on average, of a rate that is told rounded down
 LATE_S = 2.0  # after an interval QEMU has so long to compare
 POLL_S = 0.2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import definitions, disks, guests, onecopy, placement, preflight, warden
+from dr.core import definitions, disks, guests, onecopy, placement, warden
 from tests.sim.mutants.mutant import m
 
 GROUPS = {
@@ -62,11 +62,6 @@ GROUPS = {
             "a whole copy is kept while its source is not seen to run",
             "local-disks/whole-copy-and-its-source-never-comes-back",
             (onecopy._worth_nothing, "return any(", "return True or any("),
-        ),
-        m(
-            "a guest comes back only when its old disk is out of the way",
-            "local-disks/comes-back-at-once",
-            (preflight._name, "elif facts.id == guest.id and guest.needs.local:", "elif False:"),
         ),
     ),
 }

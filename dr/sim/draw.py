@@ -29,7 +29,8 @@ BOOT_AFTER_S = 60.0  # less than what people wait for in the end
 FIRST_BACKUP = "first"
 GUEST_MIB = 1024
 DISK_MIB = 256
-LOCAL_WORLDS = 0.3
+LOCAL_WORLDS = 0.7
+ROOMY_MIB = 16384
 WRITING_WORLDS = 0.3
 DIRTY_MIB_S = (0, 0, 5, 50, 200, 400, 2000)
 
@@ -65,7 +66,9 @@ def draw(
     for at in _times(rng, scenario.lasts, faults):
         acts += _fault(drawing, eligible, at)
     happen = [act for act in acts if act.at is not None and act.at <= scenario.lasts]
-    if not any(isinstance(act.verb, Scrap | RemoveHost) for act in happen):  # with a host its disks are gone
+    # With a host its disks would be gone; and who may start on one host only must find room there, whoever came since.
+    stays = not any(isinstance(act.verb, Scrap | RemoveHost) for act in happen)
+    if stays and all(spec.memory_mib >= ROOMY_MIB for spec in scenario.hosts.values()):
         scenario = _local_disks(random.Random(f"disks {seed}"), scenario)
     scenario = _writers(random.Random(f"writes {seed}"), scenario)
     return changed(

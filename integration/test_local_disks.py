@@ -60,6 +60,12 @@ def wait_clean(site: Site, name: str, host: str) -> None:
     site.wait(clean, 60, f"{host} to be clean of {name}")
 
 
+def wait_taken(site: Site, name: str, host: str) -> None:
+    """Until that host would take it: its agent says for some time that it cannot write, after its disk was full."""
+    would = ("guest", "migrate", name, "--to", host, "--dry-run")
+    site.wait(lambda: run(site, *would).returncode == 0, 90, f"{host} to take {name}")
+
+
 def assert_runs_with_its_disk(site: Site, name: str, boot: str, host: str, boots: int = 1) -> None:
     """That boot of it answers on that host, and its image there has every record, in order."""
     site.wait_running(name, on=[host])
@@ -229,8 +235,7 @@ def test_the_disk_of_the_destination_is_full(site: Site) -> None:
     wait_clean(site, name, "h3")
     assert names_of(site, name, "h3") == []
     assert_runs_with_its_disk(site, name, boot, "h1")
-    would = ("guest", "migrate", name, "--to", "h3", "--dry-run")
-    site.wait(lambda: run(site, *would).returncode == 0, 60, "h3 to say that it can write again")
+    wait_taken(site, name, "h3")
     site.dr("guest", "migrate", name, "--to", "h3", timeout_s=120)
     assert_runs_with_its_disk(site, name, boot, "h3")
 
@@ -249,6 +254,7 @@ def test_no_room_is_told_before(site: Site) -> None:
         site.wait(told, 60, "the pre-flight to see that")
     finally:
         site.lab.faults.disk_free("h3")
+    wait_taken(site, name, "h3")
     assert_runs_with_its_disk(site, name, boot, "h1")
 
 

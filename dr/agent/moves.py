@@ -178,13 +178,13 @@ class MoveTickets:
     async def _migrate(self, order: Migrate, valid: Callable[[], str]) -> Answer:
         """Its testimony decides what becomes of the guest, not how the call ended."""
         ticket = order.ticket
-        if order.suspended and await self._goes_on(ticket):
-            reason = f"{ticket.name} was resumed meanwhile, and would stand still where it arrives"
-            return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(ticket),))
         if order.disks:
             if (answer := await self._other_disks(order)) is not None:
                 return answer
             await self._remember_disks(order)
+        if order.suspended and await self._goes_on(ticket):
+            reason = f"{ticket.name} was resumed meanwhile, and would stand still where it arrives"
+            return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(ticket),))
         if reason := valid():
             return refused(reason)
         late = asyncio.create_task(self._call_off_late(order))

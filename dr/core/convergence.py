@@ -20,12 +20,10 @@ from dr.model.records import Rung
 PLAIN_DOWNTIME_S = 0.3  # QEMU's own limit of the standstill
 SHORTER = 0.9  # a pass whose standstill is longer than this part of the shortest so far does not get on
 PASSES_MAX = 6  # in a row that do not get on, with nothing left to try
-STILL_S = (
-    60.0  # without a byte that gets through, and it is given up: TCP alone would try for a quarter of an hour
-)
-BEGINS_S = (
-    600.0  # before the first byte: QEMU may write zeros to a whole disk at the destination, and tells of none
-)
+# Without a byte that gets through it is given up: TCP alone would try for a quarter of an hour. Before the first byte
+# it has longer: QEMU may write zeros to a whole disk at the destination, and tells of none.
+STILL_S = 60.0
+BEGINS_S = 600.0
 MARGIN = 1.1  # allowed above the standstill that is foreseen: rates vary
 
 
@@ -49,7 +47,7 @@ class Course(Record):
         0,
         0.0,
         0.0,
-    )  # passes, MiB of this one, MiB in all: as they last changed
+    )  # passes, MiB of this one, MiB in all, as last seen to change
     moved_s: float = 0.0  # how long it was under way then, by libvirt's own clock
 
 

@@ -51,9 +51,8 @@ def why_no_room(draft: Draft, guests: Iterable[GuestRecord], host: HostRecord) -
     ids = {guest.id for guest in together}
     needed: dict[str, int] = {}
     for guest in together:
-        if (
-            guest.move is None or guest.move.destination != host.name
-        ):  # else they are there already, or nearly
+        there = guest.move is not None and guest.move.destination == host.name  # already, or nearly
+        if not there:
             _add(needed, guest)
     if not needed:
         return

@@ -190,6 +190,25 @@ async def leaves(host: Host) -> Session:
     return session
 
 
+async def test_a_suspended_guest_that_was_resumed_while_its_disks_were_looked_at_is_not_sent(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await source(host)
+    host.world.local, host.world.files[DISK.path] = (DISK,), 7
+    host.world.domains[G] = DomainState.PAUSED
+    identify = host.process.identify_files
+
+    async def is_resumed(paths: tuple[str, ...]) -> tuple[Image, ...]:
+        host.world.domains[G] = DomainState.RUNNING
+        return await identify(paths)
+
+    monkeypatch.setattr(host.process, "identify_files", is_resumed)
+    answer = await session.ask(changed(session.migrate(1), suspended=True, disks=(DISK,)))
+    assert answer.outcome is Outcome.FAILED
+    assert "was resumed meanwhile" in answer.reason
+    assert "migration sent" not in host.world.steps
+
+
 async def test_which_disks_leave_is_durable_before_they_are_sent(host: Host) -> None:
     session = await source(host)
     host.world.local, host.world.files[DISK.path] = (DISK,), 7

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from integration.watch import run
 
 SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
 FILLED_MIB = 24  # of each image, so that copying it takes seconds
+BASE_MIB = 256  # of which all but the place of the guests' logs is filled
 
 
 def guest_on_h1(site: Site, form: str = "raw", *, slowly: bool = False) -> tuple[str, str]:
@@ -294,3 +297,66 @@ def test_the_migration_network_is_cut_over_the_copy(site: Site) -> None:
     assert_runs_with_its_disk(site, name, boot, "h1")
     wait_clean(site, name, "h3")
     assert names_of(site, name, "h3") == []
+
+
+# ---- images on a base that other hosts have
+
+
+def make_base(site: Site, name: str, *others: str) -> str:
+    """An image that is not empty, on h1, and the same on those hosts: its path."""
+    path = f"{IMAGES}/golden-{name}.qcow2"
+    for each in ("h1", *others):
+        site.lab.host(each).exec(["mkdir", "-p", IMAGES])
+    make = ["qemu-img", "create", "-q", "-f", "qcow2", path, f"{BASE_MIB}M"]
+    site.lab.host("h1").exec(make)
+    write = f"write -q -P 0x5a 32M {BASE_MIB - 32}M"
+    site.lab.host("h1").exec(["qemu-io", "-f", "qcow2", "-c", write, path])
+    for each in others:
+        shutil.copyfile(on_host(site, path, "h1"), on_host(site, path, each))
+    for each in ("h1", *others):  # what changed just now is not read before it has settled
+        os.utime(on_host(site, path, each), (time.time() - 3600,) * 2)
+    return path
+
+
+def on_host(site: Site, path: str, host: str) -> Path:
+    return site.lab.host(host).directory / f"disk{path}"
+
+
+def test_of_an_image_on_a_base_only_what_is_its_own_is_copied(site: Site) -> None:
+    """Where the same base is; a host without it is refused. There and back, live and by stop and start."""
+    (name,) = site.fresh(1)
+    base = make_base(site, name, "h3")
+    content = {host: on_host(site, base, host).read_bytes() for host in ("h1", "h3")}
+    guest = site.lab.define_guest(name, "h1", busy=True, local="qcow2", base=base)
+    guest.start("h1")
+    boot = guest.wait_answering(60).boot
+    site.wait(lambda: name in site.guests(), 30, f"{name} to be reported")
+    site.dr("guest", "protect", name, "--local-disks")
+    wait_taken(site, name, "h3")
+
+    refused = run(site, "guest", "migrate", name, "--to", "h2")
+    assert refused.returncode != 0
+    assert f"h2 has no {base} with the same content as on h1" in refused.stdout + refused.stderr
+    assert names_of(site, name, "h2") == []
+
+    site.dr("guest", "migrate", name, "--to", "h3")
+    assert_runs_with_its_disk(site, name, boot, "h3")
+    wait_clean(site, name, "h1")
+    told = site.lab.host("h3").exec(["qemu-img", "info", "-U", "--output=json", guest.image_path])
+    info = json.loads(told.stdout)
+    assert (info["full-backing-filename"], info["backing-filename-format"]) == (base, "qcow2")
+    assert info["actual-size"] < 16 << 20
+    (sent,) = [event for event in site.lately("guest.sent") if name in event["text"]]
+    sent_mib = re.search(r"(\d+) MiB sent", sent["text"])
+    assert sent_mib is not None, sent
+    assert int(sent_mib[1]) < BASE_MIB - 64, "its memory and what is its own, not the base"
+
+    wait_taken(site, name, "h1")
+    site.dr("guest", "relocate", name, "--to", "h1", "--mode", "destroy", "--yes", timeout_s=120)
+    site.wait_running(name, on=["h1"], timeout_s=120)
+    again = guest.wait_answering(60)
+    assert again.boot != boot
+    assert_runs_with_its_disk(site, name, again.boot, "h1", boots=2)
+    wait_clean(site, name, "h3")
+    for host, before in content.items():
+        assert on_host(site, base, host).read_bytes() == before, f"the base on {host} was touched"

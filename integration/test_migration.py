@@ -358,7 +358,7 @@ def test_called_off(site: Site) -> None:
     site.dr("guest", "cancel-move", name)
     assert_runs_on(site, name, boot, "h1")
     refused = run(site, "guest", "cancel-move", name)
-    assert "is not being moved live" in refused.stderr
+    assert "is not being moved" in refused.stderr
 
 
 def test_how_far_it_is_can_be_watched(site: Site) -> None:

@@ -1,7 +1,7 @@
 """Takes commands in the order in which they came, writes down what must not be forgotten, then lets them run.
 
 Here: the lane, the turns of each guest, bounds, answers. Not here: the rules (`dr.core.warden`), what a ticket does to
-libvirt (`dr.agent.tickets`, `dr.agent.moves`), the link (`dr.agent.process`).
+libvirt (`dr.agent.tickets`, `dr.agent.moves`) or to disks (`dr.agent.transfers`), the link (`dr.agent.process`).
 
 One task, the lane, does every command's durable part: admission, seals, the protected list. So what was sent later is
 judged later, and it waits for the state disk at most, never for libvirt. Effects run beside it, those of one guest
@@ -21,6 +21,7 @@ from dr.agent.looks import Looks, Patience, refused, unseen
 from dr.agent.moves import MoveTickets
 from dr.agent.session import Session
 from dr.agent.tickets import Tickets
+from dr.agent.transfers import TransferTickets
 from dr.core import warden
 from dr.model.base import BootId, GuestId, HostName, changed
 from dr.model.commands import (
@@ -40,8 +41,10 @@ from dr.model.commands import (
     Receive,
     Resume,
     Sample,
+    SendDisks,
     Start,
     Stop,
+    TakeDisks,
     Testify,
     Testimony,
 )
@@ -75,6 +78,7 @@ class Executor:
         looks: Looks,
         tickets: Tickets,
         moves: MoveTickets,
+        transfers: TransferTickets,
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
@@ -88,6 +92,7 @@ class Executor:
         self._looks = looks
         self._tickets = tickets
         self._moves = moves
+        self._transfers = transfers
         self._hypervisor = hypervisor
         self._prober = prober
         self._patience = patience
@@ -176,12 +181,14 @@ class Executor:
         match body:
             case Start() | Stop() | Clean() | Receive() | Migrate() | Resume() | Discard():
                 await self._admit(session, command.id, body)
+            case SendDisks() | TakeDisks():
+                await self._admit(session, command.id, body)
             case Testify():
                 await self._testify(session, command.id, body)
             case Protect():
                 await self._protect(session, command.id, body)
             case Abort():
-                self._read(self._reply(session, command.id, self._moves.abort(body)))
+                self._read(self._reply(session, command.id, self._abort(body)))
             case AllowDowntime():
                 self._read(self._reply(session, command.id, self._moves.allow_downtime(body)))
             case Sample():
@@ -273,6 +280,14 @@ class Executor:
                 return await self._tickets.run(order, valid)
             case Receive() | Migrate() | Resume() | Discard():
                 return await self._moves.run(order, valid)
+            case SendDisks() | TakeDisks():
+                return await self._transfers.run(order, valid)
+
+    async def _abort(self, order: Abort) -> Answer:
+        """The copy of its disks, if that is what is under way; else its migration."""
+        if self._transfers.cancel(order.guest, again=order.again):
+            return Answer(outcome=Outcome.DONE)
+        return await self._moves.abort(order)
 
     async def _durable(self, answer: Answer) -> Answer:
         """The answer once it cannot be forgotten; where it could be, it is not told."""

@@ -1,7 +1,8 @@
-"""Follows migrations that go out of this host: how far each is, once a second.
+"""Follows what goes out of this host, guests and disks: how far each is, once a second.
 
 Here: whom to ask for. Not here: what libvirt counts (`dr.ports.hypervisor`), sending (`dr.agent.process`). Nothing is
-decided on it. libvirt is asked, not the ticket, so an agent that was restarted meanwhile goes on telling.
+decided on it. Of a migration libvirt is asked, not the ticket, so an agent that was restarted meanwhile goes on
+telling; a copy of disks ends with its agent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dr.agent.journal import Journal
 from dr.agent.reporter import Reporter
 from dr.model.base import GuestId
 from dr.model.facts import Progress
+from dr.ports.courier import Courier
 from dr.ports.hypervisor import Hypervisor, HypervisorError, HypervisorUnknown
 
 
@@ -19,9 +21,16 @@ class Following:
     """The newest figures of each."""
 
     def __init__(
-        self, *, hypervisor: Hypervisor, journal: Journal, reporter: Reporter, every_s: float
+        self,
+        *,
+        hypervisor: Hypervisor,
+        courier: Courier,
+        journal: Journal,
+        reporter: Reporter,
+        every_s: float,
     ) -> None:
         self._hypervisor = hypervisor
+        self._courier = courier
         self._journal = journal
         self._reporter = reporter
         self._every_s = every_s
@@ -35,6 +44,7 @@ class Following:
             leaving = [facts.id for facts in self._reporter.guests or () if facts.active and facts.id in left]
             found = await asyncio.gather(*map(self._look, leaving))
             moves = tuple(progress for progress in found if progress is not None)
+            moves += self._courier.progress()
             if moves != self.moves:
                 self.moves = moves
                 self._reporter.changed.set()

@@ -1,7 +1,7 @@
 """Looking for one guest on this host, and calling libvirt with patience: what every ticket and testimony rests on.
 
 Here: taking permits back, the sighting with all that goes into a testimony, how a call ended. Not here: what a ticket
-does (`dr.agent.tickets`, `dr.agent.moves`), when it is looked (`dr.agent.executor`).
+does (`dr.agent.tickets`, `dr.agent.moves`, `dr.agent.transfers`), when it is looked (`dr.agent.executor`).
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class Looks:
         return unseen(guest, reason)
 
     async def left_by(self, guest: GuestId) -> str:
-        """The migrate ticket that took an absent guest away, where libvirt or the ticket's own end says so."""
+        """The ticket that took an absent guest or its disks away, where libvirt or the ticket's own end says so."""
         if guest not in self._journal.memory.left:
-            return ""
+            return warden.left_by(self._journal.memory, guest, migrated=False)
         try:
             standing = await self._hypervisor.standing(guest)
             migrated = standing.state is DomainState.SHUTOFF and standing.reason == "migrated"
@@ -162,3 +162,8 @@ def refused(reason: str) -> Answer:
 def unknown(reason: str, seen: Testimony) -> Answer:
     """Begun, and how it ended was not seen."""
     return Answer(outcome=Outcome.UNKNOWN, reason=reason, testimony=(seen,))
+
+
+def said(error: Exception) -> str:
+    """What a call to libvirt that failed, or had no end in time, is told as."""
+    return str(error) or "libvirt did not answer in time"

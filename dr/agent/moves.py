@@ -1,7 +1,7 @@
 """What a ticket of a live migration does on this host: let the guest in, send it, make its copy run, destroy its copy.
 
 Here: the effect of RECEIVE, MIGRATE, RESUME and DISCARD, and calling a migration off. Not here: how libvirt migrates
-(`dr.adapters.libvirt.migration`), copies that nobody asked for (`dr.agent.copies`).
+(`dr.adapters.libvirt.migration`), its local disks (`dr.agent.disks`), copies that nobody asked for (`dr.agent.copies`).
 
 Why no interruption doubles the guest. The copy is marked in the memory, durably, before its permit is written, and
 libvirt leaves it paused; nothing here resumes it but a RESUME ticket, which the coordinator issues only on the source's
@@ -17,9 +17,10 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from dr.agent.clocks import Clocks
+from dr.agent.disks import TROUBLE, Disks
 from dr.agent.hook import Hook
-from dr.agent.journal import Journal, StateTrouble
-from dr.agent.looks import Ended, Looks, Patience, refused, unknown
+from dr.agent.journal import Journal
+from dr.agent.looks import Ended, Looks, Patience, refused, said, unknown
 from dr.core import warden
 from dr.model.base import BootId, changed
 from dr.model.commands import (
@@ -34,7 +35,7 @@ from dr.model.commands import (
     Testimony,
     Ticket,
 )
-from dr.model.facts import LocalDisk, Part, Sighting
+from dr.model.facts import Part, Sighting
 from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown, Standing
 
 log = logging.getLogger("dr.agent.moves")
@@ -55,6 +56,7 @@ class MoveTickets:
         hook: Hook,
         journal: Journal,
         looks: Looks,
+        disks: Disks,
         clocks: Clocks,
         patience: Patience,
     ) -> None:
@@ -64,6 +66,7 @@ class MoveTickets:
         self._hook = hook
         self._journal = journal
         self._looks = looks
+        self._disks = disks
         self._clocks = clocks
         self._patience = patience
 
@@ -119,28 +122,12 @@ class MoveTickets:
         return Answer(outcome=Outcome.DONE)
 
     async def _make_images(self, order: Receive) -> str:
-        """Empty images for its disks; why not. Which files they are is durable before they have their names."""
+        """Empty images for its disks; why not."""
         guest = order.ticket.guest
         try:
-            async with asyncio.timeout(self._patience.images_s):
-                await self._hypervisor.remove_images(guest, self._journal.memory.images.get(guest, ()))
-                made = await self._hypervisor.prepare_images(guest, order.disks)
-                self._journal.put(warden.with_images(self._journal.memory, guest, made))
-                await self._journal.save()
-                await self._hypervisor.place_images(guest, made)
-        except (HypervisorError, HypervisorUnknown, TimeoutError, StateTrouble) as error:
-            return f"images for {order.ticket.name} were not made: {_said(error)}"
-        return ""
-
-    async def _remove_images(self, order: Discard) -> str:
-        """Those made for a copy that is gone now, and was never let run; why not."""
-        guest = order.ticket.guest
-        try:
-            async with asyncio.timeout(self._patience.images_s):
-                await self._hypervisor.remove_images(guest, self._journal.memory.images.get(guest, ()))
-        except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
-            return f"its images are still here: {_said(error)}"
-        self._journal.put(warden.with_images(self._journal.memory, guest, ()))
+            await self._disks.place(guest, await self._disks.make(guest, order.disks))
+        except TROUBLE as error:
+            return f"images for {order.ticket.name} were not made: {said(error)}"
         return ""
 
     async def _discard(self, order: Discard, valid: Callable[[], str]) -> Answer:
@@ -152,7 +139,7 @@ class MoveTickets:
             try:
                 standing = await self._standing(ticket)
             except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
-                return unknown(f"{ticket.name} was not destroyed: {_said(error)}", seen)
+                return unknown(f"{ticket.name} was not destroyed: {said(error)}", seen)
             mine = warden.copy_here(self._journal.memory, ticket.guest, self._boot_id)
             if standing.runs and not mine:
                 reason = f"{ticket.name} runs here, and is no copy that waits"
@@ -169,7 +156,7 @@ class MoveTickets:
             if seen.sighting is not Sighting.ABSENT:
                 reason = ended.failed or ended.unseen or "libvirt says that it was destroyed"
                 return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
-        kept = await self._remove_images(order) if order.remove_images else ""
+        kept = await self._disks.remove(ticket.guest) if order.remove_images else ""
         self._journal.put(warden.without_copy(self._journal.memory, ticket.guest, seen.sealed))
         return Answer(outcome=Outcome.DONE, reason=kept, testimony=(seen,))
 
@@ -179,9 +166,9 @@ class MoveTickets:
         """Its testimony decides what becomes of the guest, not how the call ended."""
         ticket = order.ticket
         if order.disks:
-            if (answer := await self._other_disks(order)) is not None:
+            if (answer := await self._disks.other(ticket, order.disks)) is not None:
                 return answer
-            await self._remember_disks(order)
+            await self._disks.remember(ticket, order.disks)
         if order.suspended and await self._goes_on(ticket):
             reason = f"{ticket.name} was resumed meanwhile, and would stand still where it arrives"
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(ticket),))
@@ -195,7 +182,7 @@ class MoveTickets:
                     order.to,
                     order.addresses,
                     order.sending,
-                    disks=tuple(disk.target for disk in order.disks),
+                    disks=order.disks,
                     data_address=order.data_address,
                 ),
                 order.timeout_s + self._patience.migrate_s,
@@ -210,36 +197,6 @@ class MoveTickets:
         if ended.failed and seen.sighting is not Sighting.UNKNOWN:
             return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,))
         return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
-
-    async def _other_disks(self, order: Migrate) -> Answer | None:
-        """Whether its local disks are other ones than its images over there were made for: resized, added, moved."""
-        try:
-            async with asyncio.timeout(self._patience.describe_s):
-                definition = await self._hypervisor.describe(order.ticket.guest)
-        except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
-            reason = f"{order.ticket.name} was not sent, as its disks could not be looked at: {_said(error)}"
-            return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(await self._look(order.ticket),))
-        reason = "; ".join(definition.blockers)
-        if not reason and _shape(definition.local) != _shape(order.disks):
-            reason = f"the disks of {order.ticket.name} are not as they were when images were made for them"
-        if not reason:
-            return None
-        seen = await self._look(order.ticket)
-        return Answer(outcome=Outcome.FAILED, reason=reason, testimony=(seen,), definition=definition)
-
-    async def _remember_disks(self, order: Migrate) -> None:
-        """Which files they are, durably, before they are sent: once the guest has left, those and no others are old.
-
-        Where that cannot be told they stay where they are.
-        """
-        guest = order.ticket.guest
-        try:
-            async with asyncio.timeout(self._patience.images_s):
-                sent = await self._hypervisor.identify_files(tuple(disk.path for disk in order.disks))
-                self._journal.put(warden.with_sent(self._journal.memory, guest, sent))
-                await self._journal.save()
-        except (HypervisorError, HypervisorUnknown, TimeoutError, StateTrouble) as error:
-            log.warning("%s: its disks here will not be parted with: %s", order.ticket.name, _said(error))
 
     async def _goes_on(self, ticket: Ticket) -> bool:
         """Asked right before it is sent: from then on libvirt lets nobody resume it here."""
@@ -265,7 +222,7 @@ class MoveTickets:
         try:
             standing = await self._standing(ticket)
         except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
-            return unknown(f"{ticket.name} was not resumed: {_said(error)}", await self._look(ticket))
+            return unknown(f"{ticket.name} was not resumed: {said(error)}", await self._look(ticket))
         if (
             not standing.active or standing.part is not Part.NONE
         ):  # its memory is not whole, or goes elsewhere
@@ -286,7 +243,7 @@ class MoveTickets:
                 self._clocks.set_soon(ticket.guest, ticket.name)
                 return Answer(outcome=Outcome.DONE)
         except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
-            ended = Ended(unseen=_said(error))
+            ended = Ended(unseen=said(error))
         reason = (
             ended.failed
             or ended.unseen
@@ -300,12 +257,3 @@ class MoveTickets:
     async def _standing(self, ticket: Ticket) -> Standing:
         async with asyncio.timeout(self._patience.standing_s):
             return await self._hypervisor.standing(ticket.guest)
-
-
-def _shape(disks: tuple[LocalDisk, ...]) -> set[tuple[str, str, str, int]]:
-    """What an image must have of a disk."""
-    return {(disk.target, disk.path, disk.form, disk.size_b) for disk in disks}
-
-
-def _said(error: Exception) -> str:
-    return str(error) or "libvirt did not answer in time"

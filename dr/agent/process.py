@@ -24,6 +24,7 @@ from pathlib import Path
 from dr import __version__
 from dr.agent.clocks import Clocks
 from dr.agent.copies import Parts, Strays
+from dr.agent.disks import Disks
 from dr.agent.executor import Executor
 from dr.agent.following import Following
 from dr.agent.hook import Hook
@@ -35,6 +36,7 @@ from dr.agent.reporter import Reporter, Rhythm
 from dr.agent.sampling import Pace, Sampling
 from dr.agent.session import Session
 from dr.agent.tickets import Tickets
+from dr.agent.transfers import TransferTickets
 from dr.core import warden
 from dr.model.base import BootId, GuestId, HostName, Record, changed
 from dr.model.commands import ProtectedEntry
@@ -55,6 +57,7 @@ from dr.model.wire import (
     Report,
     Welcome,
 )
+from dr.ports.courier import Courier
 from dr.ports.hypervisor import Gate, HostHealth, Hypervisor
 from dr.ports.link import AgentLink, Dialler, LinkClosed
 from dr.ports.memory import MemoryStore
@@ -100,6 +103,7 @@ class Agent:
         dialler: Dialler,
         hypervisor: Hypervisor,
         gate: Gate,
+        courier: Courier,
         memory: MemoryStore,
         host_health: HostHealth,
         prober: Prober,
@@ -119,6 +123,7 @@ class Agent:
         self.boot_id = boot_id or BOOT_ID.read_text().strip()
         self._dialler = dialler
         self._hypervisor = hypervisor
+        self._courier = courier
         self._notify = notify
         self._clock = clock
         self._jitter = jitter
@@ -149,6 +154,7 @@ class Agent:
         looks = Looks(
             self.boot_id, hypervisor=hypervisor, hook=self._hook, journal=self._journal, patience=patience
         )
+        disks = Disks(hypervisor=hypervisor, journal=self._journal, looks=looks, patience=patience)
         self._executor = Executor(
             host,
             self.boot_id,
@@ -170,9 +176,11 @@ class Agent:
                 hook=self._hook,
                 journal=self._journal,
                 looks=looks,
+                disks=disks,
                 clocks=Clocks(hypervisor=hypervisor),
                 patience=patience,
             ),
+            transfers=TransferTickets(courier=courier, disks=disks, looks=looks),
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,
@@ -192,7 +200,11 @@ class Agent:
         )
 
         self._following = Following(
-            hypervisor=hypervisor, journal=self._journal, reporter=self._reporter, every_s=timing.follow_s
+            hypervisor=hypervisor,
+            courier=courier,
+            journal=self._journal,
+            reporter=self._reporter,
+            every_s=timing.follow_s,
         )
         self._sampling = Sampling(
             hypervisor=hypervisor,
@@ -246,6 +258,15 @@ class Agent:
             for task in (stopped, *tasks):
                 task.cancel()
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            await self._close_courier()
+
+    async def _close_courier(self) -> None:
+        """After the copies' own tasks were dropped: what they took is kept, where calling them off would remove it."""
+        try:
+            async with asyncio.timeout(self._timing.goodbye_s):
+                await self._courier.close()
+        except TimeoutError:
+            log.info("the courier did not close in time")
 
     async def _prepare(self) -> None:
         """Memory, then the hook and its list, before anything is told or taken."""

@@ -27,7 +27,7 @@ from dr.agent.journal import Journal
 from dr.agent.looks import Ended, Looks, Patience, refused, unknown
 from dr.core import warden
 from dr.model.commands import Answer, Clean, Outcome, Start, Stop, Testimony, Ticket
-from dr.model.facts import DomainState, Sighting
+from dr.model.facts import Definition, DomainState, Sighting
 from dr.ports.hypervisor import Gate, Hypervisor, HypervisorError, HypervisorUnknown
 
 log = logging.getLogger("dr.agent.tickets")
@@ -133,11 +133,21 @@ class Tickets:
         )
         seen = await self._looks.look(ticket.guest, ticket.generation)
         if seen.sighting is Sighting.ABSENT:  # whatever the call said: what counts is that it does not run
-            return Answer(outcome=Outcome.DONE, testimony=(seen,))
+            definition = await self._as_it_ended(ticket)
+            return Answer(outcome=Outcome.DONE, testimony=(seen,), definition=definition)
         if ended.failed and seen.sighting is Sighting.PRESENT:
             return Answer(outcome=Outcome.FAILED, reason=ended.failed, testimony=(seen,))
         reason = ended.failed or ended.unseen or "libvirt says that it stopped"
         return unknown(f"{reason}; then: {seen.sighting} {seen.reason}".rstrip(), seen)
+
+    async def _as_it_ended(self, ticket: Ticket) -> Definition | None:
+        """With its NVRAM, to which it may have written until now; None: it cannot be told just now."""
+        try:
+            async with asyncio.timeout(self._patience.sight_s):
+                return await self._hypervisor.describe(ticket.guest)
+        except (HypervisorError, HypervisorUnknown, TimeoutError) as error:
+            log.warning("%s: how it is defined now could not be told: %s", ticket.name, error)
+            return None
 
     async def _clean(self, order: Clean, valid: Callable[[], str]) -> Answer:
         """Stop what still runs, keep what there is, undefine. An active domain is never undefined."""

@@ -86,7 +86,9 @@ def guest_routes(desk: Desk) -> APIRouter:
     @api.post(f"{guests}/relocate", response_model=schema.Accepted)
     async def relocate(request: Request, body: schema.RelocateBody) -> Response:
         names = tuple(body.guests)
-        ask = events.AskRelocate(**who(request, body), guests=names, to=body.to, mode=body.mode)
+        ask = events.AskRelocate(
+            **who(request, body), guests=names, to=body.to, mode=body.mode, dry_run=body.dry_run
+        )
         return await submitted(desk, ask)
 
     @api.post(f"{guests}/set", response_model=schema.Accepted)

@@ -149,6 +149,7 @@ def guests(told: Iterable[Foreseen]) -> list[schema.Foreseen]:
             name=each.name,
             host=each.host,
             fate=each.fate,
+            cold=each.cold,
             to=each.to,
             why=list(each.why),
             todo=list(each.todo),

@@ -195,6 +195,10 @@ class LocalDiskSeen(Part):
     form: str
     size_b: int
     used_b: int
+    bases: list[str] = Field(
+        default=[],
+        description="what it lies on, the topmost first: not copied, another host must have the same",
+    )
 
 
 class Guest(GuestRow):
@@ -472,6 +476,7 @@ class DrainBody(Body):
 
 class RelocateBody(StopBody):
     to: str = Field(default="", description="the host to start on; empty: wherever they fit best")
+    dry_run: bool = Field(default=False, description="only tell what would be done, with every check")
 
 
 def _good_check(text: str) -> str:
@@ -545,6 +550,7 @@ class Foreseen(Part):
     fate: Literal["live", "blocked", "left"] = Field(
         description="live: it moves; blocked: it keeps the host from getting empty; left: it may stay"
     )
+    cold: bool = Field(default=False, description="it moves by stop and start")
     to: str = Field(default="", description="where it would go as things are; its turn may change that")
     why: list[str] = Field(default=[], description="everything that keeps it there")
     host: str = Field(default="", description="that it would leave")

@@ -245,6 +245,7 @@ def guest(snap: Snapshot, guest_id: str, definition: StoredDefinition | None) ->
                     form=disk.form,
                     size_b=disk.size_b,
                     used_b=disk.used_b,
+                    bases=[base.path for base in disk.bases],
                 )
                 for disk in needs.local
             ],

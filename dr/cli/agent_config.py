@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dr.adapters.libvirt import way
-from dr.cli.agent_settings import DEFAULT_FILE, LEVELS, AgentConfig
+from dr.cli.agent_settings import COPY_PORT, DEFAULT_FILE, LEVELS, AgentConfig
 from dr.cli.yamlfile import BadFile, Document, Problem, read
 
 KNOWN = {
@@ -21,6 +21,7 @@ KNOWN = {
     "migration_uri": "how libvirtd here reaches libvirtd on another host, for live migration; {address} is that host's",
     "migration_tls": "true: what a live migration sends is encrypted, with the certificates in /etc/pki/qemu",
     "migration_address": "this host's address in the network for memory and disks of guests that come here",
+    "copy_port": "where this agent listens while disks of guests that are off come here, a TCP port",
     "log_level": "debug, info, warning or error",
 }
 
@@ -84,6 +85,9 @@ def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
     address = data.get("migration_address")
     if isinstance(address, str) and address and not way.is_address(address):
         wrong("migration_address", f'must be an address or a name without a port, not "{address}"')
+    port = data.get("copy_port", COPY_PORT)
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        wrong("copy_port", f'must be a port from 1 to 65535, not "{port}"')
     level = data.get("log_level", "info")
     if isinstance(level, str) and level not in LEVELS:
         wrong("log_level", f'must be one of {", ".join(LEVELS)}, not "{level}"')
@@ -121,6 +125,9 @@ state_dir: {state_dir}
 # migration_tls: false             # true: also the memory is encrypted, with the certificates in /etc/pki/qemu
 # migration_address: 10.9.0.11     # this host's own, in the network that memory and disks of guests come over
 
+# Disks of guests that are off come to this port, at migration_address if that is set. It is open only while they do.
+# copy_port: {copy_port}
+
 # log_level: info                  # debug, info, warning, error
 """
 
@@ -132,6 +139,7 @@ def starter(config: AgentConfig) -> str:
         cluster=config.cluster,
         coordinators=", ".join(f'"{each}"' for each in config.coordinators),
         state_dir=config.state_dir,
+        copy_port=COPY_PORT,
     )
     if config.libvirt_uri != "qemu:///system":
         text += f"libvirt_uri: {config.libvirt_uri}\n"
@@ -141,4 +149,6 @@ def starter(config: AgentConfig) -> str:
         text += "migration_tls: true\n"
     if config.migration_address:
         text += f'migration_address: "{config.migration_address}"\n'
+    if config.copy_port != COPY_PORT:
+        text += f"copy_port: {config.copy_port}\n"
     return text

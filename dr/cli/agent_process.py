@@ -148,6 +148,7 @@ def _only_one(state_dir: Path) -> int:
 
 async def _run(config: AgentConfig) -> int:
     from dr.adapters import systemd
+    from dr.adapters.courier.courier import TlsCourier
     from dr.adapters.departure import SystemdDeparture
     from dr.adapters.health.report import HostReport
     from dr.adapters.libvirt.gate import LibvirtGate
@@ -170,6 +171,7 @@ async def _run(config: AgentConfig) -> int:
         migration_uri=config.migration_uri,
         migration_tls=config.migration_tls,
         migration_address=config.migration_address,
+        copy_port=config.copy_port,
     )
     agent = Agent(
         config.host,
@@ -177,6 +179,13 @@ async def _run(config: AgentConfig) -> int:
         dialler=LinkDialler(config.coordinators, config.pki_dir),
         hypervisor=hypervisor,
         gate=LibvirtGate(),
+        courier=TlsCourier(
+            config.host,
+            config.cluster,
+            config.pki_dir,
+            address=config.migration_address,
+            port=config.copy_port,
+        ),
         memory=FileMemory(Path(config.state_dir) / "memory.json"),
         host_health=_WithCertificate(HostReport(state_folder=Path(config.state_dir)), config),
         prober=HostProber(),

@@ -158,6 +158,8 @@ def _checks(guests: Sequence[Foreseen], *, wide: bool) -> None:
 
 def _fate(guest: Foreseen) -> str:
     match guest.fate:
+        case "live" if guest.cold:
+            return f"stopped, then to {guest.to}"
         case "live":
             return f"live to {guest.to}"
         case "blocked":

@@ -227,6 +227,7 @@ def _local_disks(guest: Guest) -> str:
         return ""
     disks = [
         f"{disk.target}: {disk.path} ({disk.form}, {_size(disk.size_b)}, {_size(disk.used_b)} in use)"
+        + "".join(f"\n  on {base}" for base in disk.bases)
         for disk in guest.local_disks
     ]
     newest = (
@@ -411,7 +412,7 @@ def cancel_move(
     reason: Reason = "",
     form: Output = Form.TABLE,
 ) -> None:
-    """Call off the live migration of guests. They stay where they run, unless they have left already."""
+    """Call off the moves of guests. They stay where they run, or start there again, unless they have left already."""
     rows = select(names, label, host, everything, protected=True)
     body = {"guests": [row.id for row in rows], "reason": reason}
     send("/v1/guests/cancel-move", body, form=form)
@@ -430,17 +431,33 @@ def relocate(
     mode: Annotated[
         Mode, typer.Option("--mode", help="shutdown asks the guest; destroy pulls its plug.")
     ] = Mode.SHUTDOWN,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only tell what would be done, with every check and what would help."),
+    ] = False,
     reason: Reason = "",
     yes: Yes = False,
     wait: Wait = True,
     timeout: Timeout = 0.0,
     form: Output = Form.TABLE,
 ) -> None:
-    """Stop protected guests where they run and start them on another host. One that does not stop stays."""
+    """Stop protected guests where they run and start them on another host. One that does not stop stays.
+
+    Disks that only their host has are copied meanwhile. A guest that is off moves with such disks, and stays off.
+    """
     rows = select(names, label, host, everything, protected=True)
-    _many(rows, "They will be stopped, and started on another host", yes=yes)
-    body = {"guests": [row.id for row in rows], "to": to, "mode": mode.value, "reason": reason}
-    send("/v1/guests/relocate", body, wait=wait, timeout_s=timeout, form=form)
+    body = {
+        "guests": [row.id for row in rows],
+        "to": to,
+        "mode": mode.value,
+        "dry_run": dry_run,
+        "reason": reason,
+    }
+    if not dry_run:
+        _many(rows, "They will be stopped, and started on another host", yes=yes)
+    accepted = send("/v1/guests/relocate", body, wait=wait, timeout_s=timeout, form=form)
+    if dry_run:
+        leave_foretold(accepted.guests)
 
 
 @app.command("set")

@@ -49,6 +49,7 @@ def join(
         migration_uri=known.migration_uri if migration_uri is None else migration_uri,
         migration_tls=known.migration_tls,
         migration_address=known.migration_address,
+        copy_port=known.copy_port,
     )
     if config.exists() and not force:
         _same_host(config, token.host, token.cluster)

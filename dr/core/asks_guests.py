@@ -199,7 +199,11 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
         "guest-stop", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )
     for guest in have:
-        wanted_off = changed(guest, desired=kept_ignored(guest, Desired.STOPPED))
+        # What is given out later must be remembered till then, also of a guest that is left alone else.
+        later = guest.phase in STOP_TO_COME
+        wanted_off = changed(
+            guest, desired=Desired.STOPPED if later else kept_ignored(guest, Desired.STOPPED)
+        )
         if guest.phase is GuestPhase.MIGRATING:  # its move is called off; when that has ended, it is stopped
             moves.cancel(draft, wanted_off, f"{ask.by} asked to stop it")
         elif _relocated(guest):  # it is being stopped already
@@ -208,8 +212,8 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
             holder = draft.require_host(holders[guest.id])
             objections = onecopy.issue_stop(draft, wanted_off, holder, ask.mode, operation=operation.id)
             assert not objections
-        elif guest.phase in STOP_TO_COME:
-            draft.put_guest(changed(guest, desired=Desired.STOPPED))
+        elif later:
+            draft.put_guest(wanted_off)
         else:
             retries.put_down(draft, wanted_off, f"{ask.by} asked to stop it")
     return yes(ask, "", operation)

@@ -58,16 +58,21 @@ def relocate(draft: Draft, ask: AskRelocate) -> Reply:
     have, missing = protected(draft, ask.guests)
     if missing:
         return no_such(ask, "protected guest", missing)
-    why = [reason for guest in have for reason in moves.why_not_relocate(draft, guest, ask.to)]
-    if why:
+    foreseen = tuple(forecast.of_relocation(draft, guest, ask.to) for guest in have)
+    words = [forecast.relocated_in_words(draft, g, told) for g, told in zip(have, foreseen, strict=True)]
+    if ask.dry_run:
+        return changed(yes(ask, "; ".join(words)), guests=foreseen)
+    if why := [reason for told in foreseen for reason in told.why]:
         return no(ask, *dict.fromkeys(why))
     operation = draft.open_operation(
         "guest-relocate", ", ".join(g.name for g in have), ask.reason, ask.by, [g.id for g in have]
     )
-    for guest in have:
-        objected = moves.relocate(draft, guest, ask.to, ask.mode, operation=operation.id)
-        assert not objected
-    return yes(ask, "", operation)
+    for number, guest in enumerate(have):
+        if why := moves.relocate(draft, guest, ask.to, ask.mode, operation=operation.id):
+            words[number] = f"not moved: {'; '.join(why)}"  # disks of those before it took the room, say
+            draft.outcome(operation.id, guest.id, words[number])
+    copied = any(guest.needs.local for guest in have)
+    return changed(yes(ask, "; ".join(words) if copied else "", operation), guests=foreseen if copied else ())
 
 
 def cancel(draft: Draft, ask: AskCancelMove) -> Reply:
@@ -81,4 +86,4 @@ def cancel(draft: Draft, ask: AskCancelMove) -> Reply:
         if guest.move is not None and not guest.move.asked:  # by itself it is not moved again
             guest = changed(guest, homing=changed(guest.homing, stays=guest.move.source))
         moves.cancel(draft, guest, f"{ask.by} called it off{f': {ask.reason}' if ask.reason else ''}")
-    return yes(ask, "they stay where they run, unless they have left already")
+    return yes(ask, "they stay where they are, unless they have left already")

@@ -30,6 +30,7 @@ from dr.core import (
     restored,
     spare,
     starts,
+    transfer,
     upkeep,
 )
 from dr.core.silence import IN_USE, judge_if_complete, watch
@@ -55,7 +56,7 @@ from dr.model.events import (
     Started,
     Tick,
 )
-from dr.model.records import Cluster, GuestPhase, HostPhase, HostRecord
+from dr.model.records import Cluster, GuestPhase, HostPhase, HostRecord, MoveStage
 
 OBSERVE_EVERY_S = 2.0  # inventories are compared again at least this often; what an agent reports is at once
 OBSERVED_A_PERIOD = 200  # on larger sites less often, so that a tick stays short
@@ -257,6 +258,9 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
         case "resume":
             if guest is not None:
                 migration.resumed(draft, guest, host, answer)
+        case "send" | "take":
+            if guest is not None:
+                transfer.ended(draft, guest, host, event.effect, answer)
         case "discard":
             if answer.outcome is Outcome.DONE and answer.reason:
                 draft.note(
@@ -362,10 +366,15 @@ def _settle(draft: Draft, *, tick: bool) -> None:
     upkeep.carry_on(draft)
     for guest in draft.unsettled():
         current = draft.guest(guest.id)
-        if current is not None and current.phase is GuestPhase.MIGRATING:
+        if current is None:
+            continue
+        if current.move is not None and current.move.stage is MoveStage.SENDING:
+            transfer.step(draft, current)
+        elif current.phase is GuestPhase.MIGRATING:
             migration.step(draft, current)
-        elif current is not None:
+        else:
             guests.step(draft, current)
+            transfer.begin_if_due(draft, guest.id)
     operations.carry_tests_on(draft)
     moves.begin_queued(draft)
     starts.place_waiting(draft)

@@ -6,7 +6,7 @@ Here: asking, keeping, and what a new version changes: name, needs, blockers. No
 
 from __future__ import annotations
 
-from dr.core import dependencies, onecopy
+from dr.core import dependencies, disks, onecopy
 from dr.core.definition import needs_of
 from dr.core.state import Draft
 from dr.core.volatile import Pending
@@ -17,6 +17,7 @@ from dr.model.facts import Definition, GuestFacts
 from dr.model.records import GuestPhase, GuestRecord, HostRecord, StoredDefinition
 
 LOCAL_AGAIN_S = 600.0  # sizes of disks that are copied with a move are asked for anew
+BASES_AGAIN_S = 15.0  # while what they lie on is being read where they are
 
 
 def want(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) -> None:
@@ -44,9 +45,10 @@ def want(draft: Draft, guest: GuestRecord, host: HostRecord, facts: GuestFacts) 
 
 
 def _grow(draft: Draft, guest: GuestRecord, host: HostRecord) -> bool:
-    """Whether it is time to ask again how large its local disks are."""
+    """Whether it is time to ask again how large its local disks are, and what they lie on."""
+    again_s = BASES_AGAIN_S if disks.unread(guest, host) else LOCAL_AGAIN_S
     _, asked, _ = draft.view(host.name).described.get(guest.id, ("", -LOCAL_AGAIN_S, ""))
-    return bool(guest.needs.local) and draft.now - asked >= LOCAL_AGAIN_S
+    return bool(guest.needs.local) and draft.now - asked >= again_s
 
 
 def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
@@ -76,7 +78,7 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
             reported_by=host.name,
         )
     )
-    storage_before, name_before = set(guest.needs.storage), guest.name
+    watched_before, name_before = guest.needs.watched, guest.name
     guest = changed(
         guest,
         name=definition.name,
@@ -97,7 +99,7 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
             "guest.renamed", f"{name_before} is now named {guest.name}", host=host.name, guest=guest.id
         )
         dependencies.renamed(draft, name_before, guest.name)
-    if set(needs.storage) != storage_before or name_before != guest.name:
+    if needs.watched != watched_before or name_before != guest.name:
         draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
     if guest.tied and guest.phase is GuestPhase.PROTECTING:
         refuse_protection(draft, guest, guest.tied)
@@ -107,9 +109,11 @@ def described(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer
 
 def _looked_again(draft: Draft, guest: GuestRecord, definition: Definition) -> None:
     """The same definition: its disks may have grown, or cannot be copied now, which does not make them shared."""
-    known = {(disk.target, disk.path, disk.form) for disk in guest.needs.local}
+    known, watched = {(disk.target, disk.path, disk.form) for disk in guest.needs.local}, guest.needs.watched
     if {(disk.target, disk.path, disk.form) for disk in definition.local} == known:
         guest = changed(guest, needs=changed(guest.needs, local=definition.local))
+    if guest.needs.watched != watched:  # what they lie on was read, or changed
+        draft.cluster = changed(draft.cluster, protected_version=draft.cluster.protected_version + 1)
     guest = changed(guest, blockers=definition.blockers)
     if guest != draft.guest(guest.id):
         draft.put_guest(guest)

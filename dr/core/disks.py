@@ -13,6 +13,7 @@ from math import ceil
 
 from dr.core.state import Draft
 from dr.model.base import HostName
+from dr.model.facts import Base
 from dr.model.records import GuestPhase, GuestRecord, HostRecord
 
 MIB = 2**20
@@ -51,7 +52,8 @@ def why_no_room(draft: Draft, guests: Iterable[GuestRecord], host: HostRecord) -
     ids = {guest.id for guest in together}
     needed: dict[str, int] = {}
     for guest in together:
-        there = guest.move is not None and guest.move.destination == host.name  # already, or nearly
+        moves = guest.phase is GuestPhase.MIGRATING  # they are there already, or nearly
+        there = moves and guest.move is not None and guest.move.destination == host.name
         if not there:
             _add(needed, guest)
     if not needed:
@@ -68,6 +70,23 @@ def why_no_room(draft: Draft, guests: Iterable[GuestRecord], host: HostRecord) -
         free_mib = max(0, have_mib - coming.get(folder, 0))
         if need_mib > free_mib:
             yield f"has {free_mib} MiB free in {folder}, and {need_mib} MiB of disks would be copied there"
+
+
+def unread(guest: GuestRecord, host: HostRecord) -> tuple[Base, ...]:
+    """What its disks lie on, and that host does not say just now that it has it: it may be reading it."""
+    return tuple(base for base in guest.needs.bases if base.identity not in host.facts.storage)
+
+
+def why_no_bases(draft: Draft, guest: GuestRecord, host: HostRecord) -> Iterator[str]:
+    """What its disks lie on, and the host that they would be sent to is not known to have: each file by its content."""
+    source = draft.host(guest.disks_on or guest.holder)
+    at_source = unread(guest, source) if source is not None else ()
+    there = f"on {source.name}" if source is not None else "where its disks are"
+    for base in guest.needs.bases:
+        if base in at_source:
+            yield f"is not known to have the same {base.path} as is {there}, where it is being read"
+        elif base in unread(guest, host):
+            yield f"has no {base.path} with the same content as {there}, or has not read it yet"
 
 
 def _add(sums: dict[str, int], guest: GuestRecord) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dr.core import deadline, dirtying, links, moves, placement, preflight, schedule, upkeep
+from dr.core import deadline, dirtying, disks, links, moves, placement, preflight, schedule, upkeep
 from dr.core.ladder import Outlook
 from dr.core.preflight import Preflight
 from dr.core.rehearsal import EXTRA_S, Rehearsal
@@ -58,6 +58,48 @@ def of_move(draft: Draft, guest: GuestRecord, to: HostName, along: tuple[GuestRe
         todo=tuple(dict.fromkeys(_fixes(flight))) if why else (),
         checks=flight.checks,
     )
+
+
+def of_relocation(draft: Draft, guest: GuestRecord, to: HostName) -> Foreseen:
+    """If a person asked for it to be stopped and started elsewhere now."""
+    flight = preflight.cold(draft, guest, to)
+    why = flight.refusals
+    off = guest.phase is GuestPhase.STOPPED
+    return Foreseen(
+        guest=guest.id,
+        name=guest.name,
+        host=guest.disks_on if off and guest.needs.local else guest.holder,
+        fate="blocked" if why else "live",
+        cold=not why,
+        to="" if why else flight.to,
+        why=tuple(why),
+        todo=tuple(dict.fromkeys(_fixes(flight))) if why else (),
+        checks=flight.checks,
+        send_mib=0 if why else disks.to_copy_mib(guest),
+    )
+
+
+def relocated_in_words(draft: Draft, guest: GuestRecord, told: Foreseen) -> str:
+    """What that means for it, and for how long."""
+    if not told.cold:
+        return f"{guest.name} would not be moved"
+    off = guest.phase is GuestPhase.STOPPED
+    text = f"{guest.name} is stopped on {told.host} and starts on {told.to}"
+    if off:
+        text = f"{guest.name} is off and stays off; its disks go from {told.host} to {told.to}"
+    if told.send_mib:
+        rates = links.rates(draft)
+        mib_s = min(rates.of(told.host).mib_s, rates.of(told.to).mib_s, guest.policy.move_mib_s or math.inf)
+        known = rates.of(told.host).in_words([told.host])
+        took_s = math.ceil(told.send_mib / mib_s)
+        text += f": {told.send_mib} MiB of disks are copied meanwhile, about {took_s} s at {mib_s:.0f} MiB/s ({known})"
+        if took_s > guest.policy.move_s:
+            vain = "" if off else ", and it was off in vain"
+            text += (
+                f"; but after {guest.policy.move_s:.0f} s that is called off{vain}:"
+                f" a longer --move-time helps: dr guest set {guest.name}"
+            )
+    return text
 
 
 def of_moves(
@@ -312,7 +354,7 @@ def _helps(trial: Draft, host: HostName, guest: GuestRecord, flight: Preflight) 
     if not moves.fits_live(trial, guest):
         others = (each for each in trial.hosts() if each.name != host)
         yield from [text for other in others if (text := _would_take(other))][:HOSTS_MAX]
-    if not moves.why_not_relocate(trial, guest, ""):
+    if not preflight.cold(trial, guest).refusals:
         yield f"dr guest relocate {guest.name}"
     yield f"dr guest stop {guest.name}"
 

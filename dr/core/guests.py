@@ -39,7 +39,7 @@ def running_on(draft: Draft, guest: GuestRecord, host: HostName, reason: str) ->
     """It is proven to run there and nowhere else."""
     draft.moves += guest.holder != host
     if guest.move is not None:
-        stays = f"not moved: still on {host}: {reason}"
+        stays = f"not moved: still on {host}: {guest.move.why or reason}"
         end = f"running on {host}" if host != guest.move.source else stays
         draft.outcome(guest.move.operation, guest.id, end)
     desired = guest.desired
@@ -207,10 +207,11 @@ def start_unanswered(draft: Draft, guest: GuestRecord, host: HostName, why: str)
 
 def stop_ended(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer) -> None:
     """A guest whose stop failed is never assumed stopped, and one whose stop was not seen to end neither way."""
+    if answer.definition is not None:  # it may have written to its NVRAM until the end
+        definitions.described(draft, guest, host, answer)
     testified(draft, host, answer.testimony)
     after = draft.guest(guest.id)
-    assert after is not None
-    if after.phase is not GuestPhase.STOPPING or not after.may_run_on:
+    if after is None or after.phase is not GuestPhase.STOPPING or not after.may_run_on:
         return
     text = f"stop on {host.name}: {answer.outcome}: {answer.reason}"
     if answer.outcome in (Outcome.FAILED, Outcome.REFUSED) and sole_holder(draft, after) == host.name:

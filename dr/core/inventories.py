@@ -29,6 +29,8 @@ def observe(draft: Draft, host: HostRecord) -> None:
         guest = draft.guest(guest_id)
         if guest is not None and facts.active:
             _seen_active(draft, guest, host, facts)
+        elif guest is not None and guest.needs.local and not guest.may_run_on and guest.disks_on == host.name:
+            definitions.want(draft, guest, host, facts)  # its disks may leave from here while it is off
     for guest_id in draft.guests_at(host.name):
         guest = draft.guest(guest_id)
         seen = view.guests.get(guest_id)

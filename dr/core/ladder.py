@@ -101,6 +101,7 @@ class _Run:
         self.disks_mib, self.disks_s = disks_mib, disks_mib / rate_mib_s
         self.left_mib = mib
         self.elapsed_s = self.sent_mib = 0.0
+        self._unsent_mib = mib  # of all, what no pass has sent yet
         self.throttle_pct = 0
         self.course = Course()
         self.passes = 1
@@ -119,8 +120,10 @@ class _Run:
         send_mib = max(self.left_mib - rest_mib, SLOT_S * self.rate_mib_s)
         took_s = send_mib / self.rate_mib_s
         dirty_mib = min(self.curve.mib(took_s * (1 - self.throttle_pct / 100)), self.mib)
-        # What a later pass has left was dirty before: it and what is dirty anew overlap.
-        most_mib = self.mib if self.passes == 1 else min(self.curve.mib(self.elapsed_s), self.mib)
+        # What a later pass has left was dirty before, or was never sent: it and what is dirty anew overlap.
+        self._unsent_mib = min(self._unsent_mib, max(0.0, self.left_mib - send_mib))
+        dirty_before_mib = self.mib if self.passes == 1 else self.curve.mib(self.elapsed_s)
+        most_mib = min(dirty_before_mib + self._unsent_mib, self.mib)
         self.left_mib = min(self.left_mib - send_mib + dirty_mib, most_mib)
         self.sent_mib += send_mib
         self.elapsed_s += took_s

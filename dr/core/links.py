@@ -76,7 +76,10 @@ def resident_known(draft: Draft, guest: GuestRecord) -> bool:
 
 
 def left_mib(draft: Draft, guest: GuestRecord, move: Move) -> float:
-    """What its live move has still to send, with what becomes dirty meanwhile if all goes on like this."""
+    """What its move has still to send, with what becomes dirty meanwhile if all goes on like this."""
+    if move.stage is MoveStage.SENDING:
+        copying = draft.view(move.source).progress.get(guest.id)
+        return copying.remaining_mib if copying is not None else float(disks.to_copy_mib(guest))
     if move.stage not in (MoveStage.RECEIVING, MoveStage.COPYING):
         return 0.0
     progress = draft.view(move.source).progress.get(guest.id)

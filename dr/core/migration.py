@@ -19,7 +19,6 @@ from dr.core import (
     links,
     moves,
     onecopy,
-    placement,
     retries,
 )
 from dr.core.convergence import Course
@@ -30,15 +29,13 @@ from dr.core.volatile import TICKETED, Pending
 from dr.core.whereabouts import ask_testimony, places, seen_active, sole_holder
 from dr.core.wishes import standing
 from dr.model.base import GuestId, HostName, changed
-from dr.model.commands import Abort, AllowDowntime, Answer, Outcome, Testimony
+from dr.model.commands import AllowDowntime, Answer, Outcome, Testimony
 from dr.model.effects import Send
 from dr.model.facts import DomainState, Part, Progress, Sighting
 from dr.model.records import (
-    Condition,
     Desired,
     GuestPhase,
     GuestRecord,
-    HostPhase,
     HostRecord,
     Move,
     MoveStage,
@@ -46,7 +43,6 @@ from dr.model.records import (
 )
 
 RESUMES_MAX = 5  # a copy that cannot be resumed so often is given up, and the guest starts cold
-ABORT_AGAIN_S = 2.0
 TELLS_S = 5.0  # so long after the guest ended, its host has time to tell how that came
 RESUME_AGAIN_S = 1.0  # doubles with each try
 
@@ -62,7 +58,7 @@ def received(draft: Draft, guest: GuestRecord, host: HostRecord, answer: Answer)
     if answer.outcome is not Outcome.DONE:
         _undo(draft, guest, f"{host.name} does not let it in: {answer.outcome}: {answer.reason}")
         return
-    if why := move.why or _unwanted(draft, guest, host):
+    if why := move.why or moves.unwanted(draft, guest, host):
         _undo(draft, guest, why)
         return
     source = draft.require_host(move.source)
@@ -158,7 +154,7 @@ def step(draft: Draft, guest: GuestRecord) -> None:
             _back(draft, guest, move)
         case MoveStage.MIGRATED | MoveStage.RESUMING:
             _forward(draft, guest, move)
-        case MoveStage.QUEUED | MoveStage.STOPPING:
+        case MoveStage.QUEUED | MoveStage.STOPPING | MoveStage.SENDING:
             raise AssertionError(f"{guest.name} is migrating and {move.stage}")
 
 
@@ -169,7 +165,7 @@ def _under_ticket(draft: Draft, guest_id: GuestId) -> Pending | None:
 def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     """The source is sending: called off, overdue, or not wanted there any longer?"""
     destination = draft.host(move.destination)
-    why = move.why or (_unwanted(draft, guest, destination) if destination else "")
+    why = move.why or (moves.unwanted(draft, guest, destination) if destination else "")
     if not why and (move.destination, move.destination_boot) not in places(guest):
         why = f"{move.destination} is proven to have no copy of it"
     if not why and draft.now - move.at > guest.policy.move_s:
@@ -185,7 +181,7 @@ def _watch(draft: Draft, guest: GuestRecord, move: Move) -> None:
     if why and not move.why:
         moves.cancel(draft, guest, why)
     if why:
-        _ask_abort(draft, guest, move.source)
+        moves.ask_abort(draft, guest, move.source)
     elif course.downtime_s != course.told_s:
         _allow(draft, guest, move, course)
 
@@ -228,6 +224,8 @@ def progressed(draft: Draft, name: HostName, moves_out: tuple[Progress, ...]) ->
         guest = draft.guest(progress.guest)
         if guest is None or guest.move is None or guest.move.source != name:
             continue
+        if guest.move.stage is MoveStage.SENDING:  # it has no passes
+            continue
         course = before.get(guest.id)
         if course is None or course.job != guest.move.job:
             course = convergence.begun(guest.move.job, guest.move.allowed_s)
@@ -240,27 +238,6 @@ def _note_rung(draft: Draft, guest: GuestRecord, move: Move, rung: Rung) -> None
     """What it needs by now; kept beyond its job, and beyond who leads."""
     if rung is not move.rung:
         draft.put_guest(changed(guest, move=changed(move, rung=rung)))
-
-
-def _unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
-    """Why a host that was to take it should not any longer: set aside, or ruled out by new rules."""
-    if Condition.CORDONED in host.conditions or Condition.QUARANTINED in host.conditions:
-        return f"{host.name} was set aside meanwhile"
-    if host.phase in (HostPhase.DRAINING, HostPhase.MAINTENANCE):
-        return f"{host.name} is {host.phase}"
-    if draft.settings is not None and (why := placement.why_not(draft, guest, host, live=True)):
-        return f"by the new configuration {host.name} cannot take it: {', '.join(why)}"
-    return ""
-
-
-def _ask_abort(draft: Draft, guest: GuestRecord, name: HostName) -> None:
-    """Ask the source to end its job; asked again until the job has ended. Its answer changes nothing."""
-    view = draft.view(name)
-    if not view.session or draft.now - view.aborted.get(guest.id, -ABORT_AGAIN_S) < ABORT_AGAIN_S:
-        return
-    draft.put_view(name, aborted=view.aborted | {guest.id: draft.now})
-    body = Abort(guest=guest.id, name=guest.name)
-    draft.effect(Send(id=draft.next_id("abort"), host=name, session=view.session, body=body))
 
 
 def _resolve(draft: Draft, guest: GuestRecord) -> None:
@@ -347,7 +324,7 @@ def _at_source(draft: Draft, guest: GuestRecord, move: Move) -> None:
     facts = draft.view(move.source).guests[guest.id]
     stands = facts.state is DomainState.PAUSED and facts.reason == "migration"
     if facts.part is Part.LEAVING:
-        _ask_abort(draft, guest, move.source)  # a job that nobody answers for: to nowhere, by now
+        moves.ask_abort(draft, guest, move.source)  # a job that nobody answers for: to nowhere, by now
     elif not stands:
         _runs_at(draft, guest, move.source)
     elif move.ran:  # a copy of it ran by hand: its own memory may be older than the disk

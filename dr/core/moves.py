@@ -9,19 +9,26 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dr.core import dirtying, links, onecopy, placement, preflight, quorum, whereabouts
+from dr.core import dirtying, links, onecopy, placement, preflight, whereabouts
+from dr.core.looks import addresses_of
 from dr.core.preflight import Preflight
 from dr.core.state import Draft
 from dr.core.volatile import TICKETED
 from dr.model.base import GuestId, HostName, changed
+from dr.model.commands import Abort
+from dr.model.effects import Send
 from dr.model.policy import StopMode
 from dr.model.records import (
+    Condition,
     GuestPhase,
     GuestRecord,
+    HostPhase,
     HostRecord,
     Move,
     MoveStage,
 )
+
+ABORT_AGAIN_S = 2.0
 
 # ---- who may move, and where
 
@@ -112,6 +119,27 @@ def _begin(
     move = Move(stage=MoveStage.RECEIVING, source=holder, operation=operation, asked=asked, foreseen=foreseen)
     draft.clear_alert(f"guest/{guest.id}/resumed-by-hand")
     return onecopy.issue_receive(draft, guest, draft.require_host(holder), draft.require_host(to), move)
+
+
+def unwanted(draft: Draft, guest: GuestRecord, host: HostRecord) -> str:
+    """Why a host that was to take it should not any longer: set aside, or ruled out by new rules."""
+    if Condition.CORDONED in host.conditions or Condition.QUARANTINED in host.conditions:
+        return f"{host.name} was set aside meanwhile"
+    if host.phase in (HostPhase.DRAINING, HostPhase.MAINTENANCE):
+        return f"{host.name} is {host.phase}"
+    if draft.settings is not None and (why := placement.why_not(draft, guest, host, with_disks=True)):
+        return f"by the new configuration {host.name} cannot take it: {', '.join(why)}"
+    return ""
+
+
+def ask_abort(draft: Draft, guest: GuestRecord, name: HostName, *, again: bool = False) -> None:
+    """Ask that host to end its part; asked again until it has ended. Its answer changes nothing."""
+    view = draft.view(name)
+    if not view.session or draft.now - view.aborted.get(guest.id, -ABORT_AGAIN_S) < ABORT_AGAIN_S:
+        return
+    draft.put_view(name, aborted=view.aborted | {guest.id: draft.now})
+    body = Abort(guest=guest.id, name=guest.name, again=again)
+    draft.effect(Send(id=draft.next_id("abort"), host=name, session=view.session, body=body))
 
 
 # ---- guests that must share a host
@@ -262,12 +290,31 @@ def relocate(
     draft: Draft, guest: GuestRecord, to: HostName, mode: StopMode, *, operation: str = ""
 ) -> list[str]:
     """Stop it where it runs; when that is proven it starts elsewhere, on `to` if it can. Every objection, or []."""
-    if why := why_not_relocate(draft, guest, to):
-        return why
+    flight = preflight.cold(draft, guest, to)
+    if flight.refusals:
+        return flight.refusals
+    if guest.needs.local:
+        to = flight.to
+    if guest.phase is GuestPhase.STOPPED:
+        return _send_disks(draft, guest, to, operation)
     holder = draft.require_host(whereabouts.sole_holder(draft, guest))
     return onecopy.issue_stop(
         draft, _by_stop(draft, guest, holder, to, operation), holder, mode, operation=operation
     )
+
+
+def _send_disks(draft: Draft, guest: GuestRecord, to: HostName, operation: str) -> list[str]:
+    """Of a guest that is off, and stays so."""
+    source, host = draft.require_host(guest.disks_on), draft.require_host(to)
+    begun = Move(stage=MoveStage.STOPPING, source=source.name, operation=operation, asked=True, off=True)
+    move = changed(begun, began=draft.now)
+    return onecopy.issue_copy(draft, guest, source, host, move, addresses=copy_addresses(draft, host))
+
+
+def copy_addresses(draft: Draft, host: HostRecord) -> tuple[str, ...]:
+    """Where disks are sent to that host."""
+    own = host.facts.migration_address
+    return (own,) if own else addresses_of(draft, host)
 
 
 def take_down(
@@ -303,28 +350,15 @@ def _by_stop(
     return changed(guest, move=move)
 
 
-def why_not_relocate(draft: Draft, guest: GuestRecord, to: HostName) -> list[str]:
-    """Every objection against stopping it here and starting it elsewhere."""
-    holder = whereabouts.sole_holder(draft, guest)
-    why = preflight.refusals(preflight.not_from_here(draft, guest, holder))
-    if reason := quorum.hold(draft):
-        why.append(reason)
-    if holder:
-        why += onecopy.why_not_stop(draft, guest, draft.require_host(holder))
-    if to:
-        why += preflight.refusals(preflight.against(draft, guest, to, holder))
-    elif holder and not (found := placement.choose(draft, guest, without={holder})).host:
-        why.append(f"{guest.name} fits nowhere else: {found.sentence()}")
-    return list(dict.fromkeys(why))
-
-
 def why_not_cancel(guest: GuestRecord) -> str:
     """Why its live move cannot be called off; "" = it can."""
     move = guest.move
     if move is not None and move.stage is MoveStage.QUEUED:
         return ""
     if guest.phase is not GuestPhase.MIGRATING or move is None:
-        return f"{guest.name} is not being moved live: it is {guest.phase}"
+        return f"{guest.name} is not being moved: it is {guest.phase}"
+    if move.copied:
+        return f"the disks of {guest.name} have arrived on {move.destination} already"
     if move.stage in (MoveStage.MIGRATED, MoveStage.RESUMING):
         return f"{guest.name} has left {move.source} already, and resumes on {move.destination}"
     return ""

@@ -21,7 +21,9 @@ from dr.model.commands import (
     Order,
     Receive,
     Resume,
+    SendDisks,
     Stop,
+    TakeDisks,
     Testimony,
     Ticket,
     TicketKind,
@@ -137,6 +139,12 @@ def accept_testimony(draft: Draft, host: HostRecord, testimony: Testimony) -> Gu
         draft.put_guest(guest)
     if guest is None or testimony.sighting is not Sighting.ABSENT:
         return guest
+    if (
+        guest.move is not None
+        and guest.move.stage is MoveStage.SENDING
+        and testimony.left_by == guest.move.job
+    ):
+        guest = disks_arrived(draft, guest)
     view = draft.view(host.name)
     assert view.acked_epoch == draft.cluster.epoch
     seen = view.guests.get(guest.id)
@@ -443,6 +451,97 @@ def issue_receive(
     wait_s = timers.testify_s + (IMAGES_S if order.disks else 0.0)
     _order(draft, order, "receive", wait_s, move.operation)
     return []
+
+
+def why_not_copy(draft: Draft, guest: GuestRecord, source: HostRecord, host: HostRecord) -> list[str]:
+    """Every objection against copying its disks from the one to the other now, while it is off."""
+    why = [*_refuse_ticket(draft, guest, source), *_refuse_host(draft, guest, host)]
+    if guest.may_run_on:
+        where = ", ".join(sorted({place.host for place in guest.may_run_on}))
+        why.append(f"{guest.name} may still run on {where}")
+    if guest.disks_on != source.name:
+        why.append(f"the newest disks of {guest.name} are not known to be on {source.name}")
+    facts = draft.view(source.name).guests.get(guest.id)
+    if facts is not None and facts.digest not in ("", guest.digest):  # over there the stored one is started
+        why.append(
+            f"{source.name} has another definition of {guest.name} than is stored; it is asked for now"
+        )
+    if source.protected_version != draft.cluster.protected_version:
+        why.append(f"{source.name} does not guard {guest.name} yet")
+    if host.name == source.name:
+        why.append(f"the disks of {guest.name} are on {host.name} already")
+    if not host.facts.copy_port:
+        why.append(f"the agent of {host.name} takes no disks of guests that are off: upgrade it")
+    return list(dict.fromkeys(why))
+
+
+def issue_copy(
+    draft: Draft,
+    guest: GuestRecord,
+    source: HostRecord,
+    host: HostRecord,
+    move: Move,
+    *,
+    addresses: tuple[str, ...],
+) -> list[str]:
+    """Its local disks are copied, while it runs nowhere. Every objection, or [].
+
+    Both ends enter its set: from neither copy it is started until each has testified that its part has ended.
+    """
+    if why := why_not_copy(draft, guest, source, host):
+        return why
+    guest = add_place(draft, guest, source, guest.generation + 1)
+    send = _ticket(draft, TicketKind.SEND, guest, source, guest.generation)
+    guest = add_place(draft, guest, host, guest.generation + 1)
+    take = _ticket(draft, TicketKind.TAKE, guest, host, guest.generation)
+    move = changed(
+        move,
+        stage=MoveStage.SENDING,
+        source=source.name,
+        source_boot=source.boot_id,
+        destination=host.name,
+        destination_boot=host.boot_id,
+        job=send.id,
+        taking=take.id,
+        disks=guest.needs.local,
+        began=move.began or draft.now,
+        at=move.at if move.stage is MoveStage.SENDING else draft.now,
+        tries=move.tries + 1,
+        retry_at=0.0,
+        broke="",
+    )
+    text = f"its disks are copied to {host.name} from {source.name}"
+    if guest.phase is GuestPhase.MIGRATING:  # again
+        draft.put_guest(changed(guest, move=move, reason=text))
+    else:
+        move_guest(draft, guest, GuestEvent.MOVE, text, operation=move.operation, move=move)
+    taking = TakeDisks(ticket=take, source=source.name, disks=move.disks)
+    sending = SendDisks(
+        ticket=send,
+        copy=take.id,
+        to=host.name,
+        addresses=addresses,
+        port=host.facts.copy_port,
+        disks=move.disks,
+        mib_s=guest.policy.move_mib_s,
+    )
+    patience_s = guest.policy.move_s + draft.config.timers.stop_s
+    _order(draft, taking, "take", patience_s, move.operation)
+    _order(draft, sending, "send", patience_s, move.operation)
+    return []
+
+
+def disks_arrived(draft: Draft, guest: GuestRecord) -> GuestRecord:
+    """An agent's word on this very copying: all disks are over there, whole, and what stays behind is old."""
+    move = guest.move
+    assert move is not None
+    if move.copied:
+        return guest
+    text = f"{guest.name}: its newest disks are on {move.destination}: all were read there again"
+    draft.note("guest.disks", text, host=move.destination, guest=guest.id, operation=move.operation)
+    guest = changed(guest, disks_on=move.destination, move=changed(move, copied=True))
+    draft.put_guest(guest)
+    return guest
 
 
 def issue_migrate(

@@ -57,14 +57,16 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
             else:
                 outcomes[guest_id] = checks.in_words(guest)
         elif guest.phase in (GuestPhase.STOPPED, GuestPhase.ERROR):
-            outcomes[guest_id] = f"{guest.phase}: {guest.reason}"
+            at_rest = f"{guest.phase}: {guest.reason}"
+            outcomes[guest_id] = before if before.startswith(("moved", "not moved")) else at_rest
         elif draft.alert_of(f"guest/{guest.id}/waiting") and guest.phase is GuestPhase.RECOVERING:
             outcomes[guest_id] = f"waits: {guest.reason}"
         else:
             return
     by_itself = operation.kind in ("failover", "restart")  # nobody asked for it to run
     excused = {key for key in outcomes if by_itself and _unwanted(draft, key)}
-    bad = [key for key, text in outcomes.items() if not text.startswith("running") and key not in excused]
+    well = ("running", "moved")
+    bad = [key for key, text in outcomes.items() if not text.startswith(well) and key not in excused]
     wanted_off = operation.kind == "guest-stop"
     failed = any(not t.startswith("stopped") for t in outcomes.values()) if wanted_off else bool(bad)
     draft.put_operation(changed(operation, guests=outcomes))

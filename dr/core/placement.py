@@ -55,15 +55,20 @@ class Case:
     """Guests that go to one host together: what is true of them on every host, whatever else is placed meanwhile."""
 
     def __init__(
-        self, fleet: Fleet, guests: tuple[GuestRecord, ...], in_place: HostName = "", *, live: bool = False
+        self,
+        fleet: Fleet,
+        guests: tuple[GuestRecord, ...],
+        in_place: HostName = "",
+        *,
+        with_disks: bool = False,
     ) -> None:
         """`in_place`: where they crashed and are restarted; a host that takes no more guests keeps those it has.
 
-        `live`: they would be sent there as they run, with disks that only their host has.
+        `with_disks`: those that only their host has would be sent there with them, or before them.
         """
         self.guests = guests
         self.in_place = in_place
-        self.live = live
+        self.with_disks = with_disks
         ids = {guest.id for guest in guests}
         members = fleet.members
         self.host_rules: list[HostRule] = []
@@ -102,8 +107,9 @@ class Case:
 
     def _against_disks(self, fleet: Fleet, row: Row) -> list[str]:
         """What stands against that host of disks that only the guests' own host has."""
-        if self.live:
-            return list(disks.why_no_room(fleet.draft, self.guests, row.host))
+        if self.with_disks:
+            bases = (why for guest in self.guests for why in disks.why_no_bases(fleet.draft, guest, row.host))
+            return [*bases, *disks.why_no_room(fleet.draft, self.guests, row.host)]
         why = (disks.why_not_cold(guest, row.host.name) for guest in self.guests)
         return [reason for reason in why if reason]
 
@@ -326,7 +332,7 @@ def _case(
     along: tuple[GuestRecord, ...] = (),
     in_place: HostName = "",
     *,
-    live: bool = False,
+    with_disks: bool = False,
 ) -> tuple[Fleet, Case]:
     fleet = fleet_of(draft)
     guests = (guest, *along, *waiting_mates(draft, guest))
@@ -335,7 +341,7 @@ def _case(
         fleet = fleet.copy()
         for each in guests:
             fleet.lift(each)
-    return fleet, Case(fleet, guests, in_place, live=live)
+    return fleet, Case(fleet, guests, in_place, with_disks=with_disks)
 
 
 def why_not(
@@ -345,13 +351,14 @@ def why_not(
     *,
     in_place: bool = False,
     along: tuple[GuestRecord, ...] = (),
-    live: bool = False,
+    with_disks: bool = False,
 ) -> list[str]:
     """Every reason against that host; empty = eligible.
 
-    `in_place`: it crashed there, and is restarted. `along`: guests that move there with it. `live`: as it runs.
+    `in_place`: it crashed there, and is restarted. `along`: guests that move there with it. `with_disks`: its own are
+    sent there.
     """
-    fleet, case = _case(draft, guest, along, host.name if in_place else "", live=live)
+    fleet, case = _case(draft, guest, along, host.name if in_place else "", with_disks=with_disks)
     return case.why_not(fleet, fleet.index[host.name])
 
 
@@ -361,10 +368,10 @@ def against(
     host: HostRecord,
     *,
     along: tuple[GuestRecord, ...] = (),
-    live: bool = False,
+    with_disks: bool = False,
 ) -> list[Against]:
     """As `why_not` of a host that is not its own, with the check that each reason belongs to."""
-    fleet, case = _case(draft, guest, along, live=live)
+    fleet, case = _case(draft, guest, along, with_disks=with_disks)
     return case.against(fleet, fleet.index[host.name])
 
 
@@ -383,15 +390,15 @@ def choose(
     wary: Collection[HostName] = (),
     along: tuple[GuestRecord, ...] = (),
     soon: Floats | None = None,
-    live: bool = False,
+    with_disks: bool = False,
 ) -> Placement:
     """The eligible host that wins; `prefer` wins if it is eligible (restart in place), `wary` only if no other is.
 
     `along`: guests that move there with it, as strict rules may demand. Guests that wait and must share its host
     count too: a host must have room for all of them. `soon`: seconds until they would be on each host, as in `Fleet`.
-    `live`: as they run, with their disks.
+    `with_disks`: their own are sent.
     """
-    fleet, case = _case(draft, guest, along, prefer, live=live)
+    fleet, case = _case(draft, guest, along, prefer, with_disks=with_disks)
     excluded = frozenset(without)
     mask = case.eligible(fleet)
     mask[[fleet.index[name] for name in excluded if name in fleet.index]] = False
@@ -431,7 +438,7 @@ def better_host(draft: Draft, guest: GuestRecord, along: tuple[GuestRecord, ...]
     if not rules or not holder:
         return ""
     forbidden = any(rule.strict and holder not in rule.hosts for rule in rules)
-    fleet, case = _case(draft, guest, along, live=True)
+    fleet, case = _case(draft, guest, along, with_disks=True)
     assert case.liking is not None
     mask = case.may.copy()
     mask[fleet.index[holder]] = False

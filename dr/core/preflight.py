@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dr.core import cpus, links, placement, quorum, whereabouts
+from dr.core import cpus, disks, links, onecopy, placement, quorum, whereabouts
 from dr.core.fleet import UNFIT
 from dr.core.state import Draft
 from dr.model.base import HostName
-from dr.model.facts import DomainState, GuestFacts, Level, Part, Tie, TieKind
+from dr.model.facts import IMAGES_ONLY, DomainState, GuestFacts, Level, LocalDisk, Part, Tie, TieKind
 from dr.model.preflight import Check, CheckName, Verdict
 from dr.model.records import Condition, GuestPhase, GuestRecord, HostPhase, HostRecord
 
@@ -64,7 +64,7 @@ FIXES = {  # of what placement finds
     CheckName.HUGE_PAGES: "more huge pages on {to}, or another host",
     CheckName.NETWORKS: "bring that network up on {to}, or another host",
     CheckName.STORAGE: "connect that storage on {to}: dr host show {to}",
-    CheckName.DISKS: "another host; dr guest migrate moves a guest that runs with its disks",
+    CheckName.DISKS: "another host; dr guest migrate and relocate move a guest with its disks",
 }
 
 
@@ -140,13 +140,20 @@ def of(
         if not to:
             found += _nowhere(draft, guest, source, place, along)
     if to:
-        found += against(draft, guest, to, source, along, live=True)
+        found += against(draft, guest, to, source, along, with_disks=True)
         host = draft.host(to)
         if host is not None and to != source:
             found += _of_destination(draft, guest, host)
             expected = expected | AT_DESTINATION
+    return _told(to, found, expected, named | {"to": to})
+
+
+def _told(
+    to: HostName, found: list[Check], expected: dict[CheckName, str], named: dict[str, str]
+) -> Preflight:
+    """With a sentence for each check that found nothing, in the order in which they are told."""
     found += [
-        Check(name=name, verdict=Verdict.OK, text=text.format(to=to, **named))
+        Check(name=name, verdict=Verdict.OK, text=text.format(**named))
         for name, text in expected.items()
         if all(each.name is not name for each in found)
     ]
@@ -157,6 +164,98 @@ def of(
 def refusals(found: Iterable[Check]) -> list[str]:
     """The sentences of those that stand against it, each once."""
     return list(dict.fromkeys(check.text for check in found if check.refuses))
+
+
+# ---- by stop and start
+
+COLD_AT_SOURCE = {
+    CheckName.STATE: "{guest} is on {source} alone, and no move of it is under way",
+    CheckName.STORE: AT_SOURCE[CheckName.STORE],
+    CheckName.DEFINITION: AT_SOURCE[CheckName.DEFINITION],
+}
+COLD_AT_DESTINATION = {
+    CheckName.DESTINATION: "{to} takes guests",
+    CheckName.RULES: AT_DESTINATION[CheckName.RULES],
+    CheckName.ROOM: AT_DESTINATION[CheckName.ROOM],
+    CheckName.MACHINE: AT_DESTINATION[CheckName.MACHINE],
+    CheckName.HUGE_PAGES: AT_DESTINATION[CheckName.HUGE_PAGES],
+    CheckName.NETWORKS: AT_DESTINATION[CheckName.NETWORKS],
+    CheckName.STORAGE: AT_DESTINATION[CheckName.STORAGE],
+    CheckName.DISKS: AT_DESTINATION[CheckName.DISKS],
+    CheckName.NAME: AT_DESTINATION[CheckName.NAME],
+}
+NO_COPIES = "the agent of {to} takes no disks of guests that are off: upgrade it"
+
+
+def cold(draft: Draft, guest: GuestRecord, to: HostName = "") -> Preflight:
+    """Every check of stopping it where it is and starting it on that host (""; wherever it fits best).
+
+    Disks that only its host has are copied meanwhile; with such disks a guest that is off can be moved too.
+    """
+    off = guest.phase is GuestPhase.STOPPED
+    source = guest.disks_on if off else whereabouts.sole_holder(draft, guest)
+    found = [
+        *(_of_off(guest) if off else not_from_here(draft, guest, source)),
+        *_of_cluster(draft, asked=True),
+    ]
+    if source and not off:
+        host = draft.require_host(source)
+        found += [_blocked(CheckName.STATE, text) for text in onecopy.why_not_stop(draft, guest, host)]
+    if not to and source:
+        place = _cold_place(draft, guest, source)
+        to = place.host
+        if not to:
+            found.append(
+                _blocked(CheckName.DESTINATION, f"{guest.name} fits nowhere else: {place.sentence()}")
+            )
+    if to:
+        found += _cold_against(draft, guest, to, source)
+    if off and to and source and not any(check.refuses for check in found):
+        why = onecopy.why_not_copy(draft, guest, draft.require_host(source), draft.require_host(to))
+        found += [_blocked(CheckName.STATE, text) for text in why]
+    named = {"guest": guest.name, "source": source or guest.holder or "its host", "to": to}
+    return _told(to, found, COLD_AT_SOURCE | (COLD_AT_DESTINATION if to and to != source else {}), named)
+
+
+def _of_off(guest: GuestRecord) -> Iterator[Check]:
+    if not guest.needs.local:
+        start = f"dr guest start {guest.name}"
+        text = f"{guest.name} is stopped, and no host has more of it than another: {start}"
+        yield _blocked(CheckName.STATE, text, start)
+    elif not guest.disks_on:
+        todo = disks.todo(guest)
+        text = f"which host has the newest disks of {guest.name} is not known: {todo}"
+        yield _blocked(CheckName.DISKS, text, todo)
+    for blocker in guest.tied:
+        yield _blocked(CheckName.DEFINITION, f"{guest.name} could not run elsewhere: {blocker}")
+
+
+def _cold_place(draft: Draft, guest: GuestRecord, source: HostName) -> placement.Placement:
+    if guest.needs.local:
+        return where_disks_go(draft, guest, source)
+    return placement.choose(draft, guest, without={source})
+
+
+def where_disks_go(draft: Draft, guest: GuestRecord, source: HostName) -> placement.Placement:
+    """The host that its disks would be copied to while it is off."""
+    without = {source}
+    for host in draft.hosts():
+        if not host.facts.copy_port or any(check.refuses for check in _name(draft, guest, host.name)):
+            without.add(host.name)
+    return placement.choose(draft, guest, without=without, with_disks=True)
+
+
+def _cold_against(draft: Draft, guest: GuestRecord, to: HostName, source: HostName) -> Iterator[Check]:
+    local = bool(guest.needs.local)
+    yield from against(draft, guest, to, source, with_disks=local)
+    host = draft.host(to)
+    if host is None or to == source or not local:
+        return
+    if not host.facts.copy_port:
+        yield _blocked(CheckName.DISKS, NO_COPIES.format(to=to), f"a newer dr-agent on {to}")
+    yield from _name(draft, guest, to)  # where it could not be started its newest disks would lie
+    for disk in guest.needs.local:
+        yield _copied(disk, to)
 
 
 # ---- the guest, where it is
@@ -255,7 +354,9 @@ def elsewhere(
     soon = links.arrivals(draft, guest, along)
     wary = links.wary(draft, guest).union(*(doubtful for _, doubtful in cpu))
     while (
-        found := placement.choose(draft, guest, without=without, wary=wary, along=along, soon=soon, live=True)
+        found := placement.choose(
+            draft, guest, without=without, wary=wary, along=along, soon=soon, with_disks=True
+        )
     ).host:
         if not any(check.refuses for check in _name(draft, guest, found.host)):
             break
@@ -309,17 +410,21 @@ def against(
     source: HostName,
     along: tuple[GuestRecord, ...] = (),
     *,
-    live: bool = False,
+    with_disks: bool = False,
 ) -> Iterator[Check]:
-    """What stands against running it on that very host; `live`: sent there as it runs."""
+    """What stands against running it on that very host; `with_disks`: those that only its host has are sent there."""
     host = draft.host(to)
     if host is None:
         yield _blocked(CheckName.DESTINATION, f"no such host: {to}", "dr host list")
         return
     if to == source:
-        yield _blocked(CheckName.DESTINATION, f"{guest.name} runs on {to} already")
+        off = guest.phase is GuestPhase.STOPPED
+        text = (
+            f"the disks of {guest.name} are on {to} already" if off else f"{guest.name} runs on {to} already"
+        )
+        yield _blocked(CheckName.DESTINATION, text)
         return
-    for reason in placement.against(draft, guest, host, along=along, live=live):
+    for reason in placement.against(draft, guest, host, along=along, with_disks=with_disks):
         fix = FIXES.get(reason.check, back_into_play(host)).format(to=to)
         yield _blocked(reason.check, f"{to} {reason.text}", fix)
 
@@ -331,8 +436,7 @@ def _of_destination(draft: Draft, guest: GuestRecord, host: HostRecord) -> Itera
         yield found
     yield from _name(draft, guest, host.name)
     for disk in guest.needs.local:
-        text = f"disk {disk.target} ({disk.used_b / 2**20:.0f} MiB in {disk.path}) is copied to {host.name}"
-        yield Check(name=CheckName.DISKS, verdict=Verdict.OK, text=text)
+        yield _copied(disk, host.name)
     for reading in host.health:
         stopping = reading.part in UNFIT and reading.level is Level.CRITICAL  # placement's to say
         if reading.level is not Level.OK and reading.part != "clock" and not stopping:
@@ -340,6 +444,13 @@ def _of_destination(draft: Draft, guest: GuestRecord, host: HostRecord) -> Itera
             fix = f"dr host show {host.name}"
             yield Check(name=CheckName.HEALTH, verdict=Verdict.WARNING, text=text, fix=fix)
     yield from _clock(host)
+
+
+def _copied(disk: LocalDisk, to: HostName) -> Check:
+    text = f"disk {disk.target} ({disk.used_b / 2**20:.0f} MiB in {disk.path}) is copied to {to}"
+    if disk.bases:
+        text += f"; what it lies on is not, and must be there: {', '.join(base.path for base in disk.bases)}"
+    return Check(name=CheckName.DISKS, verdict=Verdict.OK, text=text)
 
 
 def _clock(host: HostRecord) -> Iterator[Check]:
@@ -352,8 +463,11 @@ def _clock(host: HostRecord) -> Iterator[Check]:
 
 
 def _name(draft: Draft, guest: GuestRecord, to: HostName) -> Iterator[Check]:
-    """libvirt lets no guest in whose name another has, nor one that is active there."""
-    view = draft.view(to)
+    """libvirt lets no guest in whose name another has, nor one that is active there.
+
+    Images that were made for its disks stay for the next try while it is off, and are cleaned up once it runs.
+    """
+    view, runs = draft.view(to), guest.phase is GuestPhase.RUNNING
     if not view.inventory:
         text = f"what is defined on {to} is not known now; libvirt there looks before it lets a guest in"
         yield Check(name=CheckName.NAME, verdict=Verdict.UNKNOWN, text=text)
@@ -361,9 +475,11 @@ def _name(draft: Draft, guest: GuestRecord, to: HostName) -> Iterator[Check]:
         if facts.id == guest.id and facts.active:
             text = f"{to} has {guest.name} active already: {facts.state} {facts.reason}".rstrip()
             yield _blocked(CheckName.NAME, text, f"dr guest show {guest.name}")
-        elif facts.id == guest.id and guest.needs.local:
+        elif facts.id == guest.id and guest.needs.local and (runs or facts.reason != IMAGES_ONLY):
             text = f"{to} has not parted with what an earlier stay of {guest.name} left there"
-            yield _blocked(CheckName.NAME, text, f"it is cleaned up in a moment: dr host show {to}")
+            when = f"when {guest.name} runs elsewhere: dr guest start {guest.name}"
+            when = f"in a moment: dr host show {to}" if runs else when
+            yield _blocked(CheckName.NAME, text, f"it is cleaned up {when}")
         elif facts.name == guest.name and facts.id != guest.id:
             text = f"{to} has another guest that is named {facts.name}, with the UUID {facts.id}"
             yield _blocked(CheckName.NAME, text, f"virsh domrename {facts.id} NAME, on {to}")

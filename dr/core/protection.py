@@ -88,7 +88,7 @@ def _listed(draft: Draft) -> tuple[tuple[ProtectedEntry, ...], tuple[str, ...]]:
             )
             for g in sorted(draft.guests(), key=lambda g: g.id)
         )
-        storage = tuple(sorted({identity for g in draft.guests() for identity in g.needs.storage}))
+        storage = tuple(sorted({identity for g in draft.guests() for identity in g.needs.watched}))
         kept = draft.memo["listed"] = (draft.guest_writes, entries, storage)
     return kept[1], kept[2]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dr.core import definitions, dependencies, disks, leaving, onecopy, placement, quorum
+from dr.core import definitions, dependencies, disks, leaving, onecopy, placement, quorum, transfer
 from dr.core.fleet import Fleet, Mask, fleet_of
 from dr.core.guests import asked_to_start
 from dr.core.plan import Plan
@@ -30,6 +30,7 @@ def place_waiting(draft: Draft) -> None:
         guest
         for guest in draft.unsettled()
         if guest.phase is GuestPhase.RECOVERING and not guest.may_run_on and draft.now >= guest.retry_at
+        if not transfer.due(draft, guest)
     ]
     if not waiting:
         return

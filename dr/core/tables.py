@@ -109,7 +109,7 @@ class GuestEvent(StrEnum):
     GAVE_UP = "gave_up"  # retries used up
     REVERIFY = "reverify"  # every place must be asked again: restored store
     DOUBLED = "doubled"  # seen running in two places
-    MOVE = "move"  # its live migration begins
+    MOVE = "move"  # its live migration begins, or the copying of its disks while it is off
 
 
 _ALWAYS = {GuestEvent.REVERIFY: GuestPhase.PROTECTING, GuestEvent.DOUBLED: GuestPhase.ERROR}
@@ -140,11 +140,13 @@ GUEST_TABLE: dict[GuestPhase, dict[GuestEvent, GuestPhase]] = {
     | {
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
         GuestEvent.START: GuestPhase.RECOVERING,
+        GuestEvent.MOVE: GuestPhase.MIGRATING,
     },
     GuestPhase.RECOVERING: _ALWAYS
     | {
         GuestEvent.SEEN_RUNNING: GuestPhase.RUNNING,
         GuestEvent.TICKET: GuestPhase.STARTING,
+        GuestEvent.MOVE: GuestPhase.MIGRATING,
         GuestEvent.ENDED: GuestPhase.STOPPED,
         GuestEvent.GAVE_UP: GuestPhase.ERROR,
     },

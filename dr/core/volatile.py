@@ -13,7 +13,7 @@ from dr.model.evidence import DeviceReading, PowerReport
 from dr.model.facts import DirtyPoint, GuestFacts, Progress
 
 TICKETED = frozenset(
-    {"start", "stop", "clean", "receive", "migrate", "resume", "discard"}
+    {"start", "stop", "clean", "receive", "migrate", "resume", "discard", "send", "take"}
 )  # kinds of Pending
 LOOKS = frozenset({"probe", "look", "power"})  # `detail` is the host that is looked at
 OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe"}

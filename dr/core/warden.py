@@ -38,8 +38,10 @@ from dr.model.commands import (
     ProtectedEntry,
     Receive,
     Resume,
+    SendDisks,
     Start,
     Stop,
+    TakeDisks,
     Ticket,
     TicketKind,
 )
@@ -127,6 +129,8 @@ NEEDED: Mapping[type[Order], TicketKind] = {
     Migrate: TicketKind.MIGRATE,
     Resume: TicketKind.RESUME,
     Discard: TicketKind.DISCARD,
+    SendDisks: TicketKind.SEND,
+    TakeDisks: TicketKind.TAKE,
 }
 
 
@@ -186,7 +190,7 @@ def begin(memory: AgentMemory, command: str, ticket: Ticket) -> AgentMemory:
     """Write down that a ticket is taken: its id, its generation's end, and the revision that recorded it."""
     assert ticket.generation > memory.sealed.get(ticket.guest, 0)
     assert all(known.command != command for known in memory.tickets)
-    begun = changed(memory, tickets=_bounded((*memory.tickets, Remembered(command=command))))
+    begun = changed(memory, tickets=_bounded(memory, (*memory.tickets, Remembered(command=command))))
     begun = _follow(begun, ticket)
     return acknowledge(seal(begun, {ticket.guest: ticket.generation}), ticket.revision)
 
@@ -196,10 +200,11 @@ def finish(memory: AgentMemory, command: str, answer: Answer) -> AgentMemory:
     return changed(
         memory,
         tickets=_bounded(
+            memory,
             tuple(
                 changed(known, answer=answer) if known.command == command and known.answer is None else known
                 for known in memory.tickets
-            )
+            ),
         ),
     )
 
@@ -212,12 +217,17 @@ def wake(memory: AgentMemory) -> AgentMemory:
     return memory
 
 
-def _bounded(tickets: tuple[Remembered, ...]) -> tuple[Remembered, ...]:
-    """The newest finished ones, and every unfinished one."""
-    surplus = sum(1 for known in tickets if known.answer is not None) - REMEMBERED_MAX
+def _bounded(memory: AgentMemory, tickets: tuple[Remembered, ...]) -> tuple[Remembered, ...]:
+    """The newest finished ones, every unfinished one, and those by which disks left that are still here.
+
+    Those are parted with when their guest runs elsewhere, and it may be off for long.
+    """
+    needed = {ticket for guest, ticket in memory.disks_left.items() if guest in memory.sent}
+    over = [known.answer is not None and known.command not in needed for known in tickets]
+    surplus = sum(over) - REMEMBERED_MAX
     kept: list[Remembered] = []
-    for known in tickets:
-        if known.answer is not None and surplus > 0:
+    for known, forgettable in zip(tickets, over, strict=True):
+        if forgettable and surplus > 0:
             surplus -= 1
         else:
             kept.append(known)
@@ -234,7 +244,7 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
     """
     copies, left = dict(memory.copies), dict(memory.left)
     images, sent = dict(memory.images), dict(memory.sent)
-    let_in = dict(memory.let_in)
+    let_in, disks_left = dict(memory.let_in), dict(memory.disks_left)
     if ticket.kind is TicketKind.RECEIVE:
         let_in[ticket.guest] = ticket.boot_id
     elif ticket.kind is not TicketKind.RESUME:  # which may come too early
@@ -248,15 +258,30 @@ def _follow(memory: AgentMemory, ticket: Ticket) -> AgentMemory:
         case TicketKind.MIGRATE:
             copies.pop(ticket.guest, None)
             left[ticket.guest] = ticket.id
+            disks_left.pop(ticket.guest, None)
+            sent.pop(ticket.guest, None)
+        case TicketKind.SEND:
+            copies.pop(ticket.guest, None)
+            left.pop(ticket.guest, None)
+            disks_left[ticket.guest] = ticket.id
             sent.pop(ticket.guest, None)
         case TicketKind.START | TicketKind.RESUME:
             copies.pop(ticket.guest, None)
             left.pop(ticket.guest, None)
+            disks_left.pop(ticket.guest, None)
             sent.pop(ticket.guest, None)
             images.pop(ticket.guest, None)  # its disks from now on
-        case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD:
+        case TicketKind.DESTROY | TicketKind.UNDEFINE | TicketKind.DISCARD | TicketKind.TAKE:
             pass
-    return changed(memory, copies=copies, let_in=let_in, left=left, images=images, sent=sent)
+    return changed(
+        memory,
+        copies=copies,
+        let_in=let_in,
+        left=left,
+        images=images,
+        sent=sent,
+        disks_left=disks_left,
+    )
 
 
 def copy_here(memory: AgentMemory, guest: GuestId, boot_id: BootId) -> bool:
@@ -299,17 +324,22 @@ def with_sent(memory: AgentMemory, guest: GuestId, disks: tuple[Image, ...]) -> 
 
 
 def left_by(memory: AgentMemory, guest: GuestId, *, migrated: bool) -> str:
-    """The migrate ticket by which an absent guest left; empty if that is not sure.
+    """The ticket by which an absent guest left, or by which its disks did; empty if that is not sure.
 
     `migrated`: libvirt gives that as the reason why the domain is off. A ticket's own answer says it for good. That it
-    was this job and no other: one place at most has a permit to let the guest in, and a permit works once.
+    was this job and no other: one place at most has a permit to let the guest in, and a permit works once. Of disks
+    nothing but the answer tells.
     """
-    ticket = memory.left.get(guest, "")
-    done = any(
-        known.command == ticket and known.answer is not None and known.answer.outcome is Outcome.DONE
+    done = {
+        known.command
         for known in memory.tickets
-    )
-    return ticket if ticket and (migrated or done) else ""
+        if known.answer is not None and known.answer.outcome is Outcome.DONE
+    }
+    ticket = memory.left.get(guest, "")
+    if ticket:
+        return ticket if migrated or ticket in done else ""
+    ticket = memory.disks_left.get(guest, "")
+    return ticket if ticket in done else ""
 
 
 class Stray(StrEnum):
@@ -360,6 +390,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
     copies = {guest: copy for guest, copy in memory.copies.items() if guest in entries}
     let_in = {guest: boot_id for guest, boot_id in memory.let_in.items() if guest in entries}
     left = {guest: ticket for guest, ticket in memory.left.items() if guest in entries}
+    disks_left = {guest: ticket for guest, ticket in memory.disks_left.items() if guest in entries}
     ran = {guest: generation for guest, generation in memory.ran.items() if guest in entries}
     # Whoever has it from now on may use those files: nothing of them is ours to remove any more.
     images = {guest: made for guest, made in memory.images.items() if guest in entries}
@@ -382,6 +413,7 @@ def protect(memory: AgentMemory, order: Protect) -> tuple[AgentMemory, Accept | 
             images=images,
             sent=sent,
             left=left,
+            disks_left=disks_left,
             ran=ran,
         ),
         ACCEPT,
@@ -430,14 +462,15 @@ def told(memory: AgentMemory, guests: tuple[GuestFacts, ...]) -> tuple[GuestFact
             changed(facts, reason=ISOLATED) if facts.id in memory.isolated and not facts.active else facts
             for facts in guests
         )
-    if memory.images:
+    files = memory.images.keys() | (memory.sent.keys() & memory.disks_left.keys())
+    if files:
         known = {facts.id for facts in guests}
         names = {entry.guest: entry.name for entry in memory.entries}
         guests += tuple(
             GuestFacts(
                 id=guest, name=names[guest], state=DomainState.SHUTOFF, reason=IMAGES_ONLY, persistent=False
             )
-            for guest in sorted(memory.images)
+            for guest in sorted(files)
             if guest not in known and guest in names
         )
     return guests

@@ -23,6 +23,8 @@ class TicketKind(StrEnum):
     MIGRATE = "migrate"
     RESUME = "resume"
     DISCARD = "discard"
+    SEND = "send"
+    TAKE = "take"
 
 
 class Ticket(Record):
@@ -119,14 +121,44 @@ class Discard(Record, tag="discard"):
     remove_images: bool = False  # also those made for it, from which nobody was told to run
 
 
+class SendDisks(Record, tag="send_disks"):
+    """Send the local disks of a guest that runs nowhere to a host that takes them.
+
+    `done`: all are over there, whole.
+    """
+
+    ticket: Ticket
+    copy: str  # the take ticket over there
+    to: HostName
+    addresses: tuple[str, ...]
+    port: int
+    disks: tuple[LocalDisk, ...]
+    mib_s: int = 0
+
+
+class TakeDisks(Record, tag="take_disks"):
+    """Take the local disks of a guest that runs nowhere, into images that are made here, or were for this guest.
+
+    `done`: each is as it is at its source, durable, and under its name. What cannot be ended well is removed; what only
+    broke off stays, for the next try.
+    """
+
+    ticket: Ticket
+    source: HostName
+    disks: tuple[LocalDisk, ...]
+
+
 class Abort(Record, tag="abort"):
-    """Ask libvirt to end the guest's outgoing migration. Starts and stops nothing, so it needs no ticket.
+    """Ask for the end of what is sent or taken of a guest here: its migration, or its disks.
+
+    Starts and stops nothing, so it needs no ticket.
 
     `done` means asked, not ended: how the job ended is what its ticket's answer, or a testimony, says.
     """
 
     guest: GuestId
     name: str
+    again: bool = False  # of disks: the other end broke off, it is tried again: what has arrived stays
 
 
 class AllowDowntime(Record, tag="allow_downtime"):
@@ -201,7 +233,8 @@ class ProveHook(Record, tag="prove_hook"):
     """Try the permit hook with a canary domain, now."""
 
 
-Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard  # all that carry a ticket
+Copying = SendDisks | TakeDisks
+Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard | Copying  # all that carry a ticket
 Body = Order | Abort | AllowDowntime | Sample | Testify | Protect | Probe | Describe | ProveHook
 
 
@@ -217,7 +250,8 @@ class Outcome(StrEnum):
 class Testimony(Record):
     """An agent's answer for one guest. `absent` counts only for generations up to `sealed`.
 
-    `left_by`, with `absent`: the migrate ticket whose job took it away. Said only when libvirt said so of that job.
+    `left_by`, with `absent`: the migrate ticket whose job took it away, said only when libvirt said so of that job; or
+    the ticket that sent its disks, said only when all of them arrived.
     `ran`: the generation of the receive ticket whose copy ran here before any ticket told it to, whatever became of it;
     0: none did.
     """
@@ -238,6 +272,6 @@ class Answer(Record):
     reason: str = ""
     testimony: tuple[Testimony, ...] = ()  # testify; also stop, clean, and a start that failed
     answered: dict[str, bool] = {}  # probe: address -> whether anything came back
-    definition: Definition | None = None  # describe
+    definition: Definition | None = None  # describe, stop; of what could not be sent, as its disks are others
     protected_version: int = 0  # protect
     hook: HookState | None = None  # prove_hook, protect

@@ -104,6 +104,7 @@ class Foreseen(Record):
     guest: GuestId
     name: str
     fate: Literal["live", "blocked", "left"]  # it moves, keeps the host from getting empty, or may stay
+    cold: bool = False  # it moves by stop and start
     host: HostName = ""  # that it would leave
     to: HostName = ""
     why: tuple[str, ...] = ()  # it does not move

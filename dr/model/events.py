@@ -204,15 +204,16 @@ class AskMigrate(Ask, tag="ask_migrate"):
 
 
 class AskRelocate(Ask, tag="ask_relocate"):
-    """Stop guests where they run and start them elsewhere."""
+    """Stop guests where they run and start them elsewhere; disks that only their host has are copied meanwhile."""
 
     guests: tuple[str, ...]
     to: HostName = ""
     mode: StopMode = "shutdown"
+    dry_run: bool = False
 
 
 class AskCancelMove(Ask, tag="ask_cancel_move"):
-    """Call off the live migration of guests: they stay where they run, unless they have left already."""
+    """Call off the moves of guests: they stay where they are, unless they have left already."""
 
     guests: tuple[str, ...]
 

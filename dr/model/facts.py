@@ -49,9 +49,8 @@ ACTIVE_STATES = frozenset(
 )
 
 
-IMAGES_ONLY = (
-    "images only"  # the reason of a guest of which a host has nothing but images made for its arrival
-)
+# The reason of a guest of which a host has nothing but images that were made for it, or disks that it sent on.
+IMAGES_ONLY = "images only"
 ISOLATED = "isolated"  # the reason of a guest that its own isolated host shut down, in place of libvirt's
 
 
@@ -238,11 +237,28 @@ class HostFacts(Record):
     hibernation_masked: bool = True
     live_migration: bool = False  # its agent can send and receive guests live
     migration_address: str = ""  # where memory and disks are sent to it; empty: as its libvirt is configured
+    copy_port: int = 0  # where its agent takes disks of guests that are off; 0: it takes none
     samples_memory: bool = False  # its agent can measure how fast guests make memory dirty
 
 
+BASE = "base:sha256:"  # identities of files that lie below disks begin with it, as storage of a host
+
+
+class Base(Record):
+    """A file below a disk, which nobody writes to: another host has it if its own has the same content."""
+
+    path: str
+    form: str  # "raw" | "qcow2", as declared by what lies on it
+    digest: str = ""  # sha256 of its content, hex; "": its host has not read it yet
+
+    @property
+    def identity(self) -> str:
+        """As storage; "" while it is not known."""
+        return f"{BASE}{self.digest}@{self.path}" if self.digest else ""
+
+
 class LocalDisk(Record):
-    """A disk that only the guest's own host has, and that can be copied: one image file, backed by no other."""
+    """A disk that only the guest's own host has, and that can be copied: one image file, and what lies below it."""
 
     target: str  # "vda"
     path: str
@@ -250,6 +266,9 @@ class LocalDisk(Record):
     size_b: int  # as the guest sees it, bytes
     used_b: int = 0  # what the file takes on its file system, bytes
     mount: str = "/"  # where that is mounted
+    bases: tuple[
+        Base, ...
+    ] = ()  # its backing files, the topmost first: not copied, the other host must have them
 
     @property
     def folder(self) -> str:
@@ -280,6 +299,16 @@ class Needs(Record):
     networks: tuple[str, ...] = ()
     storage: tuple[str, ...] = ()
     local: tuple[LocalDisk, ...] = ()
+
+    @property
+    def bases(self) -> tuple[Base, ...]:
+        """What lies below its local disks."""
+        return tuple(dict.fromkeys(base for disk in self.local for base in disk.bases))
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The identities that hosts are asked for."""
+        return frozenset({*self.storage, *(base.identity for base in self.bases)} - {""})
 
 
 class Definition(Record):

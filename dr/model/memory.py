@@ -53,3 +53,4 @@ class AgentMemory(Record):
     ] = {}  # made for its arrival; its own once it may run, or ran, from them
     sent: dict[GuestId, tuple[Image, ...]] = {}  # local disks that its last migrate ticket sends
     left: dict[GuestId, str] = {}  # the last migrate ticket of each guest that no later ticket brought back
+    disks_left: dict[GuestId, str] = {}  # the last ticket that sent its disks from here while it was off

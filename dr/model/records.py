@@ -119,7 +119,9 @@ class GuestPhase(StrEnum):
     RECOVERING = "recovering"  # should run and does not: waits for a proof, a host, or its turn
     STARTING = "starting"  # a start ticket is out
     UNKNOWN = "unknown"  # a ticket's outcome was not seen; its place is being asked
-    MIGRATING = "migrating"  # between two hosts, both of which are in its set
+    MIGRATING = (
+        "migrating"  # it, or its disks while it is off, between two hosts, both of which are in its set
+    )
     ERROR = "error"  # gave up, or found running twice: a person decides
 
 
@@ -144,6 +146,7 @@ class MoveStage(StrEnum):
 
     QUEUED = "queued"  # asked for; its hosts have their hands full
     STOPPING = "stopping"  # cold: it is stopped here, then started elsewhere
+    SENDING = "sending"  # cold: it is off, and its disks are copied
     RECEIVING = "receiving"  # live: the destination is asked to let it in
     COPYING = "copying"  # the source sends it
     UNRESOLVED = "unresolved"  # how the sending ended was not seen: the source is asked
@@ -169,7 +172,11 @@ class Move(Record):
     destination: HostName = ""  # empty while cold or queued: wherever it fits
     source_boot: BootId = ""
     destination_boot: BootId = ""
-    job: str = ""  # the migrate ticket
+    job: str = ""  # the ticket by which it, or its disks, leave
+    taking: str = ""  # the ticket by which its disks are taken over there, while it is off
+    copied: bool = False  # they are over there, whole
+    broke: str = ""  # why an end of that ended before
+    off: bool = False  # it was off before, and stays so
     operation: str = ""
     asked: bool = False  # by a person: automation being paused does not hold it up
     began: float = 0.0
@@ -178,7 +185,7 @@ class Move(Record):
     rung: Rung = Rung.PLAIN  # what it has needed so far
     allowed_s: float = 0.0  # how long it may stand still, as its host was told last; 0: as QEMU has it
     foreseen: Rung | None = None  # what it was to need, told when it began; None: its guest was not sampled
-    tries: int = 0  # resumes that did not succeed
+    tries: int = 0  # resumes, or copies of its disks, that did not succeed
     received: int = 0  # the generation of its receive ticket
     disks: tuple[LocalDisk, ...] = ()  # of its own host, for which images are made
     suspended: bool = False  # it was so when it was sent, and stays so

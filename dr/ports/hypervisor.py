@@ -96,12 +96,12 @@ class Hypervisor(Protocol):
         addresses: tuple[str, ...],
         sending: Sending,
         *,
-        disks: tuple[str, ...] = (),
+        disks: tuple[LocalDisk, ...] = (),
         data_address: str = "",
     ) -> str:
         """Send it live to a host that lets it in; returns when libvirt says that it has left, and waits paused there.
 
-        `disks`: targets of those that are copied along, into images that are there already; of no other disk.
+        `disks`: those that are copied along, into images that are there already on the same bases; no other disk is.
         `data_address`: the other host's, where memory and disks go; empty: as its libvirt is configured.
         What it took is returned in words, as far as libvirt tells. Never undefines it here. Takes as long as it takes:
         `abort_migration` ends it. Raises HypervisorError when libvirt says that it failed, HypervisorUnknown when its
@@ -155,13 +155,20 @@ class Hypervisor(Protocol):
         """
 
     async def prepare_images(self, guest: GuestId, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
-        """Make empty images for a guest that arrives, not under their own names yet.
+        """Make empty images for a guest that arrives, on their bases, not under their own names yet.
 
-        Raises HypervisorError (none is left; also where a file of that name is), HypervisorUnknown.
+        Raises HypervisorError (none is left; also where a file of that name is, or a base is not the same),
+        HypervisorUnknown.
         """
 
     async def place_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         """Give them their names; nothing that is there is overwritten. Raises HypervisorError, HypervisorUnknown."""
+
+    async def image_files(self, guest: GuestId, images: tuple[Image, ...]) -> tuple[str, ...]:
+        """Where each of those files is now: under its own name, or under the one that it was made under.
+
+        "": it is that very file no more. Raises HypervisorError, HypervisorUnknown.
+        """
 
     async def remove_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         """Remove those that are still the files which were made. Raises HypervisorError, HypervisorUnknown."""

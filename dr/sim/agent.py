@@ -20,6 +20,7 @@ from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Prog
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
+from dr.sim.copying import SimCopies
 from dr.sim.dirtying import SimSampling
 from dr.sim.domain import Domain
 from dr.sim.lane import SimLane
@@ -77,6 +78,7 @@ class SimAgent:
         self.memory = AgentMemory()
         self.tickets = SimTickets(self)
         self.lane = SimLane(self)
+        self.copies = SimCopies(self)
         self.sampling = SimSampling(self)
         self.link: Link | None = None
         self._dialled: Link | None = None
@@ -106,6 +108,7 @@ class SimAgent:
             self.host.permits.clear()
         self.link = self._dialled = None
         self.lane.turns = {}
+        self.copies = SimCopies(self)
         self.sampling = SimSampling(self)
         self._guests, self._read, self._told = (), False, None
         self._look_planned = False
@@ -233,7 +236,7 @@ class SimAgent:
 
     def _follow(self) -> None:
         """How far its outgoing migrations are, every second."""
-        moves, link = self.host.progress(self.memory.left), self.link
+        moves, link = (*self.host.progress(self.memory.left), *self.copies.progress()), self.link
         if link is not None and (samples := self.sampling.look(link.nonce)):
             now = self.host.world.clock.now
             told = Reported(host=self.host.name, session=link.nonce, samples=samples, clock_s=now)

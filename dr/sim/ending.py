@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from dr.sim.truth import Truth
     from dr.sim.world import World
 
-STAY = ("fence-lies", "cluster/spare")  # a device that a person must look at; a site that is too full
+# A device, and a disk, that a person must look at; a site that is too full.
+STAY = ("fence-lies", "/resumed-by-hand", "cluster/spare")
 
 
 def _untested(world: World, key: str) -> bool:

@@ -230,6 +230,7 @@ class SimHost:
             room_mib={FOLDER: self.images.room_mib},
             hook=self.hook,
             live_migration=True,
+            copy_port=7310,
             samples_memory=bool(self.world.writes),
             hibernation_masked=self.hibernation_masked,
         )
@@ -354,11 +355,14 @@ class SimHost:
     ) -> None:
         """Archive and undefine what is not active: on a ticket, or by hand."""
         domain = self.domains.get(guest)
-        if domain is None or domain.active:
+        if domain is not None and domain.active:
+            return
+        if not by_hand:
+            self.images.part_with(guest, old, remove=remove_disks)
+        if domain is None:  # its disks may have come and gone without it
             return
         if not by_hand:
             self.world.truth.undefined(guest, self)
-            self.images.part_with(guest, old, remove=remove_disks)
         del self.domains[guest]
         self.agent.look_again()
 

@@ -43,6 +43,7 @@ class SimImages:
         self._host = host
         self._inodes = 0
         self.files: dict[GuestId, File] = {}
+        self._half: dict[GuestId, tuple[int, float]] = {}  # inode, and MiB that arrived in it: no name yet
         self.aside: list[tuple[GuestId, int]] = []  # guest and version
         self.room_mib = 1_000_000
 
@@ -51,10 +52,24 @@ class SimImages:
         if guest in self.files:
             return None
         self._inodes += 1
+        self._half[guest] = (self._inodes, 0.0)
         return Image(path=disk_of(guest, 0).path, inode=self._inodes)
 
+    def is_there(self, guest: GuestId, image: Image) -> bool:
+        """Whether that very file is, under its name or without one."""
+        file = self.files.get(guest)
+        return image.inode in (file.inode if file is not None else 0, self._half.get(guest, (0, 0.0))[0])
+
+    def arrived(self, guest: GuestId, image: Image, mib: float) -> None:
+        """So much of a copy is in that file."""
+        self._half[guest] = (image.inode, mib)
+
+    def arrived_mib(self, guest: GuestId) -> float:
+        """What an earlier try has brought here."""
+        return self._half.get(guest, (0, 0.0))[1]
+
     def place(self, guest: GuestId, image: Image) -> bool:
-        """Under its name, unless anything is there."""
+        """Under its name, unless anything else is there."""
         return self.files.setdefault(guest, File(image.inode)).inode == image.inode
 
     def put(self, guest: GuestId) -> None:
@@ -64,6 +79,8 @@ class SimImages:
 
     def remove(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         """What was made, and is still there."""
+        if any(image.inode == self._half.get(guest, (0, 0.0))[0] for image in images):
+            del self._half[guest]
         file = self.files.get(guest)
         if file is not None and any(image.inode == file.inode for image in images):
             self._gone(guest, file)

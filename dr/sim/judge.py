@@ -14,7 +14,19 @@ from dr.core import warden
 from dr.core.state import Draft
 from dr.core.volatile import TICKETED
 from dr.model.base import GuestId, HostName
-from dr.model.commands import Body, Clean, Discard, Migrate, Receive, Resume, Start, Stop, Ticket
+from dr.model.commands import (
+    Body,
+    Clean,
+    Discard,
+    Migrate,
+    Receive,
+    Resume,
+    SendDisks,
+    Start,
+    Stop,
+    TakeDisks,
+    Ticket,
+)
 from dr.model.decision import Changes
 from dr.model.effects import Fence, SendStart
 from dr.model.evidence import Proof, ProofKind
@@ -25,6 +37,7 @@ from dr.model.records import (
     GuestRecord,
     HostPhase,
     HostRecord,
+    MoveStage,
     OperationState,
 )
 from dr.sim.network import COORDINATOR
@@ -67,6 +80,7 @@ class Judge:
             before = store.guests.get(guest_id)
             if before is not None and after is not None:
                 self._sets_shrink_by_proof(before, after, [p for g, p in proofs if g == guest_id])
+                self._disks_are_there(before, after)
                 if (
                     before.phase is GuestPhase.PROTECTING
                     and after.phase is GuestPhase.RUNNING
@@ -191,9 +205,14 @@ class Judge:
                     self._broken(f"{host.name} is online and has not testified for {guest.name}")
 
     def _moves_in(self, coordinator: SimCoordinator, guest: GuestRecord, host: HostRecord) -> bool:
-        """Whether the same decision begins to move it there: nothing of it can be there yet."""
-        before = coordinator.store.guests.get(guest.id, guest)
+        """Whether the same decision begins to move it there: nothing of it can be there yet.
+
+        Or to copy its disks, from there too: that begins when its set is empty, so its host has testified just now.
+        """
+        before, move = coordinator.store.guests.get(guest.id, guest), guest.move
         fresh = all(place.host != host.name for place in before.may_run_on)
+        if move is not None and move.stage is MoveStage.SENDING:
+            fresh = fresh or before.move is None or before.move.job != move.job
         return fresh and guest.phase is GuestPhase.MIGRATING
 
     # ---- starts and other tickets
@@ -266,15 +285,17 @@ class Judge:
             for _, p in draft.pendings()
             if p.guest == ticket.guest and p.kind in TICKETED
         ]
-        if len(under_way) > 1:
+        if len({"copy" if p.split()[0] in ("send", "take") else p for p in under_way}) > 1:
             self._broken(f"several tickets of {ticket.guest} are under way: {', '.join(under_way)}")
 
     def command_sent(self, coordinator: SimCoordinator, host: HostName, body: Body, draft: Draft) -> None:
         """Any command: tickets are judged, and a loop is noticed."""
-        if isinstance(body, Stop | Clean | Receive | Migrate | Resume | Discard):
+        if isinstance(body, Stop | Clean | Receive | Migrate | Resume | Discard | SendDisks | TakeDisks):
             self._ticket_sent(coordinator, body.ticket, draft)
-        if isinstance(body, Receive):
-            what = f"a migration of {body.ticket.guest} to {host}"
+        if isinstance(body, SendDisks | TakeDisks):
+            self._copy_sent(coordinator, body)
+        if isinstance(body, Receive | TakeDisks):
+            what = f"a move of {body.ticket.guest} to {host}"
             self._rules_hold(coordinator, body.ticket, what, draft)
         if isinstance(body, Migrate | Resume | Discard | Clean):
             self._move_sent(coordinator, body)
@@ -287,6 +308,33 @@ class Judge:
         if len(recent) > COMMANDS_PER_S_MAX + 4 * len(self._world.definitions):
             self._broken(
                 f"{len(recent)} commands to {host} within a second, the last a {type(body).__name__}"
+            )
+
+    def _copy_sent(self, coordinator: SimCoordinator, order: SendDisks | TakeDisks) -> None:
+        """Disks are copied only while their guest runs nowhere, and nobody may start it."""
+        ticket = order.ticket
+        record = coordinator.store.guests[ticket.guest]
+        known = {place.host for place in record.may_run_on}
+        ends = {ticket.host, order.to if isinstance(order, SendDisks) else order.source}
+        what = f"a {ticket.kind} of {ticket.guest} on {ticket.host}"
+        if known != ends:
+            self._broken(f"{what} while its set is {sorted(known)}")
+        real = self._truth.active.get(ticket.guest, set())
+        if real and ticket.guest not in self._truth.excused and not self._truth.doubtful:
+            self._broken(f"{what} while it runs at {sorted(real)}")
+
+    def _disks_are_there(self, before: GuestRecord, after: GuestRecord) -> None:
+        """Disks that were copied count as the newest once they are: whole, and no older than any."""
+        move = after.move
+        if move is None or not move.copied or after.disks_on == before.disks_on:
+            return
+        file = self._world.hosts[after.disks_on].images.files.get(after.id)
+        newest = self._truth.disk[after.id]
+        if file is None or file.version != newest:
+            version = file.version if file is not None else "none"
+            self._broken(
+                f"{after.name}: its newest disks are said to be on {after.disks_on}, where version {version}"
+                f" is, and the newest is {newest}"
             )
 
     def _move_sent(self, coordinator: SimCoordinator, order: Migrate | Resume | Discard | Clean) -> None:

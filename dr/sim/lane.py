@@ -28,8 +28,10 @@ from dr.model.commands import (
     Receive,
     Resume,
     Sample,
+    SendDisks,
     Start,
     Stop,
+    TakeDisks,
     Testify,
     Testimony,
 )
@@ -60,6 +62,10 @@ class SimLane:
         match body:
             case Start() | Stop() | Clean() | Receive() | Migrate() | Resume() | Discard():
                 self._admit(link, command.id, body)
+            case SendDisks() | TakeDisks():
+                self._admit(link, command.id, body)
+            case Abort() if self._agent.copies.cancel(body.guest, again=body.again):
+                self._told(link, command.id, "")
             case Abort():
                 self._told(link, command.id, self._host.abort_job(body.guest))
             case AllowDowntime():

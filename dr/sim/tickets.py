@@ -20,8 +20,10 @@ from dr.model.commands import (
     Outcome,
     Receive,
     Resume,
+    SendDisks,
     Start,
     Stop,
+    TakeDisks,
     Testimony,
     Ticket,
 )
@@ -59,6 +61,10 @@ class SimTickets:
                 self._resume(link, order, ended)
             case Discard():
                 self._discard(link, order, ended)
+            case SendDisks():
+                self._agent.copies.send(link, order, ended)
+            case TakeDisks():
+                self._agent.copies.take(link, order, ended)
 
     def sight(self, guest: GuestId, sealed: int) -> Testimony:
         """Look only: does it run here, as what, and if not, did a migration take it away?"""
@@ -107,7 +113,7 @@ class SimTickets:
             if not failed and not unseen:
                 ended(Answer(outcome=Outcome.DONE))
                 return
-            after = self._sight(ticket.guest, ticket.generation)
+            after = self.look(ticket.guest, ticket.generation)
             if failed and after.sighting is Sighting.ABSENT:
                 ended(Answer(outcome=Outcome.FAILED, reason=failed, testimony=(after,)))
             else:
@@ -130,7 +136,7 @@ class SimTickets:
             unknown = Testimony(guest=ticket.guest, sighting=Sighting.UNKNOWN, reason=reason)
             self._agent.later(SIGHT_S, lambda: seen(unknown))
         else:
-            self._agent.later(wait_s, lambda: seen(self._sight(ticket.guest, ticket.generation)))
+            self._agent.later(wait_s, lambda: seen(self.look(ticket.guest, ticket.generation)))
 
     def call(
         self,
@@ -149,7 +155,7 @@ class SimTickets:
         begin(once)
         self._agent.later(patience_s, lambda: once("", "libvirt did not answer in time"))
 
-    def _sight(self, guest: GuestId, sealed: int) -> Testimony:
+    def look(self, guest: GuestId, sealed: int) -> Testimony:
         """Within the guest's own turn: revoke, then look."""
         if guest not in self._agent.host.guarded:
             return Testimony(guest=guest, sighting=Sighting.UNKNOWN, reason="the hook does not know it")
@@ -161,21 +167,22 @@ class SimTickets:
         if reason := self._agent.valid(link, order):
             ended(Answer(outcome=Outcome.REFUSED, reason=reason))
             return
-        self._agent.host.world.truth.obeyed(self._agent.host, ticket)
-        self._agent.host.world.truth.ticket_run(self._agent.host, ticket)
+        host = self._agent.host
+        host.world.truth.obeyed(host, ticket)
+        host.world.truth.ticket_run(host, ticket)
 
         def over(failed: str, unseen: str) -> None:
-            seen = self._sight(ticket.guest, ticket.generation)
+            seen = self.look(ticket.guest, ticket.generation)
             if seen.sighting is Sighting.ABSENT:
-                ended(Answer(outcome=Outcome.DONE, testimony=(seen,)))
+                domain = host.domains.get(ticket.guest) if host.libvirtd == "up" else None
+                definition = domain.definition if domain is not None else None
+                ended(Answer(outcome=Outcome.DONE, testimony=(seen,), definition=definition))
             elif failed and seen.sighting is Sighting.PRESENT:
                 ended(Answer(outcome=Outcome.FAILED, reason=failed, testimony=(seen,)))
             else:
                 ended(Answer(outcome=Outcome.UNKNOWN, reason=failed or unseen, testimony=(seen,)))
 
-        self.call(
-            over, lambda once: self._agent.host.stop_domain(ticket.guest, order.mode, order.timeout_s, once)
-        )
+        self.call(over, lambda once: host.stop_domain(ticket.guest, order.mode, order.timeout_s, once))
 
     def _clean(self, link: Link, order: Clean, ended: Done) -> None:
         ticket = order.ticket
@@ -193,7 +200,7 @@ class SimTickets:
                 self._agent.later(0.05, undefine)
 
         def undefine(failed: str = "", unseen: str = "") -> None:
-            now = self._sight(ticket.guest, ticket.generation)
+            now = self.look(ticket.guest, ticket.generation)
             if now.sighting is not Sighting.ABSENT:
                 reason = failed or unseen or now.reason
                 ended(Answer(outcome=Outcome.UNKNOWN, reason=reason, testimony=(now,)))
@@ -219,7 +226,7 @@ class SimTickets:
         if not host.hook.proven:
             ended(Answer(outcome=Outcome.REFUSED, reason="the permit hook is not proven here"))
             return
-        seen = self._sight(ticket.guest, ticket.generation)
+        seen = self.look(ticket.guest, ticket.generation)
         if seen.sighting is not Sighting.ABSENT:
             ended(Answer(outcome=Outcome.FAILED, reason=seen.reason, testimony=(seen,)))
             return
@@ -260,7 +267,7 @@ class SimTickets:
         host.world.truth.ticket_run(host, ticket)
         domain = host.domains.get(ticket.guest)
         if order.suspended and domain is not None and domain.runs:
-            seen = self._sight(ticket.guest, ticket.generation)
+            seen = self.look(ticket.guest, ticket.generation)
             ended(Answer(outcome=Outcome.FAILED, reason="it was resumed meanwhile", testimony=(seen,)))
             return
 
@@ -270,7 +277,7 @@ class SimTickets:
             self._agent.save()
 
         def over(failed: str, unseen: str) -> None:
-            seen = self._sight(ticket.guest, ticket.generation)
+            seen = self.look(ticket.guest, ticket.generation)
             if seen.sighting is Sighting.ABSENT and not failed and not unseen:
                 left = changed(seen, left_by=ticket.id)  # libvirt's own word to its caller
                 ended(Answer(outcome=Outcome.DONE, testimony=(left,)))
@@ -312,7 +319,7 @@ class SimTickets:
             if domain is not None and domain.runs:
                 ended(Answer(outcome=Outcome.DONE))
                 return
-            after = self._sight(ticket.guest, ticket.generation)
+            after = self.look(ticket.guest, ticket.generation)
             ended(Answer(outcome=Outcome.UNKNOWN, reason=failed or unseen, testimony=(after,)))
 
         domain = host.domains.get(ticket.guest)
@@ -324,7 +331,7 @@ class SimTickets:
     def _discard(self, link: Link, order: Discard, ended: Done) -> None:
         agent, ticket = self._agent, order.ticket
         host = agent.host
-        seen = self._sight(ticket.guest, ticket.generation)
+        seen = self.look(ticket.guest, ticket.generation)
         if reason := agent.valid(link, order):
             ended(Answer(outcome=Outcome.REFUSED, reason=reason))
             return
@@ -341,7 +348,7 @@ class SimTickets:
         agent.save()  # whether it ran must not be lost with it
 
         def over(failed: str, unseen: str) -> None:
-            now = self._sight(ticket.guest, ticket.generation)
+            now = self.look(ticket.guest, ticket.generation)
             if now.sighting is Sighting.ABSENT:
                 if order.remove_images:
                     host.images.remove(ticket.guest, agent.memory.images.get(ticket.guest, ()))

@@ -1,7 +1,8 @@
 """`make bench-evacuate`: eight guests leave one host for two others, by `dr host drain` and by loops of bare virsh.
 
 Each host's storage link carries 20 MiB/s each way, and dr's configuration says so. The guests differ in how much of
-their memory is filled; two of them make memory dirty all the while, the others only write their disk logs. First virsh
+their memory is filled; four of them make memory dirty all the while, two so fast that the link cannot keep up with
+them, the others only write their disk logs. First virsh
 moves them, one after the other, then two and four at a time, in order of their names and to the two hosts by turns;
 after each the guests go back over fast links. Then they are protected, and dr drains the host. The last line is one
 JSON object; times are the commands' own, from their start to their end:
@@ -33,9 +34,11 @@ from integration.bench import virsh
 from integration.lab import Lab
 from integration.site import Site
 
-FILLED_MIB = {"g1": 0, "g2": 64, "g3": 8, "g4": 32, "g5": 0, "g6": 96, "g7": 24, "g8": 16}
-EMPTY_MIB = 96  # what a guest needs beside that
-DIRTY_MIB_S = {"g3": 2, "g7": 3}  # over and over the same 16 MiB
+FILLED_MIB = {"g1": 0, "g2": 64, "g3": 8, "g4": 32, "g5": 0, "g6": 72, "g7": 24, "g8": 16}
+EMPTY_MIB = 80  # what a guest needs beside that, and what it writes to
+DIRTY_MIB_S = {"g3": 2, "g4": 30, "g6": 30, "g7": 3}  # over and over the same
+# MiB. What g4 writes to is sent while it stands still for longer than QEMU would let it; g6 has to be slowed down.
+DIRTY_MIB = {"g3": 16, "g4": 16, "g6": 40, "g7": 16}
 LINK_MIB_S = 20
 SOURCE, DESTINATIONS = "h1", ("h2", "h3")
 BY_TURNS = {guest: DESTINATIONS[index % 2] for index, guest in enumerate(FILLED_MIB)}
@@ -81,10 +84,10 @@ def start(site: Site) -> dict[str, str]:
             guest,
             SOURCE,
             start=True,
-            mem_mib=EMPTY_MIB + filled,
+            mem_mib=EMPTY_MIB + filled + DIRTY_MIB.get(guest, 16),
             busy=True,
             dirty_mib_s=DIRTY_MIB_S.get(guest, 0),
-            kernel_args=f"dr.fill={filled} dr.dirtysize=16",
+            kernel_args=f"dr.fill={filled} dr.dirtysize={DIRTY_MIB.get(guest, 16)}",
         )
     return {guest: site.lab.guest(guest).wait_answering(60).boot for guest in FILLED_MIB}
 

@@ -160,16 +160,18 @@ class Guest:
         kernel_args: str = "",
         agent: bool = False,
         local: str = "",
+        base: str = "",
     ) -> None:
         """Define it on a host; its disk is made when there is none. Defined elsewhere too, it stays there as well.
 
         `local`: its disk is an image of that form ("raw", "qcow2") on that very host, and not on the storage server.
+        `base`: the path there of a qcow2 image that it lies on.
         `busy`: its memory may be made dirty while it is migrated (`dirty_mib_s`, `http("/dirty?rate=…")`).
         `agent`: it has a QEMU guest agent, which sets its clock and shuts it down.
         """
         booted = image.ensure()
         if local:
-            self.make_image(host, local)
+            self.make_image(host, local, base)
             disk = _LOCAL_DISK.format(form=local, path=self.image_path)
         else:
             self.ensure_disk_server()
@@ -318,11 +320,12 @@ class Guest:
         """Where it lies, as its host names it."""
         return f"{IMAGES}/{self.name}.img"
 
-    def make_image(self, host: str, form: str) -> None:
-        """An empty one on that host, unless it is there."""
+    def make_image(self, host: str, form: str, base: str = "") -> None:
+        """An empty one on that host, unless it is there; or one of the size of its base."""
         for each in self._lab.hosts:
             (each.directory / f"disk{IMAGES}").mkdir(exist_ok=True)  # as the package of libvirt makes it
-        make = f"test -e {self.image_path} || qemu-img create -q -f {form} {self.image_path} {DISK_MIB}M"
+        size = f"-b {base} -F qcow2 {self.image_path}" if base else f"{self.image_path} {DISK_MIB}M"
+        make = f"test -e {self.image_path} || qemu-img create -q -f {form} {size}"
         self._lab.exec(host, ["sh", "-c", make])
 
     def images(self, host: str) -> list[Path]:
@@ -332,8 +335,15 @@ class Guest:
         return sorted(found, key=lambda file: file.name)
 
     def local_report(self, host: str) -> disklog.DiskReport:
-        """As `disk_report`, of its image there."""
-        return image_report(self._lab.host(host).directory / f"disk{self.image_path}")
+        """As `disk_report`, of its image there, read where what it lies on is found by its name."""
+        raw = f"{IMAGES}/.{self.name}.raw"
+        self._lab.exec(host, ["qemu-img", "convert", "-U", "-O", "raw", self.image_path, raw])
+        copy = self._lab.host(host).directory / f"disk{raw}"
+        try:
+            with copy.open("rb") as disk:
+                return disklog.judge(disklog.read(disk))
+        finally:
+            copy.unlink()
 
     # -- from outside ------------------------------------------------------------------------------------------
 

@@ -236,6 +236,7 @@ class Lab:
         kernel_args: str = "",
         agent: bool = False,
         local: str = "",
+        base: str = "",
         start: bool = False,
     ) -> Guest:
         """Define a guest on a host, with its disk on the storage server (kept if it is there already)."""
@@ -251,6 +252,7 @@ class Lab:
             kernel_args=kernel_args,
             agent=agent,
             local=local,
+            base=base,
         )
         if start:
             guest.start(host)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,14 +30,17 @@ from dr.model.commands import (
     Question,
     Receive,
     Resume,
+    SendDisks,
     Start,
     Stop,
+    TakeDisks,
     Testify,
     Testimony,
     Ticket,
     TicketKind,
 )
 from dr.model.facts import (
+    ACTIVE_STATES,
     Definition,
     DirtyPoint,
     DomainState,
@@ -70,6 +73,7 @@ from dr.model.wire import (
     Welcome,
     encode,
 )
+from dr.ports.courier import CourierError, CourierLost
 from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 from dr.ports.link import LinkClosed
 
@@ -101,6 +105,27 @@ class Dead(BaseException):
     """This process was killed: nothing that it still calls may have an effect."""
 
 
+class Sent(NamedTuple):
+    """What a courier was asked to send."""
+
+    guest: GuestId
+    copy: str
+    to: HostName
+    addresses: tuple[str, ...]
+    port: int
+    files: tuple[str, ...]
+    mib_s: int
+
+
+class Taken(NamedTuple):
+    """What a courier was asked to take."""
+
+    guest: GuestId
+    copy: str
+    source: HostName
+    files: tuple[str, ...]
+
+
 class World:
     """One host, as it is whether an agent runs on it or not."""
 
@@ -128,6 +153,7 @@ class World:
         self.start_fails = ""
         self.start_unknown = False
         self.stop_fails = ""
+        self.stays_defined = False  # after a stop
         self.sight_unknown = ""
         self.hold_start: asyncio.Event | None = None
         self.hold_guests: asyncio.Event | None = None  # what they were is told when this is set
@@ -152,7 +178,7 @@ class World:
         self.resume_fails = ""
         self.sending = Sending()
         self.blockers: tuple[str, ...] = ()
-        self.sent_disks: tuple[str, ...] = ()
+        self.sent_disks: tuple[LocalDisk, ...] = ()
         self.data_address = ""
         self.local: tuple[LocalDisk, ...] = ()  # disks of each guest here that only this host has
         self.files: dict[str, int] = {}  # images on its file system, with their inodes
@@ -161,6 +187,14 @@ class World:
         self.parted: list[tuple[tuple[str, ...], bool]] = []  # disks that clean-ups parted with; removed?
         self.unidentified = ""  # why nobody can say which files they are
         self.downtime_s = 0.0
+        # Copies of disks.
+        self.copies: list[Sent | Taken] = []  # that were asked for
+        self.hold_copy: asyncio.Event | None = None
+        self.copy_ends: Exception | None = None  # how, before all of it is over there
+        self.copy_ends_late: Exception | None = None  # how, when it is
+        self.images_unseen: Exception | None = None
+        self.place_fails: Exception | None = None
+        self.remove_fails = ""
 
     def memory(self) -> AgentMemory:
         return msgspec.json.decode(self.disk, type=AgentMemory) if self.disk else AgentMemory()
@@ -170,10 +204,13 @@ class World:
         for guest in self.queue:
             if self.hook_there and guest in self.protected and self.permits.pop(guest, None) is None:
                 continue
-            if guest not in self.domains:
+            if not self.active(guest):
                 self.domains[guest] = DomainState.RUNNING
                 self.starts.append(guest)
         self.queue.clear()
+
+    def active(self, guest: GuestId) -> bool:
+        return self.domains.get(guest) in ACTIVE_STATES
 
     def leave(self, guest: GuestId) -> None:
         """libvirt's job ends well: the guest is off here."""
@@ -316,6 +353,8 @@ class Process:
         if self.world.stop_fails:
             raise HypervisorError(self.world.stop_fails)
         self.world.domains.pop(guest, None)
+        if self.world.stays_defined:
+            self.world.domains[guest] = DomainState.SHUTOFF
         self.world.parts.pop(guest, None)
         self.step("stopped")
 
@@ -324,7 +363,7 @@ class Process:
         await asyncio.sleep(0)
         if self.world.sight_unknown:
             return Sighting.UNKNOWN, self.world.sight_unknown
-        if guest in self.world.domains:
+        if self.world.active(guest):
             return Sighting.PRESENT, "an active domain"
         return Sighting.ABSENT, ""
 
@@ -346,7 +385,7 @@ class Process:
         addresses: tuple[str, ...],
         sending: Sending,
         *,
-        disks: tuple[str, ...] = (),
+        disks: tuple[LocalDisk, ...] = (),
         data_address: str = "",
     ) -> str:
         await self.libvirt()
@@ -423,7 +462,7 @@ class Process:
         self, guest: GuestId, note: str, *, old_disks: tuple[Image, ...] = (), remove_disks: bool = False
     ) -> str:
         await self.libvirt()
-        assert guest not in self.world.domains, "an active domain is never undefined"
+        assert not self.world.active(guest), "an active domain is never undefined"
         self.step("undefining")
         self.world.parted.append((tuple(image.path for image in old_disks), remove_disks))
         self.world.undefined.append(guest)
@@ -448,14 +487,29 @@ class Process:
 
     async def place_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         await self.libvirt()
+        if self.world.place_fails is not None:
+            raise self.world.place_fails
         for image in images:
             if self.world.files.setdefault(image.path, image.inode) != image.inode:
                 raise HypervisorError(f"{image.path} could not be put in its place")
             self.world.hidden.pop(image.path, None)
             self.step("image placed")
 
+    async def image_files(self, guest: GuestId, images: tuple[Image, ...]) -> tuple[str, ...]:
+        await self.libvirt()
+        if self.world.images_unseen is not None:
+            raise self.world.images_unseen
+        return tuple(map(self._file, images))
+
+    def _file(self, image: Image) -> str:
+        if self.world.files.get(image.path) == image.inode:
+            return image.path
+        return f"{image.path}.new" if self.world.hidden.get(image.path) == image.inode else ""
+
     async def remove_images(self, guest: GuestId, images: tuple[Image, ...]) -> None:
         await self.libvirt()
+        if self.world.remove_fails:
+            raise HypervisorError(self.world.remove_fails)
         for image in images:
             for files in (self.world.files, self.world.hidden):
                 if files.get(image.path) == image.inode:
@@ -480,6 +534,82 @@ class Process:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+class FakeCourier:
+    """Courier of one life of the agent: its copies die with it."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.world = process.world
+        self.under_way: list[Sent | Taken] = []
+        self.closed = False
+
+    async def send(
+        self,
+        guest: GuestId,
+        copy: str,
+        *,
+        to: HostName,
+        addresses: tuple[str, ...],
+        port: int,
+        files: tuple[str, ...],
+        mib_s: int = 0,
+    ) -> str:
+        await self._copy(Sent(guest, copy, to, addresses, port, files, mib_s))
+        self._late()
+        return "96 MiB sent"
+
+    async def take(
+        self,
+        guest: GuestId,
+        copy: str,
+        *,
+        source: HostName,
+        files: tuple[str, ...],
+        placed: Callable[[], Awaitable[None]],
+    ) -> str:
+        await self._copy(Taken(guest, copy, source, files))
+        await placed()
+        self._late()
+        return "96 MiB taken"
+
+    async def _copy(self, asked: Sent | Taken) -> None:
+        self.process.step("copy begun")
+        self.world.copies.append(asked)
+        self.under_way.append(asked)
+        try:
+            if self.world.hold_copy is not None:
+                await self.world.hold_copy.wait()
+            await asyncio.sleep(0)
+            if self.world.copy_ends is not None:
+                raise self.world.copy_ends
+        finally:
+            self.under_way.remove(asked)
+
+    def _late(self) -> None:
+        self.process.step("copied")
+        if self.world.copy_ends_late is not None:
+            raise self.world.copy_ends_late
+
+    def cancel(self, guest: GuestId, *, again: bool = False) -> bool:
+        if not any(asked.guest == guest for asked in self.under_way):
+            return False
+        self.world.copy_ends = (CourierLost if again else CourierError)("called off")
+        if self.world.hold_copy is not None:
+            self.world.hold_copy.set()
+        return True
+
+    def progress(self) -> tuple[Progress, ...]:
+        return tuple(
+            Progress(guest=asked.guest, elapsed_s=2.0, total_mib=100.0, remaining_mib=40.0, rate_mib_s=12.0)
+            for asked in self.under_way
+            if isinstance(asked, Sent)
+        )
+
+    async def close(self) -> None:
+        assert not self.under_way, "called off, it would lose what it took"
+        self.closed = True
 
 
 class Health:
@@ -627,6 +757,21 @@ class Session:
     def discard(self, generation: int) -> Discard:
         return Discard(ticket=self.ticket(TicketKind.DISCARD, generation))
 
+    def send_disks(self, generation: int, *disks: LocalDisk, **fields: Any) -> SendDisks:
+        return SendDisks(
+            ticket=self.ticket(TicketKind.SEND, generation, **fields),
+            copy="t77",
+            to="h2",
+            addresses=("10.0.0.2",),
+            port=4711,
+            disks=disks,
+            mib_s=50,
+        )
+
+    def take_disks(self, generation: int, *disks: LocalDisk, **fields: Any) -> TakeDisks:
+        ticket = self.ticket(TicketKind.TAKE, generation, **fields)
+        return TakeDisks(ticket=ticket, source="h2", disks=disks)
+
     def clean(self, generation: int) -> Clean:
         return Clean(ticket=self.ticket(TicketKind.UNDEFINE, generation))
 
@@ -697,6 +842,7 @@ class Host:
         """A new life of the agent."""
         asyncio.get_running_loop().set_exception_handler(_ignore_the_dead)
         self.process = Process(self.world)
+        self.courier = FakeCourier(self.process)
         self.stop = asyncio.Event()
         self.coordinator.calls = asyncio.Queue()
         agent = Agent(
@@ -705,6 +851,7 @@ class Host:
             dialler=self.coordinator,
             hypervisor=self.process,
             gate=self.process,
+            courier=self.courier,
             memory=self.process,
             host_health=Health(),
             prober=Probing(),

@@ -29,6 +29,23 @@ async def test_start_stop_clean(host: Host) -> None:
     assert host.world.memory().sealed == {G: 3}
 
 
+async def test_a_stop_tells_the_definition_as_it_was_left(host: Host) -> None:
+    """The guest may have written to its NVRAM until its end."""
+    session = await host.linked()
+    await session.ask(session.start(1))
+    host.world.stays_defined = True
+    host.world.nvram = b"its last boot order"
+    stopped = await session.ask(session.stop(2))
+    assert stopped.definition is not None
+    assert stopped.definition.nvram == b"its last boot order"
+
+
+async def test_a_stop_is_one_also_where_its_definition_cannot_be_told(host: Host) -> None:
+    session = await host.linked()
+    stopped = await session.ask(session.stop(1))
+    assert (stopped.outcome, stopped.definition) == (Outcome.DONE, None)
+
+
 async def test_a_stray_is_stopped_before_it_is_undefined(host: Host) -> None:
     session = await host.linked()
     host.world.domains[G] = DomainState.PAUSED

@@ -9,12 +9,13 @@ import pytest
 
 from dr.model.base import changed
 from dr.model.commands import Discard, Outcome, TicketKind
-from dr.model.facts import IMAGES_ONLY, DomainState, GuestFacts, LocalDisk, Part, Sighting
+from dr.model.facts import IMAGES_ONLY, Base, DomainState, GuestFacts, LocalDisk, Part, Sighting
 from dr.model.memory import Image
 from tests.agent.fakes import G, Host, Session, World
 from tests.agent.test_moves import seen, source
 
 DISK = LocalDisk(target="vda", path="/vm/web.img", form="raw", size_b=1 << 30, used_b=1 << 20)
+BASE = Base(path="/vm/base.img", form="raw", digest="d1")
 SECOND = changed(DISK, target="vdb", path="/vm/data.img")
 
 
@@ -145,7 +146,7 @@ async def test_its_disks_are_sent_along_and_no_others(host: Host) -> None:
     host.world.local = (DISK, SECOND)
     order = changed(session.migrate(1), disks=(DISK, changed(SECOND, used_b=7)))
     assert (await session.ask(order)).outcome is Outcome.DONE
-    assert host.world.sent_disks == ("vda", "vdb")
+    assert [disk.target for disk in host.world.sent_disks] == ["vda", "vdb"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,11 @@ async def test_its_disks_are_sent_along_and_no_others(host: Host) -> None:
         (DISK, changed(SECOND, size_b=2 << 30)),
         (DISK, changed(SECOND, form="qcow2")),
         (DISK, changed(SECOND, path="/vm/other.img")),
+        (DISK, changed(SECOND, bases=(changed(BASE, digest="d2"),))),
+        (DISK, changed(SECOND, bases=(changed(BASE, form="qcow2"),))),
+        (DISK, changed(SECOND, bases=(changed(BASE, path="/vm/b.img"),))),
+        (DISK, changed(SECOND, bases=())),
+        (DISK, changed(SECOND, bases=(BASE, changed(BASE, path="/vm/b.img")))),
     ],
 )
 async def test_other_disks_than_images_were_made_for_are_not_sent(
@@ -164,12 +170,32 @@ async def test_other_disks_than_images_were_made_for_are_not_sent(
     """What is right now is told with it."""
     session = await source(host)
     host.world.local = now
-    answer = await session.ask(changed(session.migrate(1), disks=(DISK, SECOND)))
+    answer = await session.ask(changed(session.migrate(1), disks=(DISK, changed(SECOND, bases=(BASE,)))))
     assert answer.outcome is Outcome.FAILED
+    assert answer.reason.endswith("are not as they were when images were made for them")
     assert answer.testimony[0].sighting is Sighting.PRESENT
     assert answer.definition is not None
     assert answer.definition.local == now
     assert host.world.parts.get(G) is not Part.LEAVING
+
+
+async def test_disks_on_a_base_that_is_being_read_are_not_sent(host: Host) -> None:
+    """Its agent was started anew, or the base has changed: whether it is the same is not known."""
+    session = await source(host)
+    disk = changed(DISK, bases=(changed(BASE, digest=""),))
+    host.world.local = (disk,)
+    answer = await session.ask(changed(session.migrate(1), disks=(disk,)))
+    assert answer.outcome is Outcome.FAILED
+    assert "/vm/base.img, which its disks lie on, is being read on this host" in answer.reason
+    assert host.world.parts.get(G) is not Part.LEAVING
+
+
+async def test_disks_are_sent_with_what_they_lie_on(host: Host) -> None:
+    session = await source(host)
+    disk = changed(DISK, bases=(BASE,))
+    host.world.local = (disk,)
+    assert (await session.ask(changed(session.migrate(1), disks=(disk,)))).outcome is Outcome.DONE
+    assert host.world.sent_disks == (disk,)
 
 
 @pytest.mark.parametrize("remove", [False, True])

@@ -132,11 +132,12 @@ def test_join_keeps_the_way_of_migrations(service: Service, dr: Dr, tmp_path: Pa
     assert join(dr, tmp_path, token, "--migration-uri", way).code == 0
     assert agent_config.load(tmp_path / "agent.yaml").migration_uri == way
     with (tmp_path / "agent.yaml").open("a") as file:
-        file.write("migration_tls: true\nmigration_address: 10.9.0.3\n")
+        file.write("migration_tls: true\nmigration_address: 10.9.0.3\ncopy_port: 17312\n")
     assert join(dr, tmp_path, dr("cluster", "token", "h3").out.strip()).code == 0
     assert agent_config.load(tmp_path / "agent.yaml").migration_uri == way
     assert agent_config.load(tmp_path / "agent.yaml").migration_tls
     assert agent_config.load(tmp_path / "agent.yaml").migration_address == "10.9.0.3"
+    assert agent_config.load(tmp_path / "agent.yaml").copy_port == 17312
     assert join(dr, tmp_path, dr("cluster", "token", "h3").out.strip(), "--migration-uri", "").code == 0
     assert agent_config.load(tmp_path / "agent.yaml").migration_uri == ""
 

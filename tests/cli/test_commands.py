@@ -35,7 +35,7 @@ from dr.model.events import (
     AskUndrain,
     OperatorAsk,
 )
-from dr.model.facts import DirtyPoint, LocalDisk, Progress
+from dr.model.facts import Base, DirtyPoint, LocalDisk, Progress
 from dr.model.policy import After, Check, Isolation, PolicyChange
 from dr.model.preflight import Check as Finding
 from dr.model.preflight import CheckName, Verdict
@@ -293,7 +293,13 @@ def test_guest_show_tells_what_was_measured_of_its_memory(service: Service, dr: 
 def test_guest_show_tells_local_disks_and_which_are_the_newest(service: Service, dr: Dr) -> None:
     assert "local disks" not in dr("guest", "show", "web").out
     state = service.coordinator.state
-    disk = LocalDisk(target="vda", path="/vm/web.img", form="raw", size_b=20 << 30, used_b=700 << 20)
+    bases = (
+        Base(path="/images/mid.qcow2", form="qcow2"),
+        Base(path="/images/golden.raw", form="raw", digest="d"),
+    )
+    disk = LocalDisk(
+        target="vda", path="/vm/web.img", form="qcow2", size_b=20 << 30, used_b=700 << 20, bases=bases
+    )
     record = state.guests[WEB]
     for disks_on, said in (
         ("h1", "the newest copy is on h1, and it starts nowhere else"),
@@ -302,7 +308,8 @@ def test_guest_show_tells_local_disks_and_which_are_the_newest(service: Service,
         needs = changed(record.needs, local=(disk,))
         state.guests[WEB] = changed(record, needs=needs, disks_on=disks_on)
         shown = " ".join(dr("guest", "show", "web").out.split())
-        assert f"vda: /vm/web.img (raw, 20.0 GiB, 700 MiB in use) {said}" in shown
+        below = "on /images/mid.qcow2 on /images/golden.raw"
+        assert f"vda: /vm/web.img (qcow2, 20.0 GiB, 700 MiB in use) {below} {said}" in shown
 
 
 def test_a_start_from_disks_of_a_named_host_wants_a_yes(service: Service, dr: Dr) -> None:
@@ -532,6 +539,7 @@ from dr.cli import agent_process
 from dr.cli.lean import import_websockets
 import_websockets()
 import dr.adapters.libvirt.hypervisor, dr.adapters.link.client, dr.adapters.health.report, dr.agent.process
+import dr.adapters.courier.courier
 loaded = set(sys.modules)
 import urllib.request
 assert hasattr(urllib.request, "urlopen"), "the real one, for whoever needs it"

@@ -355,6 +355,7 @@ def test_an_agents_file() -> None:
         migration_uri="qemu+ssh://{host}/system",
         migration_tls=True,
         migration_address="fd00:9::b",
+        copy_port=17312,
     )
     assert agent_config.translate(parse(agent_config.starter(moving), "a.yaml")) == moving
 
@@ -374,6 +375,10 @@ def test_an_agents_file() -> None:
             AGENT + "migration_address: '10.9.0.1:49152'",
             "a.yaml:4: migration_address: must be an address or a name without a port",
         ),
+        (AGENT + "copy_port: 0", "a.yaml:4: copy_port: must be a port from 1 to 65535"),
+        (AGENT + "copy_port: 70000", "a.yaml:4: copy_port: must be a port from 1 to 65535"),
+        (AGENT + "copy_port: true", "a.yaml:4: copy_port: must be a port from 1 to 65535"),
+        (AGENT + "copy_port: '7312'", "a.yaml:4: copy_port: must be a port from 1 to 65535"),
         (AGENT + "migration_tls: please", "a.yaml:4: migration_tls: must be true or false"),
         (AGENT + "log_level: loud", "a.yaml:4: log_level: must be one of debug"),
         (

@@ -171,7 +171,7 @@ def test_those_that_go_along_have_their_own_say() -> None:
 def test_a_cold_start_asks_for_no_more_than_the_definition() -> None:
     """The same guest may start where it could not go live."""
     made = bench(h2=OLD, h3=OLD)
-    assert moves.why_not_relocate(made.draft(), made.guest("g1"), "h2") == []
+    assert preflight.cold(made.draft(), made.guest("g1"), "h2").refusals == []
 
 
 # ---- what is kept

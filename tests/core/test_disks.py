@@ -9,11 +9,23 @@ import pytest
 from dr.core import definitions, disks, fencing, links, migration, onecopy, placement, preflight, spare
 from dr.core.definition import needs_of
 from dr.model.base import changed
-from dr.model.commands import Abort, Answer, Clean, Describe, Discard, Migrate, Outcome, Receive, Resume
+from dr.model.commands import (
+    Abort,
+    Answer,
+    Clean,
+    Describe,
+    Discard,
+    Migrate,
+    Outcome,
+    Protect,
+    Receive,
+    Resume,
+)
 from dr.model.effects import Reply, Send, SendStart
 from dr.model.events import Answered, AskDrain, AskProtect, AskRemoveHost, AskSet, AskStart, Reported, Tick
-from dr.model.facts import Definition, DomainState, LocalDisk, Part, Progress
+from dr.model.facts import Base, Definition, DomainState, LocalDisk, Part, Progress
 from dr.model.policy import GuestPolicy, PolicyChange
+from dr.model.preflight import CheckName
 from dr.model.records import GuestPhase, HostPhase
 from tests.core.build import Bench, domain, facts, guest, host
 from tests.core.test_moves import PRESENT, absent, answer, ask, last
@@ -60,7 +72,7 @@ def test_a_host_without_that_folder_takes_it_neither_way() -> None:
     made = bench().put(host("h2", facts=facts("h2", live_migration=True)))
     said = "has no folder /vm that can be written to, on a disk of its own"
     for live in (False, True):
-        assert said in placement.why_not(made.draft(), made.guest("g1"), made.host("h2"), live=live)
+        assert said in placement.why_not(made.draft(), made.guest("g1"), made.host("h2"), with_disks=live)
 
 
 # ---- from cold
@@ -243,7 +255,7 @@ def test_those_who_arrive_need_that_room_too() -> None:
     assert ask(made).accepted
     why = preflight.of(made.draft(), made.guest("g2"), "h2").refusals
     assert why == ["h2 has 3904 MiB free in /vm, and 4096 MiB of disks would be copied there"]
-    assert placement.why_not(made.draft(), made.guest("g1"), made.host("h2"), live=True) == [], (
+    assert placement.why_not(made.draft(), made.guest("g1"), made.host("h2"), with_disks=True) == [], (
         "not to itself"
     )
 
@@ -322,6 +334,119 @@ def test_an_old_disk_is_removed_only_if_its_policy_says_so() -> None:
         made.send(Tick())
         (order,) = [e for e in made.effects if isinstance(e, Send) and isinstance(e.body, Clean)]
         assert (order.host, order.body.remove_disks) == ("h1", remove)  # type: ignore[union-attr]
+
+
+# ---- what they lie on
+
+GOLDEN = Base(path="/images/golden.qcow2", form="qcow2", digest="11aa")
+MID = Base(path="/images/mid.qcow2", form="qcow2", digest="22bb")
+LAID = changed(DISK, form="qcow2", bases=(MID, GOLDEN))
+STORAGE = ("folder:/vm", "nbd:a")
+
+
+def laid(*missing: Base, on: str = "h2", disk: LocalDisk = LAID, at: str = "h1", **fields: Any) -> Bench:
+    """A guest at h1 whose disk lies on two files; all hosts have them, but one."""
+    made = bench()
+    for name in ("h1", "h2", "h3"):
+        told = [base.identity for base in LAID.bases if name != on or base not in missing]
+        has = changed(made.host(name).facts, storage=(*STORAGE, *told))
+        made.put(changed(made.host(name), facts=has))
+    record = local("g1", at, **fields)
+    return made.put(changed(record, needs=changed(record.needs, local=(disk,))))
+
+
+def test_hosts_are_asked_for_what_lies_below_by_its_content() -> None:
+    definition = Definition(id="g1", name="g1", xml=XML, digest="d", storage=("nbd:a",), local=(LAID,))
+    needs, blockers = needs_of(definition)
+    assert needs.bases == (MID, GOLDEN)
+    below = {"base:sha256:22bb@/images/mid.qcow2", "base:sha256:11aa@/images/golden.qcow2"}
+    assert needs.watched == {*STORAGE, *below}
+    assert (needs.storage, blockers) == (STORAGE, ()), (
+        "not from cold, where they are there or it does not start"
+    )
+    unread = changed(definition, local=(changed(LAID, bases=(MID, changed(GOLDEN, digest=""))),))
+    assert needs_of(unread)[0].watched == {*STORAGE, MID.identity}
+
+
+def test_a_host_without_its_base_does_not_take_it_with_its_disks() -> None:
+    made = laid(GOLDEN)
+    said = "has no /images/golden.qcow2 with the same content as on h1, or has not read it yet"
+    why = placement.why_not(made.draft(), made.guest("g1"), made.host("h2"), with_disks=True)
+    assert why == [said]
+    assert preflight.of(made.draft(), made.guest("g1"), "h2").refusals == [f"h2 {said}"]
+    assert preflight.cold(made.draft(), made.guest("g1"), "h2").refusals[0] == f"h2 {said}"
+    assert preflight.of(made.draft(), made.guest("g1")).to == "h3"
+    assert not ask(made, to="h2").accepted
+
+
+def test_a_host_with_it_takes_it_and_only_the_topmost_file_is_copied() -> None:
+    flight = preflight.of(laid().draft(), laid().guest("g1"), "h2")
+    assert flight.refusals == []
+    (told,) = [check.text for check in flight.checks if check.name is CheckName.DISKS]
+    assert told == (
+        "disk vda (4096 MiB in /vm/g1.img) is copied to h2; what it lies on is not, and must be there:"
+        " /images/mid.qcow2, /images/golden.qcow2"
+    )
+
+
+@pytest.mark.parametrize("disk", [LAID, changed(LAID, bases=(MID, changed(GOLDEN, digest="")))])
+def test_it_stays_while_its_own_host_reads_it(disk: LocalDisk) -> None:
+    """For the first time, or anew, as it has changed or the agent was started: what it is to be like is not known."""
+    made = laid(GOLDEN, on="h1", disk=disk)
+    why = placement.why_not(made.draft(), made.guest("g1"), made.host("h2"), with_disks=True)
+    assert why == ["is not known to have the same /images/golden.qcow2 as is on h1, where it is being read"]
+
+
+def test_from_cold_it_starts_where_its_disks_are_whatever_is_read_there() -> None:
+    made = laid(MID, GOLDEN, on="h1", phase=GuestPhase.RECOVERING, may_run_on=())
+    made.see("h1", domain("g1", DomainState.SHUTOFF))
+    made.send(Tick())
+    assert [e.host for e in made.effects if isinstance(e, SendStart)] == ["h1"]
+
+
+def test_a_base_that_was_read_or_changed_is_asked_for_on_all_hosts() -> None:
+    made = laid()
+    version = made.state.cluster.protected_version
+    other = changed(LAID, bases=(MID, changed(GOLDEN, digest="33cc")))
+    described(made, LAID)
+    assert made.state.cluster.protected_version == version
+    described(made, other)
+    assert made.guest("g1").needs.bases == other.bases
+    assert made.guest("g1").definition == 1
+    assert made.state.cluster.protected_version == version + 1
+    made.effects.clear()
+    made.send(Tick())
+    (order,) = [
+        e for e in made.effects if isinstance(e, Send) and isinstance(e.body, Protect) and e.host == "h2"
+    ]
+    assert "base:sha256:33cc@/images/golden.qcow2" in order.body.watch_storage  # type: ignore[union-attr]
+    assert GOLDEN.identity not in order.body.watch_storage  # type: ignore[union-attr]
+
+
+def test_a_new_version_on_another_base_is_asked_for_as_well() -> None:
+    made = laid()
+    version = made.state.cluster.protected_version
+    described(made, changed(LAID, bases=(MID,)), digest="d2")
+    assert made.guest("g1").definition == 2
+    assert made.state.cluster.protected_version == version + 1
+
+
+@pytest.mark.parametrize(("missing", "after_s"), [((), 600.0), ((GOLDEN,), 15.0)])
+def test_it_is_asked_about_again_soon_while_its_base_is_read(
+    missing: tuple[Base, ...], after_s: float
+) -> None:
+    made = laid(*missing, on="h1")
+    made.state.views["h1"].described["g1"] = ("d1", made.now, "")
+    asked: list[float] = []
+    began = made.now
+    while not asked:
+        made.now += 1.0
+        made.hear()
+        made.send(Reported(host="h1", session="s-h1", guests=(domain("g1"),)))
+        asked = [
+            made.now - began for e in made.effects if isinstance(e, Send) and isinstance(e.body, Describe)
+        ]
+    assert asked[0] == pytest.approx(after_s, abs=1.5)
 
 
 # ---- consent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dr.core.convergence import PLAIN_DOWNTIME_S
@@ -111,6 +111,12 @@ policies = st.builds(
 )
 
 
+@example(
+    mib=14.0,
+    rate_mib_s=42.0,
+    points=(DirtyPoint(interval_s=1.0, mib=33.0),),
+    policy=GuestPolicy(move_downtime_s=0.1),
+)
 @given(mib=sizes, rate_mib_s=rates, points=samples, policy=policies)
 def test_it_ends_within_policy_or_says_why_not(
     mib: float, rate_mib_s: float, points: Points, policy: GuestPolicy

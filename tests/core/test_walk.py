@@ -22,6 +22,7 @@ from dr.model.events import (
     Answered,
     AskConfirmDown,
     AskFence,
+    AskRelocate,
     AskStart,
     AskStop,
     Connected,
@@ -36,6 +37,7 @@ from dr.model.facts import DomainState, Sighting
 from dr.model.policy import GuestPolicy
 from dr.model.records import Desired, GuestPhase, HostPhase, Move, MoveStage, Place, Wish
 from dr.model.wire import PROTOCOL, Hello, Memory
+from tests.core import test_transfer
 from tests.core.build import EPOCH, NOW, Bench, domain, facts, guest, host
 from tests.core.walk import ASKS, STEPS, Unsound, Walk, check, fields_of
 
@@ -237,6 +239,18 @@ def relocated() -> tuple[Bench, Event]:
     return Bench().put(guest("g1", phase=GuestPhase.STOPPING, move=move)), Tick()
 
 
+def off_and_relocated() -> tuple[Bench, Event]:
+    """Its disks go to another host, while it is off."""
+    return test_transfer.bench(), AskRelocate(id="r", by="ops", guests=("g1",), to="h2")
+
+
+def stopped_and_relocated() -> tuple[Bench, Event]:
+    """It was stopped for that, and its disks have still to go."""
+    move = Move(stage=MoveStage.STOPPING, source="h1", destination="h2")
+    bench = test_transfer.bench(phase=GuestPhase.RECOVERING, desired=Desired.RUNNING, move=move)
+    return bench, Tick()
+
+
 def not_started() -> tuple[Bench, Event]:
     """Its agent tried, and testifies that nothing runs."""
     bench = Bench().put(guest("g1", "h2", GuestPhase.STARTING))
@@ -260,6 +274,8 @@ DRIVEN: dict[Row, Callable[[], tuple[Bench, Event]]] = {
     (GuestPhase.RECOVERING, GuestEvent.GAVE_UP): crashed_too_often,
     (GuestPhase.STARTING, GuestEvent.FAILED): not_started,
     (GuestPhase.STOPPING, GuestEvent.START): relocated,
+    (GuestPhase.STOPPED, GuestEvent.MOVE): off_and_relocated,
+    (GuestPhase.RECOVERING, GuestEvent.MOVE): stopped_and_relocated,
     (GuestPhase.MIGRATING, GuestEvent.ENDED): lambda: (
         Bench().put(
             guest(

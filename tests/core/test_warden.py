@@ -299,6 +299,22 @@ def test_memory_of_tickets_is_bounded_and_keeps_what_has_not_ended() -> None:
     assert "sealed" in refusal(memory, ticket(generation=10), "c10")  # forgotten, and still refused
 
 
+def test_that_disks_left_is_remembered_however_much_happens_while_they_are_here() -> None:
+    memory = ready()
+    left = ticket(kind=TicketKind.SEND)
+    memory, _ = admit(memory, left, left.id)
+    memory = warden.with_sent(memory, G, (Image(path="/vm/g1.img", inode=7, born="1"),))
+    memory = warden.finish(memory, left.id, Answer(outcome=Outcome.DONE))
+    for number in range(1, warden.REMEMBERED_MAX + 20):
+        memory, _ = admit(memory, ticket("g2", number), f"c{number}")
+        memory = warden.finish(memory, f"c{number}", Answer(outcome=Outcome.DONE))
+    assert warden.left_by(memory, G, migrated=False) == left.id
+    assert len(memory.tickets) == warden.REMEMBERED_MAX + 1
+    memory = warden.with_sent(memory, G, ())
+    memory, _ = admit(memory, ticket("g2", 2 * warden.REMEMBERED_MAX), "more")
+    assert len(memory.tickets) == warden.REMEMBERED_MAX + 1, "the last one has not ended"
+
+
 def test_a_command_counts_in_its_own_session_under_its_own_leader() -> None:
     memory = ready()
     command = Command(id="c", epoch=1, leader_id="l1", session=SESSION, body=listing())

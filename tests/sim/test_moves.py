@@ -228,7 +228,7 @@ def test_cancelled_it_stays() -> None:
     assert world.running("g1") == ["h1"]
     assert "not now" in outcome(world)
     refused = world.ask(AskCancelMove(id="d", by="ops", guests=("g1",)))
-    assert refused.blockers == ("g1 is not being moved live: it is running",)
+    assert refused.blockers == ("g1 is not being moved: it is running",)
 
 
 def test_stopped_meanwhile_it_is_called_off_then_stopped() -> None:

@@ -100,8 +100,8 @@ def archive_and_undefine(
         name, xml = str(domain.name()), str(domain.XMLDesc(XML_FLAGS))
         active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
     except libvirt.libvirtError as error:
-        if api.is_missing(error):
-            return ""
+        if api.is_missing(error):  # disks may have come and gone without it
+            return _part_with(conn, layout, guest, old_disks, remove=remove)
         raise
     if active:
         raise HypervisorError(f"{name} still runs here, so it was not undefined: stop it first")
@@ -109,10 +109,16 @@ def archive_and_undefine(
         return ""
     keep(layout, guest, name, xml, note)
     # Before it is undefined: while it is defined, somebody looks after it again.
-    taken = needed_by_others(conn, layout, guest) if old_disks else set()
-    told = part_with(layout, old_disks, taken, remove=remove)
+    told = _part_with(conn, layout, guest, old_disks, remove=remove)
     undefine(conn, layout, domain, xml)
-    return "; ".join(told)
+    return told
+
+
+def _part_with(
+    conn: Any, layout: Layout, guest: GuestId, old_disks: tuple[Image, ...], *, remove: bool
+) -> str:
+    taken = needed_by_others(conn, layout, guest) if old_disks else set()
+    return "; ".join(part_with(layout, old_disks, taken, remove=remove))
 
 
 def undefine(conn: Any, layout: Layout, domain: Any, xml: str) -> None:

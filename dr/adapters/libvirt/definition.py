@@ -14,6 +14,7 @@ from dr.adapters.libvirt import libvirt_api as api
 from dr.adapters.libvirt.blockers import blockers
 from dr.adapters.libvirt.digest import digest, nvram_path, read_nvram
 from dr.adapters.libvirt.guests import XML_FLAGS
+from dr.adapters.libvirt.images import Digest
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.mounts import Mount, mount_of, mounts
 from dr.adapters.libvirt.storage import CHAIN_MAX, Pool, Resolver, backing_file
@@ -25,8 +26,11 @@ REMOVABLE = ("cdrom", "floppy")
 NVRAM_BYTES_MAX = 4 * 1024 * 1024  # a variable store is 128 KiB to 1 MiB; more would not fit into one message
 
 
-def describe(conn: Any, layout: Layout, guest: GuestId) -> Definition:
-    """Raises HypervisorError when there is no such guest, libvirt's error otherwise."""
+def describe(conn: Any, layout: Layout, guest: GuestId, digest_of: Digest) -> Definition:
+    """`digest_of`: what is known of files below its disks.
+
+    Raises HypervisorError when there is no such guest, libvirt's error otherwise.
+    """
     try:
         domain = conn.lookupByUUIDString(guest)
         name = str(domain.name())
@@ -38,7 +42,9 @@ def describe(conn: Any, layout: Layout, guest: GuestId) -> Definition:
             raise HypervisorError(f"there is no guest {guest} on this host") from error
         raise
     root = ElementTree.fromstring(xml)
-    resolver = Resolver(layout, mounts(layout), lambda pool, volume: find_volume(conn, pool, volume))
+    resolver = Resolver(
+        layout, mounts(layout), lambda pool, volume: find_volume(conn, pool, volume), digest_of
+    )
     identities, found, local = _disks(resolver, root)
     nvram, more = _nvram(layout, root, resolver, identities)
     found += more + blockers(root)

@@ -28,6 +28,7 @@ from dr.adapters.libvirt import (
     way,
 )
 from dr.adapters.libvirt import libvirt_api as api
+from dr.adapters.libvirt.bases import Bases
 from dr.adapters.libvirt.calls import Calls
 from dr.adapters.libvirt.connection import Connection
 from dr.adapters.libvirt.events import Events
@@ -94,21 +95,25 @@ class LibvirtHypervisor:
         migration_uri: str = "",
         migration_tls: bool = False,
         migration_address: str = "",
+        copy_port: int = 0,
     ) -> None:
         """`migration_uri`: libvirt's URI of another host, with {address} or {host} in it; empty: no live migration.
 
         `migration_tls`: the memory that is sent is encrypted, with QEMU's own certificates. `migration_address`: this
         host's own, where memory and disks of guests that come here are to be sent; empty: as libvirt is configured.
+        `copy_port`: where its agent takes disks of guests that are off; 0: it takes none.
         """
         self._layout = layout or Layout()
         self._uri = uri
         self._migration_uri = migration_uri
         self._migration_tls = migration_tls
         self._migration_address = migration_address
+        self._copy_port = copy_port
         self._start_timeout_s = start_timeout_s
         self._events = Events()
         self._guests = Guests(self._layout)
-        self._reach = Reach(self._layout)
+        self._bases = Bases(self._layout)
+        self._reach = Reach(self._layout, self._bases.digest)
         self._pools = health.PoolTrials(self._layout)
         self._connection = Connection(uri, self._events.register, self._on_connected)
         self._host = Calls("this host", HOST_SLOTS)
@@ -183,6 +188,7 @@ class LibvirtHypervisor:
             hibernation_masked=facts.hibernation_masked(layout),
             live_migration=bool(self._migration_uri) and _version(can.libvirt_version) >= MIGRATES_FROM,
             migration_address=self._migration_address,
+            copy_port=self._copy_port,
             samples_memory=_version(can.libvirt_version) >= SAMPLES_FROM,
         )
 
@@ -201,7 +207,8 @@ class LibvirtHypervisor:
     async def describe(self, guest: GuestId) -> Definition:
         """See the port."""
         return await self._call(
-            f"describe {guest}", lambda conn: definition.describe(conn, self._layout, guest)
+            f"describe {guest}",
+            lambda conn: definition.describe(conn, self._layout, guest, self._bases.digest),
         )
 
     async def start(self, definition: Definition) -> None:
@@ -285,7 +292,7 @@ class LibvirtHypervisor:
         addresses: tuple[str, ...],
         sending: Sending,
         *,
-        disks: tuple[str, ...] = (),
+        disks: tuple[LocalDisk, ...] = (),
         data_address: str = "",
     ) -> str:
         """See the port. The caller's patience is the only limit; libvirt's job does not end with it."""
@@ -407,12 +414,20 @@ class LibvirtHypervisor:
 
     async def prepare_images(self, guest: GuestId, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
         """See the port."""
-        return await self._files("make images", lambda: images.prepare(self._layout, guest, disks))
+        return await self._files(
+            "make images", lambda: images.prepare(self._layout, guest, disks, self._bases.digest)
+        )
 
     async def place_images(self, guest: GuestId, made: tuple[Image, ...]) -> None:
         """See the port."""
         await self._files(
             "put images in their places", lambda: images.put_in_place(self._layout, guest, made)
+        )
+
+    async def image_files(self, guest: GuestId, made: tuple[Image, ...]) -> tuple[str, ...]:
+        """See the port."""
+        return await self._files(
+            "look for images that it made", lambda: images.where(self._layout, guest, made)
         )
 
     async def remove_images(self, guest: GuestId, made: tuple[Image, ...]) -> None:

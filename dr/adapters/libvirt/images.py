@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from dr.adapters.libvirt import qcow2
 from dr.adapters.libvirt.gate import sync_folder
 from dr.adapters.libvirt.layout import Layout
 from dr.model.base import GuestId
@@ -27,9 +28,12 @@ FORMS = ("raw", "qcow2")
 MAKE_S = 30.0
 NEW = ".dr-new"
 
+# The digest of the content of the file at a path, "" while it is not known (`bases`). Raises OSError.
+Digest = Callable[[str], str]
+
 
 def local_disk(layout: Layout, disk: Element, path: str, mount: str = "/") -> LocalDisk | None:
-    """What a <disk> of type file is that lies at that path on a file system of the host's own, backed by no other file.
+    """What a <disk> of type file is that lies at that path on a file system of the host's own, but for its bases.
 
     None where its copy would not be the same disk. Raises OSError.
     """
@@ -44,43 +48,35 @@ def local_disk(layout: Layout, disk: Element, path: str, mount: str = "/") -> Lo
     status = file.lstat()
     if not stat.S_ISREG(status.st_mode):  # of a link, the data would stay where it is
         return None
-    size = _qcow2_size(file) if form == "qcow2" else status.st_size
-    if size is None:
-        return None
+    size = status.st_size
+    if form == "qcow2":
+        header = qcow2.read(file)
+        if header is None or not header.whole:
+            return None
+        size = header.size_b
     used = status.st_blocks * 512
     named = target.get("dev", "")
     return LocalDisk(target=named, path=path, form=form, size_b=size, used_b=used, mount=mount)
 
 
-def _qcow2_size(file: Path) -> int | None:
-    """As the guest sees it; None where it is no qcow2 image, or one with a backing file, a data file or snapshots."""
-    with file.open("rb", buffering=0) as image:
-        header = image.read(104)
-    if len(header) < 72 or header[:4] != b"QFI\xfb":
-        return None
-    version, backing, size = int.from_bytes(header[4:8]), int.from_bytes(header[8:16]), header[24:32]
-    snapshots = int.from_bytes(header[60:64])  # inside the image, and not in its copy
-    incompatible = int.from_bytes(header[72:80]) if version >= 3 and len(header) >= 80 else 0
-    data_file = bool(incompatible & 4)
-    return None if backing or data_file or snapshots else int(struct.unpack(">Q", size)[0])
-
-
 # ---- for a guest that arrives
 
 
-def prepare(layout: Layout, guest: GuestId, disks: tuple[LocalDisk, ...]) -> tuple[Image, ...]:
-    """Empty images, not under their own names yet. Raises HypervisorError: then none is left."""
+def prepare(
+    layout: Layout, guest: GuestId, disks: tuple[LocalDisk, ...], digest: Digest
+) -> tuple[Image, ...]:
+    """Empty images on their bases, not under their own names yet. Raises HypervisorError: then none is left."""
     made: list[Image] = []
     try:
         for disk in disks:
-            made.append(_prepared(layout, guest, disk))
+            made.append(_prepared(layout, guest, disk, digest))
     except HypervisorError:
         remove(layout, guest, tuple(made))
         raise
     return tuple(made)
 
 
-def _prepared(layout: Layout, guest: GuestId, disk: LocalDisk) -> Image:
+def _prepared(layout: Layout, guest: GuestId, disk: LocalDisk, digest: Digest) -> Image:
     file = layout.at(disk.path)
     new = _new_name(file, guest)
     try:
@@ -89,8 +85,9 @@ def _prepared(layout: Layout, guest: GuestId, disk: LocalDisk) -> Image:
                 f"there is a file {disk.path} on this host already: move it away, if nothing needs it"
             )
         new.unlink(missing_ok=True)  # of a process that was killed: nobody else makes that name
-        _create(disk, new)
-        image = _image(new, disk.path)
+        _require_bases(disk, digest)
+        _create(layout, disk, new)
+        image = image_of(new, disk.path)
         if image is None:
             new.unlink()
             raise HypervisorError(
@@ -104,12 +101,12 @@ def _prepared(layout: Layout, guest: GuestId, disk: LocalDisk) -> Image:
 
 def identify(layout: Layout, paths: tuple[str, ...]) -> tuple[Image, ...]:
     """Which files those are now. Raises OSError; what cannot be told apart from others is left out."""
-    found = (_image(layout.at(path), path) for path in paths)
+    found = (image_of(layout.at(path), path) for path in paths)
     return tuple(image for image in found if image is not None)
 
 
-def _image(file: Path, path: str) -> Image | None:
-    """None where its file system does not tell when it was made. Raises OSError."""
+def image_of(file: Path, path: str) -> Image | None:
+    """Which file it is now; None where its file system does not tell when it was made. Raises OSError."""
     argv = ["stat", "--format=%i %.9W", "--", str(file)]
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=MAKE_S, env={"LC_ALL": "C"}, check=False
@@ -120,9 +117,29 @@ def _image(file: Path, path: str) -> Image | None:
     return Image(path=path, inode=int(inode), born=born) if float(born) > 0 else None
 
 
-def _create(disk: LocalDisk, new: Path) -> None:
+def _is(file: Path, image: Image) -> bool:
+    """Whether that is the very file. Raises OSError."""
+    return os.path.lexists(file) and image_of(file, image.path) == image
+
+
+def _require_bases(disk: LocalDisk, digest: Digest) -> None:
+    """What lies below it is here, with the same content. Raises HypervisorError, OSError."""
+    for base in disk.bases:
+        found = digest(base.path)
+        if not found:
+            raise HypervisorError(
+                f"{base.path}, which {disk.path} lies on, is being read here: try again soon"
+            )
+        if found != base.digest:
+            raise HypervisorError(
+                f"{base.path}, which {disk.path} lies on, has another content here than where the guest is"
+            )
+
+
+def _create(layout: Layout, disk: LocalDisk, new: Path) -> None:
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # libvirt gives it to QEMU's user
-    argv = ["qemu-img", "create", "-q", "-f", disk.form, "--", str(new), str(disk.size_b)]
+    below = ["-b", str(layout.at(disk.bases[0].path)), "-F", disk.bases[0].form] if disk.bases else []
+    argv = ["qemu-img", "create", "-q", "-f", disk.form, *below, "--", str(new), str(disk.size_b)]
     try:
         subprocess.run(argv, check=True, capture_output=True, text=True, timeout=MAKE_S)
     except FileNotFoundError as error:
@@ -140,15 +157,19 @@ def _said(error: Exception) -> str:
 
 
 def put_in_place(layout: Layout, guest: GuestId, images: tuple[Image, ...]) -> None:
-    """Give prepared images their own names. Raises HypervisorError; `remove` takes back whatever was done."""
+    """Give images their own names; those that have them already keep them.
+
+    Raises HypervisorError; `remove` takes back whatever was done.
+    """
     for image in images:
         file = layout.at(image.path)
         new = _new_name(file, guest)
         try:
-            if _image(new, image.path) != image:
-                raise HypervisorError(f"the image {image.path} is not the one that was made for it")
-            os.link(new, file)
-            new.unlink()
+            if not _is(file, image):
+                if image_of(new, image.path) != image:
+                    raise HypervisorError(f"the image {image.path} is not the one that was made for it")
+                os.link(new, file)
+            new.unlink(missing_ok=True)
             sync_folder(file.parent)
         except (OSError, subprocess.SubprocessError) as error:
             raise HypervisorError(
@@ -156,12 +177,26 @@ def put_in_place(layout: Layout, guest: GuestId, images: tuple[Image, ...]) -> N
             ) from error
 
 
+def where(layout: Layout, guest: GuestId, images: tuple[Image, ...]) -> tuple[str, ...]:
+    """The host's path of each: its own or that which it was made under; empty where neither is that very file.
+
+    Raises OSError.
+    """
+    return tuple(_where(layout, guest, image) for image in images)
+
+
+def _where(layout: Layout, guest: GuestId, image: Image) -> str:
+    own = Path(image.path)
+    names = (str(own), str(_new_name(own, guest)))
+    return next((name for name in names if _is(layout.at(name), image)), "")
+
+
 def remove(layout: Layout, guest: GuestId, images: tuple[Image, ...]) -> None:
     """Those that are still the files that were made. Raises OSError."""
     for image in images:
         own = layout.at(image.path)
         for file in (own, _new_name(own, guest)):
-            if os.path.lexists(file) and _image(file, image.path) == image:
+            if _is(file, image):
                 file.unlink()
                 sync_folder(file.parent)
 
@@ -187,7 +222,7 @@ def part_with(
 def _part_with(layout: Layout, image: Image, taken: set[tuple[int, int]], *, remove: bool) -> str:
     file = layout.at(image.path)
     try:
-        if not os.path.lexists(file) or _image(file, image.path) != image:
+        if not _is(file, image):
             return f"{image.path} is not the file that it left any more, so nothing is done to it"
         status = file.stat()
         if (status.st_dev, status.st_ino) in taken:

@@ -18,7 +18,7 @@ import libvirt_qemu
 
 from dr.adapters.libvirt import libvirt_api as api
 from dr.model.base import GuestId
-from dr.model.facts import ACTIVE_STATES, Part, Progress
+from dr.model.facts import ACTIVE_STATES, LocalDisk, Part, Progress
 from dr.model.policy import Sending
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown, Standing
 
@@ -39,13 +39,13 @@ def send(
     uri: str,
     sending: Sending,
     *,
-    disks: tuple[str, ...] = (),
+    disks: tuple[LocalDisk, ...] = (),
     data_address: str = "",
     tls: bool = False,
 ) -> str:
     """Migrate it, and return when it has left, with what that took in one sentence.
 
-    Of its disks only those targets are copied: without a list libvirt would copy shared ones too, onto themselves.
+    Of its disks only those are copied: without a list libvirt would copy shared ones too, onto themselves.
     On a connection of its own: libvirtd serves few calls of one client at once, and this one takes long. Raises
     HypervisorError when libvirt says that it failed, HypervisorUnknown when the end was not seen.
     """
@@ -66,9 +66,13 @@ def send(
         conn.close()
 
 
-def _flags(sending: Sending, disks: tuple[str, ...], *, tls: bool) -> int:
+def _flags(sending: Sending, disks: tuple[LocalDisk, ...], *, tls: bool) -> int:
     flags: int = FLAGS
-    if disks:
+    if any(
+        disk.bases for disk in disks
+    ):  # of each the topmost layer; of one that lies on nothing that is all
+        flags |= libvirt.VIR_MIGRATE_NON_SHARED_INC
+    elif disks:
         flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if tls:
         flags |= libvirt.VIR_MIGRATE_TLS
@@ -79,7 +83,9 @@ def _flags(sending: Sending, disks: tuple[str, ...], *, tls: bool) -> int:
     return flags
 
 
-def _params(sending: Sending, disks: tuple[str, ...], data_address: str) -> dict[str, int | str | list[str]]:
+def _params(
+    sending: Sending, disks: tuple[LocalDisk, ...], data_address: str
+) -> dict[str, int | str | list[str]]:
     """Only what differs: without a bandwidth libvirt takes the one that the domain was given by hand."""
     params: dict[str, int | str | list[str]] = {}
     if (
@@ -89,7 +95,7 @@ def _params(sending: Sending, disks: tuple[str, ...], data_address: str) -> dict
         params[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{host}"
         params[libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS] = data_address
     if disks:
-        params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(disks)
+        params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = [disk.target for disk in disks]
     if sending.mib_s:
         params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = sending.mib_s
     if sending.streams > 1:

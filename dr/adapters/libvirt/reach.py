@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from dr.adapters.health.trials import Ended, Trials
+from dr.adapters.libvirt.images import Digest
 from dr.adapters.libvirt.layout import Layout
-from dr.adapters.libvirt.mounts import identity_of_mount, mount_of, mounts, wwids
+from dr.adapters.libvirt.mounts import Mount, identity_of_mount, mount_of, mounts, wwids
 from dr.adapters.libvirt.storage import ceph_fsid
-from dr.model.facts import folder_identity
+from dr.model.facts import BASE, folder_identity
 
 FOLDER = folder_identity("")
 CONNECT_S = 1.0
@@ -39,7 +40,7 @@ def endpoints(identity: str) -> list[tuple[str, int]]:
 class Reach:
     """Answers with what was seen within the last seconds."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, digest: Digest) -> None:
         self._layout = layout
         self._watched: tuple[str, ...] = ()
         self._seen: set[str] = set()
@@ -47,6 +48,8 @@ class Reach:
         self._looking = asyncio.Lock()
         self._mounts: Trials[os.statvfs_result] = Trials()
         self._folders: Trials[int | None] = Trials()
+        self._digest = digest
+        self._bases: Trials[bool] = Trials()
         self.room_mib: dict[str, int] = {}  # as of the last look, in watched folders of this host's own
 
     def watch(self, identities: tuple[str, ...]) -> None:
@@ -106,17 +109,23 @@ class Reach:
             if isinstance(end, Ended) and end.value is not None
         }
         self.room_mib = {folders[name][0]: free_mib for name, free_mib in found.items()}
-        seen |= set(found)
+        bases = {name: partial(self._has, name) for name in watched if name.startswith(BASE)}
+        told = await self._bases.run(bases, MOUNT_S)
+        seen |= set(found) | {name for name, end in told.items() if isinstance(end, Ended) and end.value}
         return seen | {identity_of_mount(self._layout, mount) for mount in answering} | wwids(self._layout)
+
+    def _has(self, base: str) -> bool:
+        """Whether that file is here with that content, as far as it was read."""
+        digest, _, path = base.removeprefix(BASE).partition("@")
+        mount = self._mount_of(path)
+        return mount is not None and mount.keeps_disks and self._digest(path) == digest
 
     def _room(self, folder: str, below: str) -> int | None:
         """MiB free there; None where it is no folder on a file system of this host's own, mounted there or deeper.
 
         In steps, so that a disk that is written to is not news every few seconds.
         """
-        path = self._layout.at(folder)
-        real = os.path.realpath(path) if self._layout.root == Path("/") else folder
-        mount = mount_of(real, mounts(self._layout))
+        path, mount = self._layout.at(folder), self._mount_of(folder)
         if not path.is_dir() or mount is None or not mount.keeps_disks or mount.read_only:
             return None
         if not f"{mount.point.rstrip('/')}/".startswith(f"{below.rstrip('/')}/"):
@@ -124,6 +133,10 @@ class Reach:
         status = os.statvfs(path)
         free_mib = status.f_bavail * status.f_frsize // 2**20
         return free_mib - free_mib % (1 << max(0, free_mib.bit_length() - ROOM_DIGITS))
+
+    def _mount_of(self, path: str) -> Mount | None:
+        real = os.path.realpath(path) if self._layout.root == Path("/") else path
+        return mount_of(real, mounts(self._layout))
 
 
 async def connects(host: str, port: int) -> bool:

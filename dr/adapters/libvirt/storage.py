@@ -10,16 +10,17 @@ Whether one is reachable now is told by reach.py.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from dr.adapters.libvirt.images import local_disk
+from dr.adapters.libvirt import qcow2
+from dr.adapters.libvirt.images import FORMS, Digest, local_disk
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.mounts import Mount, identity_of_mount, mount_of, wwid_of_path
-from dr.model.facts import LocalDisk
+from dr.model.base import changed
+from dr.model.facts import Base, LocalDisk
 
 PORTS = {"nbd": 10809, "rbd": 6789, "iscsi": 3260, "gluster": 24007, "http": 80, "https": 443, "ftp": 21, "ftps": 990,
          "tftp": 69, "ssh": 22, "nfs": 2049, "sheepdog": 7000, "vxhs": 9999}  # fmt: skip
@@ -52,10 +53,11 @@ class Found:
 class Resolver:
     """Resolves sources on this host, against the mounts as they were when it was made."""
 
-    def __init__(self, layout: Layout, among: list[Mount], find_volume: FindVolume) -> None:
+    def __init__(self, layout: Layout, among: list[Mount], find_volume: FindVolume, digest: Digest) -> None:
         self._layout = layout
         self._mounts = among
         self._find_volume = find_volume
+        self._digest = digest
 
     def disk(self, disk: Element) -> Found:
         """A <disk> with all its backing files."""
@@ -76,12 +78,45 @@ class Resolver:
         if mount is None or not mount.keeps_disks or path.startswith("/dev/"):
             return None
         try:
-            return local_disk(self._layout, disk, path, mount.point)
+            found = local_disk(self._layout, disk, path, mount.point)
+            bases = self._bases(path, found.form) if found is not None else None
         except OSError:
             return None  # said where it is resolved
+        return changed(found, bases=bases) if found is not None and bases is not None else None
+
+    def _bases(self, path: str, form: str) -> tuple[Base, ...] | None:
+        """What lies below a local image, down to the last; None where another host could not have the same.
+
+        All of it must be files of the host's own, whose forms are declared: QEMU would believe what a raw one says of
+        itself. Raises OSError.
+        """
+        found: list[Base] = []
+        while form == "qcow2":
+            header = qcow2.read(self._layout.at(path))
+            if header is None or not header.whole:
+                return None
+            if not header.backing:
+                break
+            below = self._below(path, header.backing)
+            if not below or header.backing_form not in FORMS or len(found) == CHAIN_MAX:
+                return None
+            path, form = below, header.backing_form
+            found.append(Base(path=path, form=form, digest=self._digest(path)))
+        return tuple(found)
+
+    def _below(self, path: str, backing: str) -> str:
+        """The absolute path of a backing file of the host's own; "" where it is none, or two ways lead to two files."""
+        if _is_remote(backing) or not backing.isprintable():
+            return ""
+        joined = os.path.join(os.path.dirname(path), backing)
+        plain = os.path.normpath(joined)
+        mount = mount_of(self._real(plain), self._mounts)
+        if self._real(joined) != self._real(plain) or mount is None or not mount.keeps_disks:
+            return ""
+        return "" if plain.startswith("/dev/") else plain
 
     def _real(self, path: str) -> str:
-        return os.path.realpath(path) if self._layout.root == Path("/") else path
+        return os.path.realpath(path) if self._layout.root == Path("/") else os.path.normpath(path)
 
     def _source(self, label: str, kind: str, source: Element, form: str) -> Found:
         if kind == "network":
@@ -144,17 +179,23 @@ class Resolver:
             identities += found.identities
             blockers += found.blockers
             try:
-                backing = backing_file(self._layout.at(path), form)
+                header = qcow2.read(self._layout.at(path)) if form == "qcow2" else None
             except OSError as error:
                 blockers.append(f"{what} ({path}) cannot be read here: {error.strerror}.")
                 break
-            if backing is None:
+            if header is None or not header.backing:
                 break
-            if "://" in backing or backing.startswith("json:") or _is_protocol(backing):
+            backing, declared = header.backing, header.backing_form
+            if _is_remote(backing):
                 blockers.append(
                     f"{label} is backed by {backing}, whose place cannot be told: flatten it with `virsh blockpull`."
                 )
                 break
+            if found.blockers and not declared:
+                blockers.append(
+                    f"{what} does not say of which format {backing} is, so that it could not be copied alone: while the"
+                    f" guest is off, `qemu-img rebase -u -b {backing} -F FORMAT {path}`."
+                )
             path = os.path.normpath(os.path.join(os.path.dirname(path), backing))
             form = "qcow2"  # probed: a backing file that says it is qcow2 is taken at its word
             what = f"{label}'s backing file"
@@ -202,10 +243,10 @@ class Resolver:
         )
 
 
-def _is_protocol(backing: str) -> bool:
-    """`nbd:host:port` and the like, as QEMU takes them for backing files."""
+def _is_remote(backing: str) -> bool:
+    """`nbd:host:port`, `json:…` and the like, as QEMU takes them for backing files."""
     head, colon, _ = backing.partition(":")
-    return bool(colon) and "/" not in head
+    return "://" in backing or (bool(colon) and "/" not in head)
 
 
 def ceph_fsid(layout: Layout) -> str:
@@ -229,12 +270,5 @@ def backing_file(path: Path, form: str) -> str | None:
     """
     if form not in ("qcow2", "qed"):
         return None
-    with path.open("rb", buffering=0) as image:
-        header = image.read(20)
-        if len(header) < 20 or header[:4] != b"QFI\xfb":
-            return None
-        _, _, offset, size = struct.unpack(">4sIQI", header)
-        if offset == 0 or not 0 < size <= 1023:
-            return None
-        image.seek(offset)
-        return image.read(size).decode("utf-8", "surrogateescape")
+    header = qcow2.read(path)
+    return header.backing or None if header is not None else None

@@ -177,7 +177,7 @@ class Authority:
         if now >= self._certificate.not_valid_after_utc:
             raise PkiError(f"the cluster's CA expired on {self._certificate.not_valid_after_utc:%Y-%m-%d}")
         purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        if role is Role.COORDINATOR:
+        if role in (Role.COORDINATOR, Role.AGENT):  # agents are dialled by each other
             purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
         names = [x509.UniformResourceIdentifier(identity.uri), *map(_general_name, addresses)]
         issuer = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from dr.adapters.pki.identity import Identity, PkiError, identity_of
+from dr.adapters.pki.identity import Identity, PkiError, Role, identity_of
 from dr.adapters.store.atomic import write_atomic
 from dr.model.base import Record
 
@@ -72,14 +72,52 @@ def server_context(credentials: Credentials) -> ssl.SSLContext:
     return load(context, credentials)
 
 
-def client_context(credentials: Credentials) -> ssl.SSLContext:
-    """For dialling the coordinator: its chain and address are checked by OpenSSL. Raises PkiError.
+class _SocketToCoordinator(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        _expect_coordinator(self)
 
-    Its role and cluster are not: `require` them of `peer_identity` after the handshake.
+
+class _ObjectToCoordinator(ssl.SSLObject):
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        _expect_coordinator(self)
+
+
+def client_context(credentials: Credentials) -> ssl.SSLContext:
+    """For dialling the coordinator: chain, address and role are checked in the handshake. Raises PkiError.
+
+    Agents listen too (for copies of disks), so a good chain alone does not make a coordinator. The cluster is not
+    checked: `require` it of `peer_identity` after the handshake.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name
     context.hostname_checks_common_name = False
+    context.sslsocket_class = _SocketToCoordinator
+    context.sslobject_class = _ObjectToCoordinator
     return load(context, credentials)
+
+
+def agent_context(credentials: Credentials) -> ssl.SSLContext:
+    """For dialling another host's agent: only its chain is checked. Raises PkiError.
+
+    Agents' certificates hold no addresses: role, cluster and host must be looked at in `peer_identity` afterwards.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # the chain is still required
+    return load(context, credentials)
+
+
+def _expect_coordinator(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
+    """Raise SSLCertVerificationError, which every TLS client handles, for whoever is none."""
+    try:
+        peer = peer_identity(tls)
+        why = "" if peer.role is Role.COORDINATOR else f"{peer.role} '{peer.name}' is no coordinator"
+    except PkiError as error:
+        why = str(error)
+    if why:
+        refusal = ssl.SSLCertVerificationError(1, why)
+        refusal.verify_message = why
+        raise refusal
 
 
 def load(context: ssl.SSLContext, credentials: Credentials) -> ssl.SSLContext:

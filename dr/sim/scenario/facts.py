@@ -56,6 +56,7 @@ class GuestIs(Fact):
     not_on: Annotated[Hosts, "it really runs on none of these"] = ()
     placed_on: Annotated[Hosts, "the places where it may be running, as recorded, are exactly these"] = ()
     guarded_on: Annotated[Hosts, "the hook on each of these hosts guards it"] = ()
+    disks_on: Annotated[Hosts, "its newest disks are on (one of) these, as recorded"] = ()
     desired: Annotated[Desired | None, "what its owner wants, as recorded"] = None
     reason: Annotated[str, "its reason contains this"] = ""
     failback: Annotated[str, "what is said of its way home contains this"] = ""
@@ -82,6 +83,10 @@ class GuestIs(Fact):
             places = sorted(place.host for place in record.may_run_on) if record else []
             if places != sorted(self.placed_on):
                 return f"{name} may run on {places}, not {sorted(self.placed_on)}"
+        if self.disks_on and (record is None or record.disks_on not in self.disks_on):
+            return _unlike(
+                f"disks of {name}", record.disks_on if record else "unknown", " or ".join(self.disks_on)
+            )
         if self.desired is not None and (record is None or record.desired is not self.desired):
             return _unlike(
                 f"desired of {name}", record.desired.value if record else "unknown", self.desired.value

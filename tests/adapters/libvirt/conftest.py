@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def put(root: Path, path: str, content: str | bytes) -> Path:
     file = root / path.lstrip("/")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def overlay(layout: Layout, path: str, backing: str, form: str, *options: str) -> Path:
+    """A qcow2 image as qemu-img makes it. The file below need not be there yet."""
+    file = layout.at(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    below = ["-u", "-b", backing, "-F", form] if backing else []
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", *options, *below, "--", str(file), "8M"], check=True
+    )
     return file
 
 

@@ -16,6 +16,11 @@ from dr.adapters.libvirt.storage import Resolver
 from tests.adapters.libvirt.conftest import put
 
 
+def unread(path: str) -> str:
+    """No file is read."""
+    return ""
+
+
 def domain(devices: str = "", rest: str = "") -> ElementTree.Element:
     return ElementTree.fromstring(f"<domain><name>web1</name>{rest}<devices>{devices}</devices></domain>")
 
@@ -66,7 +71,7 @@ def test_local_media(layout: Layout, policy: str, blocked: bool) -> None:
     root = domain(
         f"<disk type='file' device='cdrom'><source file='/iso/a.iso' {policy}/><target dev='sda'/></disk>"
     )
-    identities, found, _ = definition._disks(Resolver(layout, mounts(layout), lambda *_: None), root)
+    identities, found, _ = definition._disks(Resolver(layout, mounts(layout), lambda *_: None, unread), root)
     assert identities == []
     assert bool(found) is blocked
     if blocked:
@@ -77,7 +82,7 @@ NVRAM = "<os><nvram>/var/lib/libvirt/qemu/nvram/web1.fd</nvram></os>"
 
 
 def carried(layout: Layout, xml: str = NVRAM) -> tuple[bytes, list[str]]:
-    resolver = Resolver(layout, mounts(layout), lambda *_: None)
+    resolver = Resolver(layout, mounts(layout), lambda *_: None, unread)
     return definition._nvram(layout, domain(rest=xml), resolver, [])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 
 import pytest
 
@@ -12,7 +14,7 @@ from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.adapters.libvirt.layout import Layout
 from dr.model.facts import Definition, DomainState, Level, Sighting
 from dr.ports.hypervisor import DomainEvent, Hypervisor, HypervisorError, HypervisorUnknown
-from tests.adapters.libvirt.conftest import BOOT, OTHER, G, put, put_process
+from tests.adapters.libvirt.conftest import BOOT, NODE, OTHER, G, overlay, put, put_process
 
 XML = """<domain type='test'><name>{name}</name><uuid>{guest}</uuid><memory unit='MiB'>64</memory><vcpu>2</vcpu>
 <os><type arch='i686'>hvm</type></os></domain>"""
@@ -35,6 +37,21 @@ async def test_facts(mock: LibvirtHypervisor) -> None:
     assert facts.libvirt_version.count(".") == 2
     assert facts.hibernation_masked
     assert not facts.hook.proven
+    assert facts.copy_port == 0
+
+
+async def test_a_host_tells_where_its_agent_takes_disks(layout: Layout) -> None:
+    hypervisor = LibvirtHypervisor("test:///default", layout=layout, copy_port=7312)
+    assert (await hypervisor.facts()).copy_port == 7312
+    await hypervisor.close()
+
+
+async def test_images_are_found_where_they_are(layout: Layout, mock: LibvirtHypervisor) -> None:
+    file = put(layout.root, "/vm/web.img", b"x")
+    made = await mock.identify_files(("/vm/web.img",))
+    assert await mock.image_files(G, made) == ("/vm/web.img",)
+    file.unlink()
+    assert await mock.image_files(G, made) == ("",)
 
 
 async def test_guests_and_their_digest(mock: LibvirtHypervisor) -> None:
@@ -191,3 +208,67 @@ async def test_a_network_disk_of_another_guest_is_none_of_ours_and_its_files_are
     found = await mock._call("look", lambda conn: needed_by_others(conn, layout, OTHER))
     assert found == {(status.st_dev, status.st_ino)}
     assert await mock._call("look", lambda conn: needed_by_others(conn, layout, G)) == set()
+
+
+async def test_what_lies_below_a_disk_is_read_once_for_all_that_ask(layout: Layout) -> None:
+    """Described, told as storage, and looked at again before an image is made on it."""
+    top = overlay(layout, "/guest/diskimage1", "/images/golden.raw", "raw")
+    golden = put(layout.root, "/images/golden.raw", b"golden")
+    os.utime(golden, (1_700_000_000, 1_700_000_000))
+    driver = "device='disk'><driver name='qemu' type='qcow2'/>"
+    node = put(layout.root, "/node.xml", NODE.replace("device='disk'>", driver))
+    hypervisor = LibvirtHypervisor(f"test://{node}", layout=layout)
+    try:
+        (disk,) = (await hypervisor.describe(G)).local
+        for _ in range(500):
+            if disk.bases[0].digest:
+                break
+            await asyncio.sleep(0.01)
+            (disk,) = (await hypervisor.describe(G)).local
+        (base,) = disk.bases
+        assert (base.path, base.form, base.digest) == (
+            "/images/golden.raw",
+            "raw",
+            hashlib.sha256(b"golden").hexdigest(),
+        )
+        hypervisor.watch_storage((base.identity,))
+        assert base.identity in (await hypervisor.facts()).storage
+        top.unlink()
+        (made,) = await hypervisor.prepare_images(G, (disk,))
+        await hypervisor.remove_images(G, (made,))
+        os.utime(golden)
+        with pytest.raises(HypervisorError, match="is being read here"):
+            await hypervisor.prepare_images(G, (disk,))
+    finally:
+        await hypervisor.close()
+
+
+def test_what_others_disks_lie_on_is_needed_by_them(layout: Layout) -> None:
+    """So it is not removed with a guest that left, whose own disk it was."""
+    top = overlay(layout, "/vm/top", "/vm/mid", "qcow2")
+    chain = (top, overlay(layout, "/vm/mid", "golden", "raw"), put(layout.root, "/vm/golden", b""))
+    disk = "<driver type='qcow2'/><source file='/vm/top'/>"
+    xml = f"<domain><devices><disk type='file'>{disk}</disk></devices></domain>"
+
+    class Domain:
+        def UUIDString(self) -> str:
+            return G
+
+        def XMLDesc(self, flags: int) -> str:
+            return xml
+
+    class Connection:
+        def listAllDomains(self, flags: int) -> list[Domain]:
+            return [Domain()]
+
+    files = {(file.stat().st_dev, file.stat().st_ino) for file in chain}
+    assert needed_by_others(Connection(), layout, OTHER) == files
+
+
+async def test_disks_that_were_sent_on_are_parted_with_where_their_guest_was_never_defined(
+    mock: LibvirtHypervisor, layout: Layout
+) -> None:
+    file = put(layout.root, "/vm/sent.img", b"old")
+    old = await mock.identify_files(("/vm/sent.img",))
+    told = await mock.archive_and_undefine(OTHER, "a note", old_disks=old, remove_disks=True)
+    assert (told, file.exists()) == ("/vm/sent.img was removed", False)

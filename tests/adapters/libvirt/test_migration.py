@@ -15,7 +15,7 @@ import pytest
 from dr.adapters.libvirt import migration, way
 from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
 from dr.adapters.libvirt.layout import Layout
-from dr.model.facts import DomainState, Part
+from dr.model.facts import Base, DomainState, LocalDisk, Part
 from dr.model.policy import Sending
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown, Standing
 from tests.adapters.libvirt.conftest import OTHER, G
@@ -239,12 +239,23 @@ def test_memory_goes_to_the_address_that_the_other_host_has_for_it(
     assert domain.sent == ({"migrate_uri": uri, "listen_address": address}, migration.FLAGS)
 
 
-def test_only_disks_that_are_named_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("bases", "flag"),
+    [
+        ((), libvirt.VIR_MIGRATE_NON_SHARED_DISK),
+        ((Base(path="/vm/base.img", form="raw", digest="d"),), libvirt.VIR_MIGRATE_NON_SHARED_INC),
+    ],
+)
+def test_only_disks_that_are_named_are_copied(
+    monkeypatch: pytest.MonkeyPatch, bases: tuple[Base, ...], flag: int
+) -> None:
+    """And of one that lies on a base only what is its own; libvirt takes but one of both flags."""
     domain = Domain(RUNNING)
     monkeypatch.setattr("dr.adapters.libvirt.migration.libvirt.open", lambda _: Connection(domain))
-    migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), disks=("vda", "vdc"))
-    params = {"migrate_disks": ["vda", "vdc"]}
-    assert domain.sent == (params, migration.FLAGS | libvirt.VIR_MIGRATE_NON_SHARED_DISK)
+    plain = LocalDisk(target="vda", path="/vm/a.img", form="raw", size_b=1)
+    based = LocalDisk(target="vdc", path="/vm/c.img", form="qcow2", size_b=1, bases=bases)
+    migration.send("qemu:///system", G, "qemu+tls://h2/system", Sending(), disks=(plain, based))
+    assert domain.sent == ({"migrate_disks": ["vda", "vdc"]}, migration.FLAGS | flag)
 
 
 def test_what_is_sent_is_encrypted_where_the_host_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ async def test_what_is_watched_during_a_look_is_looked_at_by_the_next(
         return True
 
     monkeypatch.setattr(reach, "connects", connects)
-    tried = reach.Reach(Layout())
+    tried = reach.Reach(Layout(), lambda _: "")
     tried.watch(("nbd:10.0.0.1:10809",))
     first = asyncio.create_task(tried.reachable())
     await begun.wait()
@@ -43,7 +43,7 @@ async def test_folders_of_the_hosts_own_are_told_with_their_room(layout: Layout)
     put(layout.root, "/proc/self/mountinfo", MOUNTS)
     for folder in ("/vm", "/srv/nfs", "/run/vm", "/data/vm"):
         layout.at(folder).mkdir(parents=True)
-    tried = reach.Reach(layout)
+    tried = reach.Reach(layout, lambda _: "")
     mounted = ("folder:/data/vm@/data", "folder:/data/vm")
     tried.watch(
         (
@@ -62,3 +62,20 @@ async def test_folders_of_the_hosts_own_are_told_with_their_room(layout: Layout)
     free_mib = status.f_bavail * status.f_frsize // 2**20
     assert 0.9 * free_mib - 64 <= tried.room_mib["/vm"] <= free_mib + 64
     assert set(tried.room_mib) == {"/vm", "/data/vm"}
+
+
+async def test_what_lies_below_disks_is_told_by_its_content(layout: Layout) -> None:
+    """Only what is on a file system of this host's own, and was read; a folder that hangs holds up nothing else."""
+    put(layout.root, "/proc/self/mountinfo", MOUNTS)
+    content = {"/images/a": "11aa", "/images/new": "", "/srv/nfs/a": "11aa", "/run/a": "11aa"}
+
+    def digest(path: str) -> str:
+        if path not in content:
+            raise FileNotFoundError(2, "no such file", path)
+        return content[path]
+
+    tried = reach.Reach(layout, digest)
+    names = [f"base:sha256:11aa@{path}" for path in (*content, "/images/gone")]
+    other = "base:sha256:22bb@/images/a"
+    tried.watch((*names, other))
+    assert {name for name in await tried.reachable() if name.startswith("base:")} == {names[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from dr.adapters.pki.authority import AUTHORITY_FILE, Authority
 from dr.adapters.pki.credentials import (
     TLS_FILE,
     Credentials,
+    agent_context,
     client_context,
     days_left,
     identity_in,
@@ -84,9 +86,42 @@ def test_a_host_name_that_is_not_in_the_certificate_is_refused(
 
 
 def test_an_agent_cannot_pose_as_the_coordinator(authority: Authority) -> None:
+    """Not even with the coordinator's address in its certificate."""
     agent = authority.issue(Role.AGENT, "127.0.0.1", addresses=["127.0.0.1"])
+    for dials in (authority.issue(Role.AGENT, "h1"), authority.issue(Role.ADMIN, "alice")):
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"agent '127.0.0.1' is no coordinator"):
+            handshake(agent, dials)
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.JOIN])
+def test_administrators_and_invitations_cannot_be_dialled(authority: Authority, role: Role) -> None:
+    there = authority.issue(role, "127.0.0.1", addresses=["127.0.0.1"])
     with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
-        handshake(agent, authority.issue(Role.AGENT, "h1"))
+        handshake(there, authority.issue(Role.AGENT, "h1"))
+
+
+def test_agents_dial_each_other_by_name_alone(authority: Authority) -> None:
+    """Wherever it is: a certificate of an agent holds no address."""
+    one, other = authority.issue(Role.AGENT, "h1"), authority.issue(Role.AGENT, "h2")
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    there = server_context(other).wrap_bio(to_server, to_client, server_side=True)
+    here = agent_context(one).wrap_bio(to_client, to_server)
+    for side in (here, there, here, there):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert (peer_identity(here).name, peer_identity(there).name) == ("h2", "h1")
+
+
+def test_an_agent_of_another_ca_is_no_agent(authority: Authority, tmp_path: Path) -> None:
+    stranger = Authority.create(tmp_path / "other", "c1").issue(Role.AGENT, "h2")
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    there = server_context(stranger).wrap_bio(to_server, to_client, server_side=True)
+    here = agent_context(authority.issue(Role.AGENT, "h1")).wrap_bio(to_client, to_server)
+    for side in (here, there):
+        with pytest.raises(ssl.SSLWantReadError):
+            side.do_handshake()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        here.do_handshake()
 
 
 def test_another_cluster_is_refused_by_both(

@@ -183,17 +183,17 @@ GROUPS = {
         m(
             "only a job that libvirt says to have migrated took the guest away",
             "migration/last-word-lost-then-guest-crashes",
-            (warden.left_by, "return ticket if ticket and (migrated or done)", "return ticket if ticket"),
+            (warden.left_by, "return ticket if migrated or ticket in done", "return ticket if True"),
         ),
         m(
             "a ticket's own word that it migrated outlives libvirt's",
             "migration/undefined-at-the-source-before-its-word-is-heard",
-            (warden.left_by, "(migrated or done)", "migrated"),
+            (warden.left_by, "migrated or ticket in done", "migrated"),
         ),
         m(
             "libvirt's word that it migrated counts without the job's",
             "migration/end-not-seen",
-            (warden.left_by, "(migrated or done)", "done"),
+            (warden.left_by, "migrated or ticket in done", "ticket in done"),
         ),
         m(
             "a guest that came back has not left",
@@ -206,8 +206,8 @@ GROUPS = {
             ),
             (
                 warden._follow,
-                "            copies.pop(ticket.guest, None)\n            left.pop(ticket.guest, None)\n",
-                "            copies.pop(ticket.guest, None)\n",
+                "            left.pop(ticket.guest, None)\n            disks_left.pop(ticket.guest, None)\n",
+                "            disks_left.pop(ticket.guest, None)\n",
             ),
         ),
     ),

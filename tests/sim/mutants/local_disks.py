@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dr.core import definitions, disks, guests, onecopy, placement, warden
+from dr.core import definitions, disks, guests, onecopy, placement, transfer, warden
 from tests.sim.mutants.mutant import m
 
 GROUPS = {
@@ -36,7 +36,7 @@ GROUPS = {
         m(
             "a guest with local disks may go elsewhere live",
             "local-disks/moves-with-its-disk",
-            (placement.Case._against_disks, "if self.live:", "if False:"),
+            (placement.Case._against_disks, "if self.with_disks:", "if False:"),
         ),
         m(
             "nobody is protected with local disks without consent",
@@ -51,12 +51,42 @@ GROUPS = {
             "images of a move that came to nothing are removed where it went",
             "local-disks/called-off",
             (onecopy.issue_discard, "_worth_nothing(draft, guest, host)", "False"),
-            (warden.told, "if memory.images:", "if False:"),
+            (warden.told, "    if files:", "    if False:"),
+        ),
+        m(
+            "the source of disks that are copied stands in its guest's set",
+            "local-disks/relocate-takes-its-disk-along",
+            (
+                onecopy.issue_copy,
+                "    guest = add_place(draft, guest, source, guest.generation + 1)\n",
+                "    guest = changed(guest, generation=guest.generation + 1)\n",
+            ),
+        ),
+        m(
+            "disks have arrived only where that is said of all",
+            "local-disks/relocate-called-off",
+            (transfer.ended, "if ours and answer.outcome is Outcome.DONE:", "if ours:"),
+        ),
+        m(
+            "a guest that was off when it was moved stays off",
+            "local-disks/relocate-of-a-guest-that-is-off",
+            (transfer._wanted, "return guest.desired is Desired.RUNNING", "return True"),
+        ),
+        m(
+            "what does not get on is given up",
+            "local-disks/relocate-that-gets-nowhere",
+            (transfer._over, "or move.tries >= TRIES_MAX", ""),
+            (transfer._watch, "if not why and draft.now - move.at > guest.policy.move_s:", "if False:"),
+        ),
+        m(
+            "disks that left while their guest was off are parted with",
+            "local-disks/relocate-takes-its-disk-along",
+            (warden.left_by, "return ticket if ticket in done else", "return ticket if False else"),
         ),
         m(
             "images on a host that rebooted over a move are told",
             "local-disks/destination-dies-over-the-copy",
-            (warden.told, "if memory.images:", "if False:"),
+            (warden.told, "    if files:", "    if False:"),
         ),
         m(
             "a whole copy is kept while its source is not seen to run",

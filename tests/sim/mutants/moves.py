@@ -233,23 +233,23 @@ GROUPS = {
             "migration/a-new-rule-forbids-it",
             (
                 migration._watch,
-                "    if why:\n        _ask_abort",
-                "    if False:\n        _ask_abort",
+                "    if why:\n        moves.ask_abort",
+                "    if False:\n        moves.ask_abort",
             ),
         ),
         m(
             "a move that is called off before it is sent is not sent",
             "migration/called-off-before-it-is-sent",
-            (migration.received, "if why := move.why or _unwanted(draft, guest, host):", "if False:"),
+            (migration.received, "if why := move.why or moves.unwanted(draft, guest, host):", "if False:"),
             (migration._watch, "why = move.why or (", "why = ("),
             (migration._watch, "if why and not move.why:", "if why:"),
         ),
         m(
             "a guest is not moved into a host that was set aside meanwhile",
             "migration/destination-is-cordoned",
-            (migration._unwanted, "if Condition.CORDONED in host.conditions", "if False"),
+            (moves.unwanted, "if Condition.CORDONED in host.conditions", "if False"),
             (
-                migration._unwanted,
+                moves.unwanted,
                 "if host.phase in (HostPhase.DRAINING, HostPhase.MAINTENANCE):",
                 "if False:",
             ),
@@ -257,14 +257,14 @@ GROUPS = {
         m(
             "a rule that comes under way calls a move off",
             "migration/a-new-rule-forbids-it",
-            (migration._unwanted, "if draft.settings is not None and", "if False and"),
+            (moves.unwanted, "if draft.settings is not None and", "if False and"),
         ),
         m(
             "what stands against a host stands against a move to it",
             "migration/against-a-strict-rule-is-refused",
             (
                 preflight.against,
-                "for reason in placement.against(draft, guest, host, along=along, live=live):",
+                "for reason in placement.against(draft, guest, host, along=along, with_disks=with_disks):",
                 "for reason in ():",
             ),
         ),
@@ -402,9 +402,9 @@ GROUPS = {
             "a relocation is refused where nobody could take the guest",
             "migration/relocate-to-nowhere-is-refused",
             (
-                moves.why_not_relocate,
-                "elif holder and not (found := placement.choose(draft, guest, without={holder})).host:",
-                "elif False:",
+                preflight.cold,
+                "        if not to:\n            found.append(",
+                "        if False:\n            found.append(",
             ),
         ),
         m(

@@ -490,7 +490,7 @@ GROUPS = {
             (asks_guests.protect, "    list_changed(draft)\n", ""),
             (
                 definitions.described,
-                "if set(needs.storage) != storage_before or name_before != guest.name:",
+                "if needs.watched != watched_before or name_before != guest.name:",
                 "if False:",
             ),
         ),

@@ -64,3 +64,4 @@ def test_package_ships_playbooks_and_units() -> None:
     assert (shipped / "playbooks" / "README.md").is_file()
     for unit in ("dr-agent.service", "dr-coordinator.service"):
         assert "Type=notify" in (shipped / "systemd" / unit).read_text()
+    assert "dr agent leave" in (shipped / "systemd" / "dr-leave.service").read_text()

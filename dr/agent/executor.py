@@ -43,6 +43,7 @@ from dr.model.commands import (
     Sample,
     SendDisks,
     Start,
+    Stay,
     Stop,
     TakeDisks,
     Testify,
@@ -83,6 +84,7 @@ class Executor:
         prober: Prober,
         patience: Patience,
         sample: Callable[[tuple[GuestId, ...]], None],  # measures these guests soon
+        stay: Callable[[Stay], None],  # holds this host's own shutdown up
         refresh: Callable[..., None],  # of the reporter: reads these parts again (default: guests)
     ) -> None:
         self._host = host
@@ -98,6 +100,7 @@ class Executor:
         self._patience = patience
         self._refresh = refresh
         self._sample = sample
+        self._stay = stay
         self._lane: asyncio.Queue[tuple[Session, Command]] = asyncio.Queue(WAITING_MAX)
         self._session: Session | None = None
         self._stopping = False
@@ -193,6 +196,9 @@ class Executor:
                 self._read(self._reply(session, command.id, self._moves.allow_downtime(body)))
             case Sample():
                 self._sample(body.guests)
+                await self._answer(session, command.id, Answer(outcome=Outcome.DONE))
+            case Stay():
+                self._stay(body)
                 await self._answer(session, command.id, Answer(outcome=Outcome.DONE))
             case Probe() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))

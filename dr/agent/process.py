@@ -24,6 +24,7 @@ from pathlib import Path
 from dr import __version__
 from dr.agent.clocks import Clocks
 from dr.agent.copies import Parts, Strays
+from dr.agent.departing import Departing
 from dr.agent.disks import Disks
 from dr.agent.executor import Executor
 from dr.agent.following import Following
@@ -51,7 +52,6 @@ from dr.model.wire import (
     Goodbye,
     Hello,
     LeaveKind,
-    Leaving,
     Memory,
     Refused,
     Report,
@@ -129,8 +129,6 @@ class Agent:
         self._jitter = jitter
         self._timing = timing = timing or Timing()
         patience = patience or Patience()
-        self._departure = departure
-        self._leaving: LeaveKind = ""
         self._nonce = secrets.token_hex(16)
         self._session: Session | None = None
         self._refusal = ""
@@ -150,6 +148,13 @@ class Agent:
             samples=lambda: self._sampling.samples,
             clock=clock,
             rhythm=rhythm or Rhythm(),
+        )
+        self._departing = Departing(
+            departure,
+            session=lambda: self._session,
+            look_s=timing.departure_s,
+            clock=clock,
+            notify=notify,
         )
         looks = Looks(
             self.boot_id, hypervisor=hypervisor, hook=self._hook, journal=self._journal, patience=patience
@@ -186,6 +191,7 @@ class Agent:
             patience=patience,
             refresh=self._reporter.refresh,
             sample=self._sample_soon,
+            stay=self._departing.bid,
         )
         self._isolation = Isolation(
             journal=self._journal,
@@ -240,6 +246,7 @@ class Agent:
                 self._strays.run(),
                 self._following.run(),
                 self._sampling.run(),
+                self._departing.run(),
                 self._flush(),
                 self._feed_watchdog(),
                 self._keep_linked(),
@@ -248,7 +255,7 @@ class Agent:
         try:
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             self._notify("STOPPING=1")
-            await self._look_whether_leaving(sure=True)
+            await self._departing.look(sure=True)
             await self._executor.drain(self._timing.drain_s)
             asked = "asked to (service stopped, restarted, or host shutting down)"
             await self._say_goodbye(f"agent stops: {asked if stopped in done else 'it failed, see its log'}")
@@ -355,11 +362,11 @@ class Agent:
         async with asyncio.timeout(self._timing.dial_s):
             link = await self._dialler.dial()
         try:
-            self._leaving = await self._departure.kind()
+            leaving = await self._departing.hello()
             told = self._reporter.snapshot()
             messages = aiter(link)
             async with asyncio.timeout(self._timing.welcome_s):
-                await link.send(self._hello(told))
+                await link.send(self._hello(told, leaving))
                 welcome = await anext(messages, None)
             if not isinstance(welcome, Welcome):
                 why = welcome.reason if isinstance(welcome, Refused) else "it did not say welcome"
@@ -380,7 +387,7 @@ class Agent:
             self._executor.attach(None)
             await self._close(link)
 
-    def _hello(self, told: Report) -> Hello:
+    def _hello(self, told: Report, leaving: LeaveKind) -> Hello:
         memory = self._journal.memory
         return Hello(
             protocol=PROTOCOL,
@@ -399,7 +406,7 @@ class Agent:
             facts=told.facts or self._reporter.facts,
             guests=told.guests,
             health=told.health or (),
-            leaving=self._leaving,
+            leaving=leaving,
         )
 
     async def _adopt(self, link: AgentLink, welcome: Welcome) -> Session | None:
@@ -425,7 +432,6 @@ class Agent:
                 self._listen(session, messages),
                 self._report(session, told),
                 self._mind_silence(session),
-                self._mind_departure(),
             )
         ]
         try:
@@ -482,7 +488,7 @@ class Agent:
             report = self._reporter.difference(told, now)
             if report is not None:
                 if _ended(told, now):  # by its owner, or by a host that goes down? That is told first.
-                    await self._look_whether_leaving(sure=True)
+                    await self._departing.look(sure=True)
                 try:
                     await session.link.send(report)
                 except (
@@ -491,22 +497,6 @@ class Agent:
                     log.error("report not sent: %s", error)
                 told = now
             await asyncio.sleep(self._reporter.gap_s)
-
-    async def _mind_departure(self) -> None:
-        while True:
-            await self._look_whether_leaving()
-            await asyncio.sleep(self._timing.departure_s)
-
-    async def _look_whether_leaving(self, *, sure: bool = False) -> None:
-        """Announce it, once; and take it back if it was called off."""
-        kind = await self._departure.kind(sure=sure or bool(self._leaving))
-        session = self._session
-        if kind == self._leaving or session is None:
-            return
-        self._leaving = kind
-        log.warning("this host %s", f"goes down: {kind}" if kind else "stays: its shutdown was called off")
-        with suppress(LinkClosed):
-            await session.link.send(Leaving(kind=kind))
 
     async def _mind_silence(self, session: Session) -> None:
         """End a session whose other side is gone without a word. Doubts its own process first."""

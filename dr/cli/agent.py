@@ -1,4 +1,4 @@
-"""`dr agent join`. Running the agent is `dr.cli.agent_process`, which `main` starts without ever coming here."""
+"""`dr agent join` and `leave`. Running the agent is `dr.cli.agent_process`, which `main` starts without coming here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="This machine as a host of the cluster: join, run.", invoke_without_command=True)
+from dr.cli.failure import Failure
+
+app = typer.Typer(
+    help="This machine as a host of the cluster: join, run, leave.", invoke_without_command=True
+)
 
 
 @app.callback()
@@ -46,6 +50,25 @@ def join(
         migration_uri=migration_uri,
         force=force,
     )
+
+
+@app.command()
+def leave() -> None:
+    """Wait until this host's guests were moved away, if it goes down (dr-leave.service, as it is stopped).
+
+    Ends at once where the host does not go down, or no agent runs.
+    """
+    import asyncio
+
+    from dr.adapters.departure import SystemdDeparture
+
+    try:
+        held = asyncio.run(SystemdDeparture().until_let_go())
+    except OSError as error:
+        raise Failure(
+            "What holds this host up cannot be seen.", why=str(error), todo="run it as root"
+        ) from None
+    print("This host was held up, and may go down now." if held else "Nothing holds this host up.")
 
 
 @app.command()

@@ -8,10 +8,13 @@ Not here: how guests are moved away beforehand (`core.departures`).
 
 from __future__ import annotations
 
-from dr.core import checks, departures, homing, placement
+from dr.core import checks, departures, homing, moves, placement
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest
+from dr.core.volatile import Bidden
 from dr.model.base import HostName, changed
+from dr.model.commands import STAY_S, Stay
+from dr.model.effects import Send
 from dr.model.facts import ISOLATED, GuestFacts
 from dr.model.policy import OnLeave
 from dr.model.records import (
@@ -21,6 +24,7 @@ from dr.model.records import (
     GuestRecord,
     HostPhase,
     HostRecord,
+    MoveStage,
     Operation,
 )
 
@@ -30,6 +34,8 @@ ENDED_BY_HOST = (
     "destroyed",
     "saved",
 )  # as libvirt-guests, or the end of libvirtd, leaves them
+STAY_AGAIN_S = STAY_S / 3
+STUCK_S = 30.0  # nobody was on the way from it for so long, nor could have been: nothing is waited for
 UNDECIDED = (GuestPhase.RECOVERING, GuestPhase.STARTING, GuestPhase.UNKNOWN, GuestPhase.MIGRATING)
 
 
@@ -45,7 +51,7 @@ def announced(draft: Draft, host: HostRecord, kind: str) -> None:
         return
     policy = policy_of(draft, host)
     draft.note("host.leaving", f"{host.name}: announces its {kind}; its guests: {policy}", host=host.name)
-    draft.put_host(changed(host, leaving=kind, leaving_at=draft.now))
+    draft.put_host(changed(host, leaving=kind, leaving_at=host.leaving_at or draft.now))
     here = [guest.id for guest in _guests_of(draft, host) if guest.desired is Desired.RUNNING]
     if here and operation_of(draft, host.name) is None and host.phase is not HostPhase.MAINTENANCE:
         draft.open_operation(
@@ -116,12 +122,13 @@ def lose(draft: Draft, guest: GuestRecord, host: HostRecord, text: str) -> Guest
 
 
 def step(draft: Draft, host: HostRecord) -> None:
-    """Move its guests away while there is time; or see to it that they are its own until it is back."""
+    """Move its guests away while there is time, and have it wait; or keep them its own until it is back."""
     if not host.leaving:
         return
     policy, operation = policy_of(draft, host), operation_of(draft, host.name)
     if operation is not None and moves_away(draft, host):
         departures.send_away(draft, [departures.Emptying(host, _guests_of(draft, host), operation)])
+    _bid(draft, host, operation)
     if policy is not OnLeave.HOLD:
         return
     for guest in _guests_of(draft, host):
@@ -135,6 +142,51 @@ def moves_away(draft: Draft, host: HostRecord) -> bool:
     in_time = draft.now - host.leaving_at < draft.config.timers.leave_drain_s
     migrates = bool(host.leaving) and policy_of(draft, host) is OnLeave.MIGRATE
     return migrates and in_time and bool(draft.view(host.name).session)
+
+
+def _bid(draft: Draft, host: HostRecord, operation: Operation | None) -> None:
+    """Tell its agent to hold the shutdown up for as long as guests leave, again and again; then that it may go on."""
+    view = draft.view(host.name)
+    if not view.session:
+        return
+    wait = moves_away(draft, host) and _leave_still(draft, host)
+    told = view.bidden
+    if told.wait is wait and not (wait and draft.now - told.at >= STAY_AGAIN_S):
+        return
+    if told.wait and not wait:
+        here = [guest.name for guest in _guests_of(draft, host) if guest.holder == host.name]
+        left = f"; still there: {', '.join(here)}" if here else ""
+        operation_id = operation.id if operation is not None else ""
+        text = f"{host.name}: its {host.leaving} is not held up any longer{left}"
+        draft.note("host.goes", text, host=host.name, operation=operation_id)
+    draft.put_view(host.name, bidden=Bidden(wait=wait, at=draft.now))
+    body = Stay(for_s=STAY_S if wait else 0.0)
+    draft.effect(Send(id=draft.next_id("stay"), host=host.name, session=view.session, body=body))
+
+
+def _leave_still(draft: Draft, host: HostRecord) -> bool:
+    """Whether somebody is on the way from it, or could be when hosts get free; or was so a moment ago."""
+    here = _guests_of(draft, host)
+    view = draft.view(host.name)
+    if any(
+        guest.move is not None and guest.move.source == host.name and _on_its_way(guest) for guest in here
+    ):
+        draft.put_view(host.name, left_at=draft.now)
+        return True
+    waiting = [
+        guest for guest in here if guest.phase is GuestPhase.RUNNING and guest.desired is Desired.RUNNING
+    ]
+    if waiting and draft.now - view.judged_leaving_at >= departures.AGAIN_S:
+        some = waiting[: departures.FIRST_MAX]
+        free = any(not moves.objections_together(draft, guest) for guest in some)
+        left_at = draft.now if free else view.left_at
+        draft.put_view(host.name, judged_leaving_at=draft.now, left_at=left_at)
+    since = max(draft.view(host.name).left_at, host.leaving_at, draft.state.started_at)
+    return bool(waiting) and draft.now - since < STUCK_S
+
+
+def _on_its_way(guest: GuestRecord) -> bool:
+    return guest.move is not None and guest.move.stage not in (MoveStage.QUEUED, MoveStage.UNDOING)
 
 
 def home_of(draft: Draft, guest: GuestRecord) -> HostName:

@@ -27,7 +27,7 @@ from dr.core.protection import push_list
 from dr.core.restored import found_older, merge, older_than
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
-from dr.core.volatile import View
+from dr.core.volatile import Bidden, View
 from dr.core.whereabouts import ask_testimony, seen_active, sole_holder
 from dr.model.base import HostName, changed
 from dr.model.effects import Accept
@@ -99,6 +99,7 @@ def connected(draft: Draft, event: Connected) -> None:
         courses={},
         samples={},
         sampling_at=-1e9,
+        bidden=Bidden(),
         inventory=hello.guests is not None,
     )
     draft.forget_session(name)

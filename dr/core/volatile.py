@@ -43,6 +43,13 @@ class Sampled(Record):
     at: float
 
 
+class Bidden(Record):
+    """What a host that goes down was told in this session: to wait, or (False) that it may go on."""
+
+    wait: bool | None = None  # None: nothing yet
+    at: float = 0.0
+
+
 class View(Record):
     """Volatile evidence about one host. Gone after a restart, on purpose."""
 
@@ -99,6 +106,9 @@ class View(Record):
     stopped_at: float = 0.0  # when guests that are late for its drain's deadline were last told to stop
     samples: dict[GuestId, Sampled] = {}  # of guests that it runs
     sampling_at: float = -1e9  # when it was last asked to measure some
+    bidden: Bidden = Bidden()
+    judged_leaving_at: float = 0.0  # when it was last asked whether anybody can still leave it
+    left_at: float = 0.0  # when last somebody was on the way from it, or could have been
     aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 

@@ -178,6 +178,15 @@ class Sample(Record, tag="sample"):
     guests: tuple[GuestId, ...]
 
 
+STAY_S = 30.0  # a host that goes down waits so long for a (next) word of the coordinator, then it goes on
+
+
+class Stay(Record, tag="stay"):
+    """Hold this host's own shutdown up for so many seconds from now on; 0: it may go on. Said again and again."""
+
+    for_s: float
+
+
 class Question(Record):
     """Does this guest run here? Seal up to `generation` before saying no."""
 
@@ -235,7 +244,7 @@ class ProveHook(Record, tag="prove_hook"):
 
 Copying = SendDisks | TakeDisks
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard | Copying  # all that carry a ticket
-Body = Order | Abort | AllowDowntime | Sample | Testify | Protect | Probe | Describe | ProveHook
+Body = Order | Abort | AllowDowntime | Sample | Stay | Testify | Protect | Probe | Describe | ProveHook
 
 
 class Outcome(StrEnum):

@@ -36,6 +36,9 @@ class Departure(Protocol):
     async def kind(self, *, sure: bool = False) -> LeaveKind:
         """What has begun; "" = it stays, or nobody knows. Cheap, unless it is to be `sure`. Never raises."""
 
+    def hold(self, on: bool) -> None:
+        """Keep it from going further, now or once it begins; or let it go on. Never raises. Ends with this process."""
+
 
 class Checker(Protocol):
     """Checks whether guests do their work."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from dr.core import warden
 from dr.model.base import GuestId, changed
-from dr.model.commands import Order
+from dr.model.commands import STAY_S, Order
 from dr.model.events import Connected, Heard, Leaving, Reported
 from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Progress, Reading
 from dr.model.memory import AgentMemory
@@ -89,6 +89,7 @@ class SimAgent:
         self._told: tuple[HostFacts, tuple[GuestFacts, ...], tuple[Reading, ...]] | None = None
         self._look_planned = False
         self._moves: tuple[Progress, ...] = ()
+        self._until = 0.0
 
     # ---- the process
 
@@ -147,10 +148,20 @@ class SimAgent:
 
     def announce(self) -> None:
         """Its host goes down."""
+        self.bid(STAY_S)
         link = self.link
         if self.alive and link is not None:
             event = Leaving(host=self.host.name, session=link.nonce, kind=self.host.leaving)
             link.send_up(lambda: link.coordinator.submit(event), "leaving")
+
+    def bid(self, for_s: float) -> None:
+        """Its host is to wait for so long before it goes down."""
+        self._until = self.host.world.clock.now + for_s
+
+    @property
+    def holds(self) -> bool:
+        """Whether it keeps its host from going down; one that stands still does not let go."""
+        return self.alive and (self.frozen or self.host.world.clock.now < self._until)
 
     def lose_state(self) -> None:
         """Its state directory is lost while it is down; the hook's list, elsewhere, stays."""

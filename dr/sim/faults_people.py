@@ -201,11 +201,11 @@ def _drained_by_plan(d: Drawing) -> Faults:
 
 
 def _host_leaves(d: Drawing) -> Faults:
-    host, announced = (d.host(),), d.rng.random() < 0.8
+    host, announced, held = (d.host(),), d.rng.random() < 0.8, d.rng.random() < 0.7
     if d.one((True, False)):
-        yield Then(Reboot(reboot=host, announced=announced))
+        yield Then(Reboot(reboot=host, announced=announced, held=held))
     else:
-        shutdown = Shutdown(shutdown=host, announced=announced)
+        shutdown = Shutdown(shutdown=host, announced=announced, held=held)
         yield from lasting(shutdown, PowerOn(power_on=host), d.one(LONGER))
 
 

@@ -30,6 +30,7 @@ from dr.model.commands import (
     Sample,
     SendDisks,
     Start,
+    Stay,
     Stop,
     TakeDisks,
     Testify,
@@ -72,6 +73,9 @@ class SimLane:
                 self._told(link, command.id, self._host.allow_downtime(body.guest, body.downtime_s))
             case Sample():
                 self._agent.sampling.soon(body.guests)
+                self._answer(link, command.id, Answer(outcome=Outcome.DONE))
+            case Stay():
+                self._agent.bid(body.for_s)
                 self._answer(link, command.id, Answer(outcome=Outcome.DONE))
             case Testify():
                 self._testify(link, command.id, body)

@@ -334,13 +334,13 @@ class World:
         host.outlets_on = [True, True]
         host.power_changed("power back")
 
-    def shutdown(self, name: HostName, *, announced: bool = True) -> None:
+    def shutdown(self, name: HostName, *, announced: bool = True, held: bool = True) -> None:
         """Somebody types `poweroff` on it."""
-        go_down(self.hosts[name], "shutdown", announced=announced)
+        go_down(self.hosts[name], "shutdown", announced=announced, held=held)
 
-    def reboot_cleanly(self, name: HostName, *, announced: bool = True) -> None:
+    def reboot_cleanly(self, name: HostName, *, announced: bool = True, held: bool = True) -> None:
         """Somebody types `reboot` on it."""
-        go_down(self.hosts[name], "reboot", announced=announced)
+        go_down(self.hosts[name], "reboot", announced=announced, held=held)
 
     def freeze(self, name: HostName, seconds: float) -> None:
         self.say(f"{name} stands still for {seconds:.2f} s", "host.frozen", host=name)

@@ -835,6 +835,7 @@ class Host:
         self.coordinator = Coordinator()
         self.told: list[str] = []
         self.goes_down: LeaveKind = ""
+        self.held = False
         self.hinted = True  # files say it; else only systemd itself, when it is asked
         self.boot()
 
@@ -868,6 +869,10 @@ class Host:
     async def kind(self, *, sure: bool = False) -> LeaveKind:
         """Departure."""
         return self.goes_down if self.hinted or sure else ""
+
+    def hold(self, on: bool) -> None:
+        """Departure."""
+        self.held = on
 
     async def kill(self) -> None:
         """kill -9."""

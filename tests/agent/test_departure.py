@@ -1,5 +1,6 @@
 """A host that goes down is announced before anything that it ends is told."""
 
+from dr.model.commands import Outcome, Stay
 from dr.model.facts import DomainState
 from dr.ports.hypervisor import DomainEvent
 from tests.agent.fakes import G, Host
@@ -57,3 +58,34 @@ async def test_stopped_alone_it_announces_nothing(host: Host) -> None:
     host.stop.set()
     await session.until(lambda: session.goodbye)
     assert session.leaving == []
+
+
+async def test_it_is_held_until_the_coordinator_lets_it_go(host: Host) -> None:
+    session = await host.linked()
+    await session.until(lambda: host.held)  # from the start, so that none begins unnoticed
+    host.goes_down = "reboot"
+    await session.until(lambda: session.leaving == ["reboot"])
+    assert (await session.ask(Stay(for_s=30.0))).outcome is Outcome.DONE
+    assert host.held
+    await session.ask(Stay(for_s=0.0))
+    assert not host.held
+    host.goes_down = ""
+    await session.until(lambda: host.held)
+
+
+async def test_a_word_holds_for_its_time_and_no_longer(host: Host) -> None:
+    """So a coordinator that dies keeps no host up."""
+    session = await host.linked()
+    host.goes_down = "reboot"
+    await session.until(lambda: session.leaving == ["reboot"])
+    await session.ask(Stay(for_s=0.3))
+    assert host.held
+    await session.end()
+    await session.until(lambda: not host.held)
+
+
+async def test_told_to_wait_a_host_that_stays_does_not(host: Host) -> None:
+    """The word was on its way as the shutdown was called off; the next one is held from its start."""
+    session = await host.linked()
+    await session.ask(Stay(for_s=0.0))
+    assert host.held

@@ -12,6 +12,7 @@ from dr.adapters.health.disks import disks
 from dr.adapters.health.ecc import ecc
 from dr.adapters.health.kernel import kernel
 from dr.adapters.health.memory import memory
+from dr.adapters.health.shutdown import shutdown
 from dr.adapters.health.state import state
 from dr.adapters.health.trials import Ended, Hangs, Trials
 from dr.model.facts import Level, Reading
@@ -31,6 +32,7 @@ def parts(root: Path, state_folder: Path) -> dict[str, Part]:
         "disk": partial(disks, root),
         "kernel": partial(kernel, root),
         "clock": clock,
+        "shutdown": partial(shutdown, root),
         "state": partial(state, state_folder),
     }
 

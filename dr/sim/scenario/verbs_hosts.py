@@ -94,10 +94,13 @@ class Shutdown(Verb):
 
     shutdown: Annotated[Hosts, "hosts"]
     announced: Annotated[bool, "false: nobody is told"] = True
+    held: Annotated[
+        bool, "false: it does not wait for its guests to leave (dr-leave.service is not enabled)"
+    ] = True
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.shutdown):
-            stage.world.shutdown(name, announced=self.announced)
+            stage.world.shutdown(name, announced=self.announced, held=self.held)
 
 
 class Reboot(Verb):
@@ -105,10 +108,13 @@ class Reboot(Verb):
 
     reboot: Annotated[Hosts, "hosts"]
     announced: Annotated[bool, "false: nobody is told"] = True
+    held: Annotated[
+        bool, "false: it does not wait for its guests to leave (dr-leave.service is not enabled)"
+    ] = True
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.reboot):
-            stage.world.reboot_cleanly(name, announced=self.announced)
+            stage.world.reboot_cleanly(name, announced=self.announced, held=self.held)
 
 
 class Freeze(Verb):

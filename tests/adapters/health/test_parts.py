@@ -13,6 +13,7 @@ from dr.adapters.health.ecc import ecc
 from dr.adapters.health.kernel import kernel
 from dr.adapters.health.memory import memory
 from dr.adapters.health.report import Part
+from dr.adapters.health.shutdown import shutdown
 from dr.adapters.health.state import state
 from dr.model.facts import Level, Reading
 
@@ -156,3 +157,12 @@ def test_a_state_folder_that_is_not_there_yet_is_no_alarm(
 
     monkeypatch.setattr(Path, "unlink", twice)  # two looks at once
     assert levels(state(tmp_path)) == {"state": OK}
+
+
+def test_a_host_whose_shutdown_would_not_wait_says_so(tmp_path: Path) -> None:
+    assert shutdown(tmp_path) == (), "no systemd"
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert levels(shutdown(tmp_path)) == {"shutdown": WARN}
+    (tmp_path / "run/systemd/units").mkdir()
+    (tmp_path / "run/systemd/units/invocation:dr-leave.service").symlink_to("0123456789abcdef")
+    assert levels(shutdown(tmp_path)) == {"shutdown": OK}

@@ -382,6 +382,31 @@ GROUPS = {
             ),
         ),
         m(
+            "a host goes down only when they have left",
+            "maintenance/reboot-waits-until-its-guests-have-left",
+            (leaving._bid, "wait = moves_away(draft, host) and _leave_still(draft, host)", "wait = False"),
+        ),
+        m(
+            "for as long as they leave it is told so",
+            "maintenance/reboot-waits-until-its-guests-have-left",
+            (leaving._bid, "wait and draft.now - told.at >= STAY_AGAIN_S", "False"),
+        ),
+        m(
+            "it does not wait for long for who cannot leave",
+            "maintenance/reboot-does-not-wait-for-who-cannot-move",
+            (leaving._leave_still, "draft.now - since < STUCK_S", "True"),
+        ),
+        m(
+            "it waits at most so long",
+            "maintenance/reboot-waits-at-most-so-long",
+            (leaving.moves_away, "migrates and in_time and", "migrates and"),
+        ),
+        m(
+            "a host that nobody leaves is not held up",
+            "maintenance/reboot-of-an-empty-host-does-not-wait",
+            (leaving._leave_still, "bool(waiting) and draft.now", "draft.now"),
+        ),
+        m(
             "guests that are held start nowhere else",
             "maintenance/announced-reboot-holds",
             (leaving.home_of, "return host.name", 'return ""'),

@@ -10,11 +10,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from integration.lab import bmc
 from integration.lab.lab import Lab
 from integration.lab.layout import NAS, LabError, Network, as_network
+from integration.lab.machine import Machine
 from integration.lab.network import as_direction
 
 _FAULTS = """\
@@ -34,6 +36,14 @@ faults (TARGET is ctl, h1...; NET is mgmt, stor, guest, bmc; `all` for TARGET wh
   disk-server-stop G | disk-server-start G      the qemu-nbd of a guest
   heal [T]                                      undo every fault and power on
 """
+
+_CHASSIS: Final[Mapping[str, Callable[[Machine], None]]] = {
+    "power-on": Machine.power_on,
+    "power-off": Machine.power_off,
+    "reset": Machine.reboot,
+    "restarted": lambda machine: machine.went_down(again=True),
+    "switched-off": lambda machine: machine.went_down(again=False),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     run = command("exec", _exec, "run a command inside a machine: exec h1 -- virsh list")
     run.add_argument("machine")
     run.add_argument("argv", nargs=argparse.REMAINDER)
-    chassis = command("chassis", _chassis, "what a BMC runs to switch its machine (used by chassis.sh)")
+    chassis = command("chassis", _chassis, "what a BMC and a machine's power run (chassis.sh, power.sh)")
     chassis.add_argument("machine")
-    chassis.add_argument("act", choices=("power-on", "power-off", "reset"))
+    chassis.add_argument("act", choices=_CHASSIS)
     return parser
 
 
@@ -170,7 +180,7 @@ def _exec(lab: Lab, args: argparse.Namespace) -> int:
 
 def _chassis(lab: Lab, args: argparse.Namespace) -> int:
     machine = lab.machine(args.machine)
-    {"power-on": machine.power_on, "power-off": machine.power_off, "reset": machine.reboot}[args.act]()
+    _CHASSIS[args.act](machine)
     return 0
 
 

@@ -26,6 +26,8 @@ DIRECTORIES: Final = (
     "var/log/libvirt",
     "var/cache/libvirt",
     "etc/ssh",
+    "etc/systemd",
+    "var/lib/systemd",
 )
 _LIBVIRTD_CONF: Final = """\
 host_uuid = "{uuid}"
@@ -47,6 +49,12 @@ cgroup_controllers = []
 namespaces = []
 migration_address = "{storage}"
 migration_host = "{storage}"
+"""
+# What libvirt-guests does where systemd is PID 1. Its script reads this file over its environment.
+_LIBVIRT_GUESTS: Final = """\
+ON_SHUTDOWN=shutdown
+SHUTDOWN_TIMEOUT=20
+PARALLEL_SHUTDOWN=4
 """
 _CAPABILITIES: Final = CACHE / "qemu-capabilities"
 _SSHD_CONFIG: Final = """\
@@ -79,6 +87,7 @@ def write(machine: Machine, hosts: Sequence[str]) -> None:
     _ssh(machine, disk / "etc/ssh")
     machine.services.define("sshd", ["/usr/sbin/sshd", "-D", "-e"], log="/var/log/dr/sshd.log")
     if machine.is_host:
+        _once(etc / "libvirt-guests", _LIBVIRT_GUESTS)
         _once(disk / "etc/libvirt/libvirtd.conf", _LIBVIRTD_CONF.format(uuid=machine.uuid))
         _once(disk / "etc/libvirt/qemu.conf", _QEMU_CONF.format(storage=machine.address("stor")))
         (disk / "etc/libvirt/hooks").mkdir(exist_ok=True)

@@ -1,8 +1,9 @@
 """One machine of the lab: its disk, its power, and commands run inside it.
 
 A machine is PID 1 of its own namespaces (boot.sh). Powering off is `kill -9` of that PID, links first: were the
-links up, its dying sockets would say FIN within milliseconds, which no power cut does. What makes a machine a KVM
-host (libvirt's configuration) is in hostfiles.py.
+links up, its dying sockets would say FIN within milliseconds, which no power cut does. Where it ends by itself, with
+reboot(2), power.sh does the rest. What makes a machine a KVM host (libvirt's configuration) is in hostfiles.py, what
+is different where systemd is its PID 1 in systemd.py.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +21,14 @@ from integration.lab import hostfiles, network, proc
 from integration.lab.cgroup import Cgroup
 from integration.lab.layout import CTL, LabError, Layout, MachineFrozen, MachineOff, Network, address
 from integration.lab.services import Services
+from integration.lab.systemd import Init, Systemd
 
 if TYPE_CHECKING:
     from integration.lab.faults import Faults
 
 DISK_MIB: Final = 1024
-_HERE: Final = Path(__file__).parent
+_HERE: Final = Path(__file__).resolve().parent
+_ROOT: Final = _HERE.parents[1]
 # Joins the machine's cgroup first, so that a command that is running when the machine freezes, freezes with it.
 _EXEC: Final = 'echo $$ > "$1/cgroup.procs" || exit 97; shift; exec nsenter "$@"'
 
@@ -38,6 +42,7 @@ class Machine:
         self.directory = layout.machine(name)
         self.cgroup = Cgroup.of(layout, name)
         self.services = Services(self)
+        self.systemd = Systemd(self)
         self._faults = faults
 
     def __repr__(self) -> str:
@@ -103,54 +108,93 @@ class Machine:
         with proc.locked(self._power_lock):
             if self.is_on():
                 return
-            self._require_disk()
-            self.cgroup.kill()
-            with proc.locked(self._network_lock):
-                network.build_machine(self.layout, self.name)
-            (self.directory / "pid1").unlink(missing_ok=True)
-            # Written in place: the path is bind-mounted inside, and one file is simplest to look at.
-            (self.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
-            self.cgroup.create()
-            proc.spawn(
-                [
-                    "unshare",
-                    "--pid",
-                    "--fork",
-                    "--kill-child",
-                    "--mount",
-                    "--uts",
-                    "--ipc",
-                    "bash",
-                    str(_HERE / "boot.sh"),
-                    str(self.directory),
-                    self.name,
-                    *hostfiles.DIRECTORIES,
-                ],
-                pid_file=self.layout.pid_file(self.name),
-                log=self.layout.log(self.name),
-                netns=self.layout.netns_path(self.name),
-                cgroup=self.cgroup.path,
-            )
-            proc.wait_for(self.is_on, 5, f"{self.name} to power on (see {self.layout.log(self.name)})")
-            self._off.unlink(missing_ok=True)
+            self._boot()
         self._faults.converge()
+
+    def _boot(self) -> None:
+        self._require_disk()
+        self.cgroup.kill()
+        with proc.locked(self._network_lock):
+            network.build_machine(self.layout, self.name)
+        (self.directory / "pid1").unlink(missing_ok=True)
+        # Written in place: the path is bind-mounted inside, and one file is simplest to look at.
+        (self.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        self.cgroup.create(systemd=self.boots == "systemd")
+        proc.spawn(
+            [
+                str(_HERE / "power.sh"),
+                self.layout.name,
+                self.name,
+                str(_ROOT),
+                sys.executable,
+                str(self.cgroup.outer),
+                "--",
+                "unshare",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount",
+                "--uts",
+                "--ipc",
+                "bash",
+                str(_HERE / "boot.sh"),
+                str(self.directory),
+                self.name,
+                self.boots,
+                str(self.cgroup.systemd),
+                *hostfiles.DIRECTORIES,
+            ],
+            pid_file=self.layout.pid_file(self.name),
+            log=self.layout.log(self.name),
+            netns=self.layout.netns_path(self.name),
+            cgroup=self.cgroup.entry,
+        )
+        proc.wait_for(self.is_on, 5, f"{self.name} to power on (see {self.layout.log(self.name)})")
+        self._off.unlink(missing_ok=True)
 
     def power_off(self) -> None:
         """Cut the power: all links at once, then SIGKILL to PID 1. Returns when nothing of it runs any more."""
         with proc.locked(self._power_lock):
-            self._off.touch()
-            with proc.locked(self._network_lock):
-                network.links_down(self.layout, self.name)
-            first = self.pid1()
-            if first is not None and not self.is_frozen():
-                first.kill()
-            self.cgroup.kill()
+            self._cut()
         self._faults.forget_boot(self.name)
 
+    def _cut(self) -> None:
+        self._off.touch()
+        with proc.locked(self._network_lock):
+            network.links_down(self.layout, self.name)
+        first = self.pid1()
+        if first is not None and not self.is_frozen():
+            first.kill()
+        self.cgroup.kill()
+
     def reboot(self) -> None:
-        """Power off and on again: a new boot id."""
+        """Power off and on again, by the switch: a new boot id."""
         self.power_off()
         self.power_on()
+
+    def went_down(self, *, again: bool) -> None:
+        """What power.sh does when the machine has rebooted (`again`) or switched itself off."""
+        with proc.locked(self._power_lock):
+            if self.is_on() or self._off.exists():
+                return  # somebody was at the switch meanwhile
+            self._cut()
+            self._faults.forget_boot(self.name)
+            if again:
+                self._boot()
+        self._faults.converge()
+
+    def wait_off(self, timeout_s: float = 60.0) -> None:
+        """Wait until it has switched itself off, links and all."""
+        proc.wait_for(self._off.exists, timeout_s, f"{self.name} to switch itself off")
+        with proc.locked(self._power_lock):
+            assert not self.is_on()
+
+    def wait_rebooted(self, boot_id: str, timeout_s: float = 60.0) -> None:
+        """Wait until it has rebooted itself, `boot_id` being the one before, and is ready again."""
+        proc.wait_for(lambda: self.boot_id not in ("", boot_id), timeout_s, f"{self.name} to reboot itself")
+        with proc.locked(self._power_lock):
+            pass
+        self.wait_ready()
 
     @property
     def _power_lock(self) -> Path:
@@ -178,7 +222,7 @@ class Machine:
             "-c",
             _EXEC,
             "lab-exec",
-            str(self.cgroup.path),
+            str(self.cgroup.entry),
             f"--target={first.pid}",
             "--mount",
             "--uts",
@@ -295,6 +339,25 @@ class Machine:
             return (self.directory / f"disk/var/log/dr/{name}.log").read_text(errors="replace")
         except FileNotFoundError:
             return ""
+
+    # -- systemd -----------------------------------------------------------------------------------------------
+
+    @property
+    def boots(self) -> Init:
+        """What becomes its PID 1 at the next power-on: `tini` (the default) or `systemd`."""
+        return self.systemd.init
+
+    @boots.setter
+    def boots(self, init: Init) -> None:
+        self.systemd.init = init
+
+    def systemctl(self, *words: str, check: bool = True, timeout_s: float = 60.0) -> str:
+        """Run systemctl inside and return what it prints. Raises LabError when it fails and `check` is set."""
+        return self.exec(["systemctl", *words], check=check, timeout_s=timeout_s).stdout.strip()
+
+    def install_unit(self, name: str, text: str, drop_in: str | None = None, *, enable: bool = True) -> None:
+        """Put a unit into the machine's own /etc/systemd/system, there at each boot; it is not started now."""
+        self.systemd.install(name, text, drop_in, enable=enable)
 
     # -- disk and readiness ------------------------------------------------------------------------------------
 

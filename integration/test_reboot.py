@@ -18,7 +18,7 @@ from integration.lab import Machine
 from integration.lab.proc import wait_for
 from integration.site import DR, ENV, Site
 from integration.test_failover import SETTINGS
-from integration.test_migration import assert_runs_on, wait_copying
+from integration.test_migration import assert_runs_on
 
 SITE = Wanted(lab=os.environ.get("DR_LAB", "reboot"), hosts=3, settings=SETTINGS)
 UNITS = Path(dr.__file__).parents[1] / "packaging" / "systemd"
@@ -82,7 +82,7 @@ def test_a_reboot_waits_until_its_guests_have_moved(site: Site, h1: Machine) -> 
     before = h1.boot_id
     with site.lab.poller(list(guests)) as poller:
         h1.systemctl("reboot", check=False)
-        wait_copying(site, next(iter(guests)))
+        wait_leaving(site, *guests)
         assert h1.systemctl("is-system-running", check=False) == "stopping"
         assert h1.systemctl("is-active", "dr-leave", check=False) == "deactivating"
         h1.wait_rebooted(before, 120)
@@ -99,13 +99,20 @@ def test_a_reboot_waits_until_its_guests_have_moved(site: Site, h1: Machine) -> 
     assert any("h1: its reboot is not held up any longer" in text for text in said(site))
 
 
+def wait_leaving(site: Site, *names: str) -> None:
+    """Until each is on its way: both ends have a QEMU of it."""
+    site.wait(
+        lambda: all(len(site.lab.qemu_hosts(name)) > 1 for name in names), 60, f"{names} to be on their way"
+    )
+
+
 def said(site: Site) -> list[str]:
     """The timeline of this test."""
     return [line["text"] for line in site.lately()]
 
 
 def test_nobody_to_ask_and_a_host_goes_down_all_the_same(site: Site, h1: Machine) -> None:
-    """It waits for a word for half a minute; then its guest ends with it, and starts elsewhere when somebody decides."""
+    """It waits for a word for half a minute; then its guest ends with it, and starts when somebody decides again."""
     enable_leave(h1)
     (name,) = site.fresh(1)
     site.start_guests({"h1": [name]})
@@ -125,7 +132,7 @@ def test_an_agent_that_is_killed_holds_nothing_up(site: Site, h1: Machine) -> No
     guests = two_slow_ones(site)
     before = h1.boot_id
     h1.systemctl("reboot", check=False)
-    wait_copying(site, next(iter(guests)))
+    wait_leaving(site, *guests)
     h1.systemctl("kill", "--signal=KILL", "dr-agent")
     wait_for(
         lambda: not h1.is_on() or h1.systemctl("is-active", "dr-leave", check=False) != "deactivating",

@@ -51,7 +51,7 @@ def enable_leave(host: Machine) -> None:
 
 def reading(site: Site) -> tuple[str, str]:
     """What h1 says of its shutdown."""
-    health = json.loads(site.dr("host", "show", "h1", "-o", "json"))["item"]["health"]
+    health = json.loads(site.dr("host", "show", "h1", "-o", "json"))["item"]["readings"]
     (found,) = [(each["level"], each["reason"]) for each in health if each["part"] == "shutdown"]
     return found
 

@@ -129,6 +129,9 @@ class Machine:
                 sys.executable,
                 str(self.cgroup.outer),
                 "--",
+                "nsenter",
+                f"--net={self.layout.netns_path(self.name)}",
+                "--",
                 "unshare",
                 "--pid",
                 "--fork",
@@ -146,7 +149,6 @@ class Machine:
             ],
             pid_file=self.layout.pid_file(self.name),
             log=self.layout.log(self.name),
-            netns=self.layout.netns_path(self.name),
             cgroup=self.cgroup.entry,
         )
         proc.wait_for(self.is_on, 5, f"{self.name} to power on (see {self.layout.log(self.name)})")

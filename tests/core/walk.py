@@ -22,7 +22,7 @@ from dr.core.guests import asked_to_start
 from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
 from dr.model.base import changed
-from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Testimony
+from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.effects import (
     CheckGuest,
     DropSession,
@@ -768,7 +768,7 @@ def _sound_cluster(draft: Draft) -> None:
 
 def _sound_effect(draft: Draft, effect: Effect) -> None:
     # What its host shows next says whether an abort, or a sample, is asked for again: nobody waits for an answer.
-    abort = isinstance(effect, Send) and isinstance(effect.body, Abort | Sample)
+    abort = isinstance(effect, Send) and isinstance(effect.body, Abort | Sample | Stay)
     if isinstance(effect, Send | SendStart | Look | CheckGuest | ReadPower | Fence | PowerOn) and not abort:
         _hold(draft.pending_of(effect.id) is not None, f"nobody waits for the end of {effect}")
     if isinstance(effect, SendStart):

@@ -71,7 +71,7 @@ def join(
     tell(f"  {config}, {wanted.pki_dir}")
     for trouble in prerequisites(libvirt_uri):
         tell(f"warning: {trouble}")
-    tell("Next: systemctl enable --now dr-agent   (then, on the coordinator: dr status)")
+    tell("Next: systemctl enable --now dr-agent dr-leave   (then, on the coordinator: dr status)")
 
 
 def _read(source: str) -> str:

@@ -9,11 +9,11 @@ import inspect
 from collections.abc import Callable, Iterable
 
 from dr.model.base import Record
+from dr.model.words import Field, Flag, Many, Name, Whole, Word, fields_of, written
 from dr.sim.scenario.facts import FACTS
 from dr.sim.scenario.language import GuestSpec, HostSpec, Scenario
 from dr.sim.scenario.verbs import GROUPS
 from dr.sim.scenario.verbs_people import AskVerb
-from dr.sim.scenario.words import Field, Flag, Many, Name, Whole, Word, fields_of, written
 
 
 def _row(*cells: str) -> str:

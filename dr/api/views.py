@@ -17,17 +17,9 @@ from dr.core.wishes import why_not_placed
 from dr.model.effects import Reply
 from dr.model.evidence import PowerReport
 from dr.model.facts import GuestFacts, Reading
+from dr.model.operations import Operation, OperationState
 from dr.model.policy import FenceDevice
-from dr.model.records import (
-    GuestPhase,
-    GuestRecord,
-    HostRecord,
-    Move,
-    MoveStage,
-    Operation,
-    OperationState,
-    StoredDefinition,
-)
+from dr.model.records import GuestPhase, GuestRecord, HostRecord, Move, MoveStage, StoredDefinition
 
 ADDRESS_PARAMETERS = ("ip", "ipaddr", "plug", "port")
 

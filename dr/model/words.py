@@ -104,6 +104,9 @@ class Duration(Kind):
         return seconds
 
     def write(self, value: float) -> str:
+        if value >= 120 and not value % 60:
+            hours, minutes = divmod(round(value / 60), 60)
+            return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")
         return f"{value:.6f}".rstrip("0").rstrip(".") + "s"
 
 

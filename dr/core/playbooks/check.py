@@ -237,6 +237,7 @@ def _said(playbook: Playbook, problems: Problems) -> None:
             _all(said, problems)
         if "${" in PARAMETER.sub("", said.text):
             problems.add(said.where, "`${` begins a parameter, as in ${name}: nothing else can stand there")
+            continue
         for name in PARAMETER.findall(said.text):
             used.add(name)
             if name == said.loop:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from dr.cli.yamlfile import BadFile, Document, Problem, dotted, read
+from dr.cli.yamlfile import BadFile, Document, Problem, read
 from dr.core.playbooks.check import problems_of
 from dr.model.playbooks import Playbook
-from dr.model.words import Problems, Where, read_fields
+from dr.model.words import Problems, Where, dotted, read_fields
 
 SHIPPED = Path(str(resources.files("dr"))) / "playbooks"
 OWN = Path("/etc/dr/playbooks")  # one of the same name stands for that which is shipped

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dr.cli.yamlfile import BadFile, Document, Problem, dotted, parse, read
-from dr.model.words import Problems, Where
+from dr.cli.yamlfile import BadFile, Document, Problem, parse, read
+from dr.model.words import Problems, Where, dotted
 from dr.sim.scenario.check import problems_of
 from dr.sim.scenario.language import Scenario, from_plain, named
 

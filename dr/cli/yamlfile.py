@@ -16,6 +16,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.scanner import Scanner, ScannerError
 
+from dr.model.words import dotted
+
 DEPTH_MAX = 32
 BYTES_MAX = 8 * 1024 * 1024
 VALUES_MAX = 200_000  # aliases are copied out: a few short lines could otherwise ask for all memory
@@ -76,14 +78,6 @@ class Document:
             if (*found, part) in self.lines:
                 found = (*found, part)
         return self.lines.get(found, 1)
-
-
-def dotted(path: Path_) -> str:
-    """`hosts.kvm1.fencing[0].agent`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
 
 
 def read(path: Path, *, bytes_max: int = BYTES_MAX, values_max: int = VALUES_MAX) -> Document:

@@ -51,9 +51,10 @@ class Chosen(Kind):
 
     def read(self, value: Any, where: Where, problems: Problems) -> str:
         text = value if isinstance(value, str) else ""
-        host = text.removeprefix("on:") if self.of == "guest" else text
-        known = LABEL.fullmatch(text) or PARAMETER.fullmatch(host) or NAME.fullmatch(host)
-        if not known:
+        like = PARAMETER.sub("x", text)  # what it stands for is looked at when it is known
+        if not LABEL.fullmatch(like) and not NAME.fullmatch(
+            like.removeprefix("on:" if self.of == "guest" else "")
+        ):
             hint = "; put it in quotes" if isinstance(value, int | float) else ""
             self.wrong(value, where, problems, hint)
         return text
@@ -307,7 +308,7 @@ UNDO = Undo()
 # ---- steps and playbooks
 
 
-class StepSpec(Record):
+class StepSpec(Record, tag="step"):
     """One entry of `steps`: a verb, and how it is to be done. Both stand side by side."""
 
     verb: Annotated[AnyVerb, VERB, "what is done"]
@@ -353,7 +354,7 @@ class StepKind(Kind):
 STEP = StepKind()
 
 
-class EachSpec(Record):
+class EachSpec(Record, tag="each"):
     """Steps for each of some hosts or guests, one after the other; `${host}` or `${guest}` in them is the one."""
 
     steps: Annotated[tuple[StepSpec, ...], Many(STEP), "what is done for each"]
@@ -453,6 +454,8 @@ class RunStep(Record):
     tries: int = 0
     again_at: float = 0.0  # the next try
     jobs: tuple[str, ...] = ()  # what it opened, by its last try
+    answered: bool = False  # of an `approve`: somebody agreed; of a `notify`: it is told
+    refused: bool = False  # of an `approve`: somebody did not
     text: str = ""  # what came of it, or why it waits
 
 

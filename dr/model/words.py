@@ -1,4 +1,4 @@
-"""How single values of a scenario are written: times, names, choices, lists, and records made of these.
+"""How single values of scenarios and playbooks are written: times, names, choices, lists, and records made of these.
 
 Here: from plain YAML values to Python and back, one class for each way of writing, and the sentence that says what is
 allowed. Not here: which fields there are (`verbs`, `facts`, `language`), whether they make sense together (`check`).
@@ -22,6 +22,15 @@ from dr.model.policy import After, Check
 from dr.model.spelling import AFTER_FORMS, CHECK_FORMS, after_of, after_text, check_of, check_text
 
 Where = tuple[str | int, ...]  # the path to a value in the file: ("do", 3, "power_off")
+
+
+def dotted(where: Where) -> str:
+    """`hosts.kvm1.fencing[0].agent`."""
+    text = ""
+    for part in where:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
 
 ALL = "all"
 FEW = 20  # so many allowed words are listed even where the right one was guessed

@@ -10,7 +10,8 @@ import pytest
 
 from dr.cli.scenario_file import load, loads
 from dr.model.base import changed
-from dr.model.records import Desired, GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Desired, GuestPhase, HostPhase
 from dr.model.words import ALL, fields_of
 from dr.sim.run import run
 from dr.sim.scenario.facts import (

@@ -9,10 +9,10 @@ from typing import Any, get_args
 import pytest
 
 import dr.core
-from dr.cli.yamlfile import dotted, parse
+from dr.cli.yamlfile import parse
 from dr.core.playbooks.check import problems_of, unknown_of
 from dr.model.playbooks import VERBS, Job, Playbook
-from dr.model.words import Problems, read_fields, write_fields
+from dr.model.words import Problems, dotted, read_fields, write_fields
 
 GOOD = """
 playbook: good

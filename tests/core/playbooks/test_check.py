@@ -238,6 +238,13 @@ def test_everything_is_told_at_once() -> None:
     assert len(of_steps("{cordon: '${a}', undo: fence}\n  - {start: '${b}', timeout: 1s}")) == 3
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), 1e300, 10**5000], ids=lambda value: "")
+def test_a_number_beyond_all_bounds_is_no_time(value: float) -> None:
+    problems = Problems()
+    read_fields(Playbook, {"playbook": "x", "steps": {"wait": value}}, (), problems)
+    assert [text.partition(",")[0] for _, text in problems.found] == ["must be a time such as 5s"]
+
+
 # ---- against a fleet
 
 HOSTS = {"kvm1": {"rack": "a"}, "kvm2": {"rack": "b"}}

@@ -33,6 +33,10 @@ from dr.model.words import (
 
 PARAMETER = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_-]{0,62})\}")
 LABEL = re.compile(r"label:([A-Za-z0-9][A-Za-z0-9._/-]{0,62})=([A-Za-z0-9._-]{0,63})")
+Job = Literal[
+    "failover", "restart", "drain", "leave", "failback", "fence", "fence-test", "confirm-down", "protect",
+    "guest-start", "guest-stop", "guest-migrate", "guest-relocate", "playbook",
+]  # fmt: skip
 ALL = "all"
 TARGETS = "targets"  # what the playbook's own `targets` names
 
@@ -54,6 +58,15 @@ class Chosen(Kind):
             hint = "; put it in quotes" if isinstance(value, int | float) else ""
             self.wrong(value, where, problems, hint)
         return text
+
+
+class OwnName(Name):
+    """What the playbook itself is called."""
+
+    means = "a name: letters, digits, dots, dashes and underscores, at most 63"
+
+    def __init__(self) -> None:
+        self.of, self.new, self.also = "playbook", True, ()
 
 
 class Reference(Name):
@@ -110,7 +123,7 @@ class Spare(Condition, tag="spare"):
 class Nothing(Condition, tag="nothing"):
     """No other job of that kind is open."""
 
-    no_open: Annotated[str, "a kind of job, as `dr job list` shows it: failover, drain, …"]
+    no_open: Annotated[Job, "a kind of job, as `dr job list` shows it"]
 
 
 CONDITIONS: dict[str, type[Condition]] = {
@@ -237,7 +250,7 @@ class Check(Verb, tag="check"):
 
 
 class Approve(Verb, tag="approve"):
-    """A person must agree: `dr job approve`, or `dr job deny`. The step's `timeout` is how long is waited for one."""
+    """A person must agree; the run waits. The step's `timeout` is how long is waited for one."""
 
     TIMEOUT_S: ClassVar[float] = 3600.0
     approve: Annotated[str, "what they are asked"]
@@ -305,7 +318,7 @@ class StepSpec(Record, tag="step"):
     on_fail: Annotated[
         Literal["stop", "continue", "rollback"],
         "`stop`: no step after it but `finally`; `continue`: as if it had not failed, and the run fails in the end; "
-        "`rollback`: the `undo` of every step before it that is done, the last first",
+        "`rollback`: the `undo` of every step that began, the last first",
     ] = "stop"
     undo: Annotated[AnyVerb | str | None, UNDO, "what takes it back"] = None
     when: Annotated[AnyCondition | None, CONDITION, "it is left out unless this is so as its turn comes"] = (
@@ -391,15 +404,25 @@ class Objectives(Record):
     rto: Annotated[Seconds, "from its start to its last step; 0: none"] = 0.0
 
 
+class RunLimits(Record):
+    """What bounds a run."""
+
+    timeout: Annotated[
+        Seconds,
+        "the whole run; no step of it may be given longer. What is under way then has failed; 0: none",
+    ] = 0.0
+
+
 class Playbook(Record):
     """All of one file."""
 
-    playbook: Annotated[str, Name("playbook", new=True), "its name"]
+    playbook: Annotated[str, OwnName(), "its name"]
     steps: Annotated[Entries, "what is done, from top to bottom"]
     description: Annotated[str, "what it is for, for a tired person"] = ""
     params: Annotated[dict[str, Parameter], "what a run is told: `${name}` in the steps"] = {}
     targets: Annotated[Targets, "whom `targets` means"] = Targets()
     objectives: Annotated[Objectives, "what is to be reached"] = Objectives()
+    limits: Annotated[RunLimits, "what bounds it"] = RunLimits()
     require: Annotated[
         tuple[AnyCondition, ...], Many(CONDITION), "what must be so before the first step, or nothing is done"
     ] = ()

@@ -68,6 +68,8 @@ def shown(value: Any) -> str:
             return "a mapping"
         case list() | tuple():
             return "a list"
+        case int() if abs(value) > 1e60:
+            return "a number beyond all bounds"  # Python refuses to print the longest
         case _:
             return str(value)
 
@@ -100,7 +102,7 @@ class Duration(Kind):
     def read(self, value: Any, where: Where, problems: Problems) -> float:
         seconds: float | None = None
         if isinstance(value, int | float) and not isinstance(value, bool):
-            seconds = float(value)
+            seconds = float(value) if abs(value) < 1e12 else None  # no float holds every integer
         elif isinstance(value, str) and value and (match := DURATION.fullmatch(value)):
             h, m, s, ms = (float(part or 0) for part in match.groups())
             seconds = h * 3600 + m * 60 + s + ms / 1000
@@ -113,6 +115,9 @@ class Duration(Kind):
         return seconds
 
     def write(self, value: float) -> str:
+        if value >= 120 and not value % 60:
+            hours, minutes = divmod(round(value / 60), 60)
+            return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")
         return f"{value:.6f}".rstrip("0").rstrip(".") + "s"
 
 

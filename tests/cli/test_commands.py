@@ -487,6 +487,7 @@ def test_help_mentions_everything(dr: Dr) -> None:
         "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent "
         "sim",
         "plan": "evacuate",
+        "playbook": "list show validate schema",
         "host": "list show fence confirm-down remove label cordon uncordon drain undrain clear-quarantine",
         "guest": "list show protect unprotect start stop label history",
         "fence": "list test history",

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from dr.core.playbooks.check import why_no_value
 from dr.core.state import Draft
 from dr.model.base import HostName, Record, changed
 from dr.model.playbooks import (
@@ -24,7 +25,7 @@ from dr.model.playbooks import (
     RunStep,
     StepSpec,
 )
-from dr.model.words import NAME, Many, OneOf, Where, fields_of, nearest
+from dr.model.words import Many, OneOf, Where, fields_of, nearest
 
 ON = "on:"
 
@@ -83,10 +84,8 @@ def _values(playbook: Playbook, params: Mapping[str, str]) -> dict[str, str]:
         if value is None:
             says = f" ({parameter.says})" if parameter.says else ""
             found.append((("params", name), f"must be told{says}: {name}=…"))
-        elif parameter.is_ != "text" and not NAME.fullmatch(value):
-            found.append((("params", name), f"must be the name of a {parameter.is_}, not {value[:60]!r}"))
-        elif not value.isprintable():
-            found.append((("params", name), "must be printable text in one line"))
+        elif why := why_no_value(parameter, value):
+            found.append((("params", name), why))
         else:
             values[name] = value
     if found:

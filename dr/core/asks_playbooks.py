@@ -36,7 +36,13 @@ def run(draft: Draft, ask: AskRun) -> Reply:
     if twin is not None:
         return no(ask, f"{book.playbook} is being run already: {twin.id}, asked for by {twin.asked_by}")
     operation = draft.open_operation(KIND, book.playbook, ask.reason, ask.by)
-    begun = Run(playbook=book.playbook, params=ask.params, rto_s=book.objectives.rto, steps=steps)
+    begun = Run(
+        playbook=book.playbook,
+        params=ask.params,
+        rto_s=book.objectives.rto,
+        limit_s=book.limits.timeout,
+        steps=steps,
+    )
     draft.put_operation(changed(operation, run=begun))
     return yes(ask, "", operation)
 

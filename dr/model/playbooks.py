@@ -452,6 +452,7 @@ class RunStep(Record):
     began: float = 0.0  # its first try
     ended: float = 0.0
     tries: int = 0
+    tried_at: float = 0.0  # the last of them
     again_at: float = 0.0  # the next try
     jobs: tuple[str, ...] = ()  # what it opened, by its last try
     answered: bool = False  # of an `approve`: somebody agreed; of a `notify`: it is told
@@ -465,6 +466,7 @@ class Run(Record):
     playbook: str
     params: dict[str, str] = {}
     rto_s: float = 0.0
+    limit_s: float = 0.0  # of all its steps together; 0: none
     steps: tuple[RunStep, ...] = ()
     failed: str = ""  # why it failed, by its first step that did; "": none has
     cancelled: str = ""  # by whom, and why

@@ -18,7 +18,8 @@ from dr.model.records import Alert
 
 KIND = "playbook"
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again
-LOOK_S = 1.0  # how often what is still missing is looked for
+REFUSED_S = 30.0  # what is refused is asked for again for so long: an agent may be restarting, say
+ASK_AGAIN_S = 2.0
 OVER = (StepState.DONE, StepState.FAILED, StepState.SKIPPED)
 
 
@@ -60,17 +61,13 @@ def _begin(draft: Draft, key: str, at: int) -> None:
     step = run.steps[at]
     if draft.now < step.again_at:
         return
-    if (
-        not step.tries
-        and step.spec.when is not None
-        and (why := conditions.why_not(draft, step.spec.when, key))
-    ):
-        _end(draft, key, at, StepState.SKIPPED, f"left out: {why}")
-        return
-    began = step.began or draft.now
-    step = changed(step, began=began, tries=step.tries + 1, jobs=(), state=StepState.RUNNING)
-    if not step.tries - 1:
+    if not step.began:
+        if step.spec.when is not None and (why := conditions.why_not(draft, step.spec.when, key)):
+            _end(draft, key, at, StepState.SKIPPED, f"left out: {why}")
+            return
         draft.note("playbook.step", f"{at + 1}. {shown(step.spec)}: begins", operation=key)
+        step = changed(step, began=draft.now)
+    step = changed(step, tried_at=draft.now, tries=step.tries + 1, jobs=(), state=StepState.RUNNING)
     _put(draft, key, at, step)
     if isinstance(step.spec.verb, Notify):
         draft.tell(
@@ -97,16 +94,21 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         reply = operator.decided(draft, changed(ask, id=f"{ask.id}/{number}"))
         blockers += reply.blockers
         jobs += reply.operations
+    why = "; ".join(blockers)
+    if blockers and not jobs and draft.now - max(step.began, draft.started_at) < REFUSED_S:
+        again = changed(step, state=StepState.WAITING, tries=step.tries - 1, again_at=draft.now + ASK_AGAIN_S)
+        _put(draft, key, at, changed(again, text=why))
+        return
     _put(draft, key, at, changed(step, jobs=tuple(jobs)))
     if blockers:
-        _fail(draft, key, at, "; ".join(blockers))
+        _fail(draft, key, at, why)
     else:
         _look(draft, key, at)
 
 
 def _look(draft: Draft, key: str, at: int) -> None:
     """Whether it is done, has failed, or took too long."""
-    _, run = _of(draft, key)
+    operation, run = _of(draft, key)
     step = run.steps[at]
     if step.refused:
         _fail(draft, key, at, step.text, again=False)
@@ -129,6 +131,8 @@ def _look(draft: Draft, key: str, at: int) -> None:
         _end(draft, key, at, StepState.DONE, "; ".join(ends) or f"after {draft.now - step.began:.1f} s")
         return
     limit_s = step.spec.timeout or type(step.spec.verb).TIMEOUT_S
+    if run.limit_s and run.part == "steps":
+        limit_s = min(limit_s, max(0.0, operation.opened + run.limit_s - step.began))
     if draft.now - step.began < limit_s:
         if step.text != (text := left[0]):
             _put(draft, key, at, changed(step, text=text))
@@ -142,9 +146,14 @@ def _look(draft: Draft, key: str, at: int) -> None:
 
 
 def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> None:
-    """Tried again, or the end of it, and what follows from that."""
+    """Tried again, or the end of it, and what follows from that.
+
+    A try in which the coordinator died does not count: what it was about to ask for may never have been said.
+    """
     _, run = _of(draft, key)
     step = run.steps[at]
+    if step.tried_at <= draft.started_at:
+        step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
         text = f"{at + 1}. {shown(step.spec)}: try {step.tries} failed, again in {AGAIN_S:g} s: {why}"
         draft.note("playbook.step", text, operation=key)

@@ -1,4 +1,7 @@
-"""`dr playbook`: what a team does in a case, kept as files. Looking at them needs no coordinator."""
+"""`dr playbook`: what a team does in a case, kept as files. Looking at them needs no coordinator.
+
+Not here: running one (`playbook_run`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dr.cli import playbook_run
 from dr.cli.failure import Exit, Failure, tell
 from dr.cli.output import Column, Form, Output, facts, plain, table
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from dr.model.words import Where
 
 app = typer.Typer(help="Playbooks: what is done in a case, step by step.", no_args_is_help=True)
+app.command("run")(playbook_run.run)
 
 PROBLEMS_SHOWN = 50
 TODO = "correct it; the language is explained in docs/playbooks.md, and `dr playbook schema` helps an editor"

@@ -104,7 +104,7 @@ def test_a_step_that_fails_takes_back_what_was_done(site: Site) -> None:
     ended = run(site, "job", "watch", key)
     assert ended.returncode == 1, "it failed, and says so"
     job = json.loads(site.dr("job", "show", key, "-o", "json"))["item"]
-    assert [step["part"] for step in job["run"]["steps"]] == ["steps", "steps", "steps", "finally", "undo"]
+    assert [step["part"] for step in job["run"]["steps"]] == ["steps", "steps", "steps", "undo", "finally"]
     assert [state for _, state in states(job)] == ["done", "done", "failed", "done", "done"]
     assert "not done within 2 s" in job["run"]["failed"]
     site.wait_running(name)

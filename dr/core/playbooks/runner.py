@@ -213,7 +213,9 @@ def _to_part(draft: Draft, key: str, part: Literal["undo", "finally"]) -> None:
     )
     if part == "undo":
         begun = [step for step in steps if step.part == "steps" and step.tries and step.spec.undo is not None]
-        steps += tuple(RunStep(spec=_undoing(step.spec), part="undo") for step in reversed(begun))
+        undoing = tuple(RunStep(spec=_undoing(step.spec), part="undo") for step in reversed(begun))
+        last = tuple(step for step in steps if step.part == "finally")
+        steps = (*steps[: len(steps) - len(last)], *undoing, *last)
     _put_run(draft, operation, changed(run, steps=steps, part=part))
 
 

@@ -25,10 +25,12 @@ from dr.cli import agent_config, config
 from dr.cli.app import app
 from dr.cli.failure import Exit
 from dr.cli.notifiers import BAD_RELOAD
+from dr.cli.playbook_file import load
 from dr.cli.yamlfile import parse
 from dr.coordinator import journal
 from dr.core import preflight
 from dr.core.detector import VERDICTS
+from dr.core.playbooks import reference as playbooks
 from dr.core.tables import GUEST_TABLE, HOST_TABLE, mermaid
 from dr.model import wire
 from dr.model.base import Record
@@ -81,6 +83,7 @@ RENDERED: dict[Path, dict[str, Callable[[], str]]] = {
         "verdicts": verdicts,
     },
     DOCS / "operations.md": {"preflight": preflight_checks},
+    DOCS / "playbooks.md": dict(playbooks.RENDERED),
     DOCS / "simulator.md": dict(reference.RENDERED),
 }
 MARKED = re.compile(r"(<!-- tables:(\w+) -->\n)(.*?)(<!-- /tables:\2 -->)", re.DOTALL)
@@ -474,6 +477,17 @@ def test_examples_of_configuration_are_good() -> None:
             config.translate(parse(text, f"{page.name}"))
             found += 1
     assert found
+
+
+def test_examples_of_playbooks_are_good(tmp_path: Path) -> None:
+    """A YAML block that begins with `playbook:` is a whole file. The first one of its page ships with dr."""
+    page = (DOCS / "playbooks.md").read_text()
+    blocks = re.findall(r"^```yaml\n(playbook:.*?)^```", page, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        file = tmp_path / "example.yaml"
+        file.write_text(block)
+        load(file)
+    assert blocks[0] in (ROOT / "playbooks" / "evacuate-host.yaml").read_text()
 
 
 # ---- links

@@ -21,6 +21,7 @@ from dr.api.joining import joining_routes
 from dr.api.planning import planning_routes
 from dr.api.problem import Problem, answer
 from dr.api.reading import reading_routes
+from dr.api.running import running_routes
 from dr.api.timeline import timeline_routes
 from dr.ports.store import StoreError
 
@@ -42,6 +43,7 @@ def make_app(desk: Desk) -> Guard:
         guest_routes(desk),
         host_routes(desk),
         planning_routes(desk),
+        running_routes(desk),
         joining_routes(desk),
     ):
         app.include_router(router)

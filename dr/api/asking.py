@@ -16,12 +16,19 @@ from dr.api import policies, schema, views
 from dr.api.access import PEER, Peer
 from dr.api.desk import Desk, encoded
 from dr.api.problem import Problem, refusal
+from dr.api.shapes import Body
 from dr.model import events
+from dr.model.effects import Reply
 from dr.model.records import Desired
 
 
 async def submitted(desk: Desk, ask: events.OperatorAsk) -> Response:
-    """The coordinator's answer; raises Problem when it refuses, or does not answer in time."""
+    """What was accepted; raises Problem when it is refused, or not answered in time."""
+    return encoded(views.accepted(await replied(desk, ask)))
+
+
+async def replied(desk: Desk, ask: events.OperatorAsk) -> Reply:
+    """The coordinator's word; raises Problem when it refuses, or does not answer in time."""
     try:
         reply = await desk.coordinator.ask(ask)
     except TimeoutError:
@@ -34,10 +41,10 @@ async def submitted(desk: Desk, ask: events.OperatorAsk) -> Response:
         ) from None
     if not reply.accepted:
         raise refusal(reply)
-    return encoded(views.accepted(reply))
+    return reply
 
 
-def who(request: Request, body: schema.Body) -> dict[str, Any]:
+def who(request: Request, body: Body) -> dict[str, Any]:
     """What every ask carries: its id, who asks, and why."""
     peer: Peer = request.scope[PEER]
     return {"id": uuid.uuid4().hex, "by": peer.name, "reason": body.reason}
@@ -112,11 +119,11 @@ def host_routes(desk: Desk) -> APIRouter:
     host = "/v1/hosts/{name}"
 
     @api.post(f"{host}/fence", response_model=schema.Accepted)
-    async def fence(request: Request, name: str, body: schema.Body) -> Response:
+    async def fence(request: Request, name: str, body: Body) -> Response:
         return await submitted(desk, events.AskFence(**who(request, body), host=name))
 
     @api.post(f"{host}/fence-test", response_model=schema.Accepted)
-    async def fence_test(request: Request, name: str, body: schema.Body) -> Response:
+    async def fence_test(request: Request, name: str, body: Body) -> Response:
         return await submitted(desk, events.AskFenceTest(**who(request, body), host=name))
 
     @api.post(f"{host}/confirm-down", response_model=schema.Accepted)
@@ -126,11 +133,11 @@ def host_routes(desk: Desk) -> APIRouter:
         )
 
     @api.post(f"{host}/cordon", response_model=schema.Accepted)
-    async def cordon(request: Request, name: str, body: schema.Body) -> Response:
+    async def cordon(request: Request, name: str, body: Body) -> Response:
         return await submitted(desk, events.AskCordon(**who(request, body), host=name))
 
     @api.post(f"{host}/uncordon", response_model=schema.Accepted)
-    async def uncordon(request: Request, name: str, body: schema.Body) -> Response:
+    async def uncordon(request: Request, name: str, body: Body) -> Response:
         return await submitted(desk, events.AskUncordon(**who(request, body), host=name))
 
     @api.post(f"{host}/drain", response_model=schema.Accepted)
@@ -151,15 +158,15 @@ def host_routes(desk: Desk) -> APIRouter:
         return await submitted(desk, ask)
 
     @api.post(f"{host}/undrain", response_model=schema.Accepted)
-    async def undrain(request: Request, name: str, body: schema.Body) -> Response:
+    async def undrain(request: Request, name: str, body: Body) -> Response:
         return await submitted(desk, events.AskUndrain(**who(request, body), host=name))
 
     @api.post(f"{host}/clear-quarantine", response_model=schema.Accepted)
-    async def clear_quarantine(request: Request, name: str, body: schema.Body) -> Response:
+    async def clear_quarantine(request: Request, name: str, body: Body) -> Response:
         return await submitted(desk, events.AskClearQuarantine(**who(request, body), host=name))
 
     @api.post(f"{host}/remove", response_model=schema.Accepted)
-    async def remove(request: Request, name: str, body: schema.Body) -> Response:
+    async def remove(request: Request, name: str, body: Body) -> Response:
         return await submitted(desk, events.AskRemoveHost(**who(request, body), host=name))
 
     @api.post(f"{host}/labels", response_model=schema.Accepted)
@@ -168,11 +175,11 @@ def host_routes(desk: Desk) -> APIRouter:
         return await submitted(desk, ask)
 
     @api.post("/v1/pause", response_model=schema.Accepted)
-    async def pause(request: Request, body: schema.Body) -> Response:
+    async def pause(request: Request, body: Body) -> Response:
         return await submitted(desk, events.AskPause(**who(request, body)))
 
     @api.post("/v1/resume", response_model=schema.Accepted)
-    async def resume(request: Request, body: schema.Body) -> Response:
+    async def resume(request: Request, body: Body) -> Response:
         return await submitted(desk, events.AskResume(**who(request, body)))
 
     @api.post("/v1/notify/test", response_model=schema.Accepted)

@@ -16,6 +16,7 @@ from dr.api.access import PEER, Peer
 from dr.api.asking import submitted, who
 from dr.api.desk import Desk, encoded
 from dr.api.problem import Problem
+from dr.api.shapes import Body
 from dr.model import events
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -25,7 +26,7 @@ def joining_routes(desk: Desk) -> APIRouter:
     api = APIRouter(tags=["joining"])
 
     @api.post("/v1/hosts/{name}/token", response_model=schema.TokenDocument)
-    async def token(request: Request, name: str, body: schema.Body) -> Response:
+    async def token(request: Request, name: str, body: Body) -> Response:
         """Admit a host, and make the token with which it joins."""
         if not HOST_NAME.fullmatch(name):
             why = "a host's name is letters, digits, dots, dashes and underscores, at most 63"

@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 from dr import __version__
 from dr.api import standing
 from dr.api.snapshot import Snapshot
-from dr.model.records import Condition, GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Condition, GuestPhase, HostPhase
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

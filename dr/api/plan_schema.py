@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dr.api.schema import Body, Document, Evacuation
+from dr.api.schema import Evacuation
+from dr.api.shapes import Body, Document
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Seconds = Annotated[float, Field(ge=0, le=864_000)]

@@ -20,7 +20,7 @@ from dr.api.access import PEER, Peer
 from dr.api.desk import Desk, built, encoded, snapshot
 from dr.api.problem import Problem, missing
 from dr.api.snapshot import Snapshot
-from dr.model.records import Operation
+from dr.model.operations import Operation
 
 OPERATIONS_KEPT = 1_000
 PIECE_BYTES = 256 * 1024  # of a backup, read and sent at once

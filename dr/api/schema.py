@@ -11,22 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from dr.api.run_schema import RunSeen
+from dr.api.shapes import Body, Document, Part
 from dr.model.spelling import after_of, check_of
-
-VERSION = 1
-
-
-class Part(BaseModel):
-    """Something inside a document."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Document(Part):
-    """Something that is answered on its own."""
-
-    version: int = VERSION
-
 
 # ---- hosts
 
@@ -312,6 +299,7 @@ class MoveSeen(Part):
 class Operation(OperationRow):
     steps: list[StepSeen] = []
     moves: list[MoveSeen] = []
+    run: RunSeen | None = Field(default=None, description="of a playbook")
 
 
 class OperationList(Document):
@@ -418,13 +406,6 @@ class Findings(Document):
 
 
 # ---- asks
-
-
-class Body(BaseModel):
-    """What is sent in; unknown fields are refused, as they may have meant something."""
-
-    model_config = ConfigDict(extra="forbid")
-    reason: str = Field(default="", max_length=1000)
 
 
 class GuestsBody(Body):

@@ -17,8 +17,9 @@ from dr.model.decision import Note
 from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import GuestFacts
+from dr.model.operations import Operation
 from dr.model.policy import FenceDevice, HostPolicy
-from dr.model.records import Alert, DeviceIdentity, Operation, StoredDefinition
+from dr.model.records import Alert, DeviceIdentity, StoredDefinition
 
 
 class Line(Protocol):

@@ -13,7 +13,8 @@ from dr.api.standing import because, blockers_of, fencing_of, in_doubt, not_as_w
 from dr.api.views import guest_row, host_row, operation_row
 from dr.core import spare
 from dr.model.facts import Level
-from dr.model.records import Alert, Condition, GuestPhase, HostPhase, HostRecord, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Alert, Condition, GuestPhase, HostPhase, HostRecord
 
 TROUBLE = (Condition.AGENT_LOST, Condition.DEGRADED, Condition.UNPROTECTED, Condition.QUARANTINED)
 

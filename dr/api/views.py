@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dr.api import foretold, policies, schema
+from dr.api.run_schema import PlannedStep, RunAccepted, RunSeen, RunStepSeen
 from dr.api.snapshot import Line, Snapshot
 from dr.api.standing import blockers_of, fencing_of, health_of, in_doubt, phase_of
 from dr.core import checks, failback
@@ -17,17 +18,10 @@ from dr.core.wishes import why_not_placed
 from dr.model.effects import Reply
 from dr.model.evidence import PowerReport
 from dr.model.facts import GuestFacts, Reading
+from dr.model.operations import Operation, OperationState
+from dr.model.playbooks import Run
 from dr.model.policy import FenceDevice
-from dr.model.records import (
-    GuestPhase,
-    GuestRecord,
-    HostRecord,
-    Move,
-    MoveStage,
-    Operation,
-    OperationState,
-    StoredDefinition,
-)
+from dr.model.records import GuestPhase, GuestRecord, HostRecord, Move, MoveStage, StoredDefinition
 
 ADDRESS_PARAMETERS = ("ip", "ipaddr", "plug", "port")
 
@@ -299,7 +293,8 @@ def operation(snap: Snapshot, found: Operation) -> schema.OperationDocument:
         and guest.move.operation == found.id
     ]
     row = dict(operation_row(snap, found))
-    return schema.OperationDocument(item=schema.Operation(**row, steps=steps, moves=moves))
+    run = _run(snap, found.run) if found.run is not None else None
+    return schema.OperationDocument(item=schema.Operation(**row, steps=steps, moves=moves, run=run))
 
 
 def _move(snap: Snapshot, guest: GuestRecord, move: Move) -> schema.MoveSeen:
@@ -380,6 +375,46 @@ def accepted(reply: Reply) -> schema.Accepted:
         forecast=foretold.times(reply.forecast),
         differences=list(reply.differences),
         noted=list(reply.noted),
+    )
+
+
+def run_accepted(reply: Reply) -> RunAccepted:
+    steps = [
+        PlannedStep(
+            part=step.part,
+            text=step.text,
+            todo=list(step.todo),
+            why=list(step.why),
+            left_out=step.when,
+            takes_s=step.takes_s,
+            timeout_s=step.timeout_s,
+        )
+        for step in reply.steps
+    ]
+    return RunAccepted(message=reply.message, operations=list(reply.operations), steps=steps)
+
+
+def _run(snap: Snapshot, run: Run) -> RunSeen:
+    steps = [
+        RunStepSeen(
+            part=step.part,
+            text=step.spec.name or step.spec.verb.text(),
+            state=step.state.value,
+            says=step.text,
+            began_wall=snap.wall(step.began) if step.began else None,
+            took_s=round((step.ended or snap.now) - step.began, 2) if step.began else None,
+            tries=step.tries,
+            jobs=list(step.jobs),
+        )
+        for step in run.steps
+    ]
+    return RunSeen(
+        params=run.params,
+        part=run.part,
+        failed=run.failed,
+        cancelled=run.cancelled,
+        rto_s=run.rto_s,
+        steps=steps,
     )
 
 

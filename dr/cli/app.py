@@ -22,6 +22,7 @@ from dr.cli import (
     notify,
     output,
     plan,
+    playbook,
     sim,
     status,
 )
@@ -42,6 +43,7 @@ app.add_typer(host.app, name="host")
 app.add_typer(guest.app, name="guest")
 app.add_typer(plan.app, name="plan")
 app.command("apply")(apply.apply)
+app.add_typer(playbook.app, name="playbook")
 app.add_typer(fence.app, name="fence")
 app.add_typer(job.app, name="job")
 app.command("events")(events.events)

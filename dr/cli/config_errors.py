@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from dr.adapters.fencing.parameters import is_secret
 from dr.cli.config_schema import FileSection
-from dr.cli.yamlfile import Document, Path_, Problem, dotted
+from dr.cli.yamlfile import Document, Path_, Problem
+from dr.model.words import dotted
 
 
 def _shown(document: Document, path: Path_) -> Path_:

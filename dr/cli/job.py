@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from dr.cli.ask import Timeout, finish, how_far
+from dr.cli.ask import Reason, Timeout, finish, how_far, send
 from dr.cli.output import Column, Form, Output, age, clock, document, facts, listing
 
 if TYPE_CHECKING:
@@ -81,8 +81,46 @@ def _facts(job: Operation) -> list[tuple[str, str]]:
         ("forecast", "" if job.foreseen_s is None else age(job.foreseen_s)),
         ("guests", guests),
         ("moves", "\n".join(how_far(move) for move in job.moves)),
+        *_run_facts(job),
         ("steps", steps),
     ]
+
+
+def _run_facts(job: Operation) -> list[tuple[str, str]]:
+    """Of a playbook: what it was told, and how far each step is."""
+    run = job.run
+    if run is None:
+        return []
+    lines = []
+    for number, step in enumerate(run.steps, start=1):
+        part = "" if step.part == "steps" else f"{step.part}: "
+        took = "" if step.took_s is None else f" ({age(step.took_s)})"
+        lines.append(f"{number}. {part}{step.text}: {step.state}{took}{': ' if step.says else ''}{step.says}")
+    return [
+        ("parameters", ", ".join(f"{name}={value}" for name, value in run.params.items())),
+        ("objective", f"over within {age(run.rto_s)}" if run.rto_s else ""),
+        ("failed", run.failed),
+        ("cancelled", run.cancelled),
+        ("playbook", "\n".join(lines)),
+    ]
+
+
+@app.command()
+def approve(job: Id, reason: Reason = "", form: Output = Form.TABLE) -> None:
+    """Agree to what the run of a playbook asks; it goes on."""
+    send(f"/v1/operations/{quote(job, safe='')}/answer", {"agree": True, "reason": reason}, form=form)
+
+
+@app.command()
+def deny(job: Id, reason: Reason = "", form: Output = Form.TABLE) -> None:
+    """Refuse what the run of a playbook asks; its step fails."""
+    send(f"/v1/operations/{quote(job, safe='')}/answer", {"agree": False, "reason": reason}, form=form)
+
+
+@app.command()
+def cancel(job: Id, reason: Reason = "", form: Output = Form.TABLE) -> None:
+    """End the run of a playbook: no step begins any more but those in `finally`. What a step began goes on."""
+    send(f"/v1/operations/{quote(job, safe='')}/cancel", {"reason": reason}, form=form)
 
 
 @app.command()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dr.cli.yamlfile import BadFile, Document, Problem, dotted, parse, read
+from dr.cli.yamlfile import BadFile, Document, Problem, parse, read
+from dr.model.words import Problems, Where, dotted
 from dr.sim.scenario.check import problems_of
 from dr.sim.scenario.language import Scenario, from_plain, named
-from dr.sim.scenario.words import Problems, Where
 
 
 def load(path: Path) -> Scenario:

@@ -14,10 +14,17 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.scanner import Scanner, ScannerError
+
+from dr.model.words import dotted
 
 DEPTH_MAX = 32
 BYTES_MAX = 8 * 1024 * 1024
 VALUES_MAX = 200_000  # aliases are copied out: a few short lines could otherwise ask for all memory
+INTEGER_MAX = 100  # characters; more is a word, as sums with it overflow and printing it is refused by Python
+FIELD_SHOWN, MESSAGE_SHOWN = 200, 1000  # characters of what a file may have written itself
+
+TOO_DEEP = "nested too deeply, or an alias that contains itself"
 
 TAGS = {"map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge"}
 
@@ -34,7 +41,16 @@ class Problem:
 
     def text(self, file: str) -> str:
         where = f"{file}:{self.line}" if self.line else file
-        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+        message = in_line(self.message, MESSAGE_SHOWN)
+        return (
+            f"{where}: {in_line(self.field, FIELD_SHOWN)}: {message}" if self.field else f"{where}: {message}"
+        )
+
+
+def in_line(text: str, most: int) -> str:
+    """What a file says, so that a terminal shows it in one line: no control characters, not for ever."""
+    text = text if len(text) <= most else f"{text[:most]}…"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class BadFile(Exception):
@@ -64,41 +80,35 @@ class Document:
         return self.lines.get(found, 1)
 
 
-def dotted(path: Path_) -> str:
-    """`hosts.kvm1.fencing[0].agent`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def read(path: Path) -> Document:
-    """Raises BadFile: unreadable, not YAML, duplicate keys."""
+def read(path: Path, *, bytes_max: int = BYTES_MAX, values_max: int = VALUES_MAX) -> Document:
+    """Raises BadFile: unreadable, too large, not YAML, duplicate keys."""
     file = str(path)
     try:
         with path.open("rb") as stream:
-            raw = stream.read(BYTES_MAX + 1)
+            raw = stream.read(bytes_max + 1)
             mode = path.stat().st_mode
     except FileNotFoundError:
         raise BadFile(file, [Problem(0, "", "no such file")]) from None
     except OSError as error:
         raise BadFile(file, [Problem(0, "", f"cannot be read: {error.strerror}")]) from None
-    if len(raw) > BYTES_MAX:
-        raise BadFile(file, [Problem(0, "", f"larger than {BYTES_MAX} bytes")])
+    if len(raw) > bytes_max:
+        raise BadFile(file, [Problem(0, "", f"larger than {bytes_max} bytes")])
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise BadFile(file, [Problem(line, "", "not UTF-8 text")]) from None
-    document = parse(text, file)
+    document = parse(text, file, values_max=values_max)
     document.world_readable = bool(mode & stat.S_IROTH)
     return document
 
 
-def parse(text: str, file: str) -> Document:
+def parse(text: str, file: str, *, values_max: int = VALUES_MAX) -> Document:
     """Raises BadFile."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = error.problem or error.context or "not YAML"
@@ -106,21 +116,40 @@ def parse(text: str, file: str) -> Document:
         raise BadFile(file, [Problem(mark.line + 1 if mark else 0, "", f"{what}{hint}")]) from None
     except YAMLError as error:
         raise BadFile(file, [Problem(0, "", str(error).splitlines()[0])]) from None
-    except (RecursionError, ValueError) as error:
+    except RecursionError:
+        raise BadFile(file, [Problem(0, "", TOO_DEEP)]) from None
+    except ValueError as error:
         raise BadFile(file, [Problem(0, "", f"not usable YAML: {error}")]) from None
     document = Document(file=file, data=None, lines={(): 1})
-    builder = _Builder(document)
+    builder = _Builder(document, values_max)
     document.data = None if root is None else builder.value(root, ())
     if builder.problems:
         raise BadFile(file, builder.problems)
     return document
 
 
+class _Scanner(Scanner):
+    """Stops where nobody can follow any more: what it does at each bracket grows with those that are open."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
+        self._not_too_deep()
+        super().fetch_flow_collection_start(TokenClass, to_push)
+
+    def add_indent(self, column: int) -> bool:
+        self._not_too_deep()
+        return super().add_indent(column)
+
+    def _not_too_deep(self) -> None:
+        if len(self.flow_context) + len(self.indents) > 2 * DEPTH_MAX:  # a list in a mapping may indent twice
+            raise ScannerError(None, None, TOO_DEEP, self.reader.get_mark())
+
+
 class _Builder:
     """Turns nodes into values, noting lines and collecting problems."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, values_max: int) -> None:
         self.document = document
+        self.values_max = values_max
         self.problems: list[Problem] = []
         self.count = 0
 
@@ -129,11 +158,10 @@ class _Builder:
 
     def value(self, node: Node, path: Path_) -> Any:
         self.count += 1
-        if len(path) > DEPTH_MAX or self.count > VALUES_MAX:
-            if self.count != VALUES_MAX + 2:
-                self.problem(node, path[:4], "nested too deeply, or an alias that contains itself")
-                self.count = VALUES_MAX + 1
-            return None
+        if len(path) > DEPTH_MAX or self.count > self.values_max:
+            message = TOO_DEEP if len(path) > DEPTH_MAX else f"more than {self.values_max} values"
+            self.problem(node, path[:4], message)
+            raise BadFile(self.document.file, self.problems)
         if str(node.tag).removeprefix("tag:yaml.org,2002:") not in TAGS:
             self.problem(node, path, f"YAML tags such as {node.tag} have no meaning here")
             return None
@@ -190,8 +218,8 @@ class _Builder:
                 case "null":
                     return None
                 case "bool":
-                    return text.lower() == "true"
-                case "int":
+                    return text.lower() == "true" if text.lower() in ("true", "false") else text
+                case "int" if len(text) <= INTEGER_MAX:
                     return int(plain, 0) if plain.lstrip("+-")[:2].lower() in ("0x", "0o") else int(plain)
                 case "float":
                     return float(plain.lower().replace(".inf", "inf").replace(".nan", "nan"))

@@ -9,15 +9,8 @@ import msgspec
 from dr.core.state import State
 from dr.model.base import Record
 from dr.model.decision import Changes, Note
-from dr.model.records import (
-    Alert,
-    Cluster,
-    DeviceIdentity,
-    GuestRecord,
-    HostRecord,
-    Operation,
-    StoredDefinition,
-)
+from dr.model.operations import Operation
+from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
 from dr.ports.store import Store
 
 T = TypeVar("T")

@@ -49,8 +49,9 @@ from dr.model.events import (
     Tick,
 )
 from dr.model.facts import Definition
+from dr.model.operations import Operation
 from dr.model.policy import Settings
-from dr.model.records import Operation, StoredDefinition
+from dr.model.records import StoredDefinition
 from dr.ports.decisions import Decisions
 from dr.ports.link import HostSession
 from dr.ports.store import Store, StoreError

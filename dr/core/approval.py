@@ -17,9 +17,10 @@ from dr.core.state import Draft
 from dr.model.base import GuestId
 from dr.model.effects import Foreseen
 from dr.model.events import AskApply
+from dr.model.operations import Planned
 from dr.model.plans import Approved, terms_of
 from dr.model.policy import Settings
-from dr.model.records import Planned, Rung
+from dr.model.records import Rung
 
 
 class Differences(NamedTuple):

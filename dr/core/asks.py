@@ -5,7 +5,8 @@ from __future__ import annotations
 from dr.core.state import Draft
 from dr.model.effects import Reply
 from dr.model.events import Ask
-from dr.model.records import GuestRecord, Operation
+from dr.model.operations import Operation
+from dr.model.records import GuestRecord
 
 
 def yes(ask: Ask, message: str = "", *operations: Operation) -> Reply:

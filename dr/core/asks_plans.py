@@ -9,7 +9,8 @@ from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskApply
-from dr.model.records import HostPhase, HostRecord, Operation, Wish
+from dr.model.operations import Operation
+from dr.model.records import HostPhase, HostRecord, Wish
 
 
 def apply(draft: Draft, ask: AskApply) -> Reply:

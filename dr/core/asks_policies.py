@@ -12,8 +12,9 @@ from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import Ask, AskSet
+from dr.model.operations import Operation
 from dr.model.policy import Check, GuestPolicy, Isolation
-from dr.model.records import Desired, GuestPhase, GuestRecord, Homing, Operation
+from dr.model.records import Desired, GuestPhase, GuestRecord, Homing
 from dr.model.spelling import NONE, after_text, check_text
 
 AT_REST = frozenset({GuestPhase.STOPPED, GuestPhase.ERROR})

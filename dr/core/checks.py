@@ -12,7 +12,9 @@ from dr.core.volatile import Pending
 from dr.model.base import GuestId, changed
 from dr.model.effects import CheckGuest
 from dr.model.events import CheckEnded
-from dr.model.records import GuestPhase, GuestRecord, Operation
+from dr.model.operations import Operation
+from dr.model.playbooks import Check, StepState
+from dr.model.records import GuestPhase, GuestRecord
 
 WINDOW_S = 2.0  # one round: tried again and again in it, so that rounds follow each other without a pause
 # Operations that say whether the check passed: of all of their guests, and of those that have arrived.
@@ -79,11 +81,13 @@ def step(draft: Draft) -> None:
         if after.until == "check"
     }
     wanted.update(guest.id for name in names if (guest := draft.guest_named(name)) is not None)
-    for guest_id in sorted(wanted):
+    anew = _wanted_anew(draft)
+    for guest_id in sorted(wanted | anew.keys()):
         guest = draft.guest(guest_id)
         if guest is None or guest.policy.check is None or guest.phase is not GuestPhase.RUNNING:
             continue
-        if passed(guest) or draft.find_pending("check", guest=guest_id):
+        fresh = passed(guest) and guest.checked_at >= anew.get(guest_id, 0.0)
+        if fresh or draft.find_pending("check", guest=guest_id):
             continue
         key = draft.next_id("check")
         deadline = draft.now + 3 * WINDOW_S
@@ -91,6 +95,17 @@ def step(draft: Draft) -> None:
             key, Pending(kind="check", host=guest.holder, guest=guest_id, at=draft.now, deadline=deadline)
         )
         draft.effect(CheckGuest(id=key, guest=guest_id, check=guest.policy.check, window_s=WINDOW_S))
+
+
+def _wanted_anew(draft: Draft) -> dict[GuestId, float]:
+    """Whom a playbook checks now, and since when: what passed before does not count."""
+    found: dict[GuestId, float] = {}
+    for operation in draft.open_operations():
+        for step in operation.run.steps if operation.run is not None else ():
+            if step.state is StepState.RUNNING and isinstance(step.spec.verb, Check):
+                guests = (draft.guest_named(name) for name in step.spec.verb.check)
+                found |= {guest.id: step.began for guest in guests if guest is not None}
+    return found
 
 
 def ended(draft: Draft, event: CheckEnded) -> None:

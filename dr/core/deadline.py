@@ -13,8 +13,9 @@ from typing import NamedTuple
 from dr.core import disks, links, migration, moves, quorum
 from dr.core.state import Draft
 from dr.model.base import changed
+from dr.model.operations import Operation
 from dr.model.policy import StopMode
-from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord, MoveStage, Operation, Wish
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord, MoveStage, Wish
 
 PAUSE_S = 30.0  # a guest stands still for no longer than that so that it still moves live
 PULL_S = 15.0  # before the deadline, who has not shut down is destroyed

@@ -33,6 +33,7 @@ from dr.core import (
     transfer,
     upkeep,
 )
+from dr.core.playbooks import runner
 from dr.core.silence import IN_USE, judge_if_complete, watch
 from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
@@ -376,6 +377,7 @@ def _settle(draft: Draft, *, tick: bool) -> None:
             guests.step(draft, current)
             transfer.begin_if_due(draft, guest.id)
     operations.carry_tests_on(draft)
+    runner.carry_on(draft)
     moves.begin_queued(draft)
     starts.place_waiting(draft)
     checks.step(draft)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from dr.core import deadline, dirtying, homing, moves
 from dr.core.state import Draft
 from dr.model.base import GuestId, changed
-from dr.model.records import GuestPhase, GuestRecord, HostRecord, Operation, Planned, Wish
+from dr.model.operations import Operation, Planned
+from dr.model.records import GuestPhase, GuestRecord, HostRecord, Wish
 
 AGAIN_S = 1.0  # moves that could not begin are tried again this often
 FIRST_MAX = 10  # of each host every time: those whose turn it is; of the others

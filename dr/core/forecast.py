@@ -19,18 +19,10 @@ from dr.core.state import Draft
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Forecast, Foreseen
 from dr.model.facts import GuestFacts
+from dr.model.operations import Planned
 from dr.model.policy import GuestPolicy
 from dr.model.preflight import CheckName
-from dr.model.records import (
-    Desired,
-    GuestPhase,
-    GuestRecord,
-    HostPhase,
-    HostRecord,
-    Planned,
-    Rung,
-    Wish,
-)
+from dr.model.records import Desired, GuestPhase, GuestRecord, HostPhase, HostRecord, Rung, Wish
 
 HOSTS_MAX = 6  # whose help is named, or that a sentence names
 ON_ITS_WAY = Preflight("", ())  # of a guest whose move was under way before

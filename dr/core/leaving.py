@@ -16,17 +16,9 @@ from dr.model.base import HostName, changed
 from dr.model.commands import STAY_S, Stay
 from dr.model.effects import Send
 from dr.model.facts import ISOLATED, GuestFacts
+from dr.model.operations import Operation
 from dr.model.policy import OnLeave
-from dr.model.records import (
-    Condition,
-    Desired,
-    GuestPhase,
-    GuestRecord,
-    HostPhase,
-    HostRecord,
-    MoveStage,
-    Operation,
-)
+from dr.model.records import Condition, Desired, GuestPhase, GuestRecord, HostPhase, HostRecord, MoveStage
 
 ENDED_BY_HOST = (
     "",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dr.core import checks, fencing, leaving, upkeep
 from dr.core.state import Draft, settled
 from dr.model.base import GuestId, changed
-from dr.model.records import Alert, Desired, GuestPhase, HostPhase, Operation
+from dr.model.operations import Operation
+from dr.model.records import Alert, Desired, GuestPhase, HostPhase
 
 MOVES = ("guest-migrate", "guest-relocate", "failback")  # their outcomes are told where the move ends
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dr.core import asks_cluster, asks_guests, asks_hosts, asks_moves, asks_plans, asks_policies, asks_upkeep
+from dr.core import (
+    asks_cluster,
+    asks_guests,
+    asks_hosts,
+    asks_moves,
+    asks_plans,
+    asks_playbooks,
+    asks_policies,
+    asks_upkeep,
+)
 from dr.core.state import Draft
 from dr.model.effects import Reply
 from dr.model.events import (
     Admitted,
+    AskAgree,
     AskApply,
     AskCancelMove,
+    AskCancelRun,
     AskClearQuarantine,
     AskConfirmDown,
     AskCordon,
@@ -22,6 +33,7 @@ from dr.model.events import (
     AskRelocate,
     AskRemoveHost,
     AskResume,
+    AskRun,
     AskSet,
     AskStart,
     AskStop,
@@ -53,25 +65,38 @@ ASKED: dict[type[OperatorAsk], str] = {
     AskDrain: "drain",
     AskApply: "apply a plan for",
     AskUndrain: "undrain",
+    AskRun: "run playbook",
+    AskAgree: "answer",
+    AskCancelRun: "cancel",
     Admitted: "invite host",
 }
 
 
 def asked(draft: Draft, ask: OperatorAsk) -> None:
+    """Decide one ask, and answer it."""
+    draft.effect(decided(draft, ask))
+
+
+def decided(draft: Draft, ask: OperatorAsk) -> Reply:
     """Decide one ask; the audit line is written whatever the outcome."""
     reply = _answer(draft, ask)
     outcome = "accepted" if reply.accepted else f"refused: {'; '.join(reply.blockers) or reply.message}"
     what = ASKED[type(ask)]
-    if isinstance(ask, AskMigrate | AskDrain | AskApply) and ask.dry_run:
+    if isinstance(ask, AskMigrate | AskDrain | AskApply | AskRun) and ask.dry_run:
         what = f"tell what it would be to {what}"
     why = f" because {ask.reason}" if ask.reason else ""
     subject = ", ".join((getattr(ask, "host", ""), *getattr(ask, "also", ()))) or getattr(ask, "name", "")
     if not subject:
         subject = ", ".join(getattr(ask, "hosts", ()) or getattr(ask, "guests", ()))
+    if isinstance(ask, AskRun):
+        told = ", ".join(f"{key}={value}" for key, value in ask.params.items())
+        subject = ask.playbook.playbook + (f" ({told})" if told else "")
+    elif isinstance(ask, AskAgree | AskCancelRun):
+        subject = f"{ask.job}{': ' + ('yes' if ask.agree else 'no') if isinstance(ask, AskAgree) else ''}"
     if isinstance(ask, AskSet):
         subject += f" {asks_policies.in_words(ask)}"
     draft.note("audit", f"{ask.by} asked to {what} {subject}".rstrip() + f"{why}: {outcome}", by=ask.by)
-    draft.effect(reply)
+    return reply
 
 
 def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912  # one line for each ask
@@ -118,3 +143,9 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912 
             return asks_plans.apply(draft, ask)
         case AskUndrain():
             return asks_upkeep.undrain(draft, ask)
+        case AskRun():
+            return asks_playbooks.run(draft, ask)
+        case AskAgree():
+            return asks_playbooks.agree(draft, ask)
+        case AskCancelRun():
+            return asks_playbooks.cancel(draft, ask)

@@ -17,7 +17,8 @@ from dr.core.schedule import Link, Sending
 from dr.core.state import Draft
 from dr.core.wishes import with_wishes
 from dr.model.base import GuestId, HostName
-from dr.model.records import GuestPhase, GuestRecord, HostPhase, Move, Planned, Wish
+from dr.model.operations import Planned
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, Move, Wish
 
 # Of each move beside the sending, about as it is in the lab: the tickets, QEMU's start at the destination, the
 # switch-over and the proofs.

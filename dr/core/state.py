@@ -17,6 +17,7 @@ from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.effects import DropSession, Effect, Notify
 from dr.model.evidence import Proof
+from dr.model.operations import Operation, OperationState, Step
 from dr.model.policy import HostPolicy, Settings
 from dr.model.records import (
     Alert,
@@ -26,9 +27,6 @@ from dr.model.records import (
     GuestPhase,
     GuestRecord,
     HostRecord,
-    Operation,
-    OperationState,
-    Step,
     StoredDefinition,
 )
 

@@ -16,15 +16,8 @@ from dr.core.whereabouts import seen_active
 from dr.core.wishes import in_words
 from dr.model.base import GuestId, changed
 from dr.model.facts import GuestFacts
-from dr.model.records import (
-    Condition,
-    GuestPhase,
-    GuestRecord,
-    HostPhase,
-    HostRecord,
-    Operation,
-    Wish,
-)
+from dr.model.operations import Operation
+from dr.model.records import Condition, GuestPhase, GuestRecord, HostPhase, HostRecord, Wish
 
 SILENCED = (
     "agent-lost",

@@ -5,15 +5,8 @@ from __future__ import annotations
 from dr.model.base import GuestId, HostName, Record
 from dr.model.effects import Effect
 from dr.model.evidence import Proof
-from dr.model.records import (
-    Alert,
-    Cluster,
-    DeviceIdentity,
-    GuestRecord,
-    HostRecord,
-    Operation,
-    StoredDefinition,
-)
+from dr.model.operations import Operation
+from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
 
 
 class Note(Record):

@@ -128,6 +128,18 @@ class Forecast(Record):
     deadline_s: float = 0.0  # by which all is to be over; 0 = none was given
 
 
+class PlannedStep(Record):
+    """What one step of a playbook would do if it were its turn now."""
+
+    part: str  # "steps" or "finally"
+    text: str
+    todo: tuple[str, ...] = ()  # what is not so yet that it wants; (): nothing is to be done
+    why: tuple[str, ...] = ()  # it would be refused
+    when: str = ""  # it would be left out
+    takes_s: float | None = None  # as foretold; None: nothing was
+    timeout_s: float = 0.0
+
+
 class Reply(Record, tag="reply"):
     """The answer to an operator's ask: accepted with operations to watch, or refused with every blocker."""
 
@@ -142,6 +154,7 @@ class Reply(Record, tag="reply"):
     forecast: Forecast | None = None  # of live moves; None: nobody would move
     differences: tuple[str, ...] = ()  # from what a person approved of
     noted: tuple[str, ...] = ()  # what else is different now, and changes nothing of that
+    steps: tuple[PlannedStep, ...] = ()  # of a playbook
 
 
 Effect = (

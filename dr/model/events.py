@@ -7,6 +7,7 @@ from dr.model.commands import Answer
 from dr.model.evidence import PowerReport
 from dr.model.facts import DirtySample, GuestFacts, HostFacts, Progress, Reading
 from dr.model.plans import Approved
+from dr.model.playbooks import Playbook
 from dr.model.policy import PolicyChange, Settings, StopMode
 from dr.model.records import Desired
 from dr.model.wire import Hello, LeaveKind
@@ -266,6 +267,27 @@ class AskUndrain(Ask, tag="ask_undrain"):
     host: HostName
 
 
+class AskRun(Ask, tag="ask_run"):
+    """Run a playbook."""
+
+    playbook: Playbook
+    params: dict[str, str] = {}
+    dry_run: bool = False  # only tell what each step would do now
+
+
+class AskAgree(Ask, tag="ask_agree"):
+    """Answer the `approve` that a run waits at."""
+
+    job: str
+    agree: bool
+
+
+class AskCancelRun(Ask, tag="ask_cancel_run"):
+    """No step of it begins any more, but what it does in the end."""
+
+    job: str
+
+
 class Admitted(Ask, tag="admitted"):
     """A host may join: its token was made. The record exists from here on."""
 
@@ -294,6 +316,9 @@ OperatorAsk = (
     | AskDrain
     | AskApply
     | AskUndrain
+    | AskRun
+    | AskAgree
+    | AskCancelRun
     | Admitted
 )
 

@@ -264,44 +264,6 @@ class StoredDefinition(Record):
     reported_by: HostName = ""
 
 
-class OperationState(StrEnum):
-    OPEN = "open"
-    DONE = "done"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-class Step(Record):
-    """One line in an operation's history."""
-
-    at: float  # leader time
-    text: str
-
-
-class Planned(Record):
-    """Where an approved plan sends a guest, and its turn among all guests of the plan."""
-
-    to: HostName
-    turn: int
-
-
-class Operation(Record):
-    """Something that was asked for or decided, with its history; what `dr job` shows."""
-
-    id: str
-    kind: str  # "failover", "fence", "fence-test", "guest-start", "guest-stop", "protect", …
-    subject: str  # host or guest name
-    state: OperationState = OperationState.OPEN
-    why: str = ""
-    asked_by: str = "dr"
-    opened: float = 0.0
-    closed: float = 0.0
-    guests: dict[GuestId, str] = {}  # outcome so far, per guest
-    planned: dict[GuestId, Planned] = {}  # of a drain that follows an approved plan
-    foreseen_s: float = 0.0  # how long it was to take, told when it was opened; 0 = nothing was told
-    steps: tuple[Step, ...] = ()
-
-
 class Alert(Record):
     """Told to people once, until it clears. What happened, why, what to do."""
 

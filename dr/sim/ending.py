@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dr.model.records import Desired, GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Desired, GuestPhase, HostPhase
 
 if TYPE_CHECKING:
     from dr.sim.truth import Truth

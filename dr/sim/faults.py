@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from dr.model.words import ALL
 from dr.sim import faults_people, migration
 from dr.sim.drawing import LONG, SECONDS, Drawing, Faults, Kind, Then, lasting
 from dr.sim.scenario.facts import CoordinatorIs, GuestIs
@@ -63,7 +64,6 @@ from dr.sim.scenario.verbs_hosts import (
 from dr.sim.scenario.verbs_people import (
     FenceHost,
 )
-from dr.sim.scenario.words import ALL
 
 UP = CoordinatorIs(coordinator="up")
 

@@ -5,6 +5,7 @@ Here: each as verbs of the scenario language, and its odds. Not here: what break
 
 from __future__ import annotations
 
+from dr.model import playbooks
 from dr.model.policy import After, GuestRule, HostRule, Isolation, Rule
 from dr.model.records import Desired
 from dr.sim.drawing import SECONDS, Drawing, Faults, Kind, Then, lasting
@@ -38,6 +39,7 @@ from dr.sim.scenario.verbs_people import (
     Undrain,
     Unprotect,
 )
+from dr.sim.scenario.verbs_playbooks import CancelPlaybook, RunPlaybook
 
 HOSTS_MIN = 3  # so many stay, however many are scrapped
 JOINS_MAX = 2
@@ -200,6 +202,43 @@ def _drained_by_plan(d: Drawing) -> Faults:
         yield Then(Undrain(undrain=host, answer="any"), applied_s + lasts_s)
 
 
+def _playbook_run(d: Drawing) -> Faults:
+    """A host is emptied and used again, guests move or are stopped and started, all of it by a playbook."""
+    d.plans += 1
+    name, host, guest = f"book{d.plans}", (d.host(),), (d.guest(),)
+    after: tuple[playbooks.AnyVerb, ...] = d.one(
+        (
+            (playbooks.Migrate(migrate=guest),),
+            (playbooks.Stop(stop=guest), playbooks.Start(start=guest)),
+            (playbooks.Check(check=guest),),
+            (),
+        )
+    )
+    taken_back = d.one((True, False))
+    steps = (
+        playbooks.StepSpec(
+            verb=playbooks.Cordon(cordon=host), undo=playbooks.Uncordon(uncordon=host) if taken_back else None
+        ),
+        playbooks.StepSpec(
+            verb=playbooks.Drain(drain=host),
+            timeout=d.one((10.0, 40.0)),
+            on_fail="rollback" if taken_back else d.one(("stop", "continue")),
+            undo=playbooks.Undrain(undrain=host) if taken_back else None,
+        ),
+        playbooks.StepSpec(verb=playbooks.Wait(wait=d.one(SECONDS))),
+        *(playbooks.StepSpec(verb=verb, timeout=30.0, retry=d.one((0, 1))) for verb in after),
+    )
+    last = (
+        playbooks.StepSpec(verb=playbooks.Undrain(undrain=host), timeout=30.0),
+        playbooks.StepSpec(verb=playbooks.Uncordon(uncordon=host), timeout=10.0),
+        playbooks.StepSpec(verb=playbooks.Start(start=guest), timeout=30.0),
+    )
+    book = playbooks.Playbook(playbook=name, steps=steps, finally_=last)
+    yield Then(RunPlaybook(run_playbook=book, answer="any"), d.one(LONGER))
+    if d.rng.random() < 0.3:
+        yield Then(CancelPlaybook(cancel_playbook=name, answer="any"))
+
+
 def _host_leaves(d: Drawing) -> Faults:
     host, announced, held = (d.host(),), d.rng.random() < 0.8, d.rng.random() < 0.7
     if d.one((True, False)):
@@ -243,6 +282,7 @@ KINDS: dict[str, Kind] = {
     "host cordoned": Kind(2, _cordoned),
     "host drained": Kind(3, _drained),
     "drained by a plan": Kind(2, _drained_by_plan),
+    "playbook run": Kind(3, _playbook_run),
     "host leaves": Kind(4, _host_leaves),
     "guest added": Kind(1, _guest_added),
     "guest renamed": Kind(1, _renamed),

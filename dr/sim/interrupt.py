@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dr.model.base import HostName, changed
-from dr.model.records import Condition, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Condition
 from dr.sim.agent import Killed
 from dr.sim.run import Prepare, Result, run
 from dr.sim.scenario.language import Scenario

@@ -30,16 +30,8 @@ from dr.model.commands import (
 from dr.model.decision import Changes
 from dr.model.effects import Fence, SendStart
 from dr.model.evidence import Proof, ProofKind
-from dr.model.records import (
-    Condition,
-    Desired,
-    GuestPhase,
-    GuestRecord,
-    HostPhase,
-    HostRecord,
-    MoveStage,
-    OperationState,
-)
+from dr.model.operations import OperationState
+from dr.model.records import Condition, Desired, GuestPhase, GuestRecord, HostPhase, HostRecord, MoveStage
 from dr.sim.network import COORDINATOR
 from dr.sim.strict import broken_rules
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dr.model.words import written
 from dr.sim.repair import repair
 from dr.sim.scenario.facts import Fact
 from dr.sim.scenario.language import FACT, Act, Expectation, Scenario
 from dr.sim.scenario.observer import Observer
 from dr.sim.scenario.setting import begin
 from dr.sim.scenario.stage import Stage
-from dr.sim.scenario.words import written
 from dr.sim.trace import Said
 from dr.sim.world import World
 

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from dr.model.base import GuestId, HostName, Record, changed
 from dr.model.policy import GuestPolicy, Limits
+from dr.model.words import Many, Name, fields_of
 from dr.sim.run import run
 from dr.sim.scenario.check import named_in, problems_of
 from dr.sim.scenario.language import Act, Scenario
 from dr.sim.scenario.setting import CannotBegin
-from dr.sim.scenario.words import Many, Name, fields_of
 from dr.sim.world import POLICY
 
 RUNS_MAX = 300

@@ -13,15 +13,8 @@ import msgspec
 from dr.core.state import State
 from dr.model.base import GuestId, HostName, Record
 from dr.model.decision import Changes
-from dr.model.records import (
-    Alert,
-    Cluster,
-    DeviceIdentity,
-    GuestRecord,
-    HostRecord,
-    Operation,
-    StoredDefinition,
-)
+from dr.model.operations import Operation
+from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
 
 R = TypeVar("R", bound=Record)
 

@@ -31,6 +31,7 @@ from dr.model.decision import Note
 from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Level, Reading
+from dr.model.operations import Operation, OperationState, Step
 from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Settings
 from dr.model.records import (
     Alert,
@@ -41,10 +42,7 @@ from dr.model.records import (
     GuestRecord,
     HostPhase,
     HostRecord,
-    Operation,
-    OperationState,
     Place,
-    Step,
     StoredDefinition,
 )
 

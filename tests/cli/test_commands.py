@@ -36,21 +36,11 @@ from dr.model.events import (
     OperatorAsk,
 )
 from dr.model.facts import Base, DirtyPoint, LocalDisk, Progress
+from dr.model.operations import OperationState, Step
 from dr.model.policy import After, Check, Isolation, PolicyChange
 from dr.model.preflight import Check as Finding
 from dr.model.preflight import CheckName, Verdict
-from dr.model.records import (
-    Desired,
-    GuestPhase,
-    HostPhase,
-    Move,
-    MoveStage,
-    OperationState,
-    Pause,
-    Rung,
-    Step,
-    Wish,
-)
+from dr.model.records import Desired, GuestPhase, HostPhase, Move, MoveStage, Pause, Rung, Wish
 from tests.api.service import DB, LOOSE, NOW, WEB, Service
 from tests.cli.conftest import Dr
 
@@ -497,6 +487,7 @@ def test_help_mentions_everything(dr: Dr) -> None:
         "": "status events pause resume doctor coordinator version host guest fence job notify config cluster agent "
         "sim",
         "plan": "evacuate",
+        "playbook": "list show validate schema",
         "host": "list show fence confirm-down remove label cordon uncordon drain undrain clear-quarantine",
         "guest": "list show protect unprotect start stop label history",
         "fence": "list test history",

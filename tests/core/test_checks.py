@@ -9,8 +9,9 @@ from dr.model.base import changed
 from dr.model.commands import Discard, Migrate, Outcome, Receive, Resume
 from dr.model.effects import CheckGuest
 from dr.model.events import AskDrain, CheckEnded, Tick
+from dr.model.operations import OperationState
 from dr.model.policy import Check, GuestPolicy
-from dr.model.records import GuestPhase, HostPhase, OperationState
+from dr.model.records import GuestPhase, HostPhase
 from tests.core.build import NOW, Bench
 from tests.core.test_moves import absent, answer, ask, bench, last
 

@@ -14,8 +14,8 @@ from dr.model.commands import Answer, Migrate, Outcome, Receive, Resume
 from dr.model.effects import Effect, Forecast, Reply, Send
 from dr.model.events import Answered, AskApply, AskDrain, Tick
 from dr.model.facts import Sighting
+from dr.model.operations import Operation, OperationState
 from dr.model.policy import GuestRule
-from dr.model.records import Operation, OperationState
 from tests.core.build import Bench, domain, guest
 from tests.core.test_links import bench
 

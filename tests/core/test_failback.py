@@ -10,9 +10,9 @@ from dr.model.commands import Receive
 from dr.model.effects import Reply, Send
 from dr.model.events import AskSet, Tick
 from dr.model.facts import Needs
+from dr.model.operations import OperationState as OpState
 from dr.model.policy import GuestPolicy, PolicyChange
 from dr.model.records import Condition, Desired, GuestPhase, GuestRecord, Homing, HostPhase, Move, MoveStage
-from dr.model.records import OperationState as OpState
 from tests.core.build import NOW, Bench, facts, guest, host
 from tests.core.test_rules import like, must, ruled, together
 

@@ -8,8 +8,9 @@ from dr.core.tables import GuestEvent, move_guest
 from dr.model.base import changed
 from dr.model.events import Tick
 from dr.model.facts import Level, Reading
+from dr.model.operations import OperationState
 from dr.model.policy import OnCritical
-from dr.model.records import HostPhase, OperationState, Wish
+from dr.model.records import HostPhase, Wish
 from tests.core.build import Bench, guest, host
 from tests.core.test_links import bench, moving
 

@@ -15,8 +15,9 @@ from dr.model.base import changed
 from dr.model.effects import Forecast, Reply
 from dr.model.events import AskDrain, Tick
 from dr.model.facts import Progress
+from dr.model.operations import OperationState
 from dr.model.policy import GuestPolicy, GuestRule, Limits
-from dr.model.records import Desired, GuestRecord, HostPhase, MoveStage, OperationState, Wish
+from dr.model.records import Desired, GuestRecord, HostPhase, MoveStage, Wish
 from tests.core.build import Bench, domain, guest, host
 from tests.core.test_links import bench, moving
 

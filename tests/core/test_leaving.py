@@ -9,8 +9,9 @@ from dr.model.base import changed
 from dr.model.effects import Fence, Notify, SendStart
 from dr.model.events import AskClearQuarantine, AskStart, Leaving, Reported, Tick
 from dr.model.facts import DomainState
+from dr.model.operations import OperationState
 from dr.model.policy import HostPolicy, OnLeave
-from dr.model.records import Condition, Desired, GuestPhase, HostPhase, OperationState, Wish
+from dr.model.records import Condition, Desired, GuestPhase, HostPhase, Wish
 from dr.model.wire import LeaveKind
 from tests.core.build import Bench, domain, guest, host, levels
 from tests.core.test_members import beat, hello

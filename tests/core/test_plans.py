@@ -16,8 +16,9 @@ from dr.core.wishes import with_wishes
 from dr.model.base import changed
 from dr.model.effects import Foreseen, Reply
 from dr.model.events import AskApply, AskDrain, AskUndrain, Leaving, Tick
+from dr.model.operations import OperationState
 from dr.model.policy import GuestPolicy, GuestRule, HostPolicy, HostRule, Limits
-from dr.model.records import Desired, GuestRecord, HostPhase, OperationState, Wish
+from dr.model.records import Desired, GuestRecord, HostPhase, Wish
 from tests.core.build import Bench, domain, facts, guest, host
 from tests.core.test_dirtying import sampled
 from tests.core.test_drain_times import Net

@@ -25,8 +25,9 @@ from dr.model.events import (
 )
 from dr.model.evidence import Proof, ProofKind
 from dr.model.facts import DomainState, Sighting
+from dr.model.operations import OperationState
 from dr.model.policy import After, Check, GuestPolicy, PolicyChange
-from dr.model.records import Desired, GuestPhase, GuestRecord, OperationState
+from dr.model.records import Desired, GuestPhase, GuestRecord
 from tests.core.build import Bench, domain, guest
 
 PING = Check(kind="ping", address="10.1.0.5")

@@ -13,7 +13,8 @@ from dr.model.commands import Abort, Answer, Outcome, SendDisks, Stop, TakeDisks
 from dr.model.effects import Reply, Send, SendStart
 from dr.model.events import Answered, AskCancelMove, AskRelocate, AskStart, AskStop, Reported, Tick
 from dr.model.facts import IMAGES_ONLY, Definition, DomainState, Progress, Sighting
-from dr.model.records import Condition, Desired, GuestPhase, HostPhase, Move, MoveStage, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Condition, Desired, GuestPhase, HostPhase, Move, MoveStage
 from tests.core.build import Bench, domain, facts, guest, host
 from tests.core.test_disks import CONSENT, XML, local
 from tests.core.test_moves import absent, answer, last, sent

@@ -31,7 +31,8 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power
 from dr.model.facts import DomainState, Level, Reading, Sighting
-from dr.model.records import Condition, GuestPhase, HostPhase, OperationState, Wish
+from dr.model.operations import OperationState
+from dr.model.records import Condition, GuestPhase, HostPhase, Wish
 from tests.core.build import Bench, domain, guest, host, reading, report
 from tests.core.test_members import beat, hello
 

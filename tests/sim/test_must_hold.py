@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from dr.model.events import AskConfirmDown, AskResume
-from dr.model.records import Condition, GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Condition, GuestPhase, HostPhase
 from dr.sim.truth import Violation
 from dr.sim.world import World
 

@@ -1,7 +1,8 @@
 """Automation paused and resumed: what stops, what goes on, and that no promise is dropped."""
 
 from dr.model.events import AskDrain, AskFence, AskPause, AskResume, AskStart
-from dr.model.records import GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import GuestPhase, HostPhase
 from dr.sim.world import World
 from tests.sim.test_must_hold import THREE, each_runs_once, lively
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dr.model.events import AskSet, AskStart
+from dr.model.operations import OperationState
 from dr.model.policy import After, Check, PolicyChange
-from dr.model.records import Desired, GuestPhase, OperationState
+from dr.model.records import Desired, GuestPhase
 from dr.sim.world import World
 
 CHECK = Check(kind="ping", address="10.1.0.5")

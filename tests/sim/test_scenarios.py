@@ -10,7 +10,9 @@ import pytest
 
 from dr.cli.scenario_file import load, loads
 from dr.model.base import changed
-from dr.model.records import Desired, GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Desired, GuestPhase, HostPhase
+from dr.model.words import ALL, fields_of
 from dr.sim.run import run
 from dr.sim.scenario.facts import (
     FACTS,
@@ -31,7 +33,6 @@ from dr.sim.scenario.facts import (
 )
 from dr.sim.scenario.language import Scenario, dump
 from dr.sim.scenario.verbs import VERBS
-from dr.sim.scenario.words import ALL, fields_of
 
 FOLDER = Path(__file__).parent.parent / "scenarios"
 FILES = sorted(FOLDER.glob("*/*.yaml"))

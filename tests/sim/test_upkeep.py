@@ -12,7 +12,8 @@ from dr.model.events import (
     AskStop,
     AskUndrain,
 )
-from dr.model.records import GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import GuestPhase, HostPhase
 from dr.sim.world import World
 from tests.sim.test_must_hold import each_runs_once, lively
 

@@ -11,13 +11,13 @@ from dr.core.contradictions import contradictions
 from dr.model.base import Record
 from dr.model.policy import GuestRule, HostRule, Rule
 from dr.model.records import GuestRecord
+from dr.model.words import ALL, Many, Name, Problems, Where, fields_of, nearest
 from dr.sim.scenario.facts import Fact
 from dr.sim.scenario.language import GuestSpec, Scenario
 from dr.sim.scenario.verbs_coordinator import Backup, Restore
 from dr.sim.scenario.verbs_guests import AddGuest
 from dr.sim.scenario.verbs_hosts import Join
 from dr.sim.scenario.verbs_people import AddRule, Apply, PlanEvacuation, RemoveRule
-from dr.sim.scenario.words import ALL, Many, Name, Problems, Where, fields_of, nearest
 
 
 def problems_of(scenario: Scenario) -> list[tuple[Where, str]]:

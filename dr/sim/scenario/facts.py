@@ -10,9 +10,10 @@ from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal
 
 from dr.model.base import Record, changed
-from dr.model.records import Condition, Desired, GuestPhase, HostPhase, OperationState
+from dr.model.operations import OperationState
+from dr.model.records import Condition, Desired, GuestPhase, HostPhase
+from dr.model.words import ALL, Guests, HostRef, Hosts, Many, Name, Seconds, SomeGuests, Whole, Word
 from dr.sim.scenario.observer import Observer
-from dr.sim.scenario.words import ALL, Guests, HostRef, Hosts, Many, Name, Seconds, SomeGuests, Whole, Word
 
 NOT_PROTECTED = "unprotected"
 REMOVED = "removed"

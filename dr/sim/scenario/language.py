@@ -14,12 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from dr.model.base import GuestId, HostName, Record, changed
 from dr.model.policy import GuestPolicy, HostRule, Limits, OnCritical, OnLeave, Rule, Timers
-from dr.sim.cpus import CpuKind
-from dr.sim.scenario.facts import FACTS, Fact
-from dr.sim.scenario.rule import RULE
-from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.verbs import VERBS
-from dr.sim.scenario.words import (
+from dr.model.words import (
     TIME,
     Count,
     HostRef,
@@ -33,6 +28,11 @@ from dr.sim.scenario.words import (
     read_fields,
     write_fields,
 )
+from dr.sim.cpus import CpuKind
+from dr.sim.scenario.facts import FACTS, Fact
+from dr.sim.scenario.rule import RULE
+from dr.sim.scenario.verb import Verb
+from dr.sim.scenario.verbs import VERBS
 from dr.sim.world import POLICY, TIMERS
 
 AFTERWARDS_S = 30.0  # how long a scenario goes on after the last moment that it names

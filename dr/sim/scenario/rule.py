@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dr.model.policy import GuestRule, HostRule, Rule
-from dr.sim.scenario.words import Kind, Problems, Where, read_fields, write_fields
+from dr.model.words import Kind, Problems, Where, read_fields, write_fields
 
 
 class RuleKind(Kind):

@@ -12,7 +12,7 @@ from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
 from dr.model.events import AskApply, OperatorAsk, Reconfigured
 from dr.model.policy import Settings
-from dr.sim.scenario.words import ALL
+from dr.model.words import ALL
 from dr.sim.store import SimStore
 from dr.sim.world import World
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from dr.model.base import Record
+from dr.model.words import Problems, Where, fields_of, write_fields, written
 from dr.sim.scenario.stage import Stage
-from dr.sim.scenario.words import Problems, Where, fields_of, write_fields, written
 
 
 class Verb(Record):

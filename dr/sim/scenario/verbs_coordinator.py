@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from dr.model.base import changed
 from dr.model.records import Pause
+from dr.model.words import Problems, Seconds, Where, Whole
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import Problems, Seconds, Where, Whole
 
 Point = Annotated[int | None, Whole(1)]
 POINTS = ("after_commit", "before_effect", "after_effect")

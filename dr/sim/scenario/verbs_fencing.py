@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from dr.model.words import HostRef, Hosts
 from dr.sim.bmc import Device
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import HostRef, Hosts
 
 FAULTS = {"works": "", "fails": "dead", "hangs": "hang", "says_off": "says_off", "deaf": "deaf"}
 Which = Literal["all", "bmc", "pdu", "pdu_a", "pdu_b"]

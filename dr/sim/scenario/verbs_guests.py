@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from dr.model.facts import Tie, TieKind
+from dr.model.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds, Word
 from dr.sim.migration import FAULTS
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import ALL, Count, GuestRef, Guests, HostRef, Hosts, NewGuest, Seconds, Word
 from dr.sim.troubles import Trouble
 
 TIED_BY = {

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from dr.model.facts import Level
-from dr.sim.network import COORDINATOR, NETWORKS
-from dr.sim.scenario.stage import ASK_AGAIN_S, Stage
-from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import (
+from dr.model.words import (
     Count,
     End,
     Guests,
@@ -22,6 +19,9 @@ from dr.sim.scenario.words import (
     Whole,
     Word,
 )
+from dr.sim.network import COORDINATOR, NETWORKS
+from dr.sim.scenario.stage import ASK_AGAIN_S, Stage
+from dr.sim.scenario.verb import Verb
 
 Networks = Annotated[tuple[str, ...], Many(Word(NETWORKS))]
 DOWN = ("command", "start", "question", "list", "welcome", "ack")  # to the agent

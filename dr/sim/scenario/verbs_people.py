@@ -36,10 +36,7 @@ from dr.model.events import (
 )
 from dr.model.policy import GuestPolicy, PolicyChange, Rule, StopMode
 from dr.model.records import Desired, Wish
-from dr.sim.scenario.rule import RULE
-from dr.sim.scenario.stage import ASK_AGAIN_S, Make, Stage
-from dr.sim.scenario.verb import Verb
-from dr.sim.scenario.words import (
+from dr.model.words import (
     Guests,
     HostRef,
     Hosts,
@@ -51,6 +48,9 @@ from dr.sim.scenario.words import (
     fields_of,
     read_fields,
 )
+from dr.sim.scenario.rule import RULE
+from dr.sim.scenario.stage import ASK_AGAIN_S, Make, Stage
+from dr.sim.scenario.verb import Verb
 
 BY = "ops"
 WHY = "to see"

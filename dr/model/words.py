@@ -1,4 +1,4 @@
-"""How single values of a scenario are written: times, names, choices, lists, and records made of these.
+"""How single values of scenarios and playbooks are written: times, names, choices, lists, and records made of these.
 
 Here: from plain YAML values to Python and back, one class for each way of writing, and the sentence that says what is
 allowed. Not here: which fields there are (`verbs`, `facts`, `language`), whether they make sense together (`check`).
@@ -22,6 +22,15 @@ from dr.model.policy import After, Check
 from dr.model.spelling import AFTER_FORMS, CHECK_FORMS, after_of, after_text, check_of, check_text
 
 Where = tuple[str | int, ...]  # the path to a value in the file: ("do", 3, "power_off")
+
+
+def dotted(where: Where) -> str:
+    """`hosts.kvm1.fencing[0].agent`."""
+    text = ""
+    for part in where:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
 
 ALL = "all"
 FEW = 20  # so many allowed words are listed even where the right one was guessed
@@ -59,6 +68,8 @@ def shown(value: Any) -> str:
             return "a mapping"
         case list() | tuple():
             return "a list"
+        case int() if abs(value) > 1e60:
+            return "a number beyond all bounds"  # Python refuses to print the longest
         case _:
             return str(value)
 
@@ -91,7 +102,7 @@ class Duration(Kind):
     def read(self, value: Any, where: Where, problems: Problems) -> float:
         seconds: float | None = None
         if isinstance(value, int | float) and not isinstance(value, bool):
-            seconds = float(value)
+            seconds = float(value) if abs(value) < 1e12 else None  # no float holds every integer
         elif isinstance(value, str) and value and (match := DURATION.fullmatch(value)):
             h, m, s, ms = (float(part or 0) for part in match.groups())
             seconds = h * 3600 + m * 60 + s + ms / 1000
@@ -104,6 +115,9 @@ class Duration(Kind):
         return seconds
 
     def write(self, value: float) -> str:
+        if value >= 120 and not value % 60:
+            hours, minutes = divmod(round(value / 60), 60)
+            return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")
         return f"{value:.6f}".rstrip("0").rstrip(".") + "s"
 
 

@@ -1,0 +1,1 @@
+"""Playbooks: what they cannot mean, and their runs."""

@@ -126,8 +126,8 @@ unit: install
 	@$(PYTHON) -m pytest tests -x -q -n2 --fresh=$(FRESH)
 
 integration: install | unit
-	$(call say,Tests in the lab (pytest$(comma) as root))
+	$(call say,Tests in two labs side by side (pytest$(comma) as root))
 	$(as_root)
-	@$(PYTHON) -m pytest integration -q
+	@$(PYTHON) -m pytest integration -q -n2
 
 comma := ,

@@ -3,34 +3,61 @@
 A module says what it needs in `SITE = Wanted(...)` and its tests take `site`: healed, everything on and online, no
 guest, whatever the test before left behind. Making a site takes half a minute, so modules that want the same one share
 it. Not here: what a site is (integration.site), the lab's own tests.
+
+With `-n2` two workers run side by side, each with a lab of its own: most of a test in the lab is waiting. Whoever is
+done takes the next of PARTS.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from integration.lab import Lab, LabError
 from integration.site import Site
 
+# Modules that stay together, in the order in which they are begun: what is long first. A module that is not told here
+# comes last. Of ONE_BY_ONE each test is a part, so that both workers end at the same time.
+PARTS = (
+    ("test_migration",),
+    ("test_lab", "test_systemd"),
+    ("test_reboot", "test_coordinator", "test_fencing", "test_return", "test_backup"),
+    ("test_local_disks",),
+    ("test_drain",),
+    ("test_relocate_disks",),
+    ("test_converging",),
+    ("test_failover",),
+    ("test_plans",),
+    ("test_fencing_adapter",),
+    ("test_prober",),
+    ("test_guests",),
+    ("test_agents",),
+)
+ONE_BY_ONE = {"test_guests", "test_agents"}
+_PART_OF = {module: part[0] for part in PARTS for module in part}
+_RANKS = {module: rank for rank, module in enumerate(_PART_OF)}
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a module's site must be: the name of its lab, how many hosts, and more lines for the configuration."""
+    """What a module's site must be: how many hosts, and more lines for the configuration."""
 
-    lab: str
     hosts: int = 4
     settings: str = ""
-    fence_test: bool = True
 
 
 class Sites:
-    """At most one standing site in this run, and what it was made for."""
+    """At most one standing site in this process, and what it was made for."""
 
     def __init__(self) -> None:
+        self._name = os.environ.get("DR_LAB", "site") + os.environ.get("PYTEST_XDIST_WORKER", "")
         self._site: Site | None = None
         self._made_for: Wanted | None = None
 
@@ -38,10 +65,10 @@ class Sites:
         """The standing site if it fits, else a new one in its place."""
         if self._site is None or wanted != self._made_for:
             self.down()
-            lab = Lab(wanted.lab)
+            lab = Lab(self._name)
             lab.down()
             self._site = Site(lab)
-            self._site.up(wanted.hosts, settings=wanted.settings, fence_test=wanted.fence_test)
+            self._site.up(wanted.hosts, settings=wanted.settings)
             self._made_for = wanted  # only now: one that did not come up is made anew
         return self._site
 
@@ -50,6 +77,25 @@ class Sites:
         if self._site is not None:
             self._site.lab.down()
         self._site = self._made_for = None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order of PARTS: also one after the other, modules that share a site follow each other."""
+    items.sort(key=lambda item: _RANKS.get(item.path.stem, len(_RANKS)))
+
+
+class _Parts(LoadScopeScheduling):  # type: ignore[misc]
+    """Work is handed out by parts."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.partition("::")[0]).stem
+        return nodeid if module in ONE_BY_ONE else _PART_OF.get(module, module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Parts:
+    """Instead of xdist's own. Which part has most tests does not say which is longest."""
+    config.option.loadscopereorder = False
+    return _Parts(config, log)
 
 
 @pytest.fixture(scope="session")

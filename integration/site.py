@@ -120,6 +120,7 @@ class Site:
         if self.status()["pause"] is not None:
             self.ask("POST", "/v1/resume", {"reason": "next test"})
         self.wait(lambda: all(self.boot_seen(name) for name in booted), 60, f"{booted} to be back")
+        self._put_back_in_use()
         self.wait(self.all_online, 60, "all hosts to be online")
         if any(guest["protected"] for guest in self.guests().values()):
             self.wait(self._unprotect_all, 60, "the guests of the test before to be let go")
@@ -131,6 +132,16 @@ class Site:
             known.stop_disk_server()
             known.forget()
         self._mark = len(self.timeline())
+
+    def _put_back_in_use(self) -> None:
+        """A cordon or a drain of the test before would stand for ever."""
+        for name, host in self.hosts().items():
+            ends = {
+                "undrain": host["phase"] in ("draining", "maintenance"),
+                "uncordon": "cordoned" in host["conditions"],
+            }
+            for end in (end for end, needed in ends.items() if needed):
+                self.ask("POST", f"/v1/hosts/{name}/{end}", {"reason": "next test"})
 
     def _unprotect_all(self) -> bool:
         """Refused while a start, stop or clean-up of one is under way."""
@@ -162,14 +173,6 @@ class Site:
     def dr_json(self, *words: str) -> Any:
         """The same with `-o json`, parsed."""
         return json.loads(self.dr(*words, "-o", "json"))
-
-    def try_dr(self, *words: str) -> Any | None:
-        """The parsed answer, or None while the coordinator does not answer."""
-        done = self.lab.ctl.exec([DR, *words, "-o", "json"], env=ENV, check=False)
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            return None
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One request to the coordinator's API, from ctl: the status and the answer; status 0 while there is none."""

@@ -5,15 +5,13 @@ Not here: an older copy of the store that only agents unmask (test_coordinator).
 
 from __future__ import annotations
 
-import os
 import time
 
-from integration.conftest import Wanted
 from integration.site import DR, ENV, Site
-from integration.watch import SETTINGS, Log
+from integration.watch import WANTED, Log
 
-SITE = Wanted(lab=os.environ.get("DR_LAB", "backup"), hosts=3, settings=SETTINGS)
-FILE = "/root/dr-backup.tar"
+SITE = WANTED
+FILE = "/run/dr-backup.tar"
 
 
 def test_a_lost_coordinator_is_restored_from_a_backup_that_is_older_than_the_world(site: Site) -> None:

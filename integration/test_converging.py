@@ -7,20 +7,19 @@ memory that QEMU 7.2 under TCG does not lose.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import dr
-from integration.conftest import Wanted
 from integration.site import DR, ENV, Site
-from integration.test_failover import SETTINGS
+from integration.test_failover import SITE
 from integration.test_migration import assert_runs_on, wait_copying
 from integration.watch import run
 
-SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
+__all__ = ["SITE"]  # the same site as that of the failovers
+
 SAMPLED_S = 90.0  # one takes 33 s, and may have to wait for another
 
 

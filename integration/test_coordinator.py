@@ -77,7 +77,7 @@ def test_killed_at_any_step_of_a_failover_it_completes_and_nothing_happens_twice
     site.lab.faults.heal()
     log.wait("host.online", 40, host=lost, count=1)
     site.wait(site.all_online, 30, "its return")
-    site.wait(lambda: not site.dr_json("status")["operations"], 15, "the failover to be closed")
+    site.wait(lambda: not site.status()["operations"], 15, "the failover to be closed")
     places.assert_moved_once(lost)
     assert site.lab.host(lost).boot_id != boot
     assert len(log.lines("host.returning", lost)) == 1, "it was switched off twice"
@@ -99,7 +99,7 @@ def keep(site: Site, to: Path) -> None:
     with stopped(site) as folder:
         for file in folder.glob("store.db*"):
             shutil.copy2(file, to)
-    site.wait(lambda: watch.answers(site) and site.all_online(), 20, "the coordinator")
+    site.wait(lambda: site.leads() and site.all_online(), 20, "the coordinator")
 
 
 def restore(site: Site, copy: Path) -> None:
@@ -131,7 +131,7 @@ def test_store_restored_after_a_failover_that_it_does_not_know(site: Site, tmp_p
     log.wait("host.online", 30, host=lost)
     places.assert_unmoved()
     site.dr("resume", "--reason", "looked it over")
-    site.wait(lambda: not site.dr_json("status")["unsettled"], 20, "every guest to be found")
+    site.wait(lambda: not site.status()["unsettled"], 20, "every guest to be found")
     places.assert_unmoved()
     again = places.fullest()
     site.lab.host(again).power_off()
@@ -146,7 +146,7 @@ def test_store_restored_holds_for_a_host_that_dies_meanwhile(site: Site, tmp_pat
     lost = places.fullest()
     restore(site, tmp_path)
     log.wait("store.restored", 20)
-    site.wait(lambda: not site.dr_json("status")["unsettled"], 20, "every guest to be found")
+    site.wait(lambda: not site.status()["unsettled"], 20, "every guest to be found")
     site.lab.host(lost).power_off()
     log.wait("host.suspect", 20, host=lost)
     time.sleep(4)
@@ -170,7 +170,7 @@ def test_store_copied_to_another_machine_does_not_lead(site: Site) -> None:
     assert done.returncode == watch.REFUSED, done.stderr
     assert "this store belongs to machine" in done.stderr
     assert "dr cluster restore" in done.stderr
-    site.wait(lambda: watch.answers(site) and site.all_online(), 20, "the coordinator on its own machine")
+    site.wait(lambda: site.leads() and site.all_online(), 20, "the coordinator on its own machine")
     places.assert_unmoved()
 
 
@@ -221,7 +221,7 @@ def test_wall_clock_that_jumps_by_hours_suspects_nobody(site: Site) -> None:
     ctl = site.lab.ctl
     ctl.install_service("coordinator", [DR, "coordinator"], ENV, faketime=True)
     try:
-        site.wait(lambda: watch.answers(site) and site.all_online(), 20, "the coordinator")
+        site.wait(lambda: site.leads() and site.all_online(), 20, "the coordinator")
         time.sleep(1.5)  # its settling time
         log = Log(site)
         for offset_s in (5 * 3600, -5 * 3600):

@@ -15,7 +15,7 @@ SETTINGS = """\
 timers: {settle_s: 1.5, restart_backoff_s: 1.0, recovery_retry_s: 1.0, fence_s: 4.0, fence_retry_s: 2.0}
 limits: {brake_window_s: 0.5, fences_per_window: 1000, returns_per_window: 1000}
 """
-SITE = Wanted(lab="fleet", hosts=4, settings=SETTINGS)
+SITE = Wanted(hosts=4, settings=SETTINGS)
 
 
 def target_of(line: dict[str, str]) -> str:

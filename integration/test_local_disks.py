@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import Wanted
 from integration.lab import proc
 from integration.lab.guests import IMAGES, image_report
 from integration.lab.proc import wait_for
 from integration.site import DR, ENV, Site
-from integration.test_failover import SETTINGS
+from integration.test_failover import SITE
 from integration.test_migration import is_defined, slow, wait_copying
 from integration.watch import run
 
-SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
+__all__ = ["SITE"]  # the same site as that of the failovers
+
 FILLED_MIB = 24  # of each image, so that copying it takes seconds
 BASE_MIB = 256  # of which all but the place of the guests' logs is filled
 
@@ -233,8 +233,12 @@ def test_the_disk_of_the_destination_is_full(site: Site) -> None:
     site.dr("guest", "migrate", name, "--to", "h3", "--no-wait")
     wait_copying(site, name)
     site.lab.faults.disk_full("h3")
-    assert_runs_with_its_disk(site, name, boot, "h1")
+    site.wait(lambda: any("is undone" in note["text"] for note in site.lately("guest.move")), 60, "its end")
+    answer = site.lab.guest(name).wait_answering(30)
+    assert (answer.boot, site.lab.guest(name).state_on("h1")) == (boot, "running")
+    # Without a free block the agent there has nothing durable to say, so that the copy is gone is proven only now.
     site.lab.faults.disk_free("h3")
+    assert_runs_with_its_disk(site, name, boot, "h1")
     wait_clean(site, name, "h3")
     assert names_of(site, name, "h3") == []
     assert_runs_with_its_disk(site, name, boot, "h1")

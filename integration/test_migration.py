@@ -20,15 +20,15 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import Wanted
 from integration.lab.guests import qemu_pids
 from integration.lab.layout import address
 from integration.lab.proc import wait_for
 from integration.site import DR, ENV, Site
-from integration.test_failover import SETTINGS
+from integration.test_failover import SITE
 from integration.watch import boots, run
 
-SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
+__all__ = ["SITE"]  # the same site as that of the failovers
+
 STAYS = 3  # exit code of a dry run: a guest would stay
 GIVEN_UP_S = 60.0  # libvirt gives a silent peer up after 30 s
 
@@ -222,7 +222,7 @@ def test_a_host_without_the_cpu_of_a_guest_is_refused_by_name(site: Site) -> Non
 
 
 BACKUP = (
-    '<domainbackup mode="pull"><server transport="unix" socket="/tmp/{0}.nbd"/><disks>'
+    '<domainbackup mode="pull"><server transport="unix" socket="/run/{0}.nbd"/><disks>'
     '<disk name="vda" type="file"><scratch file="/var/lib/libvirt/{0}.scratch"/></disk></disks></domainbackup>'
 )
 
@@ -242,8 +242,8 @@ def test_what_ties_a_running_guest_is_told_before_libvirt_refuses(site: Site) ->
         assert because in ended.stderr
         assert ended.returncode != 0
 
-    h1.exec(["sh", "-c", f"echo '{BACKUP.format(name)}' > /tmp/{name}.xml"])
-    h1.exec(["virsh", "-q", "backup-begin", name, f"/tmp/{name}.xml"])
+    h1.exec(["sh", "-c", f"echo '{BACKUP.format(name)}' > /run/{name}.xml"])
+    h1.exec(["virsh", "-q", "backup-begin", name, f"/run/{name}.xml"])
     site.wait(lambda: blocked() == {"backup"}, 20, "the backup to be told")
     refused(f"a backup of {name} is under way on h1")
     h1.exec(["virsh", "-q", "domjobabort", name])
@@ -251,9 +251,9 @@ def test_what_ties_a_running_guest_is_told_before_libvirt_refuses(site: Site) ->
     of = h1.exec(["virsh", "-q", "dumpxml", "--inactive", name]).stdout
     snapshot = "<name>s1</name><state>shutoff</state><creationTime>1</creationTime>"
     h1.exec(
-        ["sh", "-c", f"cat > /tmp/{name}.xml <<'END'\n<domainsnapshot>{snapshot}{of}</domainsnapshot>\nEND"]
+        ["sh", "-c", f"cat > /run/{name}.xml <<'END'\n<domainsnapshot>{snapshot}{of}</domainsnapshot>\nEND"]
     )
-    h1.exec(["virsh", "-q", "snapshot-create", name, f"/tmp/{name}.xml", "--redefine"])
+    h1.exec(["virsh", "-q", "snapshot-create", name, f"/run/{name}.xml", "--redefine"])
     site.wait(lambda: blocked() == {"snapshots"}, 20, "the snapshot to be told")
     refused(f"{name} has snapshots that only h1 knows of")
     h1.exec(["virsh", "-q", "snapshot-delete", name, "s1", "--metadata"])

@@ -71,7 +71,7 @@ def test_icmp_alone_answers(namespace: str) -> None:
     for address in ("10.255.0.1", "fd00:255::1"):
         found, took_s, icmp = probe_in(namespace, "2", address)
         assert (found, icmp) == ({address: True}, True)
-        assert took_s < 0.3
+        assert took_s < 1
         assert probe_in(namespace, "0.3", address, uid=65534)[0] == {
             address: False
         }  # no ICMP, and TCP is dropped
@@ -82,11 +82,11 @@ def test_silence_and_blindness(namespace: str) -> None:
     found, took_s, _ = probe_in(namespace, "0.5", *silent, "203.0.113.1")
     print(f"a silent neighbour, window 0.5 s: {took_s:.3f} s")
     assert found == dict.fromkeys(silent, False)
-    assert 0.5 <= took_s < 0.75  # 0.503 on an idle machine
+    assert 0.5 <= took_s < 1.5  # 0.503 on an idle machine
 
 
 def test_without_privileges_tcp_is_enough(namespace: str) -> None:
     found, took_s, icmp = probe_in(namespace, "2", "10.255.0.1", uid=65534)
     assert found == {"10.255.0.1": True}
-    assert took_s < 0.3
+    assert took_s < 1
     assert not icmp

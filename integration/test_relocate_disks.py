@@ -6,17 +6,15 @@ log itself, every record of every boot, in order.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 
-from integration.conftest import Wanted
 from integration.lab.guests import image_report
 from integration.lab.proc import wait_for
 from integration.site import Site
-from integration.test_failover import SETTINGS
+from integration.test_failover import SITE
 from integration.test_local_disks import (
     assert_runs_with_its_disk,
     digest,
@@ -28,7 +26,7 @@ from integration.test_local_disks import (
 )
 from integration.watch import run
 
-SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
+__all__ = ["SITE"]  # the same site as that of the failovers
 
 
 def relocate(site: Site, name: str, to: str = "h3", *more: str) -> None:

@@ -6,7 +6,6 @@ Not here: how a site is built (integration.site), what must hold (integration/te
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ SETTINGS = """\
 timers: {settle_s: 1.0, fence_s: 4.0, fence_retry_s: 2.0, recovery_retry_s: 2.0}
 limits: {brake_window_s: 0.5, fences_per_window: 1000, returns_per_window: 1000}
 """
-WANTED = Wanted(lab=os.environ.get("DR_LAB", "truth"), hosts=3, settings=SETTINGS)
+WANTED = Wanted(hosts=3, settings=SETTINGS)
 MOVED_S = 40.0
 REFUSED = 107
 
@@ -38,7 +37,8 @@ class Log:
 
     def __init__(self, site: Site) -> None:
         self._file = site.lab.ctl.directory / "disk/var/log/dr/coordinator.log"
-        self._offset = self._file.stat().st_size
+        self._offset = self._parsed_to = self._file.stat().st_size
+        self._parsed: list[dict[str, Any]] = []
 
     def text(self) -> str:
         """All that was written since this object was made."""
@@ -48,15 +48,18 @@ class Log:
 
     def lines(self, kind: str = "", host: str = "") -> list[dict[str, Any]]:
         """Decisions of that kind (and host); what is no complete JSON line is left out."""
-        found = []
-        for text in self.text().splitlines():
-            try:
+        with self._file.open("rb") as file:  # only what is new: `wait` asks a thousand times a second
+            file.seek(self._parsed_to)
+            whole = file.read().rpartition(b"\n")
+        self._parsed_to += len(whole[0]) + len(whole[1])
+        for text in whole[0].splitlines():
+            with suppress(ValueError):
                 line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict) and kind in ("", line.get("kind")) and host in ("", line.get("host")):
-                found.append(line)
-        return found
+                if isinstance(line, dict):
+                    self._parsed.append(line)
+        return [
+            line for line in self._parsed if kind in ("", line.get("kind")) and host in ("", line.get("host"))
+        ]
 
     def wait_alert(self, key: str, timeout_s: float = 15.0) -> dict[str, Any]:
         """The alert of that key, as the notifier logged it."""
@@ -171,11 +174,6 @@ def coordinator(site: Site) -> Process:
     return process
 
 
-def answers(site: Site) -> bool:
-    """Whether the coordinator answers a command."""
-    return site.try_dr("status") is not None
-
-
 def reload(site: Site, settings: str = SETTINGS, *, replace: tuple[str, str] = ("", "")) -> None:
     """Write another configuration and have the running coordinator take it. `replace`: old and new text of it."""
     log = Log(site)
@@ -231,9 +229,9 @@ def _ready(site: Site) -> None:
 
 
 def _calm(site: Site) -> bool:
-    status = site.try_dr("status")
+    found, status = site.ask("GET", "/v1/status")
     return (
-        status is not None
+        found == 200
         and all(host["phase"] == "online" and host["connected"] for host in status["hosts"])
         and not any(host["conditions"] for host in status["hosts"])
         and not any(status[what] for what in ("unsettled", "pause", "settling_s"))

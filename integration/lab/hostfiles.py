@@ -57,6 +57,7 @@ SHUTDOWN_TIMEOUT=20
 PARALLEL_SHUTDOWN=4
 """
 _CAPABILITIES: Final = CACHE / "qemu-capabilities"
+_CAPABILITIES_LOCK: Final = CACHE / "qemu-capabilities.lock"  # labs beside each other share them
 _SSHD_CONFIG: Final = """\
 HostKey /etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile /etc/ssh/authorized_keys
@@ -139,13 +140,15 @@ def ssh_key(state: Path) -> Path:
 def _seed_capabilities(machine: Machine, disk: Path) -> None:
     """Spare libvirtd the first probing of QEMU; it checks by itself whether what it finds is still true."""
     source, target = _CAPABILITIES, disk / "var/cache/libvirt/qemu/capabilities"
-    if source.is_dir() and not target.exists():
-        shutil.copytree(source, target)
+    with proc.locked(_CAPABILITIES_LOCK):
+        if source.is_dir() and not target.exists():
+            shutil.copytree(source, target)
 
 
 def keep_capabilities(machine: Machine) -> None:
     """Keep what a host's libvirtd found out about QEMU for the next lab."""
     source, target = machine.directory / "disk/var/cache/libvirt/qemu/capabilities", _CAPABILITIES
-    if source.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+    with proc.locked(_CAPABILITIES_LOCK):
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)

@@ -68,7 +68,7 @@ def test_a_quiet_guest_is_foretold_to_move_plainly_and_does(site: Site) -> None:
     with site.lab.poller([name]) as poller:
         told = foretold(site, name)
         gaps = [gap.length_s for gap in poller.outages()[name]]
-    assert all(gap is not None and gap < 2 for gap in gaps), f"it went on as it did: {gaps}"
+    assert all(gap is not None and gap < 5 for gap in gaps), f"it went on as it did: {gaps}"
     assert (told["rung"], told["fate"]) == ("plain", "live")
     site.dr("guest", "migrate", name, "--to", "h3")
     assert_runs_on(site, name, boot, "h3")

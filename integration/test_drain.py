@@ -46,7 +46,7 @@ def test_a_host_is_emptied_live_and_put_back(site: Site) -> None:
             assert_runs_on(site, name, boot, told[name]["to"])
         gaps = {name: [gap.length_s for gap in poller.outages()[name]] for name in guests}
     print(f"outages: {gaps}")
-    assert all(gap is not None and gap < 3 for each in gaps.values() for gap in each), gaps
+    assert all(gap is not None and gap < 5 for each in gaps.values() for gap in each), gaps
     (job,) = [job for job in site.get("/v1/operations")["items"] if job["op"] == "drain"][-1:]
     assert job["state"] == "done"
     assert {job["guest_names"][key]: text for key, text in job["guests"].items()} == {

@@ -53,7 +53,7 @@ def test_management_link_alone_cut_is_not_fenced(site: Site) -> None:
     places.assert_unmoved()
     site.lab.faults.heal()
     log.wait("host.agent_back", host=lost)
-    site.wait(lambda: not site.status()["alerts"], 5, "the alert to clear")
+    site.wait(lambda: not site.status()["alerts"], 20, "the alert to clear")
     places.assert_unmoved()
 
 

@@ -105,7 +105,7 @@ def test_dr_guest_migrate(site: Site) -> None:
         assert_runs_on(site, name, boot, "h1")
         gaps = [gap.length_s for gap in poller.outages()[name]]
     print(f"outages: {gaps}")
-    assert all(gap is not None and gap < 3 for gap in gaps), gaps
+    assert all(gap is not None and gap < 5 for gap in gaps), gaps
     assert not site.alerts()
 
 
@@ -166,7 +166,8 @@ def older_cpu(site: Site, name: str) -> Iterator[None]:
     def restart_libvirtd() -> None:
         before = host.service_pid("libvirtd")
         host.kill_service("libvirtd")
-        wait_for(lambda: host.service_pid("libvirtd") not in (None, before), 5, "a new libvirtd")
+        wait_for(lambda: host.service_pid("libvirtd") not in (None, before), 20, "a new libvirtd")
+        host.wait_ready()
 
     # It looks for its modules and firmware beside itself.
     beside = "ln -sfn /usr/lib /run/real/usr/lib && ln -sfn /usr/share /run/real/usr/share"
@@ -567,7 +568,7 @@ def test_a_copy_waits_for_a_leader(site: Site) -> None:
     name, boot = guest_on_h1(site)
     left_without_a_leader(site, name)
     site.lab.host("h3").exec(["virsh", "-q", "resume", name])
-    wait_for(lambda: site.lab.guest(name).state_on("h3") == "paused", 5, "its copy to be suspended again")
+    wait_for(lambda: site.lab.guest(name).state_on("h3") == "paused", 20, "its copy to be suspended again")
     site.lab.ctl.start_service("coordinator")
     site.wait(site.leads, 30, "the coordinator to lead again")
     assert_runs_on(site, name, boot, "h3")

@@ -34,6 +34,7 @@ PARTS = (
     ("test_relocate_disks",),
     ("test_converging",),
     ("test_failover",),
+    ("test_playbook",),
     ("test_plans",),
     ("test_fencing_adapter",),
     ("test_prober",),

@@ -6,20 +6,17 @@ Guests here are as in test_migration.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from integration import watch
-from integration.conftest import Wanted
 from integration.site import Site
-from integration.test_failover import SETTINGS
+from integration.test_failover import SITE
 from integration.test_migration import assert_runs_on, slow
+from integration.test_plans import drains
 from integration.watch import run
 
-SITE = Wanted(lab=os.environ.get("DR_LAB", "fleet"), hosts=4, settings=SETTINGS)
+__all__ = ["SITE"]  # the same site as that of the failovers
+
 BAD_FILE, DEGRADED = 78, 3
 OWN = """\
 playbook: night-off
@@ -40,15 +37,6 @@ finally:
 """
 
 
-@pytest.fixture(autouse=True)
-def everybody_is_back_in_use(site: Site) -> Iterator[None]:
-    """Whatever a test left: a cordon or a drain would stand for ever."""
-    yield
-    for host in site.lab.host_names:
-        run(site, "host", "undrain", host)
-        run(site, "host", "uncordon", host)
-
-
 def job_of(site: Site, playbook: str) -> dict[str, Any]:
     """The newest run of that playbook."""
     jobs = [job for job in site.get("/v1/operations")["items"] if job["subject"] == playbook]
@@ -62,7 +50,7 @@ def states(job: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_the_shipped_evacuation_survives_the_coordinator(site: Site) -> None:
     """Killed with a guest on its way: the run goes on where it was, and each step is done once."""
-    names = site.fresh(2)
+    names, before = site.fresh(2), drains(site)
     site.start_guests({"h1": names}, busy=True)
     boots = {name: site.lab.guest(name).http().boot for name in names}
     dry = run(site, "playbook", "run", "evacuate-host", "source=h1", "--dry-run")
@@ -75,13 +63,11 @@ def test_the_shipped_evacuation_survives_the_coordinator(site: Site) -> None:
     site.dr("playbook", "run", "evacuate-host", "source=h1", "--reason", "new DIMM", "--no-wait")
     site.wait(lambda: any(len(site.lab.qemu_hosts(name)) == 2 for name in names), 30, "one to be on its way")
     watch.coordinator(site).kill()
-    site.wait(
-        lambda: watch.answers(site) and job_of(site, "evacuate-host")["state"] != "open", 180, "its end"
-    )
+    site.wait(lambda: site.leads() and job_of(site, "evacuate-host")["state"] != "open", 180, "its end")
     job = job_of(site, "evacuate-host")
     assert job["state"] == "done", job
     assert states(job) == [(word, "done") for word in ("cordon", "drain", "check", "notify", "notify")]
-    assert sum(each["op"] == "drain" for each in site.get("/v1/operations")["items"]) == 1
+    assert list(drains(site, before).values()) == ["done"]
     assert site.hosts()["h1"]["phase"] == "maintenance"
     for name, boot in boots.items():
         assert_runs_on(site, name, boot, site.guests()[name]["host"])

@@ -32,6 +32,12 @@ def run(draft: Draft, ask: AskRun) -> Reply:
         return changed(yes(ask, "; ".join(why)), steps=told)
     if why:
         return no(ask, *(f"required: {reason}" for reason in why))
+    if draft.cluster.restored:
+        return no(
+            ask,
+            f"the store is a restored copy ({draft.cluster.restored}): see that guests are where dr guest list says, "
+            "then dr resume",
+        )
     twin = next((op for op in _open(draft) if op.subject == book.playbook), None)
     if twin is not None:
         return no(ask, f"{book.playbook} is being run already: {twin.id}, asked for by {twin.asked_by}")
@@ -120,6 +126,9 @@ def cancel(draft: Draft, ask: AskCancelRun) -> Reply:
     operation, run = found
     if run.cancelled:
         return no(ask, f"{ask.job} is being ended already: {run.cancelled}")
+    if run.part != "steps":
+        does = "is being rolled back" if run.part == "undo" else "does only what it does in the end"
+        return no(ask, f"{ask.job} {does}: that is not called off")
     said = f"cancelled by {ask.by}" + (f": {ask.reason}" if ask.reason else "")
     draft.clear_alert(f"playbook/{ask.job}/approve")
     draft.put_operation(changed(operation, run=changed(run, cancelled=said)))

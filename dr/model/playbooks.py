@@ -333,7 +333,8 @@ class StepKind(Kind):
 
     def read(self, value: Any, where: Where, problems: Problems) -> Any:
         if not isinstance(value, dict):
-            hint = f"; write {{{value}: …}}" if value in VERBS else nearest(value, VERBS)
+            bare = isinstance(value, str) and value in VERBS
+            hint = f"; write {{{value}: …}}" if bare else nearest(value, VERBS)
             self.wrong(value, where, problems, hint)
             return None
         beside = [field for field in fields_of(StepSpec) if field.key != "verb"]
@@ -455,6 +456,10 @@ class RunStep(Record):
     tried_at: float = 0.0  # the last of them
     again_at: float = 0.0  # the next try
     jobs: tuple[str, ...] = ()  # what it opened, by its last try
+    before: tuple[
+        str, ...
+    ] = ()  # hosts or guests that were so as it began: not its doing, and not taken back
+    was: dict[str, str] = {}  # of a move to wherever they fit: where guests were as it began
     answered: bool = False  # of an `approve`: somebody agreed; of a `notify`: it is told
     refused: bool = False  # of an `approve`: somebody did not
     text: str = ""  # what came of it, or why it waits

@@ -136,7 +136,9 @@ class _Making:
             if isinstance(each, Chosen):
                 values[field.name] = self._chosen(value, each.of, at, one)
             elif isinstance(each, Reference) and value:
-                (values[field.name],) = self._chosen((value,), each.of, at, one) or ("",)
+                values[field.name], *others = self._chosen((value,), each.of, at, one) or ("",)
+                if others:
+                    self.found.append((at, f"names several {each.of}s, and one is wanted here"))
             elif isinstance(each, OneOf) and isinstance(value, Record):
                 values[field.name] = self.resolved(value, at, one)
             elif isinstance(value, str) and type(value) is str:

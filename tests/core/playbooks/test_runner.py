@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dr.core import asks_playbooks
 from dr.model.base import changed
 from dr.model.events import AskCordon, AskPause, AskResume
 from dr.model.operations import OperationState
@@ -252,3 +253,37 @@ def test_many_steps_are_not_done_in_one_decision(runs: Runs) -> None:
     assert [step.state for step in runs.steps].count(StepState.DONE) <= 1
     runs.go(4)
     assert runs.operation.state is OperationState.DONE
+
+
+# ---- only told
+
+
+def test_a_dry_run_changes_nothing_and_tells_what_each_step_would_do(runs: Runs) -> None:
+    before = runs.bench.state.operations.copy(), runs.bench.host("h1")
+    reply = runs.run(
+        "require: [{automation: paused}]\n"
+        "steps: [{drain: h1}, {migrate: g2, to: h2}, {stop: g1, when: {guest: g1, is: stopped}}]",
+        dry_run=True,
+    )
+    assert (runs.bench.state.operations, runs.bench.host("h1")) == before
+    assert reply.message == "automation is on"
+    drain, migrate, stop = reply.steps
+    assert drain.todo == ("h1 is online",)
+    assert migrate.todo == (), "it is there already"
+    assert stop.when == "g1 is running, not stopped"
+
+
+def test_a_long_dry_run_foretells_only_so_much(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asks_playbooks, "FORETOLD_MAX", 1)
+    first, second = runs.run("steps: [{drain: h1}, {drain: h2}]", dry_run=True).steps
+    assert first.takes_s is not None
+    assert second.takes_s is None
+    assert second.todo == ("h2 is online", "not foretold: 1 before it are")
+
+
+def test_one_run_of_a_playbook_at_a_time(runs: Runs) -> None:
+    runs.run("steps: [{wait: 10m}]")
+    first = runs.job
+    assert runs.run("steps: [{wait: 10m}]").blockers == (
+        f"x is being run already: {first}, asked for by ops",
+    )

@@ -25,7 +25,7 @@ from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
 from dr.model import playbooks
 from dr.model.base import changed
-from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Testimony
+from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.decision import Changes
 from dr.model.effects import (
     CheckGuest,
@@ -573,7 +573,7 @@ class Walk:
         wanted = self.rng.choices(kinds, [WEIGHT.get(kind.__name__, 2) for kind in kinds])[0]
         self.send(self.make(wanted))
 
-    def make(self, kind: type[Ask]) -> OperatorAsk:
+    def make(self, kind: type[Ask]) -> OperatorAsk:  # noqa: PLR0912  # one case for each field
         """An ask of that kind about anything; most of it makes sense."""
         rng = self.rng
         self.asks += 1
@@ -652,26 +652,25 @@ class Walk:
         hosts = tuple(rng.sample(HOSTS, rng.choice([1, 1, 2])))
         guests = tuple(rng.sample(GUESTS, rng.choice([1, 1, 2])))
         condition = GuestIs(guest=guests, is_=rng.choice(list(GuestPhase)))
-        verb: AnyVerb = rng.choice(
-            [
-                playbooks.Cordon(cordon=hosts),
-                playbooks.Uncordon(uncordon=hosts),
-                playbooks.Drain(drain=hosts),
-                playbooks.Undrain(undrain=hosts),
-                playbooks.Migrate(migrate=guests, to=rng.choice([*HOSTS, "", ""])),
-                playbooks.Relocate(relocate=guests, to=rng.choice([*HOSTS, "", ""])),
-                playbooks.Start(start=guests),
-                playbooks.Stop(stop=guests, mode=rng.choice(["shutdown", "destroy"])),
-                playbooks.Fence(fence=hosts),
-                playbooks.Pause(pause="to see"),
-                playbooks.Resume(resume="seen"),
-                playbooks.Wait(wait=rng.choice([0.0, 3.0])),
-                playbooks.Until(until=condition),
-                playbooks.Check(check=guests),
-                playbooks.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
-                playbooks.Notify(notify="so far"),
-            ]
-        )
+        verbs: list[AnyVerb] = [
+            playbooks.Cordon(cordon=hosts),
+            playbooks.Uncordon(uncordon=hosts),
+            playbooks.Drain(drain=hosts),
+            playbooks.Undrain(undrain=hosts),
+            playbooks.Migrate(migrate=guests, to=rng.choice([*HOSTS, "", ""])),
+            playbooks.Relocate(relocate=guests, to=rng.choice([*HOSTS, "", ""])),
+            playbooks.Start(start=guests),
+            playbooks.Stop(stop=guests, mode=rng.choice(["shutdown", "destroy"])),
+            playbooks.Fence(fence=hosts),
+            playbooks.Pause(pause="to see"),
+            playbooks.Resume(resume="seen"),
+            playbooks.Wait(wait=rng.choice([0.0, 3.0])),
+            playbooks.Until(until=condition),
+            playbooks.Check(check=guests),
+            playbooks.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
+            playbooks.Notify(notify="so far"),
+        ]
+        verb = rng.choice(verbs)
         return StepSpec(
             verb=verb,
             timeout=rng.choice([0.0, 10.0, 60.0]),
@@ -835,7 +834,7 @@ def _sound_cluster(draft: Draft) -> None:
 
 def _sound_effect(draft: Draft, effect: Effect) -> None:
     # What its host shows next says whether an abort, or a sample, is asked for again: nobody waits for an answer.
-    abort = isinstance(effect, Send) and isinstance(effect.body, Abort | Sample)
+    abort = isinstance(effect, Send) and isinstance(effect.body, Abort | Sample | Stay)
     if isinstance(effect, Send | SendStart | Look | CheckGuest | ReadPower | Fence | PowerOn) and not abort:
         _hold(draft.pending_of(effect.id) is not None, f"nobody waits for the end of {effect}")
     if isinstance(effect, SendStart):

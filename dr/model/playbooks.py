@@ -318,7 +318,7 @@ class StepSpec(Record, tag="step"):
     on_fail: Annotated[
         Literal["stop", "continue", "rollback"],
         "`stop`: no step after it but `finally`; `continue`: as if it had not failed, and the run fails in the end; "
-        "`rollback`: the `undo` of every step that began, the last first",
+        "`rollback`: the `undo` of every step that did something, the last first",
     ] = "stop"
     undo: Annotated[AnyVerb | str | None, UNDO, "what takes it back"] = None
     when: Annotated[AnyCondition | None, CONDITION, "it is left out unless this is so as its turn comes"] = (

@@ -744,6 +744,8 @@ WEIGHT = {
     "AskFence": 2,
     "AskClearQuarantine": 6,
     "AskApply": 1,
+    "AskRun": 10,
+    "AskAgree": 4,
 }
 
 

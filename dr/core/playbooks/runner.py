@@ -13,7 +13,7 @@ from dr.core.playbooks import conditions, deeds
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Approve, Notify, Run, RunStep, StepSpec, StepState
+from dr.model.playbooks import Approve, Drain, Notify, Run, RunStep, StepSpec, StepState
 from dr.model.records import Alert
 from dr.model.words import fields_of
 
@@ -178,11 +178,12 @@ def _late(draft: Draft, operation: Operation, step: RunStep, left: str) -> str:
 def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> None:
     """Tried again, or the end of it, and what follows from that.
 
-    A try in which the coordinator died does not count: what it was about to ask for may never have been said.
+    A try in which the coordinator died does not count: an order that was about to go out may never have been sent.
+    That somebody wants a host empty is no order: it stands, until a person takes it back.
     """
     _, run = _of(draft, key)
     step = run.steps[at]
-    if step.tried_at <= draft.started_at:
+    if step.tried_at <= draft.started_at and not isinstance(step.spec.verb, Drain):
         step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
         text = f"{at + 1}. {shown(step.spec)}: try {step.tries} failed, again in {AGAIN_S:g} s: {why}"

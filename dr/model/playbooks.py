@@ -456,9 +456,8 @@ class RunStep(Record):
     tried_at: float = 0.0  # the last of them
     again_at: float = 0.0  # the next try
     jobs: tuple[str, ...] = ()  # what it opened, by its last try
-    before: tuple[
-        str, ...
-    ] = ()  # hosts or guests that were so as it began: not its doing, and not taken back
+    acted: bool = False  # something was asked for and granted: there may be something to take back
+    before: tuple[str, ...] = ()  # who was so as it began: not its doing, and not taken back
     was: dict[str, str] = {}  # of a move to wherever they fit: where guests were as it began
     answered: bool = False  # of an `approve`: somebody agreed; of a `notify`: it is told
     refused: bool = False  # of an `approve`: somebody did not

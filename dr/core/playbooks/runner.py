@@ -92,7 +92,7 @@ def _begin(draft: Draft, key: str, at: int) -> None:
                 raised=draft.now,
             )
         )
-        step = changed(step, answered=True)
+        step = changed(step, answered=True, acted=True)
     elif isinstance(step.spec.verb, Approve):
         _ask_people(draft, operation, at, step.spec.verb)
     if not deeds.left(draft, step, key):
@@ -102,10 +102,14 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         return
     blockers: list[str] = []
     jobs: list[str] = []
-    for number, ask in enumerate(deeds.asks(draft, step, f"{key}/{at}", operation.asked_by, _why(operation))):
+    asks = deeds.asks(draft, step, f"{key}/{at}", operation.asked_by, _why(operation))
+    acted = step.acted or not asks
+    for number, ask in enumerate(asks):
         reply = operator.decided(draft, changed(ask, id=f"{ask.id}/{number}"))
         blockers += reply.blockers
         jobs += reply.operations
+        acted = acted or reply.accepted
+    step = changed(step, acted=acted)
     why = "; ".join(blockers)
     if blockers and not jobs and draft.now - max(step.began, draft.started_at) < REFUSED_S:
         again = changed(step, state=StepState.WAITING, tries=step.tries - 1, again_at=draft.now + ASK_AGAIN_S)
@@ -243,7 +247,7 @@ def _to_part(draft: Draft, key: str, part: Literal["undo", "finally"]) -> None:
         for step in run.steps
     )
     if part == "undo":
-        begun = [step for step in steps if step.part == "steps" and step.tried_at]
+        begun = [step for step in steps if step.part == "steps" and step.acted]
         undos = (_undoing(step) for step in reversed(begun))
         steps += tuple(RunStep(spec=undo, part="undo") for undo in undos if undo is not None)
     _put_run(draft, operation, changed(run, steps=steps, part=part))

@@ -287,3 +287,12 @@ def test_one_run_of_a_playbook_at_a_time(runs: Runs) -> None:
     assert runs.run("steps: [{wait: 10m}]").blockers == (
         f"x is being run already: {first}, asked for by ops",
     )
+
+
+def test_what_was_refused_is_not_taken_back(runs: Runs) -> None:
+    runs.bench.put(guest("g3", "h1", phase=GuestPhase.ERROR))
+    runs.run("steps: [{stop: g3, undo: start, on_fail: rollback}]")
+    runs.go(40)
+    assert [step.part for step in runs.steps] == ["steps"]
+    assert runs.opened("guest-start") == []
+    assert runs.operation.state is OperationState.FAILED

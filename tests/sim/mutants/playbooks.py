@@ -52,7 +52,7 @@ GROUPS = {
         m(
             "what was so already is not taken back",
             "playbooks/what-a-person-did-stays",
-            (runner._to_part, 'step.part == "steps" and step.tried_at', 'step.part == "steps"'),
+            (runner._to_part, 'step.part == "steps" and step.acted', 'step.part == "steps"'),
         ),
         m(
             "what is to be done in the end is done after a failure",

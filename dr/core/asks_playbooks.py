@@ -11,10 +11,11 @@ from dr.model.base import changed
 from dr.model.effects import PlannedStep, Reply
 from dr.model.events import AskAgree, AskCancelRun, AskDrain, AskMigrate, AskRelocate, AskRun
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Approve, Run, RunStep, StepState
+from dr.model.playbooks import Approve, Drain, Migrate, Relocate, Run, RunStep, StepState
 from dr.model.words import dotted
 
 KIND = "playbook"
+FORETOLD_MAX = 20  # steps of a run that somebody asks about: each takes as long as foretelling that alone
 SHOWN = 3  # jobs of the kind that are named where another one is meant
 
 
@@ -28,10 +29,15 @@ def run(draft: Draft, ask: AskRun) -> Reply:
         return no(ask, *(f"{dotted(where)}: {text}" for where, text in unclear.found))
     why = [reason for each in needs if (reason := conditions.why_not(draft, each))]
     if ask.dry_run:
-        told = tuple(_planned(draft, step, ask) for step in steps)
-        return changed(yes(ask, "; ".join(why)), steps=told)
+        return changed(yes(ask, "; ".join(why)), steps=_planned(draft, steps, ask))
     if why:
         return no(ask, *(f"required: {reason}" for reason in why))
+    if draft.cluster.restored:
+        return no(
+            ask,
+            f"the store is a restored copy ({draft.cluster.restored}): see that guests are where dr guest list says, "
+            "then dr resume",
+        )
     twin = next((op for op in _open(draft) if op.subject == book.playbook), None)
     if twin is not None:
         return no(ask, f"{book.playbook} is being run already: {twin.id}, asked for by {twin.asked_by}")
@@ -47,18 +53,36 @@ def run(draft: Draft, ask: AskRun) -> Reply:
     return yes(ask, "", operation)
 
 
-def _planned(draft: Draft, step: RunStep, ask: AskRun) -> PlannedStep:
-    """What it would do now. What steps before it would change is not so yet."""
+def _planned(draft: Draft, steps: tuple[RunStep, ...], ask: AskRun) -> tuple[PlannedStep, ...]:
+    """What each would do now. What steps before it would change is not so yet."""
+    told: list[PlannedStep] = []
+    foretold = 0
+    for step in steps:
+        found = _todo(draft, step)
+        if found.todo and isinstance(step.spec.verb, Drain | Migrate | Relocate):
+            foretold += 1
+            if foretold <= FORETOLD_MAX:
+                found = _foretold(draft, step, ask, found)
+            else:
+                found = changed(found, todo=(*found.todo, f"not foretold: {FORETOLD_MAX} before it are"))
+        told.append(found)
+    return tuple(told)
+
+
+def _todo(draft: Draft, step: RunStep) -> PlannedStep:
     spec = step.spec
     verb = spec.verb
-    found = PlannedStep(
+    return PlannedStep(
         part=step.part,
         text=spec.name or verb.text(),
         todo=tuple(deeds.left(draft, step)),
         when=conditions.why_not(draft, spec.when) if spec.when is not None else "",
         timeout_s=spec.timeout or type(verb).TIMEOUT_S,
     )
-    for each in deeds.asks(draft, step, ask.id, ask.by, ask.reason) if found.todo else ():
+
+
+def _foretold(draft: Draft, step: RunStep, ask: AskRun, found: PlannedStep) -> PlannedStep:
+    for each in deeds.asks(draft, step, ask.id, ask.by, ask.reason):
         reply = None
         if isinstance(each, AskDrain):
             reply = asks_upkeep.drain(draft, changed(each, dry_run=True))
@@ -120,6 +144,9 @@ def cancel(draft: Draft, ask: AskCancelRun) -> Reply:
     operation, run = found
     if run.cancelled:
         return no(ask, f"{ask.job} is being ended already: {run.cancelled}")
+    if run.part != "steps":
+        does = "is being rolled back" if run.part == "undo" else "does only what it does in the end"
+        return no(ask, f"{ask.job} {does}: that is not called off")
     said = f"cancelled by {ask.by}" + (f": {ask.reason}" if ask.reason else "")
     draft.clear_alert(f"playbook/{ask.job}/approve")
     draft.put_operation(changed(operation, run=changed(run, cancelled=said)))

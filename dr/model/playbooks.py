@@ -318,7 +318,7 @@ class StepSpec(Record, tag="step"):
     on_fail: Annotated[
         Literal["stop", "continue", "rollback"],
         "`stop`: no step after it but `finally`; `continue`: as if it had not failed, and the run fails in the end; "
-        "`rollback`: the `undo` of every step that began, the last first",
+        "`rollback`: the `undo` of every step that did something, the last first",
     ] = "stop"
     undo: Annotated[AnyVerb | str | None, UNDO, "what takes it back"] = None
     when: Annotated[AnyCondition | None, CONDITION, "it is left out unless this is so as its turn comes"] = (
@@ -333,7 +333,8 @@ class StepKind(Kind):
 
     def read(self, value: Any, where: Where, problems: Problems) -> Any:
         if not isinstance(value, dict):
-            hint = f"; write {{{value}: …}}" if value in VERBS else nearest(value, VERBS)
+            bare = isinstance(value, str) and value in VERBS
+            hint = f"; write {{{value}: …}}" if bare else nearest(value, VERBS)
             self.wrong(value, where, problems, hint)
             return None
         beside = [field for field in fields_of(StepSpec) if field.key != "verb"]
@@ -455,6 +456,9 @@ class RunStep(Record):
     tried_at: float = 0.0  # the last of them
     again_at: float = 0.0  # the next try
     jobs: tuple[str, ...] = ()  # what it opened, by its last try
+    acted: bool = False  # something was asked for and granted: there may be something to take back
+    before: tuple[str, ...] = ()  # who was so as it began: not its doing, and not taken back
+    was: dict[str, str] = {}  # of a move to wherever they fit: where guests were as it began
     answered: bool = False  # of an `approve`: somebody agreed; of a `notify`: it is told
     refused: bool = False  # of an `approve`: somebody did not
     text: str = ""  # what came of it, or why it waits

@@ -447,7 +447,7 @@ class OneOf(Kind):
 
     def read(self, value: Any, where: Where, problems: Problems, also: Iterable[str] = ()) -> Any:
         if not isinstance(value, dict):
-            hint = f"; write {{{value}: …}}" if value in self.types else ""
+            hint = f"; write {{{value}: …}}" if isinstance(value, str) and value in self.types else ""
             problems.add(
                 where, f"must be a mapping such as {{{next(iter(self.types))}: …}}, not {shown(value)}{hint}"
             )

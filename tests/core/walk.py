@@ -19,10 +19,14 @@ import msgspec
 
 from dr.core.decide import decide
 from dr.core.guests import asked_to_start
+from dr.core.playbooks.check import TAKES_BACK
+from dr.core.playbooks.runner import OVER
 from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
+from dr.model import playbooks
 from dr.model.base import changed
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
+from dr.model.decision import Changes
 from dr.model.effects import (
     CheckGuest,
     DropSession,
@@ -41,6 +45,7 @@ from dr.model.events import (
     Ask,
     AskApply,
     AskProtect,
+    AskRun,
     CheckEnded,
     Connected,
     Disconnected,
@@ -59,9 +64,11 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power, PowerReport, ProofKind
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Part, Reading, Sighting
+from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
+from dr.model.playbooks import AnyVerb, GuestIs, Playbook, Run, RunLimits, StepSpec, StepState
 from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
-from dr.model.records import Desired, DeviceIdentity, GuestRecord, HostRecord, Place
+from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import facts, levels, reading
 
@@ -566,12 +573,15 @@ class Walk:
         wanted = self.rng.choices(kinds, [WEIGHT.get(kind.__name__, 2) for kind in kinds])[0]
         self.send(self.make(wanted))
 
-    def make(self, kind: type[Ask]) -> OperatorAsk:
+    def make(self, kind: type[Ask]) -> OperatorAsk:  # noqa: PLR0912  # one case for each field
         """An ask of that kind about anything; most of it makes sense."""
         rng = self.rng
         self.asks += 1
         if kind is AskApply:
             return self._apply()
+        if kind is AskRun:
+            dry_run = rng.random() < 0.1
+            return AskRun(id=f"ask{self.asks}", by="ops", playbook=self._playbook(), dry_run=dry_run)
         found: dict[str, Any] = {"id": f"ask{self.asks}", "by": "ops", "reason": rng.choice(["", "to see"])}
         for name in fields_of(kind):
             match name:
@@ -589,6 +599,11 @@ class Walk:
                     found["kind"] = rng.choice(["host", "guest"])
                 case "labels":
                     found["labels"] = rng.choice([{"a": "1"}, {"a": None}])
+                case "job":
+                    runs = [key for key, job in self.state.operations.items() if job.run is not None]
+                    found["job"] = rng.choice([*self.state.operations, *runs[-3:] * 9, "nothing-1-1"])
+                case "agree":
+                    found["agree"] = rng.random() < 0.7
                 case "mode":
                     found["mode"] = rng.choice(["shutdown", "destroy"])
                 case "desired":
@@ -616,6 +631,53 @@ class Walk:
             approved=tuple(self._approved(guest, rng.choice(hosts)) for guest in rng.sample(GUESTS, 2)),
             anyway=rng.random() < 0.7,
             deadline_s=rng.choice([0.0, 0.0, 60.0]),
+        )
+
+    def _playbook(self) -> Playbook:
+        """A few steps about anybody, of which some may be taken back."""
+        rng = self.rng
+
+        def steps(most: int) -> tuple[StepSpec, ...]:
+            return tuple(self._playbook_step() for _ in range(rng.randint(1, most)))
+
+        return Playbook(
+            playbook=rng.choice(["a", "b", "c"]),
+            steps=steps(4),
+            limits=RunLimits(timeout=rng.choice([0.0, 0.0, 60.0])),
+            finally_=steps(2) if rng.random() < 0.5 else (),
+        )
+
+    def _playbook_step(self) -> StepSpec:
+        rng = self.rng
+        hosts = tuple(rng.sample(HOSTS, rng.choice([1, 1, 2])))
+        guests = tuple(rng.sample(GUESTS, rng.choice([1, 1, 2])))
+        condition = GuestIs(guest=guests, is_=rng.choice(list(GuestPhase)))
+        verbs: list[AnyVerb] = [
+            playbooks.Cordon(cordon=hosts),
+            playbooks.Uncordon(uncordon=hosts),
+            playbooks.Drain(drain=hosts),
+            playbooks.Undrain(undrain=hosts),
+            playbooks.Migrate(migrate=guests, to=rng.choice([*HOSTS, "", ""])),
+            playbooks.Relocate(relocate=guests, to=rng.choice([*HOSTS, "", ""])),
+            playbooks.Start(start=guests),
+            playbooks.Stop(stop=guests, mode=rng.choice(["shutdown", "destroy"])),
+            playbooks.Fence(fence=hosts),
+            playbooks.Pause(pause="to see"),
+            playbooks.Resume(resume="seen"),
+            playbooks.Wait(wait=rng.choice([0.0, 3.0])),
+            playbooks.Until(until=condition),
+            playbooks.Check(check=guests),
+            playbooks.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
+            playbooks.Notify(notify="so far"),
+        ]
+        verb = rng.choice(verbs)
+        return StepSpec(
+            verb=verb,
+            timeout=rng.choice([0.0, 10.0, 60.0]),
+            retry=rng.choice([0, 0, 1]),
+            on_fail=rng.choice(["stop", "continue", "rollback"]),
+            undo=rng.choice([None, *TAKES_BACK.get(verb.word(), ())[:1]]),
+            when=rng.choice([None, None, None, condition]),
         )
 
     def _approved(self, guest: str, host: str) -> Approved:
@@ -682,6 +744,8 @@ WEIGHT = {
     "AskFence": 2,
     "AskClearQuarantine": 6,
     "AskApply": 1,
+    "AskRun": 10,
+    "AskAgree": 4,
 }
 
 
@@ -701,6 +765,10 @@ def check(draft: Draft, event: Event) -> None:
         _sound_host(draft.state.hosts.get(host.name), host)
     _sound_cluster(draft)
     dropped = {effect.session for effect in effects if isinstance(effect, DropSession)}
+    for operation in changes.operations.values():
+        before = draft.state.operations.get(operation.id)
+        if operation.run is not None:
+            _sound_run(before.run if before is not None else None, operation.run, operation.state)
     for effect in effects:
         if getattr(effect, "session", "") not in dropped:  # what goes there too, reaches nobody
             _sound_effect(draft, effect)
@@ -816,18 +884,41 @@ def _sound_start(draft: Draft, effect: SendStart) -> None:
     _hold(guest.desired is Desired.RUNNING or alone, f"{guest.name} is started and wanted {guest.desired}")
 
 
+def _sound_run(before: Run | None, run: Run, state: OperationState) -> None:
+    """Every step is over once; one at a time; and what is to be done in the end had its turn."""
+    for was, step in zip(before.steps if before else (), run.steps, strict=False):
+        _hold(was.state not in OVER or step == was, f"a step that was over changed: {was} to {step}")
+        _hold(step.part != "undo" or was.part == "undo", "undos are added behind all others")
+    under_way = [step for step in run.steps if step.state is StepState.RUNNING]
+    _hold(len(under_way) <= 1, f"several steps at once: {under_way}")
+    _hold(all(step.part == run.part for step in under_way), f"it is not its turn: {under_way}")
+    if state is OperationState.OPEN:
+        return
+    _hold(run.part == "finally" and all(step.state in OVER for step in run.steps), f"it ended early: {run}")
+    for step in run.steps:
+        late = step.part != "steps" and step.state is StepState.SKIPPED
+        _hold(not late or step.text.startswith("left out"), f"it had no turn: {step}")
+
+
 def _sound_ask(draft: Draft, ask: Ask) -> None:
     """One answer; and a refusal changes nothing, beyond what time would have changed anyway."""
     replies = [effect for effect in draft.decision().effects if isinstance(effect, Reply)]
     _hold([reply.id for reply in replies] == [ask.id], f"{ask} got {replies}")
     audits = [note for note in draft.changes().notes if note.kind == "audit"]
-    _hold(len(audits) == 1 and audits[0].by == ask.by, f"{ask} is not in the audit")
+    steps = len(audits) if any(job.run is not None for job in draft.open_operations()) else 1
+    _hold(len(audits) == steps and audits[0].by == ask.by, f"{ask} is not in the audit")
     if replies[0].accepted:
         return
     _hold(bool(replies[0].blockers), f"{ask} is refused and nobody says why")
     idle = decide(draft.state, Disconnected(host="", session="none"), draft.now)
-    ours = changed(draft.changes(), notes=tuple(n for n in draft.changes().notes if n.kind != "audit"))
-    _hold(ours == idle.changes(), f"{ask} is refused, and yet something of it was done")
+
+    def but_audit(changes: Changes) -> Changes:  # runs of playbooks ask too
+        return changed(changes, notes=tuple(note for note in changes.notes if note.kind != "audit"))
+
+    _hold(
+        but_audit(draft.changes()) == but_audit(idle.changes()),
+        f"{ask} is refused, and yet something of it was done",
+    )
 
 
 def main() -> int:

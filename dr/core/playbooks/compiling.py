@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
 from dr.core.playbooks.check import why_no_value
@@ -28,6 +29,8 @@ from dr.model.playbooks import (
 from dr.model.words import Many, OneOf, Where, fields_of, nearest
 
 ON = "on:"
+STEPS_MAX = 1000  # of one run; its record is written anew with each of them
+NAMES_MAX = 100_000  # in all of them together
 
 
 class Fleet(NamedTuple):
@@ -55,7 +58,11 @@ class Unclear(Exception):
 def steps_of(playbook: Playbook, params: Mapping[str, str], fleet: Fleet) -> tuple[RunStep, ...]:
     """The steps of a run, in their order. Raises Unclear."""
     making = _Making(playbook, fleet, _values(playbook, params))
-    steps = [*making.part("steps"), *making.part("finally")]
+    steps = list(islice(chain(making.part("steps"), making.part("finally")), STEPS_MAX + 1))
+    if len(steps) > STEPS_MAX:
+        raise Unclear(
+            [(("steps",), f"would be more than {STEPS_MAX} steps: name fewer in each_host, each_guest")]
+        )
     for at, condition in enumerate(playbook.require):
         making.resolved(condition, ("require", at), {})
     if making.found:
@@ -100,6 +107,7 @@ class _Making:
         self._playbook = playbook
         self._fleet = fleet
         self._values = values
+        self._named = 0
         self.found: list[tuple[Where, str]] = []
 
     def part(self, part: Literal["steps", "finally"]) -> Iterator[RunStep]:
@@ -136,7 +144,9 @@ class _Making:
             if isinstance(each, Chosen):
                 values[field.name] = self._chosen(value, each.of, at, one)
             elif isinstance(each, Reference) and value:
-                (values[field.name],) = self._chosen((value,), each.of, at, one) or ("",)
+                values[field.name], *others = self._chosen((value,), each.of, at, one) or ("",)
+                if others:
+                    self.found.append((at, f"names several {each.of}s, and one is wanted here"))
             elif isinstance(each, OneOf) and isinstance(value, Record):
                 values[field.name] = self.resolved(value, at, one)
             elif isinstance(value, str) and type(value) is str:
@@ -159,6 +169,9 @@ class _Making:
         names: dict[str, None] = {}
         for word in words:
             names |= dict.fromkeys(self._names(self._filled(word, where, one), of, where, one))
+        self._named += len(names)
+        if self._named > NAMES_MAX:
+            raise Unclear([(where, f"more than {NAMES_MAX:,} names in all its steps: say less at once")])
         return tuple(names)
 
     def _names(self, word: str, of: str, where: Where, one: dict[str, str]) -> list[str]:

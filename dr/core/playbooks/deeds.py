@@ -26,6 +26,7 @@ from dr.model.events import (
     AskUndrain,
     OperatorAsk,
 )
+from dr.model.operations import Operation
 from dr.model.playbooks import (
     AnyVerb,
     Approve,
@@ -47,12 +48,18 @@ from dr.model.playbooks import (
     Wait,
 )
 from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord
+from dr.model.words import fields_of
 
 DOWN = (HostPhase.FENCED, HostPhase.FENCING)
 
 
-def left(draft: Draft, step: RunStep, run: str = "") -> list[str]:  # noqa: PLR0911, PLR0912  # one case for each verb
-    """What it wants and is not so, a sentence each; [] when it has nothing (more) to do. `run`: its run's id."""
+def left(  # noqa: PLR0911, PLR0912  # one case for each verb
+    draft: Draft, step: RunStep, run: str = "", done: frozenset[str] = frozenset()
+) -> list[str]:
+    """What it wants and is not so, a sentence each; [] when it has nothing (more) to do. `run`: its run's id.
+
+    `done`: hosts and guests whose jobs say that it was so, whatever came after that.
+    """
     verb = step.spec.verb
     match verb:
         case Cordon():
@@ -60,28 +67,28 @@ def left(draft: Draft, step: RunStep, run: str = "") -> list[str]:  # noqa: PLR0
         case Uncordon():
             return _not_so(draft, verb.uncordon, lambda host: host.cordon is None)
         case Drain():
-            return _not_so(draft, verb.drain, lambda host: host.phase is HostPhase.MAINTENANCE)
+            return _not_so(draft, _but(verb.drain, done), lambda host: host.phase is HostPhase.MAINTENANCE)
         case Undrain():
             return _not_so(
                 draft, verb.undrain, lambda host: host.drain is None and host.phase is HostPhase.ONLINE
             )
         case Fence():
-            return _not_so(draft, verb.fence, lambda host: host.phase is HostPhase.FENCED)
+            return _not_so(draft, _but(verb.fence, done), lambda host: host.phase is HostPhase.FENCED)
         case Migrate():
-            return _not_moved(draft, step, verb.migrate, verb.to)
+            return _not_moved(draft, step, _but(verb.migrate, done), verb.to)
         case Relocate():
-            return _not_moved(draft, step, verb.relocate, verb.to)
+            return _not_moved(draft, step, _but(verb.relocate, done), verb.to)
         case Start():
-            return _not_in(draft, verb.start, GuestPhase.RUNNING)
+            return _not_in(draft, _but(verb.start, done), GuestPhase.RUNNING)
         case Stop():
-            return _not_in(draft, verb.stop, GuestPhase.STOPPED)
+            return _not_in(draft, _but(verb.stop, done), GuestPhase.STOPPED)
         case Pause():
             return [] if draft.cluster.pause is not None else ["automation is on"]
         case Resume():
             return [] if draft.cluster.pause is None else ["automation is paused"]
         case Wait():
-            over_at = step.began + verb.wait
-            return [f"{over_at - draft.now:.0f} s"] if not step.began or draft.now < over_at else []
+            over = step.began and draft.now >= step.began + verb.wait
+            return [] if over else [f"{verb.wait:g} s"]
         case Until():
             why = conditions.why_not(draft, verb.until, run)
             return [why] if why else []
@@ -100,55 +107,117 @@ def left(draft: Draft, step: RunStep, run: str = "") -> list[str]:  # noqa: PLR0
 def asks(  # noqa: PLR0911  # one case for each verb
     draft: Draft, step: RunStep, number: str, by: str, reason: str
 ) -> list[OperatorAsk]:
-    """What a person would ask for, of what is not so yet. `number`: what the asks are known by."""
+    """What a person would ask for, of what is not so yet. `number`: what the asks are known by.
+
+    Also of who is gone: whoever is asked says so.
+    """
     verb: AnyVerb = step.spec.verb
     who: dict[str, Any] = {"id": number, "by": by, "reason": reason}
+    todo = _todo(draft, step)
     match verb:
         case Cordon():
-            todo = [h.name for h in _hosts(draft, verb.cordon) if h.cordon is None]
             return [AskCordon(host=name, **who) for name in todo]
         case Uncordon():
-            todo = [h.name for h in _hosts(draft, verb.uncordon) if h.cordon is not None]
             return [AskUncordon(host=name, **who) for name in todo]
         case Drain():
-            todo = [h.name for h in _hosts(draft, verb.drain) if h.phase is not HostPhase.MAINTENANCE]
             return [
                 AskDrain(
                     host=todo[0],
-                    also=tuple(todo[1:]),
+                    also=todo[1:],
                     deadline_s=verb.deadline,
                     leave_unprotected=verb.leave_unprotected,
                     **who,
                 )
             ]
         case Undrain():
-            todo = [h.name for h in _hosts(draft, verb.undrain) if h.drain is not None]
             return [AskUndrain(host=name, **who) for name in todo]
         case Fence():
-            todo = [h.name for h in _hosts(draft, verb.fence) if h.phase not in DOWN]
             return [AskFence(host=name, **who) for name in todo]
         case Migrate():
-            return [AskMigrate(guests=_elsewhere(draft, verb.migrate, verb.to), to=verb.to, **who)]
+            return [AskMigrate(guests=todo, to=verb.to, **who)]
         case Relocate():
-            names = _elsewhere(draft, verb.relocate, verb.to)
-            return [AskRelocate(guests=names, to=verb.to, mode=verb.mode, **who)]
+            return [AskRelocate(guests=todo, to=verb.to, mode=verb.mode, **who)]
         case Start():
-            off = [g.name for g in _guests(draft, verb.start) if g.phase not in (GuestPhase.RUNNING, *COMING)]
-            return [AskStart(guests=tuple(off), **who)] if off else []
+            return [AskStart(guests=todo, **who)] if todo else []
         case Stop():
-            on = [g.name for g in _guests(draft, verb.stop) if g.phase is not GuestPhase.STOPPED]
-            return [AskStop(guests=tuple(on), mode=verb.mode, **who)]
+            return [AskStop(guests=todo, mode=verb.mode, **who)] if todo else []
         case Pause():
-            return [AskPause(**who | {"reason": verb.pause})]
+            return [AskPause(**who | {"reason": f"{verb.pause}; {reason}"})]
         case Resume():
-            return [AskResume(**who | {"reason": verb.resume})]
+            return [AskResume(**who | {"reason": f"{verb.resume}; {reason}"})]
         case Wait() | Until() | Check() | Approve() | Notify():
             return []
         case _:
             assert_never(verb)
 
 
+def _todo(draft: Draft, step: RunStep) -> tuple[str, ...]:
+    """Hosts or guests that are to be asked for."""
+    verb = step.spec.verb
+    names = about(verb)
+    if isinstance(verb, Drain):  # one that is being drained already says so, and which job that is
+        so = [h.name for h in _hosts(draft, names) if h.phase is HostPhase.MAINTENANCE]
+    elif isinstance(verb, Migrate | Relocate):
+        so = [g.name for g in _guests(draft, names) if not _still_here(g, step, verb.to)]
+    else:
+        so = [*so_before(draft, verb)]
+    return _but(names, frozenset(so))
+
+
+def about(verb: AnyVerb) -> tuple[str, ...]:
+    """The hosts or guests that it names; () of a verb that names none."""
+    named = getattr(verb, fields_of(type(verb))[0].name)
+    return named if isinstance(named, tuple) else ()
+
+
+def so_before(draft: Draft, verb: AnyVerb) -> tuple[str, ...]:  # one case for each verb
+    """Hosts or guests that are as it wants them, or on their way there, by nobody's doing of its own."""
+    names = about(verb)
+    match verb:
+        case Cordon():
+            return tuple(h.name for h in _hosts(draft, names) if h.cordon is not None)
+        case Uncordon():
+            return tuple(h.name for h in _hosts(draft, names) if h.cordon is None)
+        case Drain():
+            return tuple(h.name for h in _hosts(draft, names) if h.drain is not None)
+        case Undrain():
+            return tuple(h.name for h in _hosts(draft, names) if h.drain is None)
+        case Fence():
+            return tuple(h.name for h in _hosts(draft, names) if h.phase in DOWN)
+        case Start():
+            return tuple(g.name for g in _guests(draft, names) if g.phase in (GuestPhase.RUNNING, *COMING))
+        case Stop():
+            return tuple(g.name for g in _guests(draft, names) if g.phase is GuestPhase.STOPPED or _ends(g))
+        case Migrate() | Relocate():
+            return tuple(g.name for g in _guests(draft, names) if verb.to and g.holder == verb.to)
+        case _:
+            return ()
+
+
 COMING = (GuestPhase.STARTING, GuestPhase.MIGRATING)
+
+
+def _ends(guest: GuestRecord) -> bool:
+    """It is being stopped, and not in order to start elsewhere."""
+    return guest.phase is GuestPhase.STOPPING and guest.move is None
+
+
+def where(draft: Draft, verb: AnyVerb) -> dict[str, str]:
+    """Of a move to wherever they fit: where its guests are."""
+    if not isinstance(verb, Migrate | Relocate) or verb.to:
+        return {}
+    return {guest.name: guest.holder for guest in _guests(draft, about(verb))}
+
+
+def of_job(draft: Draft, job: Operation) -> set[str]:
+    """The hosts or guests that a job was about."""
+    if job.kind in ("drain", "fence"):
+        return {job.subject}
+    return {guest.name for key in job.guests if (guest := draft.guest(key)) is not None}
+
+
+def _but(names: tuple[str, ...], done: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in done)
 
 
 def _hosts(draft: Draft, names: tuple[str, ...]) -> list[HostRecord]:
@@ -181,16 +250,14 @@ def _not_in(draft: Draft, names: tuple[str, ...], phase: GuestPhase) -> list[str
 
 
 def _not_moved(draft: Draft, step: RunStep, names: tuple[str, ...], to: str) -> list[str]:
-    """Before it began: who is to move. Afterwards its jobs say what became of them."""
-    if step.jobs:
-        return []
-    here = [guest for guest in _guests(draft, names) if not to or guest.holder != to]
+    here = [guest for guest in _guests(draft, names) if _still_here(guest, step, to)]
     missing = [f"{name} is not protected" for name in names if draft.guest_named(name) is None]
     return missing + [f"{guest.name} is on {guest.holder}" for guest in here]
 
 
-def _elsewhere(draft: Draft, names: tuple[str, ...], to: str) -> tuple[str, ...]:
-    return tuple(guest.name for guest in _guests(draft, names) if not to or guest.holder != to)
+def _still_here(guest: GuestRecord, step: RunStep, to: str) -> bool:
+    """Not there yet; without a place to go to: where it was as the step began."""
+    return guest.holder != to if to else guest.holder == step.was.get(guest.name, guest.holder)
 
 
 def _unchecked(draft: Draft, step: RunStep, names: tuple[str, ...]) -> list[str]:

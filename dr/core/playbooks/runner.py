@@ -13,8 +13,9 @@ from dr.core.playbooks import conditions, deeds
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Approve, Notify, Run, RunStep, StepSpec, StepState
+from dr.model.playbooks import Approve, Drain, Notify, Run, RunStep, StepSpec, StepState
 from dr.model.records import Alert
+from dr.model.words import fields_of
 
 KIND = "playbook"
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again
@@ -24,7 +25,9 @@ OVER = (StepState.DONE, StepState.FAILED, StepState.SKIPPED)
 
 
 def carry_on(draft: Draft) -> None:
-    """Every open run."""
+    """Every open run. None on a store that was restored: what it says of them may be long over."""
+    if draft.cluster.restored:
+        return
     for operation in draft.open_operations():
         if operation.run is not None:
             _step(draft, operation.id)
@@ -59,6 +62,9 @@ def _step(draft: Draft, key: str) -> None:
 def _begin(draft: Draft, key: str, at: int) -> None:
     operation, run = _of(draft, key)
     step = run.steps[at]
+    if draft.now - (step.began or draft.now) >= _limit_s(draft, operation, step):
+        _fail(draft, key, at, _late(draft, operation, step, step.text), again=False)
+        return
     if draft.now < step.again_at:
         return
     if not step.began:
@@ -67,6 +73,12 @@ def _begin(draft: Draft, key: str, at: int) -> None:
             return
         draft.note("playbook.step", f"{at + 1}. {shown(step.spec)}: begins", operation=key)
         step = changed(step, began=draft.now)
+        if not isinstance(step.spec.verb, Notify) and not deeds.left(draft, step, key):
+            _put(draft, key, at, step)
+            _end(draft, key, at, StepState.DONE, "it was so already")
+            return
+        verb = step.spec.verb
+        step = changed(step, before=deeds.so_before(draft, verb), was=deeds.where(draft, verb))
     step = changed(step, tried_at=draft.now, tries=step.tries + 1, jobs=(), state=StepState.RUNNING)
     _put(draft, key, at, step)
     if isinstance(step.spec.verb, Notify):
@@ -80,20 +92,24 @@ def _begin(draft: Draft, key: str, at: int) -> None:
                 raised=draft.now,
             )
         )
-        step = changed(step, answered=True)
+        step = changed(step, answered=True, acted=True)
     elif isinstance(step.spec.verb, Approve):
         _ask_people(draft, operation, at, step.spec.verb)
     if not deeds.left(draft, step, key):
-        done = "told" if isinstance(step.spec.verb, Notify) else "it was so already"
+        done = "told" if isinstance(step.spec.verb, Notify) else "it is so by now"
         _put(draft, key, at, step)
         _end(draft, key, at, StepState.DONE, done)
         return
     blockers: list[str] = []
     jobs: list[str] = []
-    for number, ask in enumerate(deeds.asks(draft, step, f"{key}/{at}", operation.asked_by, _why(operation))):
+    asks = deeds.asks(draft, step, f"{key}/{at}", operation.asked_by, _why(operation))
+    acted = step.acted or not asks
+    for number, ask in enumerate(asks):
         reply = operator.decided(draft, changed(ask, id=f"{ask.id}/{number}"))
         blockers += reply.blockers
         jobs += reply.operations
+        acted = acted or reply.accepted
+    step = changed(step, acted=acted)
     why = "; ".join(blockers)
     if blockers and not jobs and draft.now - max(step.began, draft.started_at) < REFUSED_S:
         again = changed(step, state=StepState.WAITING, tries=step.tries - 1, again_at=draft.now + ASK_AGAIN_S)
@@ -114,6 +130,9 @@ def _look(draft: Draft, key: str, at: int) -> None:
         _fail(draft, key, at, step.text, again=False)
         return
     jobs = [job for name in step.jobs if (job := draft.operation(name)) is not None]
+    if lost := set(step.jobs) - {job.id for job in jobs}:
+        _fail(draft, key, at, f"what became of {', '.join(sorted(lost))} is not known any more", again=False)
+        return
     if any(job.state is OperationState.OPEN for job in jobs):
         left = [f"{job.id} is under way" for job in jobs if job.state is OperationState.OPEN]
     elif bad := [job for job in jobs if job.state is not OperationState.DONE]:
@@ -125,14 +144,14 @@ def _look(draft: Draft, key: str, at: int) -> None:
         )
         return
     else:
-        left = deeds.left(draft, step, key)
+        done = frozenset[str]().union(*(deeds.of_job(draft, job) for job in jobs))
+        left = deeds.left(draft, step, key, done)
     if not left:
         ends = [job.steps[-1].text for job in jobs if job.steps]
-        _end(draft, key, at, StepState.DONE, "; ".join(ends) or f"after {draft.now - step.began:.1f} s")
+        said = step.text if step.answered else f"after {draft.now - step.began:.1f} s"
+        _end(draft, key, at, StepState.DONE, "; ".join(ends) or said)
         return
-    limit_s = step.spec.timeout or type(step.spec.verb).TIMEOUT_S
-    if run.limit_s and run.part == "steps":
-        limit_s = min(limit_s, max(0.0, operation.opened + run.limit_s - step.began))
+    limit_s = _limit_s(draft, operation, step)
     if draft.now - step.began < limit_s:
         if step.text != (text := left[0]):
             _put(draft, key, at, changed(step, text=text))
@@ -142,17 +161,33 @@ def _look(draft: Draft, key: str, at: int) -> None:
         if step.spec.verb.otherwise == "go on":
             _end(draft, key, at, StepState.DONE, f"nobody answered within {limit_s:g} s: it goes on")
             return
-    _fail(draft, key, at, f"not done within {limit_s:g} s: {'; '.join(left[:3])}", again=False)
+    _fail(draft, key, at, _late(draft, operation, step, "; ".join(left[:3])), again=False)
+
+
+def _limit_s(draft: Draft, operation: Operation, step: RunStep) -> float:
+    """How long it may take from its beginning, which may be now: its own time, within that of the run."""
+    own_s = step.spec.timeout or type(step.spec.verb).TIMEOUT_S
+    if operation.run is None or not operation.run.limit_s or step.part != "steps":
+        return own_s
+    return min(own_s, max(0.0, operation.opened + operation.run.limit_s - (step.began or draft.now)))
+
+
+def _late(draft: Draft, operation: Operation, step: RunStep, left: str) -> str:
+    assert operation.run is not None
+    if not step.began:
+        return f"the run may take {operation.run.limit_s:g} s"
+    return f"not done within {_limit_s(draft, operation, step):g} s: {left}"
 
 
 def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> None:
     """Tried again, or the end of it, and what follows from that.
 
-    A try in which the coordinator died does not count: what it was about to ask for may never have been said.
+    A try in which the coordinator died does not count: an order that was about to go out may never have been sent.
+    That somebody wants a host empty is no order: it stands, until a person takes it back.
     """
     _, run = _of(draft, key)
     step = run.steps[at]
-    if step.tried_at <= draft.started_at:
+    if step.tried_at <= draft.started_at and not isinstance(step.spec.verb, Drain):
         step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
         text = f"{at + 1}. {shown(step.spec)}: try {step.tries} failed, again in {AGAIN_S:g} s: {why}"
@@ -212,17 +247,27 @@ def _to_part(draft: Draft, key: str, part: Literal["undo", "finally"]) -> None:
         for step in run.steps
     )
     if part == "undo":
-        begun = [step for step in steps if step.part == "steps" and step.tries and step.spec.undo is not None]
-        undoing = tuple(RunStep(spec=_undoing(step.spec), part="undo") for step in reversed(begun))
+        begun = [step for step in steps if step.part == "steps" and step.acted]
+        undos = (_undoing(step) for step in reversed(begun))
+        undoing = tuple(RunStep(spec=undo, part="undo") for undo in undos if undo is not None)
         last = tuple(step for step in steps if step.part == "finally")
         steps = (*steps[: len(steps) - len(last)], *undoing, *last)
     _put_run(draft, operation, changed(run, steps=steps, part=part))
 
 
-def _undoing(spec: StepSpec) -> StepSpec:
-    assert spec.undo is not None
-    assert not isinstance(spec.undo, str), "compiling makes a verb of a word"
-    return StepSpec(verb=spec.undo, name=f"undo of {shown(spec)}", on_fail="continue")
+def _undoing(step: RunStep) -> StepSpec | None:
+    """What takes it back: all that was its doing. None: nothing."""
+    undo = step.spec.undo
+    assert not isinstance(undo, str), "compiling makes a verb of a word"
+    if undo is None:
+        return None
+    name, *_ = (field.name for field in fields_of(type(undo)))
+    if names := deeds.about(undo):
+        own = tuple(each for each in names if each not in step.before)
+        if not own:
+            return None
+        undo = changed(undo, **{name: own})
+    return StepSpec(verb=undo, name=f"undo of {shown(step.spec)}", on_fail="continue")
 
 
 # ---- keeping it

@@ -6,7 +6,17 @@ the code. A guard whose line is no longer found fails with its name: adapt it to
 
 from __future__ import annotations
 
-from tests.sim.mutants import agents, duties, fences, ladder, local_disks, moves, one_copy, policies
+from tests.sim.mutants import (
+    agents,
+    duties,
+    fences,
+    ladder,
+    local_disks,
+    moves,
+    one_copy,
+    playbooks,
+    policies,
+)
 from tests.sim.mutants.mutant import Mutant, broken
 
 GROUPS: dict[str, tuple[Mutant, ...]] = (
@@ -18,6 +28,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = (
     | ladder.GROUPS
     | duties.GROUPS
     | policies.GROUPS
+    | playbooks.GROUPS
 )
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)
 

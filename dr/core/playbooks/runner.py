@@ -65,7 +65,8 @@ def _begin(draft: Draft, key: str, at: int) -> None:
     if draft.now - (step.began or draft.now) >= _limit_s(draft, operation, step):
         _fail(draft, key, at, _late(draft, operation, step, step.text), again=False)
         return
-    if draft.now < step.again_at:
+    # A coordinator that has just begun has not heard everybody yet: what it was asked now would fit nowhere.
+    if draft.now < max(step.again_at, draft.quiet_until):
         return
     if not step.began:
         if step.spec.when is not None and (why := conditions.why_not(draft, step.spec.when, key)):

@@ -296,3 +296,12 @@ def test_what_was_refused_is_not_taken_back(runs: Runs) -> None:
     assert [step.part for step in runs.steps] == ["steps"]
     assert runs.opened("guest-start") == []
     assert runs.operation.state is OperationState.FAILED
+
+
+def test_no_step_begins_before_a_new_coordinator_has_heard_everybody(runs: Runs) -> None:
+    runs.run("steps: [{wait: 1s}, {cordon: h1}]")
+    runs.bench.state.quiet_until = runs.bench.now + 5
+    runs.go(4)
+    assert runs.steps[1].state is StepState.WAITING
+    runs.go(2)
+    assert runs.steps[1].state is StepState.DONE

@@ -302,6 +302,16 @@ def test_no_step_begins_before_a_new_coordinator_has_heard_everybody(runs: Runs)
     runs.run("steps: [{wait: 1s}, {cordon: h1}]")
     runs.bench.state.quiet_until = runs.bench.now + 5
     runs.go(4)
-    assert runs.steps[1].state is StepState.WAITING
+    assert runs.bench.host("h1").cordon is None
     runs.go(2)
-    assert runs.steps[1].state is StepState.DONE
+    assert runs.bench.host("h1").cordon is not None
+
+
+def test_a_step_about_very_many_is_told_in_a_line(runs: Runs) -> None:
+    many = [guest(f"guest-{number}", "h1", phase=GuestPhase.ERROR) for number in range(100)]
+    runs.bench.put(*many)
+    runs.run("steps: [{stop: all}]")
+    runs.go(40)
+    assert runs.operation.state is OperationState.FAILED
+    assert runs.steps[0].text.endswith("and 90 more reasons")
+    assert max(len(line.text) for line in runs.operation.steps) < 3000

@@ -398,7 +398,7 @@ def _run(snap: Snapshot, run: Run) -> RunSeen:
     steps = [
         RunStepSeen(
             part=step.part,
-            text=step.spec.name or step.spec.verb.text(),
+            text=step.spec.text(),
             state=step.state.value,
             says=step.text,
             began_wall=snap.wall(step.began) if step.began else None,

@@ -74,7 +74,7 @@ def _todo(draft: Draft, step: RunStep) -> PlannedStep:
     verb = spec.verb
     return PlannedStep(
         part=step.part,
-        text=spec.name or verb.text(),
+        text=spec.text(),
         todo=tuple(deeds.left(draft, step)),
         when=conditions.why_not(draft, spec.when) if spec.when is not None else "",
         timeout_s=spec.timeout or type(verb).TIMEOUT_S,

@@ -38,6 +38,7 @@ Job = Literal[
     "guest-start", "guest-stop", "guest-migrate", "guest-relocate", "playbook",
 ]  # fmt: skip
 ALL = "all"
+SHOWN_MAX = 200  # characters of a step
 TARGETS = "targets"  # what the playbook's own `targets` names
 
 
@@ -324,6 +325,11 @@ class StepSpec(Record, tag="step"):
     when: Annotated[AnyCondition | None, CONDITION, "it is left out unless this is so as its turn comes"] = (
         None
     )
+
+    def text(self) -> str:
+        """As people are shown it, in a line: it may be about thousands."""
+        text = self.name or self.verb.text()
+        return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
 
 
 class StepKind(Kind):

@@ -21,6 +21,7 @@ KIND = "playbook"
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again
 REFUSED_S = 30.0  # what is refused is asked for again for so long: an agent may be restarting, say
 ASK_AGAIN_S = 2.0
+TOLD_MAX = 10  # reasons of a refusal that a step repeats; the audit has all of them
 OVER = (StepState.DONE, StepState.FAILED, StepState.SKIPPED)
 
 
@@ -65,13 +66,14 @@ def _begin(draft: Draft, key: str, at: int) -> None:
     if draft.now - (step.began or draft.now) >= _limit_s(draft, operation, step):
         _fail(draft, key, at, _late(draft, operation, step, step.text), again=False)
         return
-    if draft.now < step.again_at:
+    # A coordinator that has just begun has not heard everybody yet: what it was asked now would fit nowhere.
+    if draft.now < max(step.again_at, draft.quiet_until):
         return
     if not step.began:
         if step.spec.when is not None and (why := conditions.why_not(draft, step.spec.when, key)):
             _end(draft, key, at, StepState.SKIPPED, f"left out: {why}")
             return
-        draft.note("playbook.step", f"{at + 1}. {shown(step.spec)}: begins", operation=key)
+        draft.note("playbook.step", f"{at + 1}. {step.spec.text()}: begins", operation=key)
         step = changed(step, began=draft.now)
         if not isinstance(step.spec.verb, Notify) and not deeds.left(draft, step, key):
             _put(draft, key, at, step)
@@ -110,7 +112,9 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         jobs += reply.operations
         acted = acted or reply.accepted
     step = changed(step, acted=acted)
-    why = "; ".join(blockers)
+    why = "; ".join(blockers[:TOLD_MAX])
+    if len(blockers) > TOLD_MAX:
+        why += f"; and {len(blockers) - TOLD_MAX} more reasons"
     if blockers and not jobs and draft.now - max(step.began, draft.started_at) < REFUSED_S:
         again = changed(step, state=StepState.WAITING, tries=step.tries - 1, again_at=draft.now + ASK_AGAIN_S)
         _put(draft, key, at, changed(again, text=why))
@@ -190,13 +194,13 @@ def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> N
     if step.tried_at <= draft.started_at and not isinstance(step.spec.verb, Drain):
         step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
-        text = f"{at + 1}. {shown(step.spec)}: try {step.tries} failed, again in {AGAIN_S:g} s: {why}"
+        text = f"{at + 1}. {step.spec.text()}: try {step.tries} failed, again in {AGAIN_S:g} s: {why}"
         draft.note("playbook.step", text, operation=key)
         _put(draft, key, at, changed(step, state=StepState.WAITING, again_at=draft.now + AGAIN_S, text=why))
         return
     _end(draft, key, at, StepState.FAILED, why)
     operation, run = _of(draft, key)
-    failed = run.failed or f"step {at + 1}, {shown(step.spec)}: {why}"
+    failed = run.failed or f"step {at + 1}, {step.spec.text()}: {why}"
     _put_run(draft, operation, changed(run, failed=failed))
     if run.part != "steps" or (step.spec.on_fail == "continue" and not run.cancelled):
         return
@@ -206,7 +210,7 @@ def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> N
 def _end(draft: Draft, key: str, at: int, state: StepState, text: str) -> None:
     _, run = _of(draft, key)
     step = run.steps[at]
-    draft.note("playbook.step", f"{at + 1}. {shown(step.spec)}: {state}: {text}", operation=key)
+    draft.note("playbook.step", f"{at + 1}. {step.spec.text()}: {state}: {text}", operation=key)
     _put(draft, key, at, changed(step, state=state, ended=draft.now, text=text))
 
 
@@ -267,15 +271,10 @@ def _undoing(step: RunStep) -> StepSpec | None:
         if not own:
             return None
         undo = changed(undo, **{name: own})
-    return StepSpec(verb=undo, name=f"undo of {shown(step.spec)}", on_fail="continue")
+    return StepSpec(verb=undo, name=f"undo of {step.spec.text()}", on_fail="continue")
 
 
 # ---- keeping it
-
-
-def shown(spec: StepSpec) -> str:
-    """A step as people are shown it."""
-    return spec.name or spec.verb.text()
 
 
 def _why(operation: Operation) -> str:

@@ -296,3 +296,22 @@ def test_what_was_refused_is_not_taken_back(runs: Runs) -> None:
     assert [step.part for step in runs.steps] == ["steps"]
     assert runs.opened("guest-start") == []
     assert runs.operation.state is OperationState.FAILED
+
+
+def test_no_step_begins_before_a_new_coordinator_has_heard_everybody(runs: Runs) -> None:
+    runs.run("steps: [{wait: 1s}, {cordon: h1}]")
+    runs.bench.state.quiet_until = runs.bench.now + 5
+    runs.go(4)
+    assert runs.bench.host("h1").cordon is None
+    runs.go(2)
+    assert runs.bench.host("h1").cordon is not None
+
+
+def test_a_step_about_very_many_is_told_in_a_line(runs: Runs) -> None:
+    many = [guest(f"guest-{number}", "h1", phase=GuestPhase.ERROR) for number in range(100)]
+    runs.bench.put(*many)
+    runs.run("steps: [{stop: all}]")
+    runs.go(40)
+    assert runs.operation.state is OperationState.FAILED
+    assert runs.steps[0].text.endswith("and 90 more reasons")
+    assert max(len(line.text) for line in runs.operation.steps) < 3000

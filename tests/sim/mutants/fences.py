@@ -156,10 +156,11 @@ GROUPS = {
         m(
             "nothing is placed on a host whose test goes on",
             "fencing/between-two-levels-of-its-test-it-takes-no-guest",
+            (decide._settle, "    operations.carry_tests_on(draft)\n", ""),
             (
                 decide._settle,
-                "    operations.carry_tests_on(draft)\n    moves.begin_queued(draft)\n    starts.place_waiting(draft)",
-                "    moves.begin_queued(draft)\n    starts.place_waiting(draft)\n    operations.carry_tests_on(draft)",
+                "    starts.place_waiting(draft)\n",
+                "    starts.place_waiting(draft)\n    operations.carry_tests_on(draft)\n",
             ),
         ),
         m(

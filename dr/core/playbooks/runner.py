@@ -17,7 +17,6 @@ from dr.model.playbooks import Approve, Drain, Notify, Run, RunStep, StepSpec, S
 from dr.model.records import Alert
 from dr.model.words import fields_of
 
-KIND = "playbook"
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again
 REFUSED_S = 30.0  # what is refused is asked for again for so long: an agent may be restarting, say
 ASK_AGAIN_S = 2.0

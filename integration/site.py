@@ -255,9 +255,14 @@ class Site:
             groups.setdefault((priorities or {}).get(name), []).append(ids[name])
         for priority, group in groups.items():
             body = {"guests": group, "priority": priority, "reason": "lab"}
-            status, answer = self.ask("POST", "/v1/guests/protect", body)
-            if status != 200:
-                raise LabError(f"{names} are not protected: {answer}")
+            until = time.monotonic() + 10
+            while True:  # one that was just started may have been told of as defined only
+                status, answer = self.ask("POST", "/v1/guests/protect", body)
+                if status == 200:
+                    break
+                if time.monotonic() > until:
+                    raise LabError(f"{names} are not protected: {answer}")
+                time.sleep(0.2)
         self.wait(lambda: all(self.guests()[name]["phase"] == "running" for name in names), 30, "protection")
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.2) -> None:

@@ -156,11 +156,12 @@ class Services:
 
     def set_clock(self, name: str, offset_s: float) -> None:
         """Jump the wall clock of a service that was installed with `faketime=True`; 0 sets it right."""
-        control = self._machine.path(self._faketime_file(name))
-        if not control.exists():
+        if _FAKETIME_LIBRARY not in (self._defined / name / "run").read_text():
             raise LabError(
                 f"{name} on {self._machine.name} was not installed with faketime=True: its clock is real"
             )
+        control = self._machine.path(self._faketime_file(name))
+        proc.wait_for(control.exists, 5.0, f"{name} to have begun")  # its first line makes the file
         control.write_text(f"{offset_s:+g}\n")
 
     def descendants(self, name: str) -> list[proc.Process]:

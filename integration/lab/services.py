@@ -156,7 +156,8 @@ class Services:
 
     def set_clock(self, name: str, offset_s: float) -> None:
         """Jump the wall clock of a service that was installed with `faketime=True`; 0 sets it right."""
-        if _FAKETIME_LIBRARY not in (self._defined / name / "run").read_text():
+        run = self._defined / name / "run"
+        if not run.exists() or _FAKETIME_LIBRARY not in run.read_text():
             raise LabError(
                 f"{name} on {self._machine.name} was not installed with faketime=True: its clock is real"
             )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dr.model.facts import ACTIVE_STATES
 from integration.lab import Lab, LabError
 from integration.lab.machine import Machine
 
@@ -248,21 +249,21 @@ class Site:
 
     def protect(self, *names: str, priorities: dict[str, int] | None = None) -> None:
         """Protect guests that run, and wait until they are."""
-        self.wait(lambda: set(names) <= set(self.guests()), 30, f"{names} to be reported")
+
+        def run() -> bool:  # who was just started may have been told of as defined only
+            known = self.guests()
+            return all(known.get(name, {}).get("phase") in ACTIVE_STATES for name in names)
+
+        self.wait(run, 30, f"{names} to be reported as running")
         ids = {name: guest["id"] for name, guest in self.guests().items()}
         groups: dict[int | None, list[str]] = {}
         for name in names:
             groups.setdefault((priorities or {}).get(name), []).append(ids[name])
         for priority, group in groups.items():
             body = {"guests": group, "priority": priority, "reason": "lab"}
-            until = time.monotonic() + 10
-            while True:  # one that was just started may have been told of as defined only
-                status, answer = self.ask("POST", "/v1/guests/protect", body)
-                if status == 200:
-                    break
-                if time.monotonic() > until:
-                    raise LabError(f"{names} are not protected: {answer}")
-                time.sleep(0.2)
+            status, answer = self.ask("POST", "/v1/guests/protect", body)
+            if status != 200:
+                raise LabError(f"{names} are not protected: {answer}")
         self.wait(lambda: all(self.guests()[name]["phase"] == "running" for name in names), 30, "protection")
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.2) -> None:

@@ -302,6 +302,7 @@ def test_a_slow_link_is_slow_each_way(lab: Lab) -> None:
     assert mib_s(lab, "h1", "h2", whole) == slow
     lab.faults.slow("h1", "stor", 40)
     assert mib_s(lab, "h1", "h2", whole) > 15
+    lab.faults.slow("h1", "stor", 10)
     lab.faults.heal()
     assert mib_s(lab, "h1", "h2", whole) > 15
     assert mib_s(lab, "h3", "h1", whole) > 15

@@ -20,6 +20,8 @@ from dr.ports.world import Departure
 
 log = logging.getLogger("dr.agent.departing")
 
+STAYS = "this host stays: its shutdown was called off"
+
 
 class Departing:
     """Knows whether this host goes down, and for how long that has to wait."""
@@ -42,6 +44,7 @@ class Departing:
         self._kind: LeaveKind = ""
         self._announced: LeaveKind = ""
         self._until = 0.0  # held up until then, once it goes down
+        self._said = ""  # to systemd
 
     async def run(self) -> None:
         """Looks until cancelled."""
@@ -75,9 +78,7 @@ class Departing:
     async def _notice(self, *, sure: bool) -> None:
         kind = await self._departure.kind(sure=sure or bool(self._kind))
         if kind != self._kind:
-            log.warning(
-                "this host %s", f"goes down: {kind}" if kind else "stays: its shutdown was called off"
-            )
+            log.warning(f"this host goes down: {kind}" if kind else STAYS)
         if kind and not self._kind:
             self._until = self._clock() + STAY_S
         self._kind = kind
@@ -87,6 +88,10 @@ class Departing:
         """Held from the start, so that none begins unnoticed."""
         hold = not self._kind or self._clock() < self._until
         self._departure.hold(hold)
+        said = ""
         if self._kind:
             waits = "waits for its guests to be moved away" if hold else "goes on"
-            self._notify(f"STATUS=the {self._kind} of this host {waits}")
+            said = f"the {self._kind} of this host {waits}"
+        if said != self._said:
+            self._notify(f"STATUS={said or STAYS}")
+        self._said = said

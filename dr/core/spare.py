@@ -108,6 +108,17 @@ def in_words(name: HostName, view: View) -> str:
     return f"if {name} died now, {count} would not fit: {'; '.join(view.stranded_why)}{more}"
 
 
+def why_not(draft: Draft) -> str:
+    """Why N+1 cannot be relied on, as far as it was looked at in this term; "" = it can."""
+    for host in draft.hosts():
+        view = draft.view(host.name)
+        if told := in_words(host.name, view):
+            return told
+        if not view.spare_at and host.phase is HostPhase.ONLINE:
+            return f"what would fit if {host.name} died was not looked at yet"
+    return ""
+
+
 def _tell(draft: Draft) -> None:
     views = {name: draft.view(name) for name in draft.host_names()}
     lost = {name: view for name, view in views.items() if view.stranded}

@@ -38,6 +38,7 @@ Job = Literal[
     "guest-start", "guest-stop", "guest-migrate", "guest-relocate", "playbook",
 ]  # fmt: skip
 ALL = "all"
+ON = "on:"  # guests: those of the host that follows
 SHOWN_MAX = 200  # characters of a step
 TARGETS = "targets"  # what the playbook's own `targets` names
 
@@ -54,7 +55,7 @@ class Chosen(Kind):
         text = value if isinstance(value, str) else ""
         like = PARAMETER.sub("x", text)  # what it stands for is looked at when it is known
         if not LABEL.fullmatch(like) and not NAME.fullmatch(
-            like.removeprefix("on:" if self.of == "guest" else "")
+            like.removeprefix(ON if self.of == "guest" else "")
         ):
             hint = "; put it in quotes" if isinstance(value, int | float) else ""
             self.wrong(value, where, problems, hint)
@@ -116,7 +117,7 @@ class AutomationIs(Condition, tag="automation"):
 
 
 class Spare(Condition, tag="spare"):
-    """Every guest would have a place if any one host died now (N+1), as far as it was looked at."""
+    """Every guest would have a place if any one host died now (N+1). Not so until each host was looked at."""
 
     spare: Annotated[Literal["host"], "`host`: any one of them"]
 

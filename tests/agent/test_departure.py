@@ -89,3 +89,17 @@ async def test_told_to_wait_a_host_that_stays_does_not(host: Host) -> None:
     session = await host.linked()
     await session.ask(Stay(for_s=0.0))
     assert host.held
+
+
+async def test_systemd_is_told_once_what_it_waits_for_and_that_it_is_over(host: Host) -> None:
+    session = await host.linked()
+    host.goes_down = "reboot"
+    await session.until(lambda: session.leaving == ["reboot"])
+    beats = len(session.beats)
+    await session.until(lambda: len(session.beats) > beats + 5)
+    host.goes_down = ""
+    await session.until(lambda: session.leaving == ["reboot", ""])
+    assert [word for word in host.told if "this host" in word] == [
+        "STATUS=the reboot of this host waits for its guests to be moved away",
+        "STATUS=this host stays: its shutdown was called off",
+    ]

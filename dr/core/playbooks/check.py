@@ -13,6 +13,7 @@ from dr.model.base import Record
 from dr.model.playbooks import (
     ALL,
     LABEL,
+    ON,
     PARAMETER,
     TARGETS,
     VERBS,
@@ -38,7 +39,6 @@ RETRY_MAX = 100
 TEXT_MAX = 2000
 
 LOOPS = ("host", "guest")  # the parameters of each_host and each_guest
-ON = "on:"
 # The words that `undo` may be alone, by the verb that they take back: the first is the one to write.
 TAKES_BACK = {
     "cordon": ("uncordon",),

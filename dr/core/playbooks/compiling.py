@@ -17,6 +17,7 @@ from dr.model.base import HostName, Record, changed
 from dr.model.playbooks import (
     ALL,
     LABEL,
+    ON,
     PARAMETER,
     TARGETS,
     VERBS,
@@ -28,7 +29,6 @@ from dr.model.playbooks import (
 )
 from dr.model.words import Many, OneOf, Where, fields_of, nearest
 
-ON = "on:"
 STEPS_MAX = 1000  # of one run; its record is written anew with each of them
 NAMES_MAX = 100_000  # in all of them together
 

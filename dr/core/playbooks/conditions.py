@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.core import spare
 from dr.core.state import Draft
 from dr.model.playbooks import AnyCondition, AutomationIs, GuestIs, HostIs, Nothing, Spare
 
@@ -29,8 +30,7 @@ def why_not(draft: Draft, condition: AnyCondition, own: str = "") -> str:
             now = "on" if pause is None else f"paused by {pause.by}: {pause.reason}"
             return "" if (pause is None) is (condition.automation == "on") else f"automation is {now}"
         case Spare():
-            tight = [host.name for host in draft.hosts() if draft.view(host.name).stranded]
-            return f"not every guest would have a place if {tight[0]} died" if tight else ""
+            return spare.why_not(draft)
         case Nothing():
             others = (op for op in draft.open_operations() if op.kind == condition.no_open and op.id != own)
             return next((f"{op.id} ({op.kind} of {op.subject}) is open" for op in others), "")

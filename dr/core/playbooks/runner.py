@@ -97,7 +97,7 @@ def _begin(draft: Draft, key: str, at: int) -> None:
     elif isinstance(step.spec.verb, Approve):
         _ask_people(draft, operation, at, step.spec.verb)
     if not deeds.left(draft, step, key):
-        done = "told" if isinstance(step.spec.verb, Notify) else "it is so by now"
+        done = "given to the notifiers" if isinstance(step.spec.verb, Notify) else "it is so by now"
         _put(draft, key, at, step)
         _end(draft, key, at, StepState.DONE, done)
         return

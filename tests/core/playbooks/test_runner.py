@@ -315,3 +315,11 @@ def test_a_step_about_very_many_is_told_in_a_line(runs: Runs) -> None:
     assert runs.operation.state is OperationState.FAILED
     assert runs.steps[0].text.endswith("and 90 more reasons")
     assert max(len(line.text) for line in runs.operation.steps) < 3000
+
+
+def test_n_plus_1_that_nobody_has_looked_at_yet_is_none(runs: Runs) -> None:
+    """A coordinator that has just begun knows of nothing that would not fit; that is not to say that all would."""
+    steps = "require: [{spare: host}]\nsteps: [{cordon: h1}]"
+    assert runs.run(steps).blockers == ("required: what would fit if h1 died was not looked at yet",)
+    runs.go(3)
+    assert runs.run(steps).accepted

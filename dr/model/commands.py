@@ -9,8 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
+from dr.model.clones import CloneMade, DrillEnd
 from dr.model.facts import Definition, HookState, LocalDisk, Part, Sighting
-from dr.model.policy import Isolation, Sending, StopMode
+from dr.model.policy import Check, Isolation, Sending, StopMode
 
 
 class TicketKind(StrEnum):
@@ -242,9 +243,64 @@ class ProveHook(Record, tag="prove_hook"):
     """Try the permit hook with a canary domain, now."""
 
 
+class MakeClone(Record, tag="make_clone"):
+    """Copy the disks of a guest that runs here, as they are at one moment, for a drill. `done`: the copy is whole.
+
+    Starts and stops nothing, and the guest runs on. Asked again for the same drill: the same copy. Any order about the
+    guest itself ends a copy that is under way.
+    """
+
+    drill: str  # the id of its run
+    guest: GuestId
+    name: str
+    disk_mib: int  # the copies may take so much; 0: what is free, but for a reserve
+    life_s: float  # all of the drill here is removed so long after its first command, whatever becomes of who asked
+
+
+class BootClone(Record, tag="boot_clone"):
+    """Start a clone in the drill's own network on this host, that nothing else hangs on. `done`: its domain runs.
+
+    It is asked for by a drill that the agent knows: one that has ended, or was made by an earlier process, is refused.
+    """
+
+    drill: str
+    guest: GuestId
+    name: str
+    address: str  # "10.0.0.1/24": what looks into that network from here; "": nothing does
+
+
+class CheckClone(Record, tag="check_clone"):
+    """One check of a clone, from within the drill's network: tried until it passes or the window is over."""
+
+    drill: str
+    guest: GuestId
+    name: str
+    check: Check
+    window_s: float
+
+
+class EndDrill(Record, tag="end_drill"):
+    """Remove all that a drill made here: domains, images, network. `done`: nothing of it is left."""
+
+    drill: str
+
+
 Copying = SendDisks | TakeDisks
+Drilling = MakeClone | BootClone | CheckClone | EndDrill
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard | Copying  # all that carry a ticket
-Body = Order | Abort | AllowDowntime | Sample | Stay | Testify | Protect | Probe | Describe | ProveHook
+Body = (
+    Order
+    | Drilling
+    | Abort
+    | AllowDowntime
+    | Sample
+    | Stay
+    | Testify
+    | Protect
+    | Probe
+    | Describe
+    | ProveHook
+)
 
 
 class Outcome(StrEnum):
@@ -284,3 +340,5 @@ class Answer(Record):
     definition: Definition | None = None  # describe, stop; of what could not be sent, as its disks are others
     protected_version: int = 0  # protect
     hook: HookState | None = None  # prove_hook, protect
+    clone: CloneMade | None = None  # make_clone
+    drill: DrillEnd | None = None  # end_drill

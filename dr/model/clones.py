@@ -1,0 +1,47 @@
+"""Clones of guests for a drill: what their host tells of them, and the proof of what was left alone.
+
+A clone is a copy of a running guest's disks as they were at one moment, booted under a name and an id of its own, in a
+network that ends on its host. It is nobody's copy of the guest: no promise about one copy counts it.
+Not here: what is asked of an agent (`dr.model.commands`), how a drill goes (`dr.core.playbooks`).
+"""
+
+from __future__ import annotations
+
+from dr.model.base import GuestId, Record
+
+
+class CloneMade(Record):
+    """The disks of one clone are whole. `point` is wall time: all that they hold was written before it."""
+
+    guest: GuestId
+    clone: GuestId  # the id of its domain
+    domain: str  # and its name
+    point: float
+    took_s: float
+    size_b: int  # that the copies take
+    left_out: tuple[str, ...] = ()  # what the guest has and its clone has not, a few words each
+
+
+class Kept(Record):
+    """Whether a guest that was cloned is as it was before: the same QEMU with the same disks, no job left on it."""
+
+    guest: GuestId
+    name: str
+    ok: bool
+    why: str  # what was looked at, or what is different
+
+
+class BubbleSeen(Record):
+    """What hung on the network of a drill while it was there. Strangers: anything but its clones and its own probe."""
+
+    bridge: str
+    ports: tuple[str, ...]
+    strangers: tuple[str, ...] = ()
+
+
+class DrillEnd(Record):
+    """What is left of a drill on one host once it was ended there: nothing."""
+
+    kept: tuple[Kept, ...] = ()
+    bubble: BubbleSeen | None = None  # None: there was none, or nobody knows any more what hung on it
+    removed: tuple[str, ...] = ()  # domains, images and networks, as people know them

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
-from dr.adapters.probe.prober import HostProber
+from dr.adapters.probe.prober import HostProber, SocketFactory
 from dr.model.policy import Check
 
 AGAIN_S = 0.25  # between two attempts in one window
 
 
 class GuestChecker:
-    """Makes the checks of guests' policies. Keeps no sockets between two checks."""
+    """Makes checks. Keeps no sockets between two of them. `sockets`: those of another network namespace, say."""
 
-    def __init__(self, ping: HostProber | None = None) -> None:
-        self._ping = ping or HostProber(tcp_port=0)
+    def __init__(self, ping: HostProber | None = None, *, sockets: SocketFactory = socket.socket) -> None:
+        self._sockets = sockets
+        self._ping = ping or HostProber(tcp_port=0, sockets=sockets)
 
     async def check(self, check: Check, window_s: float) -> bool:
         """Whether it passed, tried again and again within the window. ValueError for what is not an IP address."""
@@ -27,16 +29,18 @@ class GuestChecker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(window_s):
                 while True:
-                    if await _accepts(check.address, check.port):
+                    if await _accepts(check.address, check.port, self._sockets):
                         return True
                     await asyncio.sleep(AGAIN_S)
         return False
 
 
-async def _accepts(address: str, port: int) -> bool:
+async def _accepts(address: str, port: int, sockets: SocketFactory) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        _, writer = await asyncio.open_connection(address, port)
+        with sockets(family, socket.SOCK_STREAM, 0) as tcp:
+            tcp.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(tcp, (address, port))
     except OSError:
         return False
-    writer.transport.abort()  # nothing is said: a service that waits for words is not kept waiting
-    return True
+    return True  # nothing is said: a service that waits for words is not kept waiting

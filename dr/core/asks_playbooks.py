@@ -11,7 +11,8 @@ from dr.model.base import changed
 from dr.model.effects import PlannedStep, Reply
 from dr.model.events import AskAgree, AskCancelRun, AskDrain, AskMigrate, AskRelocate, AskRun
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Approve, Drain, Migrate, Relocate, Run, RunStep, StepState
+from dr.model.playbooks import Run, RunStep, StepState
+from dr.model.verbs import Approve, Drain, Migrate, Relocate
 from dr.model.words import dotted
 
 KIND = "playbook"

@@ -13,8 +13,9 @@ from dr.model.base import GuestId, changed
 from dr.model.effects import CheckGuest
 from dr.model.events import CheckEnded
 from dr.model.operations import Operation
-from dr.model.playbooks import Check, StepState
+from dr.model.playbooks import StepState
 from dr.model.records import GuestPhase, GuestRecord
+from dr.model.verbs import Check
 
 WINDOW_S = 2.0  # one round: tried again and again in it, so that rounds follow each other without a pause
 # Operations that say whether the check passed: of all of their guests, and of those that have arrived.

@@ -23,9 +23,10 @@ from dr.core.playbooks.check import TAKES_BACK
 from dr.core.playbooks.runner import OVER
 from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
-from dr.model import playbooks
+from dr.model import verbs
 from dr.model.base import changed
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
+from dr.model.conditions import GuestIs
 from dr.model.decision import Changes
 from dr.model.effects import (
     CheckGuest,
@@ -66,9 +67,10 @@ from dr.model.evidence import Power, PowerReport, ProofKind
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Part, Reading, Sighting
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
-from dr.model.playbooks import AnyVerb, GuestIs, Playbook, Run, RunLimits, StepSpec, StepState
+from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
 from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
+from dr.model.verbs import AnyVerb
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import facts, levels, reading
 
@@ -652,25 +654,25 @@ class Walk:
         hosts = tuple(rng.sample(HOSTS, rng.choice([1, 1, 2])))
         guests = tuple(rng.sample(GUESTS, rng.choice([1, 1, 2])))
         condition = GuestIs(guest=guests, is_=rng.choice(list(GuestPhase)))
-        verbs: list[AnyVerb] = [
-            playbooks.Cordon(cordon=hosts),
-            playbooks.Uncordon(uncordon=hosts),
-            playbooks.Drain(drain=hosts),
-            playbooks.Undrain(undrain=hosts),
-            playbooks.Migrate(migrate=guests, to=rng.choice([*HOSTS, "", ""])),
-            playbooks.Relocate(relocate=guests, to=rng.choice([*HOSTS, "", ""])),
-            playbooks.Start(start=guests),
-            playbooks.Stop(stop=guests, mode=rng.choice(["shutdown", "destroy"])),
-            playbooks.Fence(fence=hosts),
-            playbooks.Pause(pause="to see"),
-            playbooks.Resume(resume="seen"),
-            playbooks.Wait(wait=rng.choice([0.0, 3.0])),
-            playbooks.Until(until=condition),
-            playbooks.Check(check=guests),
-            playbooks.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
-            playbooks.Notify(notify="so far"),
+        some: list[AnyVerb] = [
+            verbs.Cordon(cordon=hosts),
+            verbs.Uncordon(uncordon=hosts),
+            verbs.Drain(drain=hosts),
+            verbs.Undrain(undrain=hosts),
+            verbs.Migrate(migrate=guests, to=rng.choice([*HOSTS, "", ""])),
+            verbs.Relocate(relocate=guests, to=rng.choice([*HOSTS, "", ""])),
+            verbs.Start(start=guests),
+            verbs.Stop(stop=guests, mode=rng.choice(["shutdown", "destroy"])),
+            verbs.Fence(fence=hosts),
+            verbs.Pause(pause="to see"),
+            verbs.Resume(resume="seen"),
+            verbs.Wait(wait=rng.choice([0.0, 3.0])),
+            verbs.Until(until=condition),
+            verbs.Check(check=guests),
+            verbs.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
+            verbs.Notify(notify="so far"),
         ]
-        verb = rng.choice(verbs)
+        verb = rng.choice(some)
         return StepSpec(
             verb=verb,
             timeout=rng.choice([0.0, 10.0, 60.0]),

@@ -10,28 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from dr.model.base import Record
-from dr.model.playbooks import (
-    ALL,
-    LABEL,
-    ON,
-    PARAMETER,
-    TARGETS,
-    VERBS,
-    Approve,
-    Check,
-    Chosen,
-    Drain,
-    EachSpec,
-    Entries,
-    Fence,
-    Parameter,
-    Playbook,
-    Reference,
-    StepSpec,
-    Until,
-    Verb,
-    Wait,
-)
+from dr.model.conditions import ALL, LABEL, ON, PARAMETER, TARGETS, Chosen, Reference
+from dr.model.playbooks import EachSpec, Entries, Parameter, Playbook, StepSpec
+from dr.model.verbs import VERBS, Approve, Check, Drain, Fence, Until, Verb, Wait
 from dr.model.words import FEW, NAME, TIME, Many, OneOf, Problems, Text, Where, fields_of, nearest, shown
 
 STEPS_MAX = 500  # those inside of each_host and each_guest too

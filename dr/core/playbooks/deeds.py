@@ -27,7 +27,9 @@ from dr.model.events import (
     OperatorAsk,
 )
 from dr.model.operations import Operation
-from dr.model.playbooks import (
+from dr.model.playbooks import RunStep
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord
+from dr.model.verbs import (
     AnyVerb,
     Approve,
     Check,
@@ -39,7 +41,6 @@ from dr.model.playbooks import (
     Pause,
     Relocate,
     Resume,
-    RunStep,
     Start,
     Stop,
     Uncordon,
@@ -47,7 +48,6 @@ from dr.model.playbooks import (
     Until,
     Wait,
 )
-from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord
 from dr.model.words import fields_of
 
 DOWN = (HostPhase.FENCED, HostPhase.FENCING)

@@ -13,8 +13,9 @@ from dr.core.playbooks import conditions, deeds
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Approve, Drain, Notify, Run, RunStep, StepSpec, StepState
+from dr.model.playbooks import Run, RunStep, StepSpec, StepState
 from dr.model.records import Alert
+from dr.model.verbs import Approve, Drain, Notify
 from dr.model.words import fields_of
 
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again

@@ -10,21 +10,9 @@ from collections.abc import Mapping as Map
 from typing import Any
 
 from dr.model.base import Record
-from dr.model.playbooks import (
-    LABEL,
-    PARAMETER,
-    VERB,
-    VERBS,
-    Chosen,
-    EachSpec,
-    EntryKind,
-    OwnName,
-    Playbook,
-    Reference,
-    StepKind,
-    StepSpec,
-    Undo,
-)
+from dr.model.conditions import LABEL, PARAMETER, Chosen, Reference
+from dr.model.playbooks import EachSpec, EntryKind, OwnName, Playbook, StepKind, StepSpec
+from dr.model.verbs import VERB, VERBS, Undo
 from dr.model.words import (
     DURATION,
     NAME,

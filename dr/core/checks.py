@@ -102,7 +102,8 @@ def _wanted_anew(draft: Draft) -> dict[GuestId, float]:
     """Whom a playbook checks now, and since when: what passed before does not count."""
     found: dict[GuestId, float] = {}
     for operation in draft.open_operations():
-        for step in operation.run.steps if operation.run is not None else ():
+        run = operation.run
+        for step in run.steps if run is not None and run.kind != "drill" else ():
             if step.state is StepState.RUNNING and isinstance(step.spec.verb, Check):
                 guests = (draft.guest_named(name) for name in step.spec.verb.check)
                 found |= {guest.id: step.began for guest in guests if guest is not None}

@@ -66,6 +66,7 @@ class Clone(Record):
     name: str  # the guest's
     host: HostName  # where it is made, and runs
     asked: float  # when it was first asked for
+    generation: int = 0  # the guest's, then
     state: CloneState = CloneState.MAKING
     made: CloneMade | None = None
     boot_at: float = 0.0  # its start was asked for

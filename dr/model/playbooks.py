@@ -7,15 +7,18 @@ store. Not here: verbs (`dr.model.verbs`), whom they name, and conditions (`dr.m
 
 from __future__ import annotations
 
+import ipaddress
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from dr.model.base import Record
+from dr.model.base import HostName, Record
+from dr.model.clones import Clone, Ended
 from dr.model.conditions import CONDITION, AnyCondition, GuestsChosen, HostsChosen
 from dr.model.verbs import UNDO, VERB, VERBS, AnyVerb
 from dr.model.words import (
     Kind,
     Many,
+    Mib,
     Name,
     Problems,
     Seconds,
@@ -153,16 +156,51 @@ class RunLimits(Record):
     ] = 0.0
 
 
+class OwnAddress(Kind):
+    """Where something is within a network, and how large that is."""
+
+    means = "an address with its network's length, such as 10.0.0.1/24"
+
+    def read(self, value: Any, where: Where, problems: Problems) -> str:
+        try:
+            if isinstance(value, str) and "/" in value and not value.endswith(("/32", "/128")):
+                return str(ipaddress.ip_interface(value))
+        except ValueError:
+            pass
+        self.wrong(value, where, problems)
+        return ""
+
+
+class Bubble(Record):
+    """The network that clones of a drill live in: one on each host that has any, and none leads out of it."""
+
+    address: Annotated[
+        str,
+        OwnAddress(),
+        "what checks are made from, in the guests' own network: best their gateway's, which is not in there",
+    ] = ""
+    memory: Annotated[
+        Mib, "of all clones on a host together; 0MiB: what is free there, but for its reserve"
+    ] = 0
+    disk: Annotated[
+        Mib, "that the copies may take on a host; 0MiB: what is free there, but for a reserve"
+    ] = 0
+
+
 class Playbook(Record):
     """All of one file."""
 
     playbook: Annotated[str, OwnName(), "its name"]
     steps: Annotated[Entries, "what is done, from top to bottom"]
+    kind: Annotated[
+        Literal["playbook", "drill"], "`drill`: of clones in a network of their own; no guest is touched"
+    ] = "playbook"
     description: Annotated[str, "what it is for, for a tired person"] = ""
     params: Annotated[dict[str, Parameter], "what a run is told: `${name}` in the steps"] = {}
     targets: Annotated[Targets, "whom `targets` means"] = Targets()
     objectives: Annotated[Objectives, "what is to be reached"] = Objectives()
     limits: Annotated[RunLimits, "what bounds it"] = RunLimits()
+    bubble: Annotated[Bubble, "of a drill: the network of its clones"] = Bubble()
     require: Annotated[
         tuple[AnyCondition, ...], Many(CONDITION), "what must be so before the first step, or nothing is done"
     ] = ()
@@ -207,10 +245,14 @@ class Run(Record):
     """One run of a playbook; its operation is open until it is over."""
 
     playbook: str
+    kind: Literal["playbook", "drill"] = "playbook"
     params: dict[str, str] = {}
     rto_s: float = 0.0
     limit_s: float = 0.0  # of all its steps together; 0: none
     steps: tuple[RunStep, ...] = ()
     failed: str = ""  # why it failed, by its first step that did; "": none has
     cancelled: str = ""  # by whom, and why
+    bubble: Bubble = Bubble()  # of a drill, as the rest of it
+    clones: tuple[Clone, ...] = ()
+    ends: dict[HostName, Ended] = {}  # by host that was asked for anything
     part: Literal["steps", "undo", "finally"] = "steps"

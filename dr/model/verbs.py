@@ -120,10 +120,23 @@ class Until(Verb, tag="until"):
 
 
 class Check(Verb, tag="check"):
-    """Guests run, and their policy's check, where they have one, passes now."""
+    """Guests run, and their policy's check, where they have one, passes now. In a drill: their clones do."""
 
     TIMEOUT_S: ClassVar[float] = 120.0
     check: Annotated[GuestsChosen, "guests"]
+
+
+class MakeClones(Verb, tag="clone"):
+    """Guests are cloned while they run on: their disks as they are at one moment. Only in a drill."""
+
+    TIMEOUT_S: ClassVar[float] = 1800.0
+    clone: Annotated[GuestsChosen, "guests"]
+
+
+class Boot(Verb, tag="boot"):
+    """Clones are started, where nothing but other clones of this drill reaches them. Only in a drill."""
+
+    boot: Annotated[GuestsChosen, "guests whose clones are meant"]
 
 
 class Approve(Verb, tag="approve"):
@@ -158,6 +171,8 @@ AnyVerb = (
     | Wait
     | Until
     | Check
+    | MakeClones
+    | Boot
     | Approve
     | Notify
 )

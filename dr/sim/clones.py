@@ -6,7 +6,6 @@ its successor has swept it. Not here: what a drill wants of them (`dr.core.playb
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from dr.model.commands import Answer, BootClone, CheckClone, Drilling, EndDrill,
 if TYPE_CHECKING:
     from dr.sim.agent import SimAgent
 
+STAGES = ("copy", "boot", "check", "end")
 COPY_S = (1.0, 8.0)
 SIZE_B = 256 * 2**20
 
@@ -53,7 +53,9 @@ class SimClones:
         self._ended: set[str] = set()
         host = agent.host
         if host.drills_left:  # what an earlier process left; its clones died with it
-            host.world.say(f"{host.name} sweeps {', '.join(sorted(host.drills_left))}", "drill.swept", host=host.name)
+            host.world.say(
+                f"{host.name} sweeps {', '.join(sorted(host.drills_left))}", "drill.swept", host=host.name
+            )
         host.drills_left.clear()
 
     def take(self, order: Drilling, told: Done) -> None:
@@ -75,9 +77,9 @@ class SimClones:
                 del drill.clones[guest]
                 self._tell(clone, _failed("its copy gave way"))
 
-    def _fault(self, what: str) -> str:
-        faults: deque[str] = self._agent.host.clone_faults
-        return faults.popleft() if faults and faults[0].startswith(what) else ""
+    def _fault(self, what: str, guest: GuestId) -> str:
+        host = self._agent.host
+        return host.world.troubles.meet(f"clone-{what}", guest, host.name)
 
     @staticmethod
     def _tell(clone: SimClone, answer: Answer) -> None:
@@ -120,8 +122,8 @@ class SimClones:
         drill, host = self._drills.get(order.drill), self._agent.host
         if drill is None or drill.clones.get(order.guest) is not clone:
             return  # ended, or it gave way
-        domain, fault = host.domains.get(order.guest), self._fault("copy")
-        if fault == "copy_hangs":
+        domain, fault = host.domains.get(order.guest), self._fault("copy", order.guest)
+        if fault == "hang":
             return
         if fault or domain is None or not domain.active or domain.memory_at != clone.memory_at:
             del drill.clones[order.guest]
@@ -152,7 +154,7 @@ class SimClones:
         def runs() -> None:
             if self._clone(order) is not clone:
                 told(_failed("the drill has ended"))
-            elif fault := self._fault("boot"):
+            elif fault := self._fault("boot", order.guest):
                 told(_failed(f"the clone of {order.name} does not start: {fault}"))
             else:
                 if clone.booted is None:
@@ -171,7 +173,7 @@ class SimClones:
         def look() -> None:
             if self._clone(order) is not clone:
                 told(_failed("the drill has ended"))
-            elif ready_s <= order.window_s and not self._fault("check"):
+            elif ready_s <= order.window_s and not self._fault("check", order.guest):
                 told(Answer(outcome=Outcome.DONE))
             else:
                 told(_failed("nothing answered"))
@@ -181,18 +183,16 @@ class SimClones:
     # ---- ends
 
     def _end(self, order: EndDrill, told: Done) -> None:
-        host, fault = self._agent.host, self._fault("end")
-        if fault:
-            told(_failed(f"{order.drill} cannot be ended: {fault}"))
-            return
         drill = self._drills.get(order.drill)
         clones = drill.clones.values() if drill is not None else ()
+        if any(self._fault("end", clone.guest) for clone in clones):
+            told(_failed(f"an image of {order.drill} cannot be removed"))
+            return
         kept = tuple(self._kept(clone) for clone in clones)
         booted = any(clone.booted is not None for clone in clones)
         self._over(order.drill)
         bubble = BubbleSeen(bridge="drb0", ports=()) if booted else None
         told(Answer(outcome=Outcome.DONE, drill=DrillEnd(kept=kept, bubble=bubble, removed=(order.drill,))))
-        host.world.truth.drill_ended(host, order.drill)
 
     def _kept(self, clone: SimClone) -> Kept:
         domain = self._agent.host.domains.get(clone.guest)

@@ -7,7 +7,7 @@ Not here: whose turn a step is (`runner`), what an agent does (`ports.clones`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dr.core.fleet import MEMORY, fleet_of
 from dr.core.state import Draft
@@ -15,11 +15,12 @@ from dr.core.volatile import Pending
 from dr.model.base import GuestId, HostName, changed
 from dr.model.clones import Clone, CloneState, Ended
 from dr.model.commands import Answer, Body, BootClone, CheckClone, EndDrill, MakeClone, Outcome
-from dr.model.effects import Send
+from dr.model.effects import PlannedStep, Send
 from dr.model.operations import Operation
-from dr.model.playbooks import Boot, Check, MakeClones, Run, RunStep, StepState
+from dr.model.playbooks import Run, RunStep, StepState
 from dr.model.policy import Check as GuestCheck
 from dr.model.records import GuestPhase, GuestRecord, HostPhase
+from dr.model.verbs import Boot, Check, MakeClones
 
 KIND = "drill"
 LIMIT_S = 3600.0  # of a drill that says nothing of it
@@ -29,18 +30,25 @@ AGAIN_S = 60.0  # what an agent has not answered is asked again: it goes on with
 ROUND_S = 5.0  # one round of a check
 FAILED_AGAIN_S = 1.0  # after a check that failed, or an answer that says nothing
 END_AGAIN_S = 5.0
+SAYS = {"clone": "is cloned", "boot": "is started as a clone", "check": "is checked, its clone"}
 
 
 def is_drill(run: Run | None) -> bool:
     return run is not None and run.kind == KIND
 
 
+def of(draft: Draft, key: str) -> bool:
+    """Whether the run of that id is a drill."""
+    operation = draft.operation(key) if key else None
+    return operation is not None and is_drill(operation.run)
+
+
 # ---- before it begins
 
 
-def why_not(draft: Draft, steps: Iterable[RunStep], memory_mib: int) -> list[str]:
-    """What keeps a drill from beginning now. `memory_mib`: its clones may have so much on each host; 0: what is free."""
-    found: list[str] = []
+def why_not(draft: Draft, steps: Sequence[RunStep], memory_mib: int) -> list[str]:
+    """What keeps a drill from beginning now. `memory_mib`: that its clones may have on a host; 0: what is free."""
+    found = _too_early(steps)
     other = next((op for op in draft.open_operations() if is_drill(op.run)), None)
     if other is not None:
         found.append(f"another drill is under way: {other.id} ({other.subject})")
@@ -67,6 +75,42 @@ def why_not(draft: Draft, steps: Iterable[RunStep], memory_mib: int) -> list[str
             )
         if memory_mib and needs > memory_mib:
             found.append(f"clones on {host} need {needs} MiB of memory, and the bubble may have {memory_mib}")
+    return found
+
+
+def planned(steps: Iterable[RunStep]) -> tuple[PlannedStep, ...]:
+    """What each step would do: whatever it is about is made by the drill itself."""
+    return tuple(
+        PlannedStep(
+            part=step.part,
+            text=step.spec.text(),
+            todo=tuple(f"{name} {SAYS[step.spec.verb.word()]}" for name in _names(step)),
+            timeout_s=step.spec.timeout or type(step.spec.verb).TIMEOUT_S,
+        )
+        for step in steps
+    )
+
+
+def _too_early(steps: Iterable[RunStep]) -> list[str]:
+    """What no step before it makes so: a clone is made, then started, then checked."""
+    cloned: set[str] = set()
+    booted: set[str] = set()
+    found = []
+    for step in steps:
+        match step.spec.verb:
+            case MakeClones() as verb:
+                cloned.update(verb.clone)
+            case Boot() as verb:
+                found += [
+                    f"boot {name}: no step before clones it" for name in verb.boot if name not in cloned
+                ]
+                booted.update(verb.boot)
+            case Check() as verb:
+                found += [
+                    f"check {name}: no step before boots it" for name in verb.check if name not in booted
+                ]
+            case _:
+                pass
     return found
 
 
@@ -102,6 +146,8 @@ def _trouble(draft: Draft) -> str:
 def gives_way(draft: Draft, operation: Operation) -> str:
     """Why it must end now, though nobody cancelled it; "" if it may go on."""
     assert operation.run is not None
+    if not is_drill(operation.run):
+        return ""
     if why := _trouble(draft):
         return f"gave way: {why}"
     for clone in operation.run.clones:
@@ -127,7 +173,8 @@ def left(draft: Draft, key: str, step: RunStep) -> list[str]:
             said = "its clone has not passed its checks yet"
         case _:
             return []
-    return [f"{name}: {_text(clones.get(name)) or said}" for name in late]
+    texts = {name: _text(clones.get(name)) or said for name in late}
+    return [text if name in text else f"{name}: {text}" for name, text in texts.items()]
 
 
 def _text(clone: Clone | None) -> str:
@@ -144,17 +191,19 @@ def failures(run: Run, step: RunStep) -> list[str]:
     clones = _by_name(run)
     names = _names(step)
     return [
-        f"{name}: {one.text}"
+        one.text if name in one.text else f"{name}: {one.text}"
         for name in names
         if (one := clones.get(name)) is not None and one.state is CloneState.FAILED
     ]
 
 
-def forget_failures(run: Run, step: RunStep) -> Run:
+def forget_failures(draft: Draft, key: str, step: RunStep) -> None:
     """As a step is tried again: what failed of it is begun anew."""
+    operation, run = _of(draft, key)
     names = set(_names(step))
     kept = tuple(one for one in run.clones if not (one.state is CloneState.FAILED and one.name in names))
-    return changed(run, clones=kept)
+    if kept != run.clones:
+        draft.put_operation(changed(operation, run=changed(run, clones=kept)))
 
 
 def _names(step: RunStep) -> tuple[str, ...]:
@@ -175,7 +224,7 @@ def _by_name(run: Run) -> dict[str, Clone]:
 
 def carry_on(draft: Draft, key: str) -> None:
     """Ask agents for what the step whose turn it is still wants; or, once its steps are over, to end it."""
-    operation, run = _of(draft, key)
+    _, run = _of(draft, key)
     if run.part == "steps" and not run.cancelled:
         step = next((each for each in run.steps if each.state is StepState.RUNNING), None)
         if step is not None:
@@ -199,7 +248,9 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str) -> None:
             clone = Clone(guest=guest.id, name=name, host=guest.holder, asked=draft.now)
             _put(draft, key, changed(clone, state=CloneState.FAILED, text=why))
             return
-        clone = Clone(guest=guest.id, name=name, host=guest.holder, asked=draft.now)
+        clone = Clone(
+            guest=guest.id, name=name, host=guest.holder, asked=draft.now, generation=guest.generation
+        )
         _put(draft, key, clone)
         _put_end(draft, key, clone.host, Ended())
         draft.note("drill.clone", f"{name}: its clone is made on {clone.host}", operation=key, guest=guest.id)
@@ -209,12 +260,16 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str) -> None:
     body: Body | None = None
     if isinstance(verb, MakeClones) and clone.state is CloneState.MAKING:
         body = MakeClone(
-            drill=key, guest=clone.guest, name=name, disk_mib=run.disk_mib, life_s=max(ends_s - draft.now, 1.0)
+            drill=key,
+            guest=clone.guest,
+            name=name,
+            disk_mib=run.bubble.disk,
+            life_s=max(ends_s - draft.now, 1.0),
         )
     elif isinstance(verb, Boot) and clone.state in (CloneState.MADE, CloneState.BOOTING):
         if clone.state is CloneState.MADE:
             _put(draft, key, changed(clone, state=CloneState.BOOTING, boot_at=draft.now))
-        body = BootClone(drill=key, guest=clone.guest, name=name, address=run.address)
+        body = BootClone(drill=key, guest=clone.guest, name=name, address=run.bubble.address)
     elif isinstance(verb, Check) and clone.state is CloneState.RUNNING and not _answers(clone, step):
         checks = _checks(guest)
         if clone.passed_at < step.began and clone.checked >= len(checks):
@@ -276,7 +331,7 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         return
     if answer.outcome is not Outcome.DONE:
         draft.note(
-            "drill.failed", f"{clone.name}: {answer.reason}", operation=operation.id, guest=clone.guest
+            "drill.trouble", f"{clone.name}: {answer.reason}", operation=operation.id, guest=clone.guest
         )
         _put(draft, operation.id, changed(clone, state=CloneState.FAILED, text=answer.reason))
         return
@@ -294,7 +349,9 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         case BootClone.__name__:
             took_s = draft.now - clone.boot_at
             draft.note(
-                "drill.booted", f"{clone.name}: its clone runs, {took_s:.1f} s after it was asked for", operation=operation.id
+                "drill.booted",
+                f"{clone.name}: its clone runs, {took_s:.1f} s after it was asked for",
+                operation=operation.id,
             )
             clone = changed(clone, state=CloneState.RUNNING, runs_at=draft.now, text="")
         case CheckClone.__name__:
@@ -308,6 +365,8 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
                     operation=operation.id,
                 )
                 clone = changed(clone, passed_at=draft.now)
+        case other:
+            raise AssertionError(f"nobody asks an agent for {other}")
     _put(draft, operation.id, clone)
 
 
@@ -338,7 +397,7 @@ def not_ended(draft: Draft, operation: Operation) -> list[str]:
 
 
 def _gave_up(draft: Draft, operation: Operation, name: HostName) -> bool:
-    """It ends there by itself: the host is dead or gone, or its agent has not been heard for all of the drill's life."""
+    """It ends there by itself: the host is dead or gone, or its agent was not heard for all of the drill's life."""
     assert operation.run is not None
     host = draft.host(name)
     if host is None or host.phase is HostPhase.FENCED:
@@ -346,8 +405,9 @@ def _gave_up(draft: Draft, operation: Operation, name: HostName) -> bool:
     return draft.now >= operation.opened + operation.run.limit_s + BEYOND_S
 
 
-def verdict(run: Run) -> tuple[str, str]:
+def verdict(draft: Draft, run: Run) -> tuple[str, str]:
     """How what it left alone looks in the end: an operation's state, and why it is not `done`."""
+    cloned = {one.guest: one.generation for one in run.clones}
     bad: list[str] = []
     unseen: list[str] = []
     for name, ended in run.ends.items():
@@ -355,7 +415,12 @@ def verdict(run: Run) -> tuple[str, str]:
         if end is None:
             unseen.append(f"{name} never said that nothing of it is left: its agent removes it as it starts")
             continue
-        bad += [f"{kept.name} is not as it was: {kept.why}" for kept in end.kept if not kept.ok]
+        for kept in end.kept:
+            guest = draft.guest(kept.guest)
+            # Who was moved or started anew meanwhile is not as it was, and not by the drill.
+            same = guest is not None and guest.generation == cloned.get(kept.guest)
+            if not kept.ok and same:
+                bad.append(f"{kept.name} is not as it was: {kept.why}")
         if end.bubble is not None and end.bubble.strangers:
             bad.append(f"on its network on {name} was also {', '.join(end.bubble.strangers)}")
     if bad:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dr.core import operator
-from dr.core.playbooks import conditions, deeds
+from dr.core.playbooks import conditions, deeds, drills
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.operations import Operation, OperationState
@@ -32,6 +32,8 @@ def carry_on(draft: Draft) -> None:
     for operation in draft.open_operations():
         if operation.run is not None:
             _step(draft, operation.id)
+            if drills.is_drill(operation.run):
+                drills.carry_on(draft, operation.id)
 
 
 def current(run: Run) -> int | None:
@@ -43,6 +45,12 @@ def current(run: Run) -> int | None:
 
 def _step(draft: Draft, key: str) -> None:
     operation, run = _of(draft, key)
+    if run.part == "steps" and not run.cancelled and (why := drills.gives_way(draft, operation)):
+        draft.note("drill.gives_way", why, operation=key)
+        draft.clear_alert(f"playbook/{key}/approve")
+        operation, run = _of(draft, key)
+        run = changed(run, cancelled=why)
+        _put_run(draft, operation, run)
     at = current(run)
     if run.cancelled and run.part == "steps":
         if at is not None and run.steps[at].state is StepState.RUNNING:
@@ -83,6 +91,8 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         step = changed(step, before=deeds.so_before(draft, verb), was=deeds.where(draft, verb))
     step = changed(step, tried_at=draft.now, tries=step.tries + 1, jobs=(), state=StepState.RUNNING)
     _put(draft, key, at, step)
+    if drills.is_drill(run):
+        drills.forget_failures(draft, key, step)
     if isinstance(step.spec.verb, Notify):
         draft.tell(
             Alert(
@@ -132,6 +142,9 @@ def _look(draft: Draft, key: str, at: int) -> None:
     step = run.steps[at]
     if step.refused:
         _fail(draft, key, at, step.text, again=False)
+        return
+    if bad_clones := drills.failures(run, step):
+        _fail(draft, key, at, "; ".join(bad_clones))
         return
     jobs = [job for name in step.jobs if (job := draft.operation(name)) is not None]
     if lost := set(step.jobs) - {job.id for job in jobs}:
@@ -231,14 +244,21 @@ def _next_part(draft: Draft, operation: Operation, run: Run) -> None:
     if run.part != "finally":
         _to_part(draft, operation.id, "finally")
         return
+    if drills.not_ended(draft, operation):
+        return
     took_s = draft.now - operation.opened
     steps = [step for step in run.steps if step.part == "steps"]
     done = sum(step.state is StepState.DONE for step in steps)
     text = f"{done} of {len(steps)} steps done, {took_s:.0f} s"
     if run.rto_s:
         text += f" (objective: {run.rto_s:g} s{'' if took_s <= run.rto_s else ', missed'})"
-    failed = run.cancelled or run.failed
-    draft.close_operation(operation, "failed" if failed else "done", f"{failed}; {text}" if failed else text)
+    failed, state = run.cancelled or run.failed, "done"
+    if not failed:
+        state, failed = drills.verdict(draft, run)
+    elif (left := drills.verdict(draft, run)[1]) and left:
+        failed = f"{failed}; {left}"
+    state = "failed" if failed and state == "done" else state
+    draft.close_operation(operation, state, f"{failed}; {text}" if failed else text)
 
 
 def _to_part(draft: Draft, key: str, part: Literal["undo", "finally"]) -> None:

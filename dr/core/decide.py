@@ -268,7 +268,7 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
                     "guest.move", f"{guest.name if guest else pending.guest}: {answer.reason}", host=host.name
                 )
             guests.testified(draft, host, answer.testimony)
-        case "drill":
+        case "drill" | "drill-end":
             drills.answered(draft, pending, answer)
         case "clean":
             _cleaned(draft, host, pending, answer)

@@ -27,7 +27,7 @@ PARAMETER = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_-]{0,62})\}")
 LABEL = re.compile(r"label:([A-Za-z0-9][A-Za-z0-9._/-]{0,62})=([A-Za-z0-9._-]{0,63})")
 Job = Literal[
     "failover", "restart", "drain", "leave", "failback", "fence", "fence-test", "confirm-down", "protect",
-    "guest-start", "guest-stop", "guest-migrate", "guest-relocate", "playbook",
+    "guest-start", "guest-stop", "guest-migrate", "guest-relocate", "playbook", "drill",
 ]  # fmt: skip
 ALL = "all"
 ON = "on:"  # guests: those of the host that follows

@@ -39,7 +39,7 @@ from dr.sim.scenario.verbs_people import (
     Undrain,
     Unprotect,
 )
-from dr.sim.scenario.verbs_playbooks import CancelPlaybook, RunPlaybook
+from dr.sim.scenario.verbs_playbooks import CancelPlaybook, ClonesFail, During, RunPlaybook
 
 HOSTS_MIN = 3  # so many stay, however many are scrapped
 JOINS_MAX = 2
@@ -239,6 +239,26 @@ def _playbook_run(d: Drawing) -> Faults:
         yield Then(CancelPlaybook(cancel_playbook=name, answer="any"))
 
 
+def _drill(d: Drawing) -> Faults:
+    """Clones of one or two guests are made and started, and one of them may go wrong."""
+    d.plans += 1
+    name, guests = f"drill{d.plans}", tuple(dict.fromkeys((d.guest(), d.guest())))
+    step = playbooks.StepSpec
+    steps = (
+        step(verb=verbs.MakeClones(clone=guests), timeout=d.one((5.0, 60.0)), retry=d.one((0, 1))),
+        step(verb=verbs.Boot(boot=guests)),
+        step(verb=verbs.Check(check=guests), on_fail=d.one(("stop", "continue"))),
+        step(verb=verbs.Wait(wait=d.one(SECONDS))),
+    )
+    if d.rng.random() < 0.4:
+        during: During = d.one(("copy", "boot", "check", "end"))
+        yield Then(
+            ClonesFail(clones_fail=guests, during=during, how=d.one(("fail", "hang")), times=d.one((1, 3)))
+        )
+    book = playbooks.Playbook(playbook=name, kind="drill", steps=steps)
+    yield Then(RunPlaybook(run_playbook=book, answer="any"), d.one(SECONDS))
+
+
 def _host_leaves(d: Drawing) -> Faults:
     host, announced, held = (d.host(),), d.rng.random() < 0.8, d.rng.random() < 0.7
     if d.one((True, False)):
@@ -283,6 +303,7 @@ KINDS: dict[str, Kind] = {
     "host drained": Kind(3, _drained),
     "drained by a plan": Kind(2, _drained_by_plan),
     "playbook run": Kind(3, _playbook_run),
+    "drill": Kind(3, _drill),
     "host leaves": Kind(4, _host_leaves),
     "guest added": Kind(1, _guest_added),
     "guest renamed": Kind(1, _renamed),

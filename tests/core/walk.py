@@ -25,6 +25,7 @@ from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
 from dr.model import verbs
 from dr.model.base import changed
+from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.conditions import GuestIs
 from dr.model.decision import Changes
@@ -551,6 +552,23 @@ class Walk:
             definition=definition if kind else None,
             protected_version=version,
             hook=HookState(proven=kind) if rng.random() < 0.3 else None,
+            clone=CloneMade(
+                guest=pending.guest,
+                clone="c",
+                domain="d",
+                point=1.0,
+                took_s=1.0,
+                size_b=2**20,
+                left_out=("tpm",),
+            )
+            if kind
+            else None,
+            drill=DrillEnd(
+                kept=(Kept(guest=rng.choice(GUESTS), name="g", ok=rng.random() < 0.8, why="as it was"),),
+                bubble=BubbleSeen(bridge="drb", ports=("vnet9",), strangers=rng.choice([(), (), ("eth0",)])),
+            )
+            if kind
+            else None,
         )
 
     def _testimony(self, host: str, guest: str, kind: bool) -> Testimony:
@@ -642,11 +660,30 @@ class Walk:
         def steps(most: int) -> tuple[StepSpec, ...]:
             return tuple(self._playbook_step() for _ in range(rng.randint(1, most)))
 
+        if rng.random() < 0.3:
+            return self._drill()
         return Playbook(
             playbook=rng.choice(["a", "b", "c"]),
             steps=steps(4),
             limits=RunLimits(timeout=rng.choice([0.0, 0.0, 60.0])),
             finally_=steps(2) if rng.random() < 0.5 else (),
+        )
+
+    def _drill(self) -> Playbook:
+        """Clones of some, started and checked, whatever becomes of these."""
+        rng = self.rng
+        guests = tuple(rng.sample(GUESTS, rng.choice([1, 1, 2])))
+        some: list[AnyVerb] = [
+            verbs.MakeClones(clone=guests),
+            verbs.Boot(boot=guests),
+            verbs.Check(check=guests),
+        ]
+        steps = [StepSpec(verb=verb, retry=rng.choice([0, 1])) for verb in some[: rng.randint(1, 3)]]
+        return Playbook(
+            playbook=rng.choice(["a", "b", "c"]),
+            kind="drill",
+            steps=(*steps, StepSpec(verb=verbs.Wait(wait=rng.choice([0.0, 3.0])))),
+            limits=RunLimits(timeout=rng.choice([0.0, 60.0])),
         )
 
     def _playbook_step(self) -> StepSpec:

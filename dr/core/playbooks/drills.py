@@ -293,13 +293,14 @@ def _send(draft: Draft, key: str, host: HostName, guest: GuestId, body: Body) ->
     view = draft.view(host)
     if not view.session or view.acked_epoch != draft.cluster.epoch:
         return
-    if draft.find_pending("drill", host=host, guest=guest or f"{key}@{host}") is not None:
+    kind = "drill" if guest else "drill-end"
+    if draft.find_pending(kind, host=host, guest=guest) is not None:
         return
     effect = draft.next_id("drill-ask")
     pending = Pending(
-        kind="drill",
+        kind=kind,
         host=host,
-        guest=guest or f"{key}@{host}",
+        guest=guest,
         at=draft.now,
         deadline=draft.now + AGAIN_S,
         operation=key,
@@ -317,7 +318,7 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
     operation = draft.operation(pending.operation)
     if operation is None or operation.run is None:
         return
-    if pending.detail == EndDrill.__name__:
+    if pending.kind == "drill-end":
         _was_ended(draft, operation, pending.host, answer)
         return
     clone = next((one for one in operation.run.clones if one.guest == pending.guest), None)

@@ -200,11 +200,13 @@ def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> N
     """Tried again, or the end of it, and what follows from that.
 
     A try in which the coordinator died does not count: an order that was about to go out may never have been sent.
-    That somebody wants a host empty is no order: it stands, until a person takes it back.
+    That somebody wants a host empty is no order: it stands, until a person takes it back. Of clones agents are asked
+    again, and go on with what they have begun.
     """
     _, run = _of(draft, key)
     step = run.steps[at]
-    if step.tried_at <= draft.started_at and not isinstance(step.spec.verb, Drain):
+    lasts = isinstance(step.spec.verb, Drain) or drills.is_drill(run)
+    if step.tried_at <= draft.started_at and not lasts:
         step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
         text = f"{at + 1}. {step.spec.text()}: try {step.tries} failed, again in {AGAIN_S:g} s: {why}"

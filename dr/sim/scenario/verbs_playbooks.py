@@ -13,6 +13,7 @@ from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.verbs_people import BY, WHY, AskVerb
 from dr.sim.troubles import Trouble
 
+During = Literal["copy", "boot", "check", "end"]
 RunName = Annotated[str, "the playbook's name"]
 
 
@@ -65,7 +66,7 @@ class ClonesFail(Verb):
     removed in the end. `hang`: a copy never gets ready."""
 
     clones_fail: Annotated[Guests, "guests"]
-    during: Annotated[Literal["copy", "boot", "check", "end"], "what goes wrong"] = "copy"
+    during: Annotated[During, "what goes wrong"] = "copy"
     how: Annotated[Literal["fail", "hang"], "how"] = "fail"
     times: Annotated[Count | None, "only the next n; not named: all"] = None
 

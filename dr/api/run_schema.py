@@ -55,6 +55,40 @@ class RunStepSeen(Part):
     jobs: list[str] = Field(default=[], description="what it opened")
 
 
+class CloneSeen(Part):
+    """One clone of a drill."""
+
+    guest: str = Field(description="the name of the guest that was cloned")
+    host: str
+    state: Literal["making", "made", "booting", "running", "failed"]
+    domain: str = Field(default="", description="what it was called there")
+    point_wall: float | None = Field(
+        default=None, description="all that its disks held was written before that"
+    )
+    copied_s: float | None = Field(default=None, description="how long the copying took")
+    copied_mib: int | None = None
+    booted_s: float | None = Field(default=None, description="from when its start was asked for until it ran")
+    answers_s: float | None = Field(default=None, description="and until its guest's checks had passed")
+    left_out: list[str] = Field(default=[], description="what the guest has and its clone had not")
+    says: str = ""
+
+
+class DrillEnded(Part):
+    """What a drill left on one host, and how it found the guests that it cloned there."""
+
+    host: str
+    done: bool = Field(description="the host says that nothing is left")
+    says: str = ""
+    kept: list[str] = Field(
+        default=[], description="guests that are as they were before, and how that is known"
+    )
+    changed: list[str] = Field(default=[], description="guests that are not, and what is different")
+    bridge: str = ""
+    ports: list[str] = Field(default=[], description="what hung on its network")
+    strangers: list[str] = Field(default=[], description="of these, what should not have")
+    removed: list[str] = []
+
+
 class RunSeen(Part):
     """How far the run of a playbook is."""
 
@@ -64,3 +98,5 @@ class RunSeen(Part):
     cancelled: str = ""
     rto_s: float = Field(default=0.0, description="what was to be reached; 0: nothing")
     steps: list[RunStepSeen] = []
+    clones: list[CloneSeen] = Field(default=[], description="of a drill")
+    ends: list[DrillEnded] = Field(default=[], description="of a drill, on each host that it came to")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dr.api import foretold, policies, schema
-from dr.api.run_schema import PlannedStep, RunAccepted, RunSeen, RunStepSeen
+from dr.api.run_schema import PlannedStep, RunAccepted
+from dr.api.run_views import run_seen
 from dr.api.snapshot import Line, Snapshot
 from dr.api.standing import blockers_of, fencing_of, health_of, in_doubt, phase_of
 from dr.core import checks, failback
@@ -19,7 +20,6 @@ from dr.model.effects import Reply
 from dr.model.evidence import PowerReport
 from dr.model.facts import GuestFacts, Reading
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Run
 from dr.model.policy import FenceDevice
 from dr.model.records import GuestPhase, GuestRecord, HostRecord, Move, MoveStage, StoredDefinition
 
@@ -293,7 +293,7 @@ def operation(snap: Snapshot, found: Operation) -> schema.OperationDocument:
         and guest.move.operation == found.id
     ]
     row = dict(operation_row(snap, found))
-    run = _run(snap, found.run) if found.run is not None else None
+    run = run_seen(snap, found.run) if found.run is not None else None
     return schema.OperationDocument(item=schema.Operation(**row, steps=steps, moves=moves, run=run))
 
 
@@ -392,30 +392,6 @@ def run_accepted(reply: Reply) -> RunAccepted:
         for step in reply.steps
     ]
     return RunAccepted(message=reply.message, operations=list(reply.operations), steps=steps)
-
-
-def _run(snap: Snapshot, run: Run) -> RunSeen:
-    steps = [
-        RunStepSeen(
-            part=step.part,
-            text=step.spec.text(),
-            state=step.state.value,
-            says=step.text,
-            began_wall=snap.wall(step.began) if step.began else None,
-            took_s=round((step.ended or snap.now) - step.began, 2) if step.began else None,
-            tries=step.tries,
-            jobs=list(step.jobs),
-        )
-        for step in run.steps
-    ]
-    return RunSeen(
-        params=run.params,
-        part=run.part,
-        failed=run.failed,
-        cancelled=run.cancelled,
-        rto_s=run.rto_s,
-        steps=steps,
-    )
 
 
 # ---- timeline

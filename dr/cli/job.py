@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from dr.cli.ask import Reason, Timeout, finish, how_far, send
 from dr.cli.output import Column, Form, Output, age, clock, document, facts, listing
 
 if TYPE_CHECKING:
+    from dr.api.run_schema import CloneSeen, DrillEnded
     from dr.api.schema import Operation, OperationRow
 
 app = typer.Typer(help="Jobs: what was asked for or decided, and how it went.", no_args_is_help=True)
@@ -102,7 +104,39 @@ def _run_facts(job: Operation) -> list[tuple[str, str]]:
         ("failed", run.failed),
         ("cancelled", run.cancelled),
         ("playbook", "\n".join(lines)),
+        ("clones", "\n".join(_clone(clone) for clone in run.clones)),
+        ("proof", "\n".join(line for end in run.ends for line in _proof(end))),
     ]
+
+
+def _clone(clone: CloneSeen) -> str:
+    """One clone of a drill, in a line."""
+    parts = [f"{clone.guest} on {clone.host}: {clone.state}"]
+    if clone.copied_s is not None:
+        parts.append(f"{clone.copied_mib} MiB copied in {clone.copied_s:.1f} s")
+    if clone.booted_s is not None:
+        parts.append(f"ran after {clone.booted_s:.1f} s")
+    if clone.answers_s is not None:
+        parts.append(f"answered after {clone.answers_s:.1f} s")
+    if clone.left_out:
+        parts.append(f"without {', '.join(clone.left_out)}")
+    return ", ".join(parts) + (f": {clone.says}" if clone.says else "")
+
+
+def _proof(end: DrillEnded) -> Iterator[str]:
+    """What a host says of a drill that has ended there."""
+    if not end.done:
+        yield f"{end.host}: not ended yet{': ' if end.says else ''}{end.says}"
+        return
+    yield from (f"{end.host}: untouched: {kept}" for kept in end.kept)
+    yield from (f"{end.host}: NOT as before: {kept}" for kept in end.changed)
+    if end.bridge:
+        others = (
+            f"and, which should not be, {', '.join(end.strangers)}" if end.strangers else "and nothing else"
+        )
+        own = [port for port in end.ports if port not in end.strangers]
+        yield f"{end.host}: on {end.bridge} were {', '.join(own) or 'no clones'}, {others}"
+    yield f"{end.host}: removed {', '.join(end.removed) or 'nothing: there was nothing'}"
 
 
 @app.command()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dr.core import asks_moves, asks_upkeep
 from dr.core.asks import no, no_such, yes
-from dr.core.playbooks import conditions, deeds
+from dr.core.playbooks import conditions, deeds, drills
 from dr.core.playbooks.compiling import Unclear, fleet_of, required, steps_of
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.effects import PlannedStep, Reply
 from dr.model.events import AskAgree, AskCancelRun, AskDrain, AskMigrate, AskRelocate, AskRun
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Approve, Drain, Migrate, Relocate, Run, RunStep, StepState
+from dr.model.playbooks import Run, RunStep, StepState
+from dr.model.verbs import Approve, Drain, Migrate, Relocate
 from dr.model.words import dotted
 
-KIND = "playbook"
 FORETOLD_MAX = 20  # steps of a run that somebody asks about: each takes as long as foretelling that alone
 SHOWN = 3  # jobs of the kind that are named where another one is meant
 
@@ -28,10 +28,13 @@ def run(draft: Draft, ask: AskRun) -> Reply:
     except Unclear as unclear:
         return no(ask, *(f"{dotted(where)}: {text}" for where, text in unclear.found))
     why = [reason for each in needs if (reason := conditions.why_not(draft, each))]
+    drill = book.kind == drills.KIND
+    keeps = drills.why_not(draft, steps, book.bubble.memory) if drill else []
     if ask.dry_run:
-        return changed(yes(ask, "; ".join(why)), steps=_planned(draft, steps, ask))
-    if why:
-        return no(ask, *(f"required: {reason}" for reason in why))
+        planned = drills.planned(steps) if drill else _planned(draft, steps, ask)
+        return changed(yes(ask, "; ".join((*why, *keeps))), steps=planned)
+    if why or keeps:
+        return no(ask, *(f"required: {reason}" for reason in why), *keeps)
     if draft.cluster.restored:
         return no(
             ask,
@@ -41,12 +44,14 @@ def run(draft: Draft, ask: AskRun) -> Reply:
     twin = next((op for op in _open(draft) if op.subject == book.playbook), None)
     if twin is not None:
         return no(ask, f"{book.playbook} is being run already: {twin.id}, asked for by {twin.asked_by}")
-    operation = draft.open_operation(KIND, book.playbook, ask.reason, ask.by)
+    operation = draft.open_operation(book.kind, book.playbook, ask.reason, ask.by)
     begun = Run(
         playbook=book.playbook,
+        kind=book.kind,
         params=ask.params,
         rto_s=book.objectives.rto,
-        limit_s=book.limits.timeout,
+        limit_s=book.limits.timeout or (drills.LIMIT_S if drill else 0.0),
+        bubble=book.bubble,
         steps=steps,
     )
     draft.put_operation(changed(operation, run=begun))

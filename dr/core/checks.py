@@ -13,8 +13,9 @@ from dr.model.base import GuestId, changed
 from dr.model.effects import CheckGuest
 from dr.model.events import CheckEnded
 from dr.model.operations import Operation
-from dr.model.playbooks import Check, StepState
+from dr.model.playbooks import StepState
 from dr.model.records import GuestPhase, GuestRecord
+from dr.model.verbs import Check
 
 WINDOW_S = 2.0  # one round: tried again and again in it, so that rounds follow each other without a pause
 # Operations that say whether the check passed: of all of their guests, and of those that have arrived.
@@ -101,7 +102,8 @@ def _wanted_anew(draft: Draft) -> dict[GuestId, float]:
     """Whom a playbook checks now, and since when: what passed before does not count."""
     found: dict[GuestId, float] = {}
     for operation in draft.open_operations():
-        for step in operation.run.steps if operation.run is not None else ():
+        run = operation.run
+        for step in run.steps if run is not None and run.kind != "drill" else ():
             if step.state is StepState.RUNNING and isinstance(step.spec.verb, Check):
                 guests = (draft.guest_named(name) for name in step.spec.verb.check)
                 found |= {guest.id: step.began for guest in guests if guest is not None}

@@ -33,7 +33,7 @@ from dr.core import (
     transfer,
     upkeep,
 )
-from dr.core.playbooks import runner
+from dr.core.playbooks import drills, runner
 from dr.core.silence import IN_USE, judge_if_complete, watch
 from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
@@ -268,6 +268,8 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
                     "guest.move", f"{guest.name if guest else pending.guest}: {answer.reason}", host=host.name
                 )
             guests.testified(draft, host, answer.testimony)
+        case "drill" | "drill-end":
+            drills.answered(draft, pending, answer)
         case "clean":
             _cleaned(draft, host, pending, answer)
         case _:

@@ -7,7 +7,9 @@ Not here: what is asked of an agent (`dr.model.commands`), how a drill goes (`dr
 
 from __future__ import annotations
 
-from dr.model.base import GuestId, Record
+from enum import StrEnum
+
+from dr.model.base import GuestId, HostName, Record
 
 
 class CloneMade(Record):
@@ -45,3 +47,39 @@ class DrillEnd(Record):
     kept: tuple[Kept, ...] = ()
     bubble: BubbleSeen | None = None  # None: there was none, or nobody knows any more what hung on it
     removed: tuple[str, ...] = ()  # domains, images and networks, as people know them
+
+
+class CloneState(StrEnum):
+    """How far a clone is, as its drill knows."""
+
+    MAKING = "making"
+    MADE = "made"
+    BOOTING = "booting"
+    RUNNING = "running"
+    FAILED = "failed"
+
+
+class Clone(Record):
+    """One clone of a drill. Times are leader time."""
+
+    guest: GuestId
+    name: str  # the guest's
+    host: HostName  # where it is made, and runs
+    asked: float  # when it was first asked for
+    generation: int = 0  # the guest's, then
+    state: CloneState = CloneState.MAKING
+    made: CloneMade | None = None
+    boot_at: float = 0.0  # its start was asked for
+    runs_at: float = 0.0  # its domain runs
+    passed_at: float = 0.0  # its checks have passed
+    checked: int = 0  # so many of its guest's checks have passed, in their order
+    again_at: float = 0.0  # it is asked nothing before that
+    text: str = ""  # what it waits for, or why it failed
+
+
+class Ended(Record):
+    """What a drill has done on one host, once its end there was asked for."""
+
+    end: DrillEnd | None = None  # None: it has not said that nothing is left
+    again_at: float = 0.0  # it is not asked again before that
+    text: str = ""

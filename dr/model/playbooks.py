@@ -1,25 +1,25 @@
 """A playbook: what a team does in a case, step by step, and one run of it. `docs/playbooks.md` explains the language.
 
-Here: the words as records, as they are written in YAML (`dr.model.words`) and kept in the store. Not here: files and
-their lines (`dr.cli.playbook_file`), what cannot mean anything (`core.playbooks.check`), what a step does
-(`core.playbooks`).
+Here: steps and what stands around them as records, as they are written in YAML (`dr.model.words`) and kept in the
+store. Not here: verbs (`dr.model.verbs`), whom they name, and conditions (`dr.model.conditions`); files and their lines
+(`dr.cli.playbook_file`), what cannot mean anything (`core.playbooks.check`), what a step does (`core.playbooks`).
 """
 
 from __future__ import annotations
 
-import re
+import ipaddress
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from dr.model.base import Record
-from dr.model.policy import StopMode
-from dr.model.records import GuestPhase, HostPhase
+from dr.model.base import HostName, Record
+from dr.model.clones import Clone, Ended
+from dr.model.conditions import CONDITION, AnyCondition, GuestsChosen, HostsChosen
+from dr.model.verbs import UNDO, VERB, VERBS, AnyVerb
 from dr.model.words import (
-    NAME,
     Kind,
     Many,
+    Mib,
     Name,
-    OneOf,
     Problems,
     Seconds,
     Where,
@@ -28,38 +28,9 @@ from dr.model.words import (
     nearest,
     read_fields,
     write_fields,
-    written,
 )
 
-PARAMETER = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_-]{0,62})\}")
-LABEL = re.compile(r"label:([A-Za-z0-9][A-Za-z0-9._/-]{0,62})=([A-Za-z0-9._-]{0,63})")
-Job = Literal[
-    "failover", "restart", "drain", "leave", "failback", "fence", "fence-test", "confirm-down", "protect",
-    "guest-start", "guest-stop", "guest-migrate", "guest-relocate", "playbook",
-]  # fmt: skip
-ALL = "all"
-ON = "on:"  # guests: those of the host that follows
 SHOWN_MAX = 200  # characters of a step
-TARGETS = "targets"  # what the playbook's own `targets` names
-
-
-class Chosen(Kind):
-    """Hosts or guests: a name, `${parameter}`, `label:key=value`, `targets`, `all`; of guests also `on:HOST`."""
-
-    def __init__(self, of: str) -> None:
-        self.of = of
-        more = ", on:HOST" if of == "guest" else ""
-        self.means = f"the name of a {of}, ${{parameter}}, label:key=value, targets{more} or all"
-
-    def read(self, value: Any, where: Where, problems: Problems) -> str:
-        text = value if isinstance(value, str) else ""
-        like = PARAMETER.sub("x", text)  # what it stands for is looked at when it is known
-        if not LABEL.fullmatch(like) and not NAME.fullmatch(
-            like.removeprefix(ON if self.of == "guest" else "")
-        ):
-            hint = "; put it in quotes" if isinstance(value, int | float) else ""
-            self.wrong(value, where, problems, hint)
-        return text
 
 
 class OwnName(Name):
@@ -69,242 +40,6 @@ class OwnName(Name):
 
     def __init__(self) -> None:
         self.of, self.new, self.also = "playbook", True, ()
-
-
-class Reference(Name):
-    """One name, or a parameter that stands for it."""
-
-    def read(self, value: Any, where: Where, problems: Problems) -> str:
-        if isinstance(value, str) and PARAMETER.fullmatch(value):
-            return value
-        return super().read(value, where, problems)
-
-
-HostsChosen = Annotated[tuple[str, ...], Many(Chosen("host"))]
-GuestsChosen = Annotated[tuple[str, ...], Many(Chosen("guest"))]
-OneHost = Annotated[str, Reference("host")]
-OneGuest = Annotated[str, Reference("guest")]
-
-
-# ---- conditions
-
-
-class Condition(Record):
-    """Something that is so, or not, as the coordinator knows it."""
-
-    def text(self) -> str:
-        return written(write_fields(self)).removeprefix("{").removesuffix("}")
-
-
-class HostIs(Condition, tag="host"):
-    """The phase of hosts: of all of them."""
-
-    host: Annotated[tuple[str, ...], Many(Chosen("host")), "hosts; all of them"]
-    is_: Annotated[HostPhase, "their phase"] = HostPhase.ONLINE
-
-
-class GuestIs(Condition, tag="guest"):
-    """The phase of guests: of all of them."""
-
-    guest: Annotated[tuple[str, ...], Many(Chosen("guest")), "guests; all of them"]
-    is_: Annotated[GuestPhase, "their phase"] = GuestPhase.RUNNING
-
-
-class AutomationIs(Condition, tag="automation"):
-    """Whether automation is on, or paused by a person."""
-
-    automation: Annotated[Literal["on", "paused"], "which"]
-
-
-class Spare(Condition, tag="spare"):
-    """Every guest would have a place if any one host died now (N+1). Not so until each host was looked at."""
-
-    spare: Annotated[Literal["host"], "`host`: any one of them"]
-
-
-class Nothing(Condition, tag="nothing"):
-    """No other job of that kind is open."""
-
-    no_open: Annotated[Job, "a kind of job, as `dr job list` shows it"]
-
-
-CONDITIONS: dict[str, type[Condition]] = {
-    fields_of(each)[0].key: each for each in (HostIs, GuestIs, AutomationIs, Spare, Nothing)
-}
-CONDITION = OneOf(CONDITIONS, "condition")
-AnyCondition = HostIs | GuestIs | AutomationIs | Spare | Nothing
-
-
-# ---- verbs
-
-
-class Verb(Record):
-    """One thing that the product does anyway. Its first field bears the verb's own name."""
-
-    TIMEOUT_S: ClassVar[float] = 600.0  # of a step that names none
-
-    @classmethod
-    def word(cls) -> str:
-        return fields_of(cls)[0].key
-
-    def text(self) -> str:
-        """As a playbook writes it."""
-        return written(write_fields(self)).removeprefix("{").removesuffix("}")
-
-
-class Cordon(Verb, tag="cordon"):
-    """Hosts take no more guests."""
-
-    TIMEOUT_S: ClassVar[float] = 60.0
-    cordon: Annotated[HostsChosen, "hosts"]
-
-
-class Uncordon(Verb, tag="uncordon"):
-    """Hosts take guests again. Of a host that is not cordoned: nothing to do."""
-
-    TIMEOUT_S: ClassVar[float] = 60.0
-    uncordon: Annotated[HostsChosen, "hosts"]
-
-
-class Drain(Verb, tag="drain"):
-    """All guests of hosts move away, then the hosts are in maintenance: as `dr host drain`."""
-
-    TIMEOUT_S: ClassVar[float] = 3600.0
-    drain: Annotated[HostsChosen, "hosts"]
-    deadline: Annotated[Seconds, "who has not left by then is stopped; 0: nobody is"] = 0.0
-    leave_unprotected: Annotated[bool, "guests that nobody protects may stay"] = False
-
-
-class Undrain(Verb, tag="undrain"):
-    """Hosts are used again, and online."""
-
-    undrain: Annotated[HostsChosen, "hosts"]
-
-
-class Migrate(Verb, tag="migrate"):
-    """Guests move live: as `dr guest migrate`."""
-
-    TIMEOUT_S: ClassVar[float] = 3600.0
-    migrate: Annotated[GuestsChosen, "guests"]
-    to: Annotated[OneHost, "the host; wherever each fits best, if not named"] = ""
-
-
-class Relocate(Verb, tag="relocate"):
-    """Guests are stopped where they run and start elsewhere: as `dr guest relocate`."""
-
-    TIMEOUT_S: ClassVar[float] = 3600.0
-    relocate: Annotated[GuestsChosen, "guests"]
-    to: Annotated[OneHost, "the host; wherever each fits best, if not named"] = ""
-    mode: Annotated[StopMode, "a clean shutdown, or a pulled plug"] = "shutdown"
-
-
-class Start(Verb, tag="start"):
-    """Guests are to run, in the order of their priorities and dependencies. One that runs: nothing to do."""
-
-    start: Annotated[GuestsChosen, "guests"]
-
-
-class Stop(Verb, tag="stop"):
-    """Guests are to be off. One that is off: nothing to do."""
-
-    stop: Annotated[GuestsChosen, "guests"]
-    mode: Annotated[StopMode, "a clean shutdown, or a pulled plug"] = "shutdown"
-
-
-class Fence(Verb, tag="fence"):
-    """A host is fenced and its guests are recovered elsewhere: as `dr host fence`. One that is down: nothing to do."""
-
-    fence: Annotated[HostsChosen, "hosts"]
-
-
-class Pause(Verb, tag="pause"):
-    """Automation off: nothing is fenced or restarted by itself."""
-
-    TIMEOUT_S: ClassVar[float] = 60.0
-    pause: Annotated[str, "why"]
-
-
-class Resume(Verb, tag="resume"):
-    """Automation on."""
-
-    TIMEOUT_S: ClassVar[float] = 60.0
-    resume: Annotated[str, "why"]
-
-
-class Wait(Verb, tag="wait"):
-    """So long."""
-
-    TIMEOUT_S: ClassVar[float] = 86_400.0
-    wait: Annotated[Seconds, "how long"]
-
-
-class Until(Verb, tag="until"):
-    """Until this is so; at once if it is."""
-
-    until: Annotated[AnyCondition, CONDITION, "what"]
-
-
-class Check(Verb, tag="check"):
-    """Guests run, and their policy's check, where they have one, passes now."""
-
-    TIMEOUT_S: ClassVar[float] = 120.0
-    check: Annotated[GuestsChosen, "guests"]
-
-
-class Approve(Verb, tag="approve"):
-    """A person must agree; the run waits. The step's `timeout` is how long is waited for one."""
-
-    TIMEOUT_S: ClassVar[float] = 3600.0
-    approve: Annotated[str, "what they are asked"]
-    by: Annotated[tuple[str, ...], "who may answer, as in their certificates; anybody, if not named"] = ()
-    otherwise: Annotated[Literal["fail", "go on"], "what silence means"] = "fail"
-
-
-class Notify(Verb, tag="notify"):
-    """Tell people, the way alerts are told."""
-
-    TIMEOUT_S: ClassVar[float] = 60.0
-    notify: Annotated[str, "what"]
-    severity: Annotated[Literal["info", "warning", "critical"], "how urgent"] = "info"
-
-
-AnyVerb = (
-    Cordon
-    | Uncordon
-    | Drain
-    | Undrain
-    | Migrate
-    | Relocate
-    | Start
-    | Stop
-    | Fence
-    | Pause
-    | Resume
-    | Wait
-    | Until
-    | Check
-    | Approve
-    | Notify
-)
-VERBS: dict[str, type[Verb]] = {each.word(): each for each in AnyVerb.__args__}
-VERB = OneOf(VERBS, "verb")
-
-
-class Undo(Kind):
-    """A verb of its own, or only its word: then of the same hosts or guests."""
-
-    means = f"a verb, or only its word: {', '.join(VERBS)}"
-
-    def read(self, value: Any, where: Where, problems: Problems) -> Any:
-        if isinstance(value, str) and value in VERBS:
-            return value
-        return VERB.read(value, where, problems)
-
-    def write(self, value: Any) -> Any:
-        return value if isinstance(value, str) else VERB.write(value)
-
-
-UNDO = Undo()
 
 
 # ---- steps and playbooks
@@ -421,16 +156,51 @@ class RunLimits(Record):
     ] = 0.0
 
 
+class OwnAddress(Kind):
+    """Where something is within a network, and how large that is."""
+
+    means = "an address with its network's length, such as 10.0.0.1/24"
+
+    def read(self, value: Any, where: Where, problems: Problems) -> str:
+        try:
+            if isinstance(value, str) and "/" in value and not value.endswith(("/32", "/128")):
+                return str(ipaddress.ip_interface(value))
+        except ValueError:
+            pass
+        self.wrong(value, where, problems)
+        return ""
+
+
+class Bubble(Record):
+    """The network that clones of a drill live in: one on each host that has any, and none leads out of it."""
+
+    address: Annotated[
+        str,
+        OwnAddress(),
+        "what checks are made from, in the guests' own network: best their gateway's, which is not in there",
+    ] = ""
+    memory: Annotated[
+        Mib, "of all clones on a host together; 0MiB: what is free there, but for its reserve"
+    ] = 0
+    disk: Annotated[
+        Mib, "that the copies may take on a host; 0MiB: what is free there, but for a reserve"
+    ] = 0
+
+
 class Playbook(Record):
     """All of one file."""
 
     playbook: Annotated[str, OwnName(), "its name"]
     steps: Annotated[Entries, "what is done, from top to bottom"]
+    kind: Annotated[
+        Literal["playbook", "drill"], "`drill`: of clones in a network of their own; no guest is touched"
+    ] = "playbook"
     description: Annotated[str, "what it is for, for a tired person"] = ""
     params: Annotated[dict[str, Parameter], "what a run is told: `${name}` in the steps"] = {}
     targets: Annotated[Targets, "whom `targets` means"] = Targets()
     objectives: Annotated[Objectives, "what is to be reached"] = Objectives()
     limits: Annotated[RunLimits, "what bounds it"] = RunLimits()
+    bubble: Annotated[Bubble, "of a drill: the network of its clones"] = Bubble()
     require: Annotated[
         tuple[AnyCondition, ...], Many(CONDITION), "what must be so before the first step, or nothing is done"
     ] = ()
@@ -475,10 +245,14 @@ class Run(Record):
     """One run of a playbook; its operation is open until it is over."""
 
     playbook: str
+    kind: Literal["playbook", "drill"] = "playbook"
     params: dict[str, str] = {}
     rto_s: float = 0.0
     limit_s: float = 0.0  # of all its steps together; 0: none
     steps: tuple[RunStep, ...] = ()
     failed: str = ""  # why it failed, by its first step that did; "": none has
     cancelled: str = ""  # by whom, and why
+    bubble: Bubble = Bubble()  # of a drill, as the rest of it
+    clones: tuple[Clone, ...] = ()
+    ends: dict[HostName, Ended] = {}  # by host that was asked for anything
     part: Literal["steps", "undo", "finally"] = "steps"

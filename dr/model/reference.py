@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable
 
 from dr.model.base import Record
-from dr.model.playbooks import Chosen
+from dr.model.conditions import Chosen
 from dr.model.words import Duration, Field, Flag, Many, Name, OneOf, Whole, Word, fields_of, written
 
 

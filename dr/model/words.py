@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Map
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -136,6 +136,27 @@ class Whole(Kind):
             self.wrong(value, where, problems)
             return self.least
         return value
+
+
+SIZE = re.compile(r"(\d{1,9})(MiB|GiB|TiB)")
+
+
+class Size(Kind):
+    """`512MiB`, `8GiB`, `1TiB`; in MiB."""
+
+    means = "a size such as 512MiB, 8GiB or 1TiB"
+    UNITS: ClassVar = {"TiB": 2**20, "GiB": 2**10, "MiB": 1}
+
+    def read(self, value: Any, where: Where, problems: Problems) -> int:
+        match = SIZE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            self.wrong(value, where, problems)
+            return 0
+        return int(match[1]) * self.UNITS[match[2]]
+
+    def write(self, value: int) -> str:
+        unit = next(unit for unit, mib in self.UNITS.items() if not value % mib)
+        return f"{value // self.UNITS[unit]}{unit}" if value else "0MiB"
 
 
 class Number(Kind):
@@ -472,6 +493,7 @@ class OneOf(Kind):
 # ---- the kinds that scenarios use by name
 
 TIME = Duration()
+Mib = Annotated[int, Size()]
 Seconds = Annotated[float, TIME]
 Count = Annotated[int, Whole(1)]
 HostRef = Annotated[str, Name("host")]

@@ -20,6 +20,7 @@ from dr.model.facts import DomainState, GuestFacts, HostFacts, Level, Part, Prog
 from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
+from dr.sim.clones import SimClones
 from dr.sim.copying import SimCopies
 from dr.sim.dirtying import SimSampling
 from dr.sim.domain import Domain
@@ -79,6 +80,7 @@ class SimAgent:
         self.tickets = SimTickets(self)
         self.lane = SimLane(self)
         self.copies = SimCopies(self)
+        self.clones = SimClones(self)
         self.sampling = SimSampling(self)
         self.link: Link | None = None
         self._dialled: Link | None = None
@@ -110,6 +112,7 @@ class SimAgent:
         self.link = self._dialled = None
         self.lane.turns = {}
         self.copies = SimCopies(self)
+        self.clones = SimClones(self)
         self.sampling = SimSampling(self)
         self._guests, self._read, self._told = (), False, None
         self._look_planned = False

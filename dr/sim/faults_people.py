@@ -5,7 +5,7 @@ Here: each as verbs of the scenario language, and its odds. Not here: what break
 
 from __future__ import annotations
 
-from dr.model import playbooks
+from dr.model import playbooks, verbs
 from dr.model.policy import After, GuestRule, HostRule, Isolation, Rule
 from dr.model.records import Desired
 from dr.sim.drawing import SECONDS, Drawing, Faults, Kind, Then, lasting
@@ -39,7 +39,7 @@ from dr.sim.scenario.verbs_people import (
     Undrain,
     Unprotect,
 )
-from dr.sim.scenario.verbs_playbooks import CancelPlaybook, RunPlaybook
+from dr.sim.scenario.verbs_playbooks import CancelPlaybook, ClonesFail, During, RunPlaybook
 
 HOSTS_MIN = 3  # so many stay, however many are scrapped
 JOINS_MAX = 2
@@ -206,37 +206,57 @@ def _playbook_run(d: Drawing) -> Faults:
     """A host is emptied and used again, guests move or are stopped and started, all of it by a playbook."""
     d.plans += 1
     name, host, guest = f"book{d.plans}", (d.host(),), (d.guest(),)
-    after: tuple[playbooks.AnyVerb, ...] = d.one(
+    after: tuple[verbs.AnyVerb, ...] = d.one(
         (
-            (playbooks.Migrate(migrate=guest),),
-            (playbooks.Stop(stop=guest), playbooks.Start(start=guest)),
-            (playbooks.Check(check=guest),),
+            (verbs.Migrate(migrate=guest),),
+            (verbs.Stop(stop=guest), verbs.Start(start=guest)),
+            (verbs.Check(check=guest),),
             (),
         )
     )
     taken_back = d.one((True, False))
     steps = (
         playbooks.StepSpec(
-            verb=playbooks.Cordon(cordon=host), undo=playbooks.Uncordon(uncordon=host) if taken_back else None
+            verb=verbs.Cordon(cordon=host), undo=verbs.Uncordon(uncordon=host) if taken_back else None
         ),
         playbooks.StepSpec(
-            verb=playbooks.Drain(drain=host),
+            verb=verbs.Drain(drain=host),
             timeout=d.one((10.0, 40.0)),
             on_fail="rollback" if taken_back else d.one(("stop", "continue")),
-            undo=playbooks.Undrain(undrain=host) if taken_back else None,
+            undo=verbs.Undrain(undrain=host) if taken_back else None,
         ),
-        playbooks.StepSpec(verb=playbooks.Wait(wait=d.one(SECONDS))),
+        playbooks.StepSpec(verb=verbs.Wait(wait=d.one(SECONDS))),
         *(playbooks.StepSpec(verb=verb, timeout=30.0, retry=d.one((0, 1))) for verb in after),
     )
     last = (
-        playbooks.StepSpec(verb=playbooks.Undrain(undrain=host), timeout=30.0),
-        playbooks.StepSpec(verb=playbooks.Uncordon(uncordon=host), timeout=10.0),
-        playbooks.StepSpec(verb=playbooks.Start(start=guest), timeout=30.0),
+        playbooks.StepSpec(verb=verbs.Undrain(undrain=host), timeout=30.0),
+        playbooks.StepSpec(verb=verbs.Uncordon(uncordon=host), timeout=10.0),
+        playbooks.StepSpec(verb=verbs.Start(start=guest), timeout=30.0),
     )
     book = playbooks.Playbook(playbook=name, steps=steps, finally_=last)
     yield Then(RunPlaybook(run_playbook=book, answer="any"), d.one(LONGER))
     if d.rng.random() < 0.3:
         yield Then(CancelPlaybook(cancel_playbook=name, answer="any"))
+
+
+def _drill(d: Drawing) -> Faults:
+    """Clones of one or two guests are made and started, and one of them may go wrong."""
+    d.plans += 1
+    name, guests = f"drill{d.plans}", tuple(dict.fromkeys((d.guest(), d.guest())))
+    step = playbooks.StepSpec
+    steps = (
+        step(verb=verbs.MakeClones(clone=guests), timeout=d.one((5.0, 60.0)), retry=d.one((0, 1))),
+        step(verb=verbs.Boot(boot=guests)),
+        step(verb=verbs.Check(check=guests), on_fail=d.one(("stop", "continue"))),
+        step(verb=verbs.Wait(wait=d.one(SECONDS))),
+    )
+    if d.rng.random() < 0.4:
+        during: During = d.one(("copy", "boot", "check", "end"))
+        yield Then(
+            ClonesFail(clones_fail=guests, during=during, how=d.one(("fail", "hang")), times=d.one((1, 3)))
+        )
+    book = playbooks.Playbook(playbook=name, kind="drill", steps=steps)
+    yield Then(RunPlaybook(run_playbook=book, answer="any"), d.one(SECONDS))
 
 
 def _host_leaves(d: Drawing) -> Faults:
@@ -283,6 +303,7 @@ KINDS: dict[str, Kind] = {
     "host drained": Kind(3, _drained),
     "drained by a plan": Kind(2, _drained_by_plan),
     "playbook run": Kind(3, _playbook_run),
+    "drill": Kind(3, _drill),
     "host leaves": Kind(4, _host_leaves),
     "guest added": Kind(1, _guest_added),
     "guest renamed": Kind(1, _renamed),

@@ -76,6 +76,7 @@ class SimHost:
         self.stop_faults: deque[str] = deque()  # for the next stops: "deaf", "hang"
         self.leaving: LeaveKind = ""  # what its init has begun, as an agent can see it
         self.migrate_faults: deque[str] = deque()  # for the next migrations from here: `migration.FAULTS`
+        self.drills_left: set[str] = set()  # drills of which anything lies on its disk
         self.agent = SimAgent(self)
 
     # ---- power and boots

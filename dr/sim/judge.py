@@ -31,6 +31,7 @@ from dr.model.decision import Changes
 from dr.model.effects import Fence, SendStart
 from dr.model.evidence import Proof, ProofKind
 from dr.model.operations import OperationState
+from dr.model.playbooks import Run
 from dr.model.records import Condition, Desired, GuestPhase, GuestRecord, HostPhase, HostRecord, MoveStage
 from dr.sim.network import COORDINATOR
 from dr.sim.strict import broken_rules
@@ -89,8 +90,23 @@ class Judge:
             kept = [g.name for g in draft.guests() if any(p.host == name for p in g.may_run_on)]
             if kept:
                 self._broken(f"{name} is removed, and {', '.join(kept)} may run on it")
+        for operation in changes.operations.values():
+            if operation.state is not OperationState.OPEN and operation.run is not None:
+                self._nothing_left(operation.id, operation.run)
         if changes.cluster is not None and changes.cluster.epoch < store.cluster.epoch:
             self._broken(f"epoch {changes.cluster.epoch} follows {store.cluster.epoch}")
+
+    def _nothing_left(self, drill: str, run: Run) -> None:
+        """A drill that is over has left nothing where it was said so, and was asked to end wherever it was."""
+        for clone in run.clones:
+            if clone.made is not None and clone.host not in run.ends:
+                self._broken(
+                    f"{drill} is over, and {clone.host}, where it has a clone, was not asked to end it"
+                )
+        for name, ended in run.ends.items():
+            real = self._world.hosts.get(name)
+            if ended.end is not None and real is not None and drill in real.drills_left:
+                self._broken(f"{drill} is over on {name}, and something of it is left there")
 
     def _sets_shrink_by_proof(self, before: GuestRecord, after: GuestRecord, proofs: list[Proof]) -> None:
         if after.generation < before.generation:

@@ -69,6 +69,8 @@ class SimLane:
                 self._admit(link, command.id, body)
             case SendDisks() | TakeDisks():
                 self._admit(link, command.id, body)
+            case MakeClone() | BootClone() | CheckClone() | EndDrill():
+                self._agent.clones.take(body, lambda answer: self._answer(link, command.id, answer))
             case Abort() if self._agent.copies.cancel(body.guest, again=body.again):
                 self._told(link, command.id, "")
             case Abort():
@@ -142,6 +144,9 @@ class SimLane:
             self.next_turn(ticket.guest)
             self._agent.look_again()
             self._answer(link, command, answer)
+
+        if isinstance(order, Migrate | SendDisks | Stop | Clean):
+            self._agent.clones.give_way(ticket.guest)
 
         def turn() -> None:
             self._agent.tickets.run(link, order, ended)

@@ -14,7 +14,8 @@ from dr.model.base import changed
 from dr.model.effects import PlannedStep, Reply
 from dr.model.events import AskAgree, AskCancelRun, AskRun
 from dr.model.operations import Operation
-from dr.model.playbooks import Approve, Cordon, Drain, Run, RunStep, StepSpec, StepState
+from dr.model.playbooks import Run, RunStep, StepSpec, StepState
+from dr.model.verbs import Approve, Cordon, Drain
 from tests.api.service import NOW, WALL, Service
 
 BOOK = {"playbook": "x", "params": {"h": {"is": "host"}}, "steps": [{"cordon": "${h}"}]}

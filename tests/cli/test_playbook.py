@@ -16,7 +16,7 @@ from dr.cli.failure import Exit
 from dr.cli.playbook_file import SHIPPED, load
 from dr.cli.yamlfile import BadFile, read
 from dr.core.playbooks.schema import schema
-from dr.model.playbooks import VERBS
+from dr.model.verbs import VERBS
 from tests.api.service import Service
 from tests.cli.conftest import Dr
 from tests.core.playbooks.test_check import GOOD

@@ -23,9 +23,11 @@ from dr.core.playbooks.check import TAKES_BACK
 from dr.core.playbooks.runner import OVER
 from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
-from dr.model import playbooks
+from dr.model import verbs
 from dr.model.base import changed
+from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
+from dr.model.conditions import GuestIs
 from dr.model.decision import Changes
 from dr.model.effects import (
     CheckGuest,
@@ -66,9 +68,10 @@ from dr.model.evidence import Power, PowerReport, ProofKind
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Part, Reading, Sighting
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
-from dr.model.playbooks import AnyVerb, GuestIs, Playbook, Run, RunLimits, StepSpec, StepState
+from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
 from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
+from dr.model.verbs import AnyVerb
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import facts, levels, reading
 
@@ -549,6 +552,23 @@ class Walk:
             definition=definition if kind else None,
             protected_version=version,
             hook=HookState(proven=kind) if rng.random() < 0.3 else None,
+            clone=CloneMade(
+                guest=pending.guest,
+                clone="c",
+                domain="d",
+                point=1.0,
+                took_s=1.0,
+                size_b=2**20,
+                left_out=("tpm",),
+            )
+            if kind
+            else None,
+            drill=DrillEnd(
+                kept=(Kept(guest=rng.choice(GUESTS), name="g", ok=rng.random() < 0.8, why="as it was"),),
+                bubble=BubbleSeen(bridge="drb", ports=("vnet9",), strangers=rng.choice([(), (), ("eth0",)])),
+            )
+            if kind
+            else None,
         )
 
     def _testimony(self, host: str, guest: str, kind: bool) -> Testimony:
@@ -640,6 +660,8 @@ class Walk:
         def steps(most: int) -> tuple[StepSpec, ...]:
             return tuple(self._playbook_step() for _ in range(rng.randint(1, most)))
 
+        if rng.random() < 0.3:
+            return self._drill()
         return Playbook(
             playbook=rng.choice(["a", "b", "c"]),
             steps=steps(4),
@@ -647,30 +669,47 @@ class Walk:
             finally_=steps(2) if rng.random() < 0.5 else (),
         )
 
+    def _drill(self) -> Playbook:
+        """Clones of some, started and checked, whatever becomes of these."""
+        rng = self.rng
+        guests = tuple(rng.sample(GUESTS, rng.choice([1, 1, 2])))
+        some: list[AnyVerb] = [
+            verbs.MakeClones(clone=guests),
+            verbs.Boot(boot=guests),
+            verbs.Check(check=guests),
+        ]
+        steps = [StepSpec(verb=verb, retry=rng.choice([0, 1])) for verb in some[: rng.randint(1, 3)]]
+        return Playbook(
+            playbook=rng.choice(["a", "b", "c"]),
+            kind="drill",
+            steps=(*steps, StepSpec(verb=verbs.Wait(wait=rng.choice([0.0, 3.0])))),
+            limits=RunLimits(timeout=rng.choice([0.0, 60.0])),
+        )
+
     def _playbook_step(self) -> StepSpec:
         rng = self.rng
         hosts = tuple(rng.sample(HOSTS, rng.choice([1, 1, 2])))
         guests = tuple(rng.sample(GUESTS, rng.choice([1, 1, 2])))
         condition = GuestIs(guest=guests, is_=rng.choice(list(GuestPhase)))
-        verbs: list[AnyVerb] = [
-            playbooks.Cordon(cordon=hosts),
-            playbooks.Uncordon(uncordon=hosts),
-            playbooks.Drain(drain=hosts),
-            playbooks.Undrain(undrain=hosts),
-            playbooks.Migrate(migrate=guests, to=rng.choice([*HOSTS, "", ""])),
-            playbooks.Relocate(relocate=guests, to=rng.choice([*HOSTS, "", ""])),
-            playbooks.Start(start=guests),
-            playbooks.Stop(stop=guests, mode=rng.choice(["shutdown", "destroy"])),
-            playbooks.Fence(fence=hosts),
-            playbooks.Pause(pause="to see"),
-            playbooks.Resume(resume="seen"),
-            playbooks.Wait(wait=rng.choice([0.0, 3.0])),
-            playbooks.Until(until=condition),
-            playbooks.Check(check=guests),
-            playbooks.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
-            playbooks.Notify(notify="so far"),
+        some: list[AnyVerb] = [
+            verbs.Cordon(cordon=hosts),
+            verbs.Uncordon(uncordon=hosts),
+            verbs.Drain(drain=hosts),
+            verbs.Undrain(undrain=hosts),
+            verbs.Migrate(migrate=guests, to=rng.choice([*HOSTS, "", ""])),
+            verbs.Relocate(relocate=guests, to=rng.choice([*HOSTS, "", ""])),
+            verbs.Start(start=guests),
+            verbs.Stop(stop=guests, mode=rng.choice(["shutdown", "destroy"])),
+            verbs.Fence(fence=hosts),
+            verbs.Pause(pause="to see"),
+            verbs.Resume(resume="seen"),
+            verbs.Wait(wait=rng.choice([0.0, 3.0])),
+            verbs.Until(until=condition),
+            verbs.Check(check=guests),
+            verbs.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
+            verbs.Notify(notify="so far"),
         ]
-        verb = rng.choice(verbs)
+        verb = rng.choice(some)
         return StepSpec(
             verb=verb,
             timeout=rng.choice([0.0, 10.0, 60.0]),

@@ -10,24 +10,17 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from dr.model.base import Record
-from dr.model.playbooks import (
-    ALL,
-    LABEL,
-    ON,
-    PARAMETER,
-    TARGETS,
+from dr.model.conditions import ALL, LABEL, ON, PARAMETER, TARGETS, Chosen, Reference
+from dr.model.playbooks import Bubble, EachSpec, Entries, Parameter, Playbook, StepSpec
+from dr.model.verbs import (
     VERBS,
     Approve,
+    Boot,
     Check,
-    Chosen,
     Drain,
-    EachSpec,
-    Entries,
     Fence,
-    Parameter,
-    Playbook,
-    Reference,
-    StepSpec,
+    MakeClones,
+    Notify,
     Until,
     Verb,
     Wait,
@@ -48,7 +41,10 @@ TAKES_BACK = {
     "start": ("stop",),
     "stop": ("start",),
 }
-NO_WAY_BACK = (Wait, Until, Check, Approve)  # they change nothing, so they change nothing back
+# What a drill may do: all of it with clones, or with nobody.
+IN_DRILLS = (MakeClones, Boot, Check, Wait, Until, Approve, Notify)
+AFTER_DRILLS = (Wait, Until, Approve, Notify)  # its clones are being removed by then
+NO_WAY_BACK = (Wait, Until, Check, Approve, MakeClones, Boot)  # what changes nothing changes nothing back
 SEVERAL_LINES = ("description", "notify", "approve")
 
 
@@ -60,6 +56,7 @@ def problems_of(playbook: Playbook) -> list[tuple[Where, str]]:
     _texts(playbook, problems)
     _steps(playbook, problems)
     _ways_back(playbook, problems)
+    _drill(playbook, problems)
     return problems.found
 
 
@@ -411,6 +408,30 @@ def _undo(step: StepSpec, where: Where, problems: Problems) -> None:
         why = f"{undo} alone does not take {word} back"
     hint = f"; write {good[0]}" if good else f"; write a verb with all that it needs: {{{undo}: …}}"
     problems.add(where, why if wants == "text" else why + hint)
+
+
+def _drill(playbook: Playbook, problems: Problems) -> None:
+    """What only a drill has, and what no drill may do."""
+    if playbook.kind != "drill":
+        if playbook.bubble != Bubble():
+            problems.add(("bubble",), "only a drill has one: add `kind: drill`")
+        for where, step, _ in _all_steps(playbook):
+            if isinstance(step.verb, MakeClones | Boot):
+                word = step.verb.word()
+                problems.add((*where, word), "is only for a drill: add `kind: drill`")
+        return
+    steps = list(_all_steps(playbook))
+    if not any(isinstance(step.verb, MakeClones) for _, step, _ in steps):
+        problems.add(("steps",), "a drill begins with clones: {clone: targets}")
+    for where, step, _ in steps:
+        allowed = AFTER_DRILLS if where[0] == "finally" else IN_DRILLS
+        words = ", ".join(each.word() for each in allowed)
+        if not isinstance(step.verb, allowed):
+            why = "the clones are being removed by then" if isinstance(step.verb, IN_DRILLS) else ""
+            why = why or "a drill touches no host and no guest, only clones"
+            problems.add((*where, step.verb.word()), f"{why}; what may stand here: {words}")
+        if step.undo is not None:
+            problems.add((*where, "undo"), "what a drill makes is removed in any case")
 
 
 def _wants(verb: type[Verb]) -> str:

@@ -14,19 +14,9 @@ from typing import Any, Literal, NamedTuple
 from dr.core.playbooks.check import why_no_value
 from dr.core.state import Draft
 from dr.model.base import HostName, Record, changed
-from dr.model.playbooks import (
-    ALL,
-    LABEL,
-    ON,
-    PARAMETER,
-    TARGETS,
-    VERBS,
-    Chosen,
-    Playbook,
-    Reference,
-    RunStep,
-    StepSpec,
-)
+from dr.model.conditions import ALL, LABEL, ON, PARAMETER, TARGETS, Chosen, Reference
+from dr.model.playbooks import Playbook, RunStep, StepSpec
+from dr.model.verbs import VERBS
 from dr.model.words import Many, OneOf, Where, fields_of, nearest
 
 STEPS_MAX = 1000  # of one run; its record is written anew with each of them

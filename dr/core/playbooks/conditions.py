@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dr.core import spare
 from dr.core.state import Draft
-from dr.model.playbooks import AnyCondition, AutomationIs, GuestIs, HostIs, Nothing, Spare
+from dr.model.conditions import AnyCondition, AutomationIs, GuestIs, HostIs, Nothing, Spare
 
 
 def why_not(draft: Draft, condition: AnyCondition, own: str = "") -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from dr.core import checks
-from dr.core.playbooks import conditions
+from dr.core.playbooks import conditions, drills
 from dr.core.state import Draft
 from dr.model.events import (
     AskCordon,
@@ -27,19 +27,22 @@ from dr.model.events import (
     OperatorAsk,
 )
 from dr.model.operations import Operation
-from dr.model.playbooks import (
+from dr.model.playbooks import RunStep
+from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord
+from dr.model.verbs import (
     AnyVerb,
     Approve,
+    Boot,
     Check,
     Cordon,
     Drain,
     Fence,
+    MakeClones,
     Migrate,
     Notify,
     Pause,
     Relocate,
     Resume,
-    RunStep,
     Start,
     Stop,
     Uncordon,
@@ -47,7 +50,6 @@ from dr.model.playbooks import (
     Until,
     Wait,
 )
-from dr.model.records import GuestPhase, GuestRecord, HostPhase, HostRecord
 from dr.model.words import fields_of
 
 DOWN = (HostPhase.FENCED, HostPhase.FENCING)
@@ -92,6 +94,10 @@ def left(  # noqa: PLR0911, PLR0912  # one case for each verb
         case Until():
             why = conditions.why_not(draft, verb.until, run)
             return [why] if why else []
+        case MakeClones() | Boot():
+            return drills.left(draft, run, step)
+        case Check() if drills.of(draft, run):
+            return drills.left(draft, run, step)
         case Check():
             return [*_not_in(draft, verb.check, GuestPhase.RUNNING), *_unchecked(draft, step, verb.check)]
         case Approve() | Notify():
@@ -145,7 +151,7 @@ def asks(  # noqa: PLR0911  # one case for each verb
             return [AskPause(**who | {"reason": f"{verb.pause}; {reason}"})]
         case Resume():
             return [AskResume(**who | {"reason": f"{verb.resume}; {reason}"})]
-        case Wait() | Until() | Check() | Approve() | Notify():
+        case Wait() | Until() | Check() | MakeClones() | Boot() | Approve() | Notify():
             return []
         case _:
             assert_never(verb)

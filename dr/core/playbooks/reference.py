@@ -8,19 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dr.model.base import Record
-from dr.model.playbooks import (
-    CONDITIONS,
-    VERBS,
-    EachSpec,
-    Objectives,
-    Parameter,
-    Playbook,
-    RunLimits,
-    StepSpec,
-    Targets,
-    Verb,
-)
+from dr.model.conditions import CONDITIONS
+from dr.model.playbooks import Bubble, EachSpec, Objectives, Parameter, Playbook, RunLimits, StepSpec, Targets
 from dr.model.reference import keys, table
+from dr.model.verbs import VERBS, Verb
 from dr.model.words import TIME
 
 
@@ -35,6 +26,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "targets": lambda: keys(Targets),
     "objectives": lambda: keys(Objectives),
     "limits": lambda: keys(RunLimits),
+    "bubble": lambda: keys(Bubble),
     "step": lambda: keys(StepSpec, but="verb"),
     "each": lambda: keys(EachSpec),
     "verbs": lambda: table("verb", VERBS.values(), more=_timeout),

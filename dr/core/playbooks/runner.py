@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Literal
 
 from dr.core import operator
-from dr.core.playbooks import conditions, deeds
+from dr.core.playbooks import conditions, deeds, drills
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.operations import Operation, OperationState
-from dr.model.playbooks import Approve, Drain, Notify, Run, RunStep, StepSpec, StepState
+from dr.model.playbooks import Run, RunStep, StepSpec, StepState
 from dr.model.records import Alert
+from dr.model.verbs import Approve, Drain, Notify
 from dr.model.words import fields_of
 
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again
@@ -31,6 +32,8 @@ def carry_on(draft: Draft) -> None:
     for operation in draft.open_operations():
         if operation.run is not None:
             _step(draft, operation.id)
+            if drills.is_drill(operation.run):
+                drills.carry_on(draft, operation.id)
 
 
 def current(run: Run) -> int | None:
@@ -42,6 +45,12 @@ def current(run: Run) -> int | None:
 
 def _step(draft: Draft, key: str) -> None:
     operation, run = _of(draft, key)
+    if run.part == "steps" and not run.cancelled and (why := drills.gives_way(draft, operation)):
+        draft.note("drill.gives_way", why, operation=key)
+        draft.clear_alert(f"playbook/{key}/approve")
+        operation, run = _of(draft, key)
+        run = changed(run, cancelled=why)
+        _put_run(draft, operation, run)
     at = current(run)
     if run.cancelled and run.part == "steps":
         if at is not None and run.steps[at].state is StepState.RUNNING:
@@ -82,6 +91,8 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         step = changed(step, before=deeds.so_before(draft, verb), was=deeds.where(draft, verb))
     step = changed(step, tried_at=draft.now, tries=step.tries + 1, jobs=(), state=StepState.RUNNING)
     _put(draft, key, at, step)
+    if drills.is_drill(run):
+        drills.forget_failures(draft, key, step)
     if isinstance(step.spec.verb, Notify):
         draft.tell(
             Alert(
@@ -131,6 +142,9 @@ def _look(draft: Draft, key: str, at: int) -> None:
     step = run.steps[at]
     if step.refused:
         _fail(draft, key, at, step.text, again=False)
+        return
+    if bad_clones := drills.failures(run, step):
+        _fail(draft, key, at, "; ".join(bad_clones))
         return
     jobs = [job for name in step.jobs if (job := draft.operation(name)) is not None]
     if lost := set(step.jobs) - {job.id for job in jobs}:
@@ -186,11 +200,13 @@ def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> N
     """Tried again, or the end of it, and what follows from that.
 
     A try in which the coordinator died does not count: an order that was about to go out may never have been sent.
-    That somebody wants a host empty is no order: it stands, until a person takes it back.
+    That somebody wants a host empty is no order: it stands, until a person takes it back. Of clones agents are asked
+    again, and go on with what they have begun.
     """
     _, run = _of(draft, key)
     step = run.steps[at]
-    if step.tried_at <= draft.started_at and not isinstance(step.spec.verb, Drain):
+    lasts = isinstance(step.spec.verb, Drain) or drills.is_drill(run)
+    if step.tried_at <= draft.started_at and not lasts:
         step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
         text = f"{at + 1}. {step.spec.text()}: try {step.tries} failed, again in {AGAIN_S:g} s: {why}"
@@ -230,14 +246,21 @@ def _next_part(draft: Draft, operation: Operation, run: Run) -> None:
     if run.part != "finally":
         _to_part(draft, operation.id, "finally")
         return
+    if drills.not_ended(draft, operation):
+        return
     took_s = draft.now - operation.opened
     steps = [step for step in run.steps if step.part == "steps"]
     done = sum(step.state is StepState.DONE for step in steps)
     text = f"{done} of {len(steps)} steps done, {took_s:.0f} s"
     if run.rto_s:
         text += f" (objective: {run.rto_s:g} s{'' if took_s <= run.rto_s else ', missed'})"
-    failed = run.cancelled or run.failed
-    draft.close_operation(operation, "failed" if failed else "done", f"{failed}; {text}" if failed else text)
+    failed, state = run.cancelled or run.failed, "done"
+    if not failed:
+        state, failed = drills.verdict(draft, run)
+    elif (left := drills.verdict(draft, run)[1]) and left:
+        failed = f"{failed}; {left}"
+    state = "failed" if failed and state == "done" else state
+    draft.close_operation(operation, state, f"{failed}; {text}" if failed else text)
 
 
 def _to_part(draft: Draft, key: str, part: Literal["undo", "finally"]) -> None:

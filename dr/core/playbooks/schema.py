@@ -10,24 +10,13 @@ from collections.abc import Mapping as Map
 from typing import Any
 
 from dr.model.base import Record
-from dr.model.playbooks import (
-    LABEL,
-    PARAMETER,
-    VERB,
-    VERBS,
-    Chosen,
-    EachSpec,
-    EntryKind,
-    OwnName,
-    Playbook,
-    Reference,
-    StepKind,
-    StepSpec,
-    Undo,
-)
+from dr.model.conditions import LABEL, PARAMETER, Chosen, Reference
+from dr.model.playbooks import EachSpec, EntryKind, OwnAddress, OwnName, Playbook, StepKind, StepSpec
+from dr.model.verbs import VERB, VERBS, Undo
 from dr.model.words import (
     DURATION,
     NAME,
+    SIZE,
     Duration,
     Field,
     Flag,
@@ -36,6 +25,7 @@ from dr.model.words import (
     Mapping,
     Nested,
     OneOf,
+    Size,
     Text,
     Whole,
     Word,
@@ -79,6 +69,10 @@ def _kind(kind: Kind, defs: dict[str, Schema]) -> Schema:  # noqa: PLR0911, PLR0
             return {"anyOf": [{"type": "number", "minimum": 0}, _text(rf"(?=.){DURATION.pattern}")]}
         case Whole():
             return {"type": "integer", "minimum": kind.least}
+        case Size():
+            return _text(SIZE.pattern)
+        case OwnAddress():
+            return _text(r"[0-9A-Fa-f.:]+/[0-9]{1,3}")
         case Flag():
             return {"type": "boolean"}
         case Word():

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from dr.model.events import AskAgree, AskCancelRun, AskRun
 from dr.model.operations import OperationState
 from dr.model.playbooks import Playbook
-from dr.model.words import Nested
+from dr.model.words import ALL, Count, Guests, Nested
 from dr.sim.scenario.stage import Make, Stage
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.verbs_people import BY, WHY, AskVerb
+from dr.sim.troubles import Trouble
 
+During = Literal["copy", "boot", "check", "end"]
 RunName = Annotated[str, "the playbook's name"]
 
 
@@ -59,4 +61,18 @@ def _open_run(stage: Stage, name: str) -> str:
     return found[-1] if found else name
 
 
-VERBS: tuple[type[Verb], ...] = (RunPlaybook, AnswerPlaybook, CancelPlaybook)
+class ClonesFail(Verb):
+    """Clones of these guests, made for a drill, go wrong, all or the next n: at being copied, started, checked, or
+    removed in the end. `hang`: a copy never gets ready."""
+
+    clones_fail: Annotated[Guests, "guests"]
+    during: Annotated[During, "what goes wrong"] = "copy"
+    how: Annotated[Literal["fail", "hang"], "how"] = "fail"
+    times: Annotated[Count | None, "only the next n; not named: all"] = None
+
+    def do(self, stage: Stage) -> None:
+        trouble = Trouble(f"clone-{self.during}", self.how, self.clones_fail, (ALL,), self.times)
+        stage.world.troubles.add(trouble)
+
+
+VERBS: tuple[type[Verb], ...] = (RunPlaybook, AnswerPlaybook, CancelPlaybook, ClonesFail)

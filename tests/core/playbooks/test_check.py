@@ -11,7 +11,9 @@ import pytest
 import dr.core
 from dr.cli.yamlfile import parse
 from dr.core.playbooks.check import problems_of, unknown_of
-from dr.model.playbooks import VERBS, Job, Playbook
+from dr.model.conditions import Job
+from dr.model.playbooks import Playbook
+from dr.model.verbs import VERBS
 from dr.model.words import Problems, dotted, read_fields, write_fields
 
 GOOD = """

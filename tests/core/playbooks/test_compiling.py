@@ -6,7 +6,8 @@ import pytest
 
 from dr.core.playbooks import compiling
 from dr.core.playbooks.compiling import Fleet, Unclear, required, steps_of
-from dr.model.playbooks import Cordon, HostIs, Start, Stop, Uncordon
+from dr.model.conditions import HostIs
+from dr.model.verbs import Cordon, Start, Stop, Uncordon
 from tests.core.playbooks.test_check import read
 
 FLEET = Fleet(

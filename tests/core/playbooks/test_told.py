@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dr.core.playbooks.compiling import Fleet, Unclear, steps_of
-from dr.model.playbooks import Cordon, Pause
+from dr.model.verbs import Cordon, Pause
 from tests.core.playbooks.test_check import read
 
 BOOK = read(

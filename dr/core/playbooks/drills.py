@@ -1,0 +1,452 @@
+"""Runs of `kind: drill`: what they ask of agents, whose clones they have, when they give way, and how they end.
+
+No guest is touched by any of it: agents copy what runs, and start the copies where nothing else is. Whatever was asked
+of a host is durable before it is asked, and is ended there before the run is over.
+Not here: whose turn a step is (`runner`), what an agent does (`ports.clones`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dr.core.fleet import MEMORY, fleet_of
+from dr.core.state import Draft
+from dr.core.volatile import Pending
+from dr.model.base import GuestId, HostName, changed
+from dr.model.clones import Clone, CloneState, Ended
+from dr.model.commands import Answer, Body, BootClone, CheckClone, EndDrill, MakeClone, Outcome
+from dr.model.effects import PlannedStep, Send
+from dr.model.operations import Operation
+from dr.model.playbooks import Run, RunStep, StepState
+from dr.model.policy import Check as GuestCheck
+from dr.model.records import GuestPhase, GuestRecord, HostPhase
+from dr.model.verbs import Boot, Check, MakeClones
+
+KIND = "drill"
+LIMIT_S = 3600.0  # of a drill that says nothing of it
+# An agent removes a drill by itself so long after the run may have ended: its coordinator is gone.
+BEYOND_S = 600.0
+AGAIN_S = 60.0  # what an agent has not answered is asked again: it goes on with what it has begun
+ROUND_S = 5.0  # one round of a check
+FAILED_AGAIN_S = 1.0  # after a check that failed, or an answer that says nothing
+END_AGAIN_S = 5.0
+SAYS = {"clone": "is cloned", "boot": "is started as a clone", "check": "is checked, its clone"}
+
+
+def is_drill(run: Run | None) -> bool:
+    return run is not None and run.kind == KIND
+
+
+def of(draft: Draft, key: str) -> bool:
+    """Whether the run of that id is a drill."""
+    operation = draft.operation(key) if key else None
+    return operation is not None and is_drill(operation.run)
+
+
+# ---- before it begins
+
+
+def why_not(draft: Draft, steps: Sequence[RunStep], memory_mib: int) -> list[str]:
+    """What keeps a drill from beginning now. `memory_mib`: that its clones may have on a host; 0: what is free."""
+    found = _too_early(steps)
+    other = next((op for op in draft.open_operations() if is_drill(op.run)), None)
+    if other is not None:
+        found.append(f"another drill is under way: {other.id} ({other.subject})")
+    if why := _trouble(draft):
+        found.append(f"{why}: no drill begins before that is over")
+    wanted: dict[HostName, list[GuestRecord]] = {}
+    for name in dict.fromkeys(name for step in steps for name in _cloned_by(step)):
+        guest = draft.guest_named(name)
+        if guest is None:
+            found.append(f"{name} is not protected")
+        elif why := _not_to_clone(draft, guest):
+            found.append(why)
+        else:
+            wanted.setdefault(guest.holder, []).append(guest)
+    fleet = fleet_of(draft)
+    for host, guests in sorted(wanted.items()):
+        needs = sum(guest.needs.memory_mib for guest in guests)
+        at = fleet.index[host]
+        free = int(fleet.capacity[MEMORY][at] - fleet.used[MEMORY][at])
+        if needs > free:
+            found.append(
+                f"{host} has {max(free, 0)} MiB of memory free above its reserve, and clones of "
+                f"{', '.join(guest.name for guest in guests)} need {needs} MiB"
+            )
+        if memory_mib and needs > memory_mib:
+            found.append(f"clones on {host} need {needs} MiB of memory, and the bubble may have {memory_mib}")
+    return found
+
+
+def planned(steps: Iterable[RunStep]) -> tuple[PlannedStep, ...]:
+    """What each step would do: whatever it is about is made by the drill itself."""
+    return tuple(
+        PlannedStep(
+            part=step.part,
+            text=step.spec.text(),
+            todo=tuple(f"{name} {SAYS[step.spec.verb.word()]}" for name in _names(step)),
+            timeout_s=step.spec.timeout or type(step.spec.verb).TIMEOUT_S,
+        )
+        for step in steps
+    )
+
+
+def _too_early(steps: Iterable[RunStep]) -> list[str]:
+    """What no step before it makes so: a clone is made, then started, then checked."""
+    cloned: set[str] = set()
+    booted: set[str] = set()
+    found = []
+    for step in steps:
+        match step.spec.verb:
+            case MakeClones() as verb:
+                cloned.update(verb.clone)
+            case Boot() as verb:
+                found += [
+                    f"boot {name}: no step before clones it" for name in verb.boot if name not in cloned
+                ]
+                booted.update(verb.boot)
+            case Check() as verb:
+                found += [
+                    f"check {name}: no step before boots it" for name in verb.check if name not in booted
+                ]
+            case _:
+                pass
+    return found
+
+
+def _cloned_by(step: RunStep) -> tuple[str, ...]:
+    return step.spec.verb.clone if isinstance(step.spec.verb, MakeClones) else ()
+
+
+def _not_to_clone(draft: Draft, guest: GuestRecord) -> str:
+    """Why no clone of it can be made now; "" if one can."""
+    if guest.phase is not GuestPhase.RUNNING:
+        reason = f": {guest.reason}" if guest.reason else ""
+        return f"{guest.name} is {guest.phase}{reason}: only a guest that runs can be cloned"
+    host, view = draft.host(guest.holder), draft.view(guest.holder)
+    if host is None or host.phase is not HostPhase.ONLINE:
+        return f"{guest.name} is on {guest.holder}, which is {host.phase if host else 'not known'}"
+    if not view.session or view.acked_epoch != draft.cluster.epoch:
+        return f"{guest.name} is on {guest.holder}, whose agent is not connected"
+    return ""
+
+
+def _trouble(draft: Draft) -> str:
+    """What a drill gives way to."""
+    failover = next((op for op in draft.open_operations() if op.kind == "failover"), None)
+    if failover is not None:
+        return f"{failover.id} is under way ({failover.subject})"
+    fenced = next((host for host in draft.hosts() if host.phase is HostPhase.FENCING), None)
+    return f"{fenced.name} is being fenced" if fenced is not None else ""
+
+
+# ---- while it runs
+
+
+def gives_way(draft: Draft, operation: Operation) -> str:
+    """Why it must end now, though nobody cancelled it; "" if it may go on."""
+    assert operation.run is not None
+    if not is_drill(operation.run):
+        return ""
+    if why := _trouble(draft):
+        return f"gave way: {why}"
+    for clone in operation.run.clones:
+        host = draft.host(clone.host)
+        if host is None or host.phase is not HostPhase.ONLINE:
+            return f"gave way: {clone.host}, where it has clones, is {host.phase if host else 'gone'}"
+    return ""
+
+
+def left(draft: Draft, key: str, step: RunStep) -> list[str]:
+    """What its step wants of clones and is not so yet, a sentence each."""
+    operation = draft.operation(key)
+    clones = _by_name(operation.run) if operation is not None and operation.run is not None else {}
+    match step.spec.verb:
+        case MakeClones() as verb:
+            late = [name for name in verb.clone if (one := clones.get(name)) is None or one.made is None]
+            said = "is not cloned yet"
+        case Boot() as verb:
+            late = [name for name in verb.boot if (one := clones.get(name)) is None or not one.runs_at]
+            said = "its clone does not run yet"
+        case Check() as verb:
+            late = [name for name in verb.check if not _answers(clones.get(name), step)]
+            said = "its clone has not passed its checks yet"
+        case _:
+            return []
+    texts = {name: _text(clones.get(name)) or said for name in late}
+    return [text if name in text else f"{name}: {text}" for name, text in texts.items()]
+
+
+def _text(clone: Clone | None) -> str:
+    return clone.text if clone is not None else ""
+
+
+def _answers(clone: Clone | None, step: RunStep) -> bool:
+    """Whether all its checks have passed since that step began, while it ran."""
+    return clone is not None and clone.state is CloneState.RUNNING and clone.passed_at >= step.began > 0
+
+
+def failures(run: Run, step: RunStep) -> list[str]:
+    """What has failed of what that step wants: it is not waited for any longer."""
+    clones = _by_name(run)
+    names = _names(step)
+    return [
+        one.text if name in one.text else f"{name}: {one.text}"
+        for name in names
+        if (one := clones.get(name)) is not None and one.state is CloneState.FAILED
+    ]
+
+
+def forget_failures(draft: Draft, key: str, step: RunStep) -> None:
+    """As a step is tried again: what failed of it is begun anew."""
+    operation, run = _of(draft, key)
+    names = set(_names(step))
+    kept = tuple(one for one in run.clones if not (one.state is CloneState.FAILED and one.name in names))
+    if kept != run.clones:
+        draft.put_operation(changed(operation, run=changed(run, clones=kept)))
+
+
+def _names(step: RunStep) -> tuple[str, ...]:
+    match step.spec.verb:
+        case MakeClones() as verb:
+            return verb.clone
+        case Boot() as verb:
+            return verb.boot
+        case Check() as verb:
+            return verb.check
+        case _:
+            return ()
+
+
+def _by_name(run: Run) -> dict[str, Clone]:
+    return {one.name: one for one in run.clones}
+
+
+def carry_on(draft: Draft, key: str) -> None:
+    """Ask agents for what the step whose turn it is still wants; or, once its steps are over, to end it."""
+    _, run = _of(draft, key)
+    if run.part == "steps" and not run.cancelled:
+        step = next((each for each in run.steps if each.state is StepState.RUNNING), None)
+        if step is not None:
+            for name in _names(step):
+                _ask(draft, key, step, name)
+        return
+    for name, ended in run.ends.items():
+        if ended.end is None and draft.now >= ended.again_at:
+            _send(draft, key, name, "", EndDrill(drill=key))
+
+
+def _ask(draft: Draft, key: str, step: RunStep, name: str) -> None:
+    """What comes next for the clone of that guest, if anything does."""
+    operation, run = _of(draft, key)
+    guest, clone = draft.guest_named(name), _by_name(run).get(name)
+    if guest is None:
+        return  # who vanished is told of by the step
+    verb = step.spec.verb
+    if isinstance(verb, MakeClones) and clone is None:
+        if why := _not_to_clone(draft, guest):
+            clone = Clone(guest=guest.id, name=name, host=guest.holder, asked=draft.now)
+            _put(draft, key, changed(clone, state=CloneState.FAILED, text=why))
+            return
+        clone = Clone(
+            guest=guest.id, name=name, host=guest.holder, asked=draft.now, generation=guest.generation
+        )
+        _put(draft, key, clone)
+        _put_end(draft, key, clone.host, Ended())
+        draft.note("drill.clone", f"{name}: its clone is made on {clone.host}", operation=key, guest=guest.id)
+    if clone is None or clone.state is CloneState.FAILED or draft.now < clone.again_at:
+        return
+    ends_s = operation.opened + run.limit_s + BEYOND_S
+    body: Body | None = None
+    if isinstance(verb, MakeClones) and clone.state is CloneState.MAKING:
+        body = MakeClone(
+            drill=key,
+            guest=clone.guest,
+            name=name,
+            disk_mib=run.bubble.disk,
+            life_s=max(ends_s - draft.now, 1.0),
+        )
+    elif isinstance(verb, Boot) and clone.state in (CloneState.MADE, CloneState.BOOTING):
+        if clone.state is CloneState.MADE:
+            _put(draft, key, changed(clone, state=CloneState.BOOTING, boot_at=draft.now))
+        body = BootClone(drill=key, guest=clone.guest, name=name, address=run.bubble.address)
+    elif isinstance(verb, Check) and clone.state is CloneState.RUNNING and not _answers(clone, step):
+        checks = _checks(guest)
+        if clone.passed_at < step.began and clone.checked >= len(checks):
+            clone = changed(clone, checked=0)
+            _put(draft, key, clone)
+        if not checks:
+            _put(draft, key, changed(clone, passed_at=draft.now, text="no check: that it runs is all"))
+            return
+        check = checks[clone.checked]
+        body = CheckClone(drill=key, guest=clone.guest, name=name, check=check, window_s=ROUND_S)
+    if body is not None:
+        _send(draft, key, clone.host, clone.guest, body)
+
+
+def _checks(guest: GuestRecord) -> tuple[GuestCheck, ...]:
+    return (guest.policy.check,) if guest.policy.check is not None else ()
+
+
+def _send(draft: Draft, key: str, host: HostName, guest: GuestId, body: Body) -> None:
+    """Once at a time. To an agent that is not connected: later."""
+    view = draft.view(host)
+    if not view.session or view.acked_epoch != draft.cluster.epoch:
+        return
+    kind = "drill" if guest else "drill-end"
+    if draft.find_pending(kind, host=host, guest=guest) is not None:
+        return
+    effect = draft.next_id("drill-ask")
+    pending = Pending(
+        kind=kind,
+        host=host,
+        guest=guest,
+        at=draft.now,
+        deadline=draft.now + AGAIN_S,
+        operation=key,
+        detail=type(body).__name__,
+    )
+    draft.wait_for(effect, pending)
+    draft.effect(Send(id=effect, host=host, session=view.session, body=body))
+
+
+# ---- what agents answer
+
+
+def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
+    """One command of a drill has ended."""
+    operation = draft.operation(pending.operation)
+    if operation is None or operation.run is None:
+        return
+    if pending.kind == "drill-end":
+        _was_ended(draft, operation, pending.host, answer)
+        return
+    clone = next((one for one in operation.run.clones if one.guest == pending.guest), None)
+    if clone is None or operation.run.part != "steps":
+        return
+    # A check that failed may pass later. Of what is not known the agent is asked again: it goes on with what it began.
+    missed = answer.outcome is Outcome.FAILED and pending.detail == CheckClone.__name__
+    if missed or answer.outcome is Outcome.UNKNOWN:
+        again_at = draft.now + FAILED_AGAIN_S
+        _put(draft, operation.id, changed(clone, text=answer.reason, again_at=again_at))
+        return
+    if answer.outcome is not Outcome.DONE:
+        draft.note(
+            "drill.trouble", f"{clone.name}: {answer.reason}", operation=operation.id, guest=clone.guest
+        )
+        _put(draft, operation.id, changed(clone, state=CloneState.FAILED, text=answer.reason))
+        return
+    match pending.detail:
+        case MakeClone.__name__ if answer.clone is not None:
+            made = answer.clone
+            draft.note(
+                "drill.cloned",
+                f"{clone.name}: cloned on {clone.host}, {made.size_b / 2**20:.0f} MiB in {made.took_s:.1f} s"
+                + (f"; without its {', '.join(made.left_out)}" if made.left_out else ""),
+                operation=operation.id,
+                guest=clone.guest,
+            )
+            clone = changed(clone, state=CloneState.MADE, made=made, text="")
+        case BootClone.__name__:
+            took_s = draft.now - clone.boot_at
+            draft.note(
+                "drill.booted",
+                f"{clone.name}: its clone runs, {took_s:.1f} s after it was asked for",
+                operation=operation.id,
+            )
+            clone = changed(clone, state=CloneState.RUNNING, runs_at=draft.now, text="")
+        case CheckClone.__name__:
+            guest = draft.guest(clone.guest)
+            clone = changed(clone, checked=clone.checked + 1, text="")
+            if guest is None or clone.checked >= len(_checks(guest)):
+                took_s = draft.now - clone.boot_at
+                draft.note(
+                    "drill.answers",
+                    f"{clone.name}: its clone has passed its checks, {took_s:.1f} s after its start was asked for",
+                    operation=operation.id,
+                )
+                clone = changed(clone, passed_at=draft.now)
+        case other:
+            raise AssertionError(f"nobody asks an agent for {other}")
+    _put(draft, operation.id, clone)
+
+
+# ---- its end
+
+
+def _was_ended(draft: Draft, operation: Operation, host: HostName, answer: Answer) -> None:
+    assert operation.run is not None
+    done = answer.outcome is Outcome.DONE and answer.drill is not None
+    if done:
+        draft.note("drill.ended", f"{host}: nothing of the drill is left", operation=operation.id, host=host)
+    if done:
+        ended = Ended(end=answer.drill)
+    else:
+        ended = Ended(again_at=draft.now + END_AGAIN_S, text=answer.reason)
+    _put_end(draft, operation.id, host, ended)
+
+
+def not_ended(draft: Draft, operation: Operation) -> list[str]:
+    """Hosts on which it is not over yet, a sentence each; [] when there is nothing to wait for any more."""
+    assert operation.run is not None
+    late = []
+    for name, ended in operation.run.ends.items():
+        if ended.end is None and not _gave_up(draft, operation, name):
+            why = f": {ended.text}" if ended.text else ""
+            late.append(f"{name} has not said that nothing of it is left{why}")
+    return late
+
+
+def _gave_up(draft: Draft, operation: Operation, name: HostName) -> bool:
+    """It ends there by itself: the host is dead or gone, or its agent was not heard for all of the drill's life."""
+    assert operation.run is not None
+    host = draft.host(name)
+    if host is None or host.phase is HostPhase.FENCED:
+        return True
+    return draft.now >= operation.opened + operation.run.limit_s + BEYOND_S
+
+
+def verdict(draft: Draft, run: Run) -> tuple[str, str]:
+    """How what it left alone looks in the end: an operation's state, and why it is not `done`."""
+    cloned = {one.guest: one.generation for one in run.clones}
+    bad: list[str] = []
+    unseen: list[str] = []
+    for name, ended in run.ends.items():
+        end = ended.end
+        if end is None:
+            unseen.append(f"{name} never said that nothing of it is left: its agent removes it as it starts")
+            continue
+        for kept in end.kept:
+            guest = draft.guest(kept.guest)
+            # Who was moved or started anew meanwhile is not as it was, and not by the drill.
+            same = guest is not None and guest.generation == cloned.get(kept.guest)
+            if not kept.ok and same:
+                bad.append(f"{kept.name} is not as it was: {kept.why}")
+        if end.bubble is not None and end.bubble.strangers:
+            bad.append(f"on its network on {name} was also {', '.join(end.bubble.strangers)}")
+    if bad:
+        return "failed", "; ".join(bad)
+    return ("unknown", "; ".join(unseen)) if unseen else ("done", "")
+
+
+# ---- keeping it
+
+
+def _of(draft: Draft, key: str) -> tuple[Operation, Run]:
+    operation = draft.operation(key)
+    assert operation is not None
+    assert operation.run is not None
+    return operation, operation.run
+
+
+def _put(draft: Draft, key: str, clone: Clone) -> None:
+    operation, run = _of(draft, key)
+    others = tuple(one for one in run.clones if one.guest != clone.guest)
+    at = next((at for at, one in enumerate(run.clones) if one.guest == clone.guest), len(others))
+    clones = (*others[:at], clone, *others[at:])
+    draft.put_operation(changed(operation, run=changed(run, clones=clones)))
+
+
+def _put_end(draft: Draft, key: str, host: HostName, ended: Ended) -> None:
+    operation, run = _of(draft, key)
+    draft.put_operation(changed(operation, run=changed(run, ends=run.ends | {host: ended})))

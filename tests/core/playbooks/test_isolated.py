@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dr.core.playbooks import drills
+from dr.core.drills import isolated
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Answer, BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.effects import Effect, Send
@@ -112,8 +112,8 @@ def test_what_no_host_ever_said_is_unknown_in_the_end(drill: Drill) -> None:
     drill.begin()
     drill.passes()
     drill.says(EndDrill, Outcome.FAILED, "an image is busy")
-    assert "an image is busy" in drills.not_ended(drill.bench.draft(), drill.operation)[0]
-    drill.go(drills.LIMIT_S + drills.BEYOND_S + 10)
+    assert "an image is busy" in isolated.not_ended(drill.bench.draft(), drill.operation)[0]
+    drill.go(isolated.LIMIT_S + isolated.BEYOND_S + 10)
     assert drill.operation.state is OperationState.UNKNOWN
     assert "h1 never said that nothing of it is left" in drill.operation.steps[-1].text
 
@@ -142,7 +142,7 @@ def test_the_end_is_asked_for_again_and_again_but_not_at_once(drill: Drill) -> N
     for _ in range(4):
         drill.says(EndDrill, Outcome.FAILED, "an image is busy")
         asked += sum(isinstance(each.body, EndDrill) for each in drill.sent())
-        drill.go(drills.END_AGAIN_S)
+        drill.go(isolated.END_AGAIN_S)
     assert asked == 0
     drill.says(EndDrill)
     assert drill.operation.state is OperationState.DONE

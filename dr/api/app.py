@@ -17,6 +17,7 @@ from dr import __version__
 from dr.api.access import Guard
 from dr.api.asking import guest_routes, host_routes
 from dr.api.desk import Desk
+from dr.api.drilling import drill_routes
 from dr.api.joining import joining_routes
 from dr.api.planning import planning_routes
 from dr.api.problem import Problem, answer
@@ -44,6 +45,7 @@ def make_app(desk: Desk) -> Guard:
         host_routes(desk),
         planning_routes(desk),
         running_routes(desk),
+        drill_routes(desk),
         joining_routes(desk),
     ):
         app.include_router(router)

@@ -7,13 +7,15 @@ Not here: what is made of it (`views`, `doctor`, `metrics`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
+from dr.core.branch import branched
 from dr.core.state import State
 from dr.core.volatile import View
 from dr.model.base import GuestId, HostName
 from dr.model.decision import Note
+from dr.model.drills import DrillReport
 from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import GuestFacts
@@ -62,23 +64,10 @@ class Snapshot:
         alerts: Iterable[Alert] = (),
     ) -> Snapshot:
         """`alerts`: of the process itself, beside those that were decided."""
-        copy = replace(
-            state,
-            hosts=dict(state.hosts),
-            guests=dict(state.guests),
-            identities=dict(state.identities),
-            operations=dict(state.operations),
-            alerts=state.alerts | {alert.key: alert for alert in alerts},
-            views=dict(state.views),
-            pending=dict(state.pending),
-            unsettled=set(state.unsettled),
-            open_operations=set(state.open_operations),
-            homing=set(state.homing),
-            at_host={host: set(guests) for host, guests in state.at_host.items()},
-            touched=dict(state.touched),
-            named=dict(state.named),
-            memo={},  # what a thread derives from an older moment must not reach decisions
-        )
+        copy = branched(
+            state, anew=True
+        )  # what a thread derives from an older moment must not reach decisions
+        copy.alerts |= {alert.key: alert for alert in alerts}
         return cls(copy, now, wall, devices)
 
     def age(self, at: float) -> float:
@@ -126,4 +115,5 @@ class Deciding(Protocol):
     async def wait_notes(self, after: str, timeout_s: float) -> None: ...
     async def operations(self, limit: int) -> list[Operation]: ...
     async def definition(self, guest: GuestId) -> StoredDefinition | None: ...
+    async def drill(self, key: str) -> DrillReport | None: ...
     async def decision(self, name: str) -> bytes | None: ...

@@ -14,6 +14,7 @@ from dr.cli import (
     cluster,
     config_commands,
     doctor,
+    drill,
     events,
     fence,
     guest,
@@ -44,6 +45,7 @@ app.add_typer(guest.app, name="guest")
 app.add_typer(plan.app, name="plan")
 app.command("apply")(apply.apply)
 app.add_typer(playbook.app, name="playbook")
+app.add_typer(drill.app, name="drill")
 app.add_typer(fence.app, name="fence")
 app.add_typer(job.app, name="job")
 app.command("events")(events.events)

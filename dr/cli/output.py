@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 GOOD, BAD, ODD, DIM = "green", "bold red", "yellow", "dim"
 STYLES = {
-    "online": GOOD, "running": GOOD, "proven": GOOD, "done": GOOD, "ok": GOOD, "yes": GOOD,
+    "online": GOOD, "running": GOOD, "proven": GOOD, "done": GOOD, "ok": GOOD, "yes": GOOD, "passed": GOOD,
     "suspect": BAD, "fencing": BAD, "fenced": BAD, "error": BAD, "critical": BAD, "failed": BAD, "none": BAD,
     "lost": BAD, "no": BAD, "unknown": ODD, "recovering": ODD, "starting": ODD, "returning": ODD, "joining": ODD,
     "protecting": ODD, "stopping": ODD, "unproven": ODD, "warn": ODD, "warning": ODD, "open": ODD,

@@ -9,6 +9,7 @@ import msgspec
 from dr.core.state import State
 from dr.model.base import Record
 from dr.model.decision import Changes, Note
+from dr.model.drills import DrillHead, DrillReport, head_of
 from dr.model.operations import Operation
 from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
 from dr.ports.store import Store
@@ -20,6 +21,7 @@ CLOCK = "clock"
 NOTES = "note/"
 OPERATIONS = "operation/"
 TERMS = "term/"
+DRILLS = "drill/"  # what a list tells of each; reports lie beside them, as they may be long
 
 _encode = msgspec.json.Encoder().encode
 
@@ -63,7 +65,7 @@ def decode(value: bytes, kind: type[T]) -> T:
     return msgspec.json.decode(value, type=kind)
 
 
-def writes(
+def writes(  # noqa: PLR0912  # one case for each kind of record
     changes: Changes, *, now: float, wall: float, next_note: int, definitions_kept: int, decision: str = ""
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """(puts, deletes) of one decision. `next_note`: number of its first line in the timeline."""
@@ -93,6 +95,12 @@ def writes(
             deletes.append(f"alert/{key}")
         else:
             puts[f"alert/{key}"] = _encode(alert)
+    for drill_id, report in changes.drills.items():
+        if report is None:
+            deletes += [f"{DRILLS}{drill_id}", drill_report_key(drill_id)]
+        else:
+            puts[f"{DRILLS}{drill_id}"] = _encode(head_of(report))
+            puts[drill_report_key(drill_id)] = _encode(report)
     for offset, note in enumerate(changes.notes):
         key = f"{NOTES}{next_note + offset:012d}"
         puts[key] = _encode(StoredNote(key=key, wall=wall, note=note, decision=decision))
@@ -117,6 +125,7 @@ async def load(store: Store, state: State) -> tuple[Clock, int, list[Term]]:
         identities=await all_of("identity/", DeviceIdentity),
         operations=await all_of(OPERATIONS, Operation),
         alerts=await all_of("alert/", Alert),
+        drills=await all_of(DRILLS, DrillHead),
     )
     state.revision = await store.revision()
     clock = await store.get(CLOCK)
@@ -130,6 +139,16 @@ async def definition(store: Store, guest: str, version: int) -> StoredDefinition
     """One stored version, None when it does not exist. Raises StoreError."""
     entry = await store.get(definition_key(guest, version))
     return decode(entry.value, StoredDefinition) if entry else None
+
+
+def drill_report_key(drill_id: str) -> str:
+    return f"drill-report/{drill_id}"
+
+
+async def drill_report(store: Store, drill_id: str) -> DrillReport | None:
+    """One report, None when it is not kept. Raises StoreError."""
+    entry = await store.get(drill_report_key(drill_id))
+    return decode(entry.value, DrillReport) if entry else None
 
 
 def term_write(term: Term) -> tuple[str, bytes]:

@@ -21,6 +21,7 @@ from dr.core.decide import decide
 from dr.core.state import Draft, State
 from dr.model.base import GuestId
 from dr.model.commands import Answer, Body, Outcome, Start
+from dr.model.drills import DrillReport
 from dr.model.effects import (
     Accept,
     CheckGuest,
@@ -381,6 +382,10 @@ class Coordinator:
     async def decision(self, name: str) -> bytes | None:
         """A saved decision (see `core.saved`); None when there is none of that id, or no longer. Raises OSError."""
         return await self._recorder.read(name)
+
+    async def drill(self, key: str) -> DrillReport | None:
+        """The report of a drill; None when none of that id is kept. Raises StoreError."""
+        return await journal.drill_report(self._store, key) if key in self.state.drills else None
 
     async def definition(self, guest: GuestId) -> StoredDefinition | None:
         """The newest stored definition of a protected guest. Raises StoreError."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dr.core import asks_moves, asks_upkeep
 from dr.core.asks import no, no_such, yes
-from dr.core.playbooks import conditions, deeds, drills
+from dr.core.drills import isolated
+from dr.core.playbooks import conditions, deeds
 from dr.core.playbooks.compiling import Unclear, fleet_of, required, steps_of
 from dr.core.state import Draft
 from dr.model.base import changed
@@ -28,10 +29,10 @@ def run(draft: Draft, ask: AskRun) -> Reply:
     except Unclear as unclear:
         return no(ask, *(f"{dotted(where)}: {text}" for where, text in unclear.found))
     why = [reason for each in needs if (reason := conditions.why_not(draft, each))]
-    drill = book.kind == drills.KIND
-    keeps = drills.why_not(draft, steps, book.bubble.memory) if drill else []
+    drill = book.kind == isolated.KIND
+    keeps = isolated.why_not(draft, steps, book.bubble.memory) if drill else []
     if ask.dry_run:
-        planned = drills.planned(steps) if drill else _planned(draft, steps, ask)
+        planned = isolated.planned(steps) if drill else _planned(draft, steps, ask)
         return changed(yes(ask, "; ".join((*why, *keeps))), steps=planned)
     if why or keeps:
         return no(ask, *(f"required: {reason}" for reason in why), *keeps)
@@ -50,7 +51,7 @@ def run(draft: Draft, ask: AskRun) -> Reply:
         kind=book.kind,
         params=ask.params,
         rto_s=book.objectives.rto,
-        limit_s=book.limits.timeout or (drills.LIMIT_S if drill else 0.0),
+        limit_s=book.limits.timeout or (isolated.LIMIT_S if drill else 0.0),
         bubble=book.bubble,
         steps=steps,
     )

@@ -7,6 +7,7 @@ whether it is still reached. A failed one changes nothing but what is said.
 
 from __future__ import annotations
 
+from dr.core import measured
 from dr.core.state import Draft
 from dr.core.volatile import Pending
 from dr.model.base import GuestId, changed
@@ -119,7 +120,7 @@ def ended(draft: Draft, event: CheckEnded) -> None:
     guest = draft.guest(pending.guest)
     if guest is None or not event.passed or guest.phase is not GuestPhase.RUNNING or pending.at < guest.since:
         return
-    draft.put_guest(changed(guest, checked_at=draft.now))
+    draft.put_guest(changed(measured.answered(guest, draft.now), checked_at=draft.now))
     draft.note(
         "guest.checked",
         f"{guest.name}: its check passed, {draft.now - guest.since:.1f} s after it was seen to run",

@@ -33,7 +33,8 @@ from dr.core import (
     transfer,
     upkeep,
 )
-from dr.core.playbooks import drills, runner
+from dr.core.drills import isolated
+from dr.core.playbooks import runner
 from dr.core.silence import IN_USE, judge_if_complete, watch
 from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
@@ -269,7 +270,7 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
                 )
             guests.testified(draft, host, answer.testimony)
         case "drill" | "drill-end":
-            drills.answered(draft, pending, answer)
+            isolated.answered(draft, pending, answer)
         case "clean":
             _cleaned(draft, host, pending, answer)
         case _:

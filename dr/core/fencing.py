@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dr.core import flaps, guests, isolation, looks, onecopy, placement
+from dr.core import flaps, guests, isolation, looks, measured, onecopy, placement
 from dr.core.detector import Peers, brake, is_late, may_thaw, peers_say, why_not_identical, why_not_off
 from dr.core.state import Draft
 from dr.core.tables import HostEvent, move_host
@@ -343,6 +343,8 @@ def dead(draft: Draft, host: HostRecord, proof: Proof, *, fenced: bool) -> None:
     }[proof.kind]
     if fenced:  # a test does not come here
         host = flaps.fenced(draft, host)
+    if proof.kind is ProofKind.POWER:
+        host = measured.ended(draft, host)
     session = draft.view(host.name).session
     draft.put_view(host.name, session="", goodbye="", inventory=False, guests={})
     host = move_host(
@@ -417,6 +419,7 @@ def test_off(draft: Draft, host: HostRecord, fencing: Fencing) -> None:
         host=host.name,
         operation=fencing.test,
     )
+    host = measured.ended(draft, host)
     session = draft.view(host.name).session
     draft.put_view(host.name, session="", inventory=False, guests={})
     if session:

@@ -453,18 +453,19 @@ def _kept(draft: Draft) -> Fleet:
         state.memo["fleet"] = _Kept(basis, {host.name: _source(clean, host) for host in hosts}, fleet)
         return fleet
     stale: dict[int, Row] = {}
+    sources = dict(kept.sources)  # a branch of this state may hold the same
     for at, name in enumerate(kept.fleet.names):
         host = state.hosts[name]
         source = _source(clean, host)
         if not _same(source[:3], kept.sources[name][:3]) or source[3] != kept.sources[name][3]:
             stale[at] = _row(clean, host)
-            kept.sources[name] = source
+            sources[name] = source
     fleet = kept.fleet
     if stale:
         fleet = kept.fleet.patched(clean, stale) or Fleet(
             clean, [stale.get(at, row) for at, row in enumerate(fleet.rows)]
         )
-        state.memo["fleet"] = kept._replace(fleet=fleet)
+        state.memo["fleet"] = _Kept(kept.basis, sources, fleet)
     return fleet
 
 

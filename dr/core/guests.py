@@ -8,7 +8,7 @@ starts next (`starts`).
 
 from __future__ import annotations
 
-from dr.core import definitions, homing, leaving, onecopy, placement, retries
+from dr.core import definitions, homing, leaving, measured, onecopy, placement, retries
 from dr.core.state import Draft
 from dr.core.tables import GuestEvent, move_guest, say
 from dr.core.volatile import Pending
@@ -171,9 +171,9 @@ def start_ended(draft: Draft, guest: GuestRecord, host: HostRecord, pending: Pen
         return
     operation = pending.operation
     if answer.outcome is Outcome.DONE:
-        running_on(
-            draft, guest, host.name, f"runs on {host.name}, {draft.now - pending.at:.1f} s after its ticket"
-        )
+        took_s = draft.now - pending.at
+        guest = measured.started(guest, draft.now, took_s)
+        running_on(draft, guest, host.name, f"runs on {host.name}, {took_s:.1f} s after its ticket")
         return
     if answer.outcome is Outcome.UNKNOWN:
         _unanswered(draft, guest, host.name, answer.reason, operation)

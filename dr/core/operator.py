@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dr.core import (
     asks_cluster,
+    asks_drills,
     asks_guests,
     asks_hosts,
     asks_moves,
@@ -26,6 +27,7 @@ from dr.model.events import (
     AskDrain,
     AskFence,
     AskFenceTest,
+    AskKeepDrill,
     AskLabel,
     AskMigrate,
     AskPause,
@@ -68,6 +70,7 @@ ASKED: dict[type[OperatorAsk], str] = {
     AskRun: "run playbook",
     AskAgree: "answer",
     AskCancelRun: "cancel",
+    AskKeepDrill: "keep the report of drill",
     Admitted: "invite host",
 }
 
@@ -93,6 +96,8 @@ def decided(draft: Draft, ask: OperatorAsk) -> Reply:
         subject = ask.playbook.playbook + (f" ({told})" if told else "")
     elif isinstance(ask, AskAgree | AskCancelRun):
         subject = f"{ask.job}{': ' + ('yes' if ask.agree else 'no') if isinstance(ask, AskAgree) else ''}"
+    elif isinstance(ask, AskKeepDrill):
+        subject = f"{ask.report.id} ({ask.report.title}: {ask.report.verdict})"
     if isinstance(ask, AskSet):
         subject += f" {asks_policies.in_words(ask)}"
     draft.note("audit", f"{ask.by} asked to {what} {subject}".rstrip() + f"{why}: {outcome}", by=ask.by)
@@ -149,3 +154,5 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912 
             return asks_playbooks.agree(draft, ask)
         case AskCancelRun():
             return asks_playbooks.cancel(draft, ask)
+        case AskKeepDrill():
+            return asks_drills.keep(draft, ask)

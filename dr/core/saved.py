@@ -120,6 +120,7 @@ def copied(state: State) -> State:
         identities=copy.identities.values(),
         operations=copy.operations.values(),
         alerts=copy.alerts.values(),
+        drills=copy.drills.values(),
     )
     return copy
 

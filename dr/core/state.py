@@ -15,6 +15,7 @@ from dr.core.rules import Members
 from dr.core.volatile import LOOKS, OF_SESSION, Pending, View
 from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
+from dr.model.drills import KEPT_MAX, DrillHead, DrillReport, head_of
 from dr.model.effects import DropSession, Effect, Notify
 from dr.model.evidence import Proof
 from dr.model.operations import Operation, OperationState, Step
@@ -69,6 +70,7 @@ class State:
     identities: dict[tuple[HostName, str], DeviceIdentity] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)  # open ones, and some that just ended
     alerts: dict[str, Alert] = field(default_factory=dict)
+    drills: dict[str, DrillHead] = field(default_factory=dict)  # whose reports are kept
     views: dict[HostName, View] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
     sequence: int = 0  # of ids, in this term
@@ -161,6 +163,8 @@ class State:
             is_open = operation.state is OperationState.OPEN
             (self.open_operations.add if is_open else self.open_operations.discard)(key)
         _overlay(self.alerts, changes.alerts)
+        for key, report in changes.drills.items():
+            _overlay(self.drills, {key: None if report is None else head_of(report)})
 
     def load(
         self,
@@ -171,6 +175,7 @@ class State:
         identities: Iterable[DeviceIdentity],
         operations: Iterable[Operation],
         alerts: Iterable[Alert],
+        drills: Iterable[DrillHead] = (),
     ) -> None:
         """Fill an empty state from the store's records."""
         self.cluster = cluster
@@ -179,6 +184,7 @@ class State:
         self.identities = {(item.host, item.device): item for item in identities}
         self.operations = {operation.id: operation for operation in operations}
         self.alerts = {alert.key: alert for alert in alerts}
+        self.drills = {drill.id: drill for drill in drills}
         self.at_host = {}
         self.memo = {}
         self.named = {guest.name: guest.id for guest in self.guests.values()}
@@ -222,6 +228,7 @@ class Draft:
         self._identities: list[DeviceIdentity] = []
         self._operations: dict[str, Operation] = {}
         self._alerts: dict[str, Alert | None] = {}
+        self._drills: dict[str, DrillReport | None] = {}
         self._notes: list[Note] = []
         self._effects: list[Effect] = []
 
@@ -498,6 +505,12 @@ class Draft:
     def put_operation(self, operation: Operation) -> None:
         self._operations[operation.id] = operation
 
+    def put_drill(self, report: DrillReport) -> None:
+        """Keep its report. The oldest one goes when there are more than are kept."""
+        self._drills[report.id] = report
+        kept = sorted(self.state.drills.values(), key=lambda head: (head.ended, head.id))
+        self._drills |= dict.fromkeys(head.id for head in kept[: max(0, len(kept) + 1 - KEPT_MAX)])
+
     def alert(self, key: str, what: str, why: str, todo: str, severity: str = "warning") -> None:
         """Raise once: people are told again only after it was cleared."""
         if self.alert_of(key) is not None:
@@ -532,6 +545,7 @@ class Draft:
             identities=tuple(self._identities),
             operations=dict(self._operations),
             alerts=dict(self._alerts),
+            drills=dict(self._drills),
             notes=tuple(self._notes),
         )
 

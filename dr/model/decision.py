@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dr.model.base import GuestId, HostName, Record
+from dr.model.drills import DrillReport
 from dr.model.effects import Effect
 from dr.model.evidence import Proof
 from dr.model.operations import Operation
@@ -33,6 +34,7 @@ class Changes(Record):
     identities: tuple[DeviceIdentity, ...] = ()
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared
+    drills: dict[str, DrillReport | None] = {}  # None: no longer kept
     notes: tuple[Note, ...] = ()
 
     def __bool__(self) -> bool:

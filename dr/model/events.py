@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Answer
+from dr.model.drills import DrillReport
 from dr.model.evidence import PowerReport
 from dr.model.facts import DirtySample, GuestFacts, HostFacts, Progress, Reading
 from dr.model.plans import Approved
@@ -294,6 +295,12 @@ class Admitted(Ask, tag="admitted"):
     host: HostName
 
 
+class AskKeepDrill(Ask, tag="ask_keep_drill"):
+    """The report of a drill that was done on paper, to be kept."""
+
+    report: DrillReport
+
+
 OperatorAsk = (
     AskProtect
     | AskUnprotect
@@ -319,6 +326,7 @@ OperatorAsk = (
     | AskRun
     | AskAgree
     | AskCancelRun
+    | AskKeepDrill
     | Admitted
 )
 

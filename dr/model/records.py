@@ -68,6 +68,13 @@ class Fencing(Record):
     test: str = ""  # the fence-test operation that it belongs to
 
 
+class Ended(Record):
+    """How long it took until a boot of a host was proven over, measured: what drills foretell from."""
+
+    detect_s: float | None = None  # from when it was last heard; None: not by silence, as in a fence test
+    prove_s: float = 0.0  # from the decision to prove it dead; 0: it was off already
+
+
 class HostRecord(Record):
     """One KVM host."""
 
@@ -83,6 +90,7 @@ class HostRecord(Record):
     fencing: Fencing | None = None
     fenced_at: tuple[float, ...] = ()  # for the flap limits
     returned_at: tuple[float, ...] = ()  # with a new boot
+    ended: tuple[Ended, ...] = ()  # the newest ones
     protected_version: int = 0  # the protected list that it has acknowledged
     dead_boot: BootId = ""  # the boot that was last proven dead
     dead_at: float = 0.0
@@ -211,6 +219,14 @@ def local_in_words(disk: LocalDisk) -> str:
     )
 
 
+class StartTook(Record):
+    """One start that was seen to end well, measured: what drills foretell from."""
+
+    at: float  # when it was seen to run
+    start_s: float  # since its ticket
+    check_s: float | None = None  # from then until its check passed; None: it was not seen to
+
+
 class GuestRecord(Record):
     """One protected guest. Only `core.onecopy` writes `may_run_on` and `generation`."""
 
@@ -242,6 +258,7 @@ class GuestRecord(Record):
     retry_at: float = 0.0
     waits_since: float = 0.0  # since when it could start but for those that start before it; 0 = it does not
     checked_at: float = 0.0  # when its policy's check last passed
+    starts: tuple[StartTook, ...] = ()  # the newest ones
     move: Move | None = None
     stop_missed: float = 0.0  # when its relocation was given up: it may still heed that shutdown
 

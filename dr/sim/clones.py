@@ -1,7 +1,7 @@
 """Clones for drills on one simulated host, as its agent makes and ends them.
 
 Here: copies that take their time, clones that die with the agent's process, and what it leaves on the host's disk until
-its successor has swept it. Not here: what a drill wants of them (`dr.core.playbooks.drills`).
+its successor has swept it. Not here: what a drill wants of them (`dr.core.drills.isolated`).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import msgspec
 from dr.core.state import State
 from dr.model.base import GuestId, HostName, Record
 from dr.model.decision import Changes
+from dr.model.drills import DrillReport, head_of
 from dr.model.operations import Operation
 from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
 
@@ -43,6 +44,7 @@ class SimStore:
     identities: dict[tuple[HostName, str], DeviceIdentity] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     alerts: dict[str, Alert] = field(default_factory=dict)
+    drills: dict[str, DrillReport] = field(default_factory=dict)
     revision: int = 0
     cluster_revision: int = 0  # at which the cluster record was written last
     leader_time: float = 0.0
@@ -77,6 +79,11 @@ class SimStore:
                 self.alerts.pop(key, None)
             else:
                 self.alerts[key] = alert
+        for key, report in changes.drills.items():
+            if report is None:
+                self.drills.pop(key, None)
+            else:
+                self.drills[key] = report
         self.revision += 1
         self.leader_time, self.committed_at = now, at
         return self.revision
@@ -99,6 +106,7 @@ class SimStore:
             identities=dict(self.identities),
             operations=dict(self.operations),
             alerts=dict(self.alerts),
+            drills=dict(self.drills),
         )
 
     def load_into(self, state: State) -> None:
@@ -110,5 +118,6 @@ class SimStore:
             identities=[_read_back(self.identities[key]) for key in sorted(self.identities)],
             operations=[_read_back(self.operations[key]) for key in sorted(self.operations)],
             alerts=[_read_back(self.alerts[key]) for key in sorted(self.alerts)],
+            drills=[head_of(_read_back(self.drills[key])) for key in sorted(self.drills)],
         )
         state.revision = self.revision

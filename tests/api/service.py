@@ -28,6 +28,7 @@ from dr.core.state import State
 from dr.core.volatile import View
 from dr.model.base import changed
 from dr.model.decision import Note
+from dr.model.drills import DrillReport
 from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Level, Reading
@@ -166,6 +167,7 @@ class FakeCoordinator:
     reply: Callable[[OperatorAsk], Reply] = lambda ask: Reply(id=ask.id, accepted=True, message="Done.")
     lines: list[StoredNote] = field(default_factory=list)
     decisions: dict[str, bytes] = field(default_factory=dict)
+    drills: dict[str, DrillReport] = field(default_factory=dict)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def now(self) -> float:
@@ -192,6 +194,9 @@ class FakeCoordinator:
 
     async def operations(self, limit: int) -> list[Operation]:
         return sorted(self.state.operations.values(), key=lambda each: each.opened)[-limit:]
+
+    async def drill(self, key: str) -> DrillReport | None:
+        return self.drills.get(key)
 
     async def decision(self, name: str) -> bytes | None:
         return self.decisions.get(name)

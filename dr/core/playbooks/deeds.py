@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from dr.core import checks
-from dr.core.playbooks import conditions, drills
+from dr.core.drills import isolated
+from dr.core.playbooks import conditions
 from dr.core.state import Draft
 from dr.model.events import (
     AskCordon,
@@ -95,9 +96,9 @@ def left(  # noqa: PLR0911, PLR0912  # one case for each verb
             why = conditions.why_not(draft, verb.until, run)
             return [why] if why else []
         case MakeClones() | Boot():
-            return drills.left(draft, run, step)
-        case Check() if drills.of(draft, run):
-            return drills.left(draft, run, step)
+            return isolated.left(draft, run, step)
+        case Check() if isolated.of(draft, run):
+            return isolated.left(draft, run, step)
         case Check():
             return [*_not_in(draft, verb.check, GuestPhase.RUNNING), *_unchecked(draft, step, verb.check)]
         case Approve() | Notify():

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 from dr.core import operator
-from dr.core.playbooks import conditions, deeds, drills
+from dr.core.drills import isolated
+from dr.core.playbooks import conditions, deeds
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.operations import Operation, OperationState
@@ -32,8 +33,8 @@ def carry_on(draft: Draft) -> None:
     for operation in draft.open_operations():
         if operation.run is not None:
             _step(draft, operation.id)
-            if drills.is_drill(operation.run):
-                drills.carry_on(draft, operation.id)
+            if isolated.is_drill(operation.run):
+                isolated.carry_on(draft, operation.id)
 
 
 def current(run: Run) -> int | None:
@@ -45,7 +46,7 @@ def current(run: Run) -> int | None:
 
 def _step(draft: Draft, key: str) -> None:
     operation, run = _of(draft, key)
-    if run.part == "steps" and not run.cancelled and (why := drills.gives_way(draft, operation)):
+    if run.part == "steps" and not run.cancelled and (why := isolated.gives_way(draft, operation)):
         draft.note("drill.gives_way", why, operation=key)
         draft.clear_alert(f"playbook/{key}/approve")
         operation, run = _of(draft, key)
@@ -91,8 +92,8 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         step = changed(step, before=deeds.so_before(draft, verb), was=deeds.where(draft, verb))
     step = changed(step, tried_at=draft.now, tries=step.tries + 1, jobs=(), state=StepState.RUNNING)
     _put(draft, key, at, step)
-    if drills.is_drill(run):
-        drills.forget_failures(draft, key, step)
+    if isolated.is_drill(run):
+        isolated.forget_failures(draft, key, step)
     if isinstance(step.spec.verb, Notify):
         draft.tell(
             Alert(
@@ -143,7 +144,7 @@ def _look(draft: Draft, key: str, at: int) -> None:
     if step.refused:
         _fail(draft, key, at, step.text, again=False)
         return
-    if bad_clones := drills.failures(run, step):
+    if bad_clones := isolated.failures(run, step):
         _fail(draft, key, at, "; ".join(bad_clones))
         return
     jobs = [job for name in step.jobs if (job := draft.operation(name)) is not None]
@@ -205,7 +206,7 @@ def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> N
     """
     _, run = _of(draft, key)
     step = run.steps[at]
-    lasts = isinstance(step.spec.verb, Drain) or drills.is_drill(run)
+    lasts = isinstance(step.spec.verb, Drain) or isolated.is_drill(run)
     if step.tried_at <= draft.started_at and not lasts:
         step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
@@ -246,7 +247,7 @@ def _next_part(draft: Draft, operation: Operation, run: Run) -> None:
     if run.part != "finally":
         _to_part(draft, operation.id, "finally")
         return
-    if drills.not_ended(draft, operation):
+    if isolated.not_ended(draft, operation):
         return
     took_s = draft.now - operation.opened
     steps = [step for step in run.steps if step.part == "steps"]
@@ -256,8 +257,8 @@ def _next_part(draft: Draft, operation: Operation, run: Run) -> None:
         text += f" (objective: {run.rto_s:g} s{'' if took_s <= run.rto_s else ', missed'})"
     failed, state = run.cancelled or run.failed, "done"
     if not failed:
-        state, failed = drills.verdict(draft, run)
-    elif (left := drills.verdict(draft, run)[1]) and left:
+        state, failed = isolated.verdict(draft, run)
+    elif (left := isolated.verdict(draft, run)[1]) and left:
         failed = f"{failed}; {left}"
     state = "failed" if failed and state == "done" else state
     draft.close_operation(operation, state, f"{failed}; {text}" if failed else text)

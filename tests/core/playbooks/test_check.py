@@ -307,3 +307,58 @@ def test_every_kind_of_job_can_be_waited_for() -> None:
 
 def test_every_verb_has_a_name_and_a_time() -> None:
     assert all(verb.TIMEOUT_S > 0 and verb.__doc__ for verb in VERBS.values())
+
+
+@pytest.mark.parametrize(
+    ("steps", "more", "told"),
+    [
+        ("{clone: g1}", "", "steps[0].clone: is only for a drill: add `kind: drill`"),
+        ("{boot: g1}", "", "steps[0].boot: is only for a drill: add `kind: drill`"),
+        ("{cordon: h1}", "bubble: {memory: 1GiB}", "bubble: only a drill has one: add `kind: drill`"),
+        ("{wait: 1s}", "kind: drill", "steps: a drill begins with clones: {clone: targets}"),
+        (
+            "{clone: g1}\n  - {stop: g1}",
+            "kind: drill",
+            "steps[1].stop: a drill touches no host and no guest, only clones; what may stand here: "
+            "clone, boot, check, wait, until, approve, notify",
+        ),
+        (
+            "{clone: g1}\nfinally:\n  - {check: g1}",
+            "kind: drill",
+            "finally[0].check: the clones are being removed by then; what may stand here: "
+            "wait, until, approve, notify",
+        ),
+        (
+            "{clone: g1, undo: {notify: over}}",
+            "kind: drill",
+            "steps[0].undo: what a drill makes is removed in any case",
+        ),
+    ],
+)
+def test_what_only_a_drill_has_and_what_no_drill_may_do(steps: str, more: str, told: str) -> None:
+    assert of_steps(steps, more) == [told]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.1/32", "gateway/24", "10.0.0.1/33", "fe80::1/128"])
+def test_a_bubble_s_address_has_a_network_that_is_larger_than_itself(address: str) -> None:
+    problems = Problems()
+    text = f"playbook: x\nkind: drill\nbubble: {{address: {address}}}\nsteps: [{{clone: g1}}]"
+    read_fields(Playbook, parse(text, "test").data, (), problems)
+    assert [dotted(where) for where, _ in problems.found] == ["bubble.address"]
+
+
+@pytest.mark.parametrize("size", ["8", "8 GiB", "8GB", "-1GiB", "1.5GiB", 8, ""])
+def test_a_size_says_its_unit(size: object) -> None:
+    problems = Problems()
+    data = {"playbook": "x", "kind": "drill", "bubble": {"memory": size}, "steps": [{"clone": "g1"}]}
+    read_fields(Playbook, data, (), problems)
+    assert [dotted(where) for where, _ in problems.found] == ["bubble.memory"]
+
+
+@pytest.mark.parametrize(("size", "mib"), [("512MiB", 512), ("8GiB", 8192), ("1TiB", 2**20), ("0MiB", 0)])
+def test_a_size_is_written_as_it_is_read(size: str, mib: int) -> None:
+    data = {"playbook": "x", "kind": "drill", "bubble": {"memory": size}, "steps": [{"clone": "g1"}]}
+    playbook = read_fields(Playbook, data, (), Problems())
+    assert playbook.bubble.memory == mib
+    again = read_fields(Playbook, write_fields(playbook), (), Problems())
+    assert again == playbook

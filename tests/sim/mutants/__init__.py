@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.sim.mutants import (
     agents,
+    drills,
     duties,
     fences,
     ladder,
@@ -29,6 +30,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = (
     | duties.GROUPS
     | policies.GROUPS
     | playbooks.GROUPS
+    | drills.GROUPS
 )
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)
 

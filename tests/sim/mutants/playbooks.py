@@ -101,7 +101,7 @@ GROUPS = {
         m(
             "what it requires must be so",
             "playbooks/refused-before-its-first-step",
-            (asks_playbooks.run, "    if why:\n        return no", "    if False:\n        return no"),
+            (asks_playbooks.run, "    if why or keeps:", "    if keeps:"),
         ),
         m(
             "nothing goes on by itself on a store that was restored",

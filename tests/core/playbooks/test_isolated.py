@@ -1,0 +1,189 @@
+"""Drills: what is asked of agents and when, what their end says of guests and networks, and what is not known."""
+
+from __future__ import annotations
+
+import pytest
+
+from dr.core.drills import isolated
+from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
+from dr.model.commands import Answer, BootClone, CheckClone, EndDrill, MakeClone, Outcome
+from dr.model.effects import Effect, Send
+from dr.model.events import Answered, Tick
+from dr.model.operations import OperationState
+from dr.model.policy import Check, GuestPolicy
+from dr.model.records import HostPhase
+from tests.core.build import Bench, facts, guest, host
+from tests.core.playbooks.runs import Runs
+
+KEPT = Kept(guest="g1", name="g1", ok=True, why="the same QEMU")
+OVER = DrillEnd(kept=(KEPT,), bubble=BubbleSeen(bridge="drb1", ports=("vnet7",)))
+
+
+class Drill(Runs):
+    """A drill of one guest, whose agent answers as it is told to."""
+
+    def begin(self, steps: str = "[{clone: g1}, {boot: g1}, {check: g1}]", more: str = "") -> None:
+        reply = self.run(f"kind: drill\n{more}\nsteps: {steps}")
+        assert reply.accepted, reply.blockers
+
+    def sent(self) -> list[Send]:
+        """What agents were asked since the last look."""
+        effects: list[Effect] = self.bench.send(Tick(lag_s=0.0), after=0.1)
+        return [each for each in effects if isinstance(each, Send)]
+
+    def out(self, kind: type) -> str:
+        """The id of the command of that kind that is out."""
+        (key,) = (key for key, each in self.bench.state.pending.items() if each.detail == kind.__name__)
+        return key
+
+    def says(
+        self, kind: type, outcome: Outcome = Outcome.DONE, reason: str = "", end: DrillEnd = OVER
+    ) -> None:
+        key = self.out(kind)
+        pending = self.bench.state.pending[key]
+        made = CloneMade(
+            guest=pending.guest,
+            clone="c1",
+            domain="d1",
+            point=1.0,
+            took_s=2.0,
+            size_b=2**20,
+            left_out=("tpm",),
+        )
+        answer = Answer(outcome=outcome, reason=reason, clone=made, drill=end)
+        session = self.bench.state.views[pending.host].session
+        self.bench.send(Answered(host=pending.host, session=session, effect=key, answer=answer), after=0.1)
+        self.go(0.5)
+
+    def passes(self) -> None:
+        for kind in (MakeClone, BootClone, CheckClone):
+            self.says(kind)
+
+
+@pytest.fixture
+def drill() -> Drill:
+    bench = Bench()
+    bench.put(*(host(name, facts=facts(name)) for name in ("h1", "h2", "h3")))
+    policy = GuestPolicy(check=Check(kind="ping", address="10.0.0.7"))
+    bench.put(guest("g1", "h1", policy=policy), guest("g2", "h2"))
+    return Drill(bench)
+
+
+def test_a_drill_is_done_when_its_host_says_that_nothing_is_left_and_that_the_guest_is_as_it_was(
+    drill: Drill,
+) -> None:
+    drill.begin()
+    drill.passes()
+    assert drill.job in drill.bench.state.open_operations
+    drill.says(EndDrill)
+    assert drill.operation.state is OperationState.DONE
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (
+            DrillEnd(kept=(Kept(guest="g1", name="g1", ok=False, why="another QEMU"),)),
+            "g1 is not as it was: another",
+        ),
+        (DrillEnd(bubble=BubbleSeen(bridge="b", ports=("eth0",), strangers=("eth0",))), "was also eth0"),
+    ],
+)
+def test_a_drill_that_changed_anything_has_failed_though_its_clones_did_well(
+    drill: Drill, end: DrillEnd, told: str
+) -> None:
+    drill.begin()
+    drill.passes()
+    drill.says(EndDrill, end=end)
+    assert drill.operation.state is OperationState.FAILED
+    assert told in drill.operation.steps[-1].text
+
+
+def test_a_guest_that_was_moved_meanwhile_is_not_held_against_the_drill(drill: Drill) -> None:
+    drill.begin()
+    drill.passes()
+    record = drill.bench.guest("g1")
+    drill.bench.put(guest("g1", "h1", generation=record.generation + 2, policy=record.policy))
+    drill.says(EndDrill, end=DrillEnd(kept=(Kept(guest="g1", name="g1", ok=False, why="gone"),)))
+    assert drill.operation.state is OperationState.DONE
+
+
+def test_what_no_host_ever_said_is_unknown_in_the_end(drill: Drill) -> None:
+    drill.begin()
+    drill.passes()
+    drill.says(EndDrill, Outcome.FAILED, "an image is busy")
+    assert "an image is busy" in isolated.not_ended(drill.bench.draft(), drill.operation)[0]
+    drill.go(isolated.LIMIT_S + isolated.BEYOND_S + 10)
+    assert drill.operation.state is OperationState.UNKNOWN
+    assert "h1 never said that nothing of it is left" in drill.operation.steps[-1].text
+
+
+def test_an_answer_that_says_nothing_has_the_agent_asked_again(drill: Drill) -> None:
+    drill.begin()
+    first = drill.out(MakeClone)
+    drill.says(MakeClone, Outcome.UNKNOWN, "libvirtd is away")
+    drill.go(2)
+    assert drill.out(MakeClone) != first
+    drill.passes()
+    drill.says(EndDrill)
+    assert drill.operation.state is OperationState.DONE
+
+
+def test_an_agent_is_not_asked_for_the_same_twice_at_once(drill: Drill) -> None:
+    drill.begin()
+    for _ in range(20):
+        assert [each for each in drill.sent() if isinstance(each.body, MakeClone)] == []
+
+
+def test_the_end_is_asked_for_again_and_again_but_not_at_once(drill: Drill) -> None:
+    drill.begin("[{clone: g1}]")
+    drill.says(MakeClone)
+    asked = 0
+    for _ in range(4):
+        drill.says(EndDrill, Outcome.FAILED, "an image is busy")
+        asked += sum(isinstance(each.body, EndDrill) for each in drill.sent())
+        drill.go(isolated.END_AGAIN_S)
+    assert asked == 0
+    drill.says(EndDrill)
+    assert drill.operation.state is OperationState.DONE
+
+
+def test_a_drill_ends_at_once_where_its_host_is_in_trouble_and_does_not_wait_for_a_dead_one(
+    drill: Drill,
+) -> None:
+    drill.begin()
+    drill.says(MakeClone)
+    drill.bench.put(host("h1", HostPhase.FENCED, facts=facts("h1")))
+    drill.bench.send(Tick(lag_s=0.0), after=0.1)
+    drill.bench.send(Tick(lag_s=0.0), after=0.1)
+    assert drill.operation.state is OperationState.FAILED
+    assert "gave way: h1, where it has clones, is fenced" in drill.operation.steps[-1].text
+
+
+def test_what_an_agent_may_use_and_how_long_it_may_live_is_told_to_it(drill: Drill) -> None:
+    drill.begin(
+        "[{clone: g1}, {boot: g1}]", "bubble: {address: 10.0.0.1/24, disk: 2GiB}\nlimits: {timeout: 10m}"
+    )
+    (make,) = (p for p in drill.bench.state.pending.values() if p.detail == "MakeClone")
+    reply = drill.bench.now  # the order itself went out with the first decision
+    assert make.at <= reply
+    drill.says(MakeClone, Outcome.UNKNOWN)
+    drill.bench.now += 1.0
+    (again,) = (each.body for each in drill.sent() if isinstance(each.body, MakeClone))
+    assert again.disk_mib == 2048
+    assert 1150.0 < again.life_s <= 1200.0  # the run's time, and ten minutes
+    drill.says(MakeClone)
+    drill.says(BootClone, Outcome.UNKNOWN)
+    drill.bench.now += 1.0
+    (boot,) = (each.body for each in drill.sent() if isinstance(each.body, BootClone))
+    assert boot.address == "10.0.0.1/24"
+
+
+def test_a_dry_run_says_what_would_be_cloned_and_what_stands_against_it(drill: Drill) -> None:
+    reply = drill.run("kind: drill\nsteps: [{clone: [g1, g2]}, {boot: g1}, {check: g2}]", dry_run=True)
+    assert [step.todo for step in reply.steps][:2] == [
+        ("g1 is cloned", "g2 is cloned"),
+        ("g1 is started as a clone",),
+    ]
+    assert reply.message == "check g2: no step before boots it"
+    assert not drill.job

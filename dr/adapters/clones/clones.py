@@ -191,12 +191,12 @@ class HostClones:
                 look = await self._look(guest, elapsed_ms)
                 if look.why:
                     raise CloneError(look.why)
+                await self._files("tell its room", lambda: self._require_room(drill.id, disk_mib, 0))
                 if not look.under_way:
                     break
                 elapsed_ms = look.elapsed_ms
                 if copy.stop:
                     raise CloneError(copy.stop)
-                await self._files("tell its room", lambda: self._require_room(drill.id, disk_mib, 0))
                 await asyncio.sleep(LOOK_S if seen else LOOK_S / 4)
                 seen = True
         except BaseException:

@@ -56,7 +56,7 @@ class Plan:
     root: Element  # its live definition
     source: Source
     sizes: dict[str, int]  # bytes of each disk, as the guest sees it
-    used_mib: int  # of all disks, as far as libvirt knows
+    used_mib: int  # of all that is copied, as far as libvirt knows
     shares: int | None
     before: Before
 
@@ -91,10 +91,17 @@ def plan(conn: Any, layout: Layout, guest: GuestId) -> Plan:
         root=root,
         source=source,
         sizes=sizes,
-        used_mib=used // MIB,
+        used_mib=-(-(used + sum(_size(path) for _, path in source.files)) // MIB),
         shares=_shares(domain),
         before=kept.before(layout, guest, str(domain.name()), root),
     )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        raise CloneError(f"{path}, which it boots from, cannot be read: {error.strerror}") from error
 
 
 def _job(domain: Any) -> str:

@@ -325,9 +325,10 @@ def _adjust(domain: Element) -> None:
     sysinfo = domain.find("sysinfo")
     if sysinfo is not None and sysinfo.get("type") != "smbios":
         domain.remove(sysinfo)
-    for system in domain.iterfind("./sysinfo/system"):
-        for entry in [each for each in system if each.get("name") == "uuid"]:
-            system.remove(entry)  # it must be the domain's own
+    for part in domain.iterfind("./sysinfo/*"):
+        for entry in list(part):  # a UUID must be the domain's own
+            if not entry.text or entry.get("name") == "uuid":
+                part.remove(entry)
 
 
 def _boot(domain: Element, root: Element, source: Source, where: Path) -> None:

@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from dr.model.base import GuestId
+from dr.model.base import GuestId, changed
 from dr.model.commands import Answer, BootClone, CheckClone, Drilling, EndDrill, MakeClone, Outcome
-from dr.model.facts import GuestFacts, Level, Reading
+from dr.model.facts import GuestFacts, Level, Reading, TieKind
 from dr.ports.clones import CloneError, Clones
 
 log = logging.getLogger("dr.agent.clones")
@@ -33,12 +33,12 @@ class Drills:
         *,
         every_s: float,
         busy: Callable[[GuestId], bool],  # whether an order about the guest is under way
-        changed: Callable[[], None],  # what is told of drills
+        tell: Callable[[], None],  # what is told of drills is another
     ) -> None:
         self._clones = clones
         self._every_s = every_s
         self._busy = busy
-        self._changed = changed
+        self._tell = tell
         self._under_way = 0
 
     async def answer(self, order: Drilling) -> Answer:
@@ -82,9 +82,15 @@ class Drills:
         """Nothing copies that guest's disks any more."""
         await self._clones.give_way(guest)
 
-    def without(self, guests: tuple[GuestFacts, ...]) -> tuple[GuestFacts, ...]:
-        """Guests that are none of ours."""
-        return tuple(facts for facts in guests if not self._clones.owns(facts.id))
+    def told(self, guests: tuple[GuestFacts, ...]) -> tuple[GuestFacts, ...]:
+        """Without clones; and a copy for a drill, which gives way, keeps no guest where it is."""
+        return tuple(
+            changed(facts, ties=tuple(tie for tie in facts.ties if tie.kind is not TieKind.BACKUP))
+            if facts.ties and self._clones.copies(facts.id)
+            else facts
+            for facts in guests
+            if not self._clones.owns(facts.id)
+        )
 
     def reading(self) -> Reading | None:
         """What is left of drills and should not be."""
@@ -97,7 +103,7 @@ class Drills:
             before = self._clones.trouble
             await self._clones.sweep()
             if self._clones.trouble != before:
-                self._changed()
+                self._tell()
             await asyncio.sleep(self._every_s)
 
     async def close(self) -> None:

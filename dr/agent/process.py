@@ -144,7 +144,7 @@ class Agent:
             clones,
             every_s=timing.drills_s,
             busy=self._is_busy,
-            changed=self._look_again,
+            tell=self._look_again,
         )
         self._reporter = Reporter(
             self.boot_id,
@@ -152,7 +152,7 @@ class Agent:
             host_health=host_health,
             hook=self._hook,
             own=self._own_readings,
-            parts=lambda guests: parts.of(drills.without(guests)),
+            parts=lambda guests: parts.of(drills.told(guests)),
             tell=lambda guests: parts.told(warden.told(self._journal.memory, guests)),
             moves=lambda: self._following.moves,
             samples=lambda: self._sampling.samples,

@@ -50,6 +50,9 @@ class Clones(Protocol):
     async def close(self) -> None:
         """End every drill, as far as that goes in seconds: this process ends. Never raises."""
 
+    def copies(self, guest: GuestId) -> bool:
+        """Whether that guest's disks are being copied for a drill, which gives way."""
+
     def owns(self, guest: GuestId) -> bool:
         """Whether that is the id of a clone, and of no guest that anybody should be told of."""
 

@@ -56,6 +56,9 @@ class FakeClones:
             self.gave_way.append(guest)
             self.copied.set()
 
+    def copies(self, guest: GuestId) -> bool:
+        return guest in self.copying
+
     async def close(self) -> None:
         self.closed = True
 

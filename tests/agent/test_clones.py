@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from dr.agent.clones import Drills
 from dr.model.commands import BootClone, CheckClone, EndDrill, MakeClone, Outcome
-from dr.model.facts import DomainState, Level, Reading
+from dr.model.facts import DomainState, GuestFacts, Level, Reading, Tie, TieKind
 from dr.model.policy import Check
 from tests.agent.fake_clones import OURS
 from tests.agent.fakes import G, Host
@@ -91,6 +92,16 @@ async def test_clones_are_told_to_nobody(host: Host) -> None:
         await session.until(lambda: any(report.guests is not None for report in session.reports))
     told = [session.hello.guests, *(report.guests for report in session.reports)]
     assert {facts.id for guests in told for facts in guests or ()} == {G}
+
+
+async def test_a_copy_for_a_drill_keeps_no_guest_where_it_is(host: Host) -> None:
+    """It gives way to a migration, where somebody's own backup would not."""
+    drills = Drills(host.clones, every_s=1.0, busy=lambda _: False, tell=lambda: None)
+    ties = (Tie(kind=TieKind.BACKUP), Tie(kind=TieKind.SNAPSHOT))
+    guest = GuestFacts(id=G, name="vm", state=DomainState.RUNNING, ties=ties)
+    assert drills.told((guest,)) == (guest,)
+    host.clones.copying.add(G)
+    assert [each.ties for each in drills.told((guest,))] == [ties[1:]]
 
 
 async def test_what_is_left_of_drills_is_a_reading(host: Host) -> None:

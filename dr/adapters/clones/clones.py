@@ -257,6 +257,13 @@ class HostClones:
                 self._stop(copy, "the copy gave way to an order about the guest itself")
                 await asyncio.wait({copy.task}, timeout=ABORT_S)
 
+    def copies(self, guest: GuestId) -> bool:
+        """See the port."""
+        return any(
+            (copy := drill.copies.get(guest)) is not None and not copy.task.done()
+            for drill in self._drills.values()
+        )
+
     @staticmethod
     def _stop(copy: _Copy, why: str) -> None:
         copy.stop = copy.stop or why

@@ -241,7 +241,9 @@ def test_a_suspended_guest_has_the_same_disk_before_and_after(site: Site, h1: Cl
         image = h1.host.path(f"{FOLDER}/h1/d1/{site.lab.guest(name).uuid}/vda.qcow2")
         compare = ["qemu-img", "compare", "-U", "-f", "raw", "-F", "qcow2", str(disk), str(image)]
         assert "identical" in proc.run(compare).stdout
+    for name in disks:
         h1.boot("d1", name)
+    for name in disks:
         assert h1.check("d1", name, "tcp", 80) == ""
     end = h1.ask("end", drill="d1")
     assert all(each["ok"] for each in end["kept"]), end

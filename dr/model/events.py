@@ -274,6 +274,7 @@ class AskRun(Ask, tag="ask_run"):
     playbook: Playbook
     params: dict[str, str] = {}
     dry_run: bool = False  # only tell what each step would do now
+    wall: float = 0.0  # unix time at which it was asked, for people
 
 
 class AskAgree(Ask, tag="ask_agree"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from dr.core.drills import isolated_report
 from dr.core.fleet import MEMORY, fleet_of
 from dr.core.state import Draft
 from dr.core.volatile import Pending
@@ -406,10 +407,16 @@ def _gave_up(draft: Draft, operation: Operation, name: HostName) -> bool:
     return draft.now >= operation.opened + operation.run.limit_s + BEYOND_S
 
 
-def verdict(draft: Draft, run: Run) -> tuple[str, str]:
-    """How what it left alone looks in the end: an operation's state, and why it is not `done`."""
-    cloned = {one.guest: one.generation for one in run.clones}
+def verdict(draft: Draft, operation: Operation) -> tuple[str, str]:
+    """How it was in time and what it left alone looks in the end: an operation's state, and why it is not `done`."""
+    run = operation.run
+    assert run is not None
     bad: list[str] = []
+    took_s = isolated_report.took_s(operation, run)
+    if run.rto_s and took_s is not None and took_s > run.rto_s:
+        bad.append(
+            f"from the first start to the last check it took {took_s:g} s, and {run.rto_s:g} s is the objective"
+        )
     unseen: list[str] = []
     for name, ended in run.ends.items():
         end = ended.end
@@ -417,10 +424,8 @@ def verdict(draft: Draft, run: Run) -> tuple[str, str]:
             unseen.append(f"{name} never said that nothing of it is left: its agent removes it as it starts")
             continue
         for kept in end.kept:
-            guest = draft.guest(kept.guest)
             # Who was moved or started anew meanwhile is not as it was, and not by the drill.
-            same = guest is not None and guest.generation == cloned.get(kept.guest)
-            if not kept.ok and same:
+            if not kept.ok and isolated_report.same_since(draft, run, kept.guest):
                 bad.append(f"{kept.name} is not as it was: {kept.why}")
         if end.bubble is not None and end.bubble.strangers:
             bad.append(f"on its network on {name} was also {', '.join(end.bubble.strangers)}")

@@ -138,7 +138,7 @@ BAD = {
     ),
     "a check by name": (
         "guests: {checks: 'tcp:db1:5432'}",
-        "verify=yes|no (IPv6 in brackets); an address, not a name",
+        "f.yaml:3: guests.checks: must be running, ping:ADDRESS,",
     ),
     "a check of no port": (
         "guests:\n  checks:\n    - 'tcp:10.0.0.5:0'",

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from dr.cli.failure import Exit
+from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import AskKeepDrill, OperatorAsk
 from dr.model.facts import Needs
 from tests.api.service import Service
 from tests.cli.conftest import Dr
-from tests.core.build import Bench, changed, guest
+from tests.core.build import Bench, guest
 from tests.core.test_drills import MEASURED, site
 
 

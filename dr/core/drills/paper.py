@@ -206,7 +206,7 @@ class _Run:
         guests.start_ended(
             draft, guest, draft.require_host(pending.host), pending, Answer(outcome=Outcome.DONE)
         )
-        check = self.takes.check(guest) if guest.policy.check is not None else None
+        check = self.takes.check(guest) if guest.policy.checks else None
         if check is not None:
             self._later(check.seconds, "answers", guest.id)
         if way := self.loss.ways.get(guest.id):

@@ -85,12 +85,12 @@ def test_a_label_stands_for_all_that_have_it(made: Bench, dr: Dr) -> None:
 
 
 def test_every_host_one_after_the_other(made: Bench, dr: Dr) -> None:
-    made.put(changed(made.guest("c"), needs=Needs(memory_mib=7000)))
+    made.put(changed(made.guest("c"), needs=Needs(memory_mib=7900)))
     ended = dr("drill", "run", "--each")
     assert ended.code == Exit.FAILED
     lines = ended.out.splitlines()
     assert lines[0].split() == ["WITHOUT", "VERDICT", "GUESTS", "NO", "PLACE", "AFTER", "WHY"]
-    assert [line.split()[0] for line in lines[1:]] == ["h2", "h1", "h3"] or lines[1].split()[0] == "h1"
+    assert [line.split()[0] for line in lines[1:]] == ["h2", "h1", "h3"], "the worst first, then the slowest"
     assert dr("drill", "run", "--pairs").code == Exit.FAILED
 
 

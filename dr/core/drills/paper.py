@@ -225,7 +225,7 @@ class _Run:
             if way := self.loss.ways.get(guest.id):
                 before = self.state.guests[guest.id].reason
                 way.to, way.ticket_s, way.start = pending.host, self.now - self.zero, take
-                way.waits = before if before.startswith("waits") else ""
+                way.waits = before.partition(", at most")[0] if before.startswith("waits") else ""
 
     def _wake(self) -> float | None:
         """With nothing under way: when somebody's patience ends, or who fits nowhere is tried once more."""

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from dr.adapters.clones.clones import FOLDER, HostClones
-from dr.model.policy import Check
+from dr.model.checks import Check
 from dr.ports.clones import CloneError
 from dr.ports.hypervisor import HypervisorUnknown
 

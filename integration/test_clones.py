@@ -85,9 +85,9 @@ class Clones:
         address = f"{guest.address.rpartition('.')[0]}.250/24"
         self.ask("boot", drill=drill, guest=guest.uuid, address=address)
 
-    def check(self, drill: str, name: str, kind: str, port: int = 0, window_s: float = 40.0) -> str:
+    def check(self, drill: str, name: str, kind: str, window_s: float = 40.0, **more: Any) -> str:
         guest = self.site.lab.guest(name)
-        check = {"kind": kind, "address": guest.address, "port": port}
+        check = {"type": kind, **({} if kind == "running" else {"address": guest.address}), **more}
         why: str = self.ask("check", drill=drill, guest=guest.uuid, check=check, window_s=window_s)
         return why
 
@@ -202,9 +202,10 @@ def test_a_clone_boots_and_does_its_work(site: Site, h1: Clones) -> None:
             h1.boot("d1", name)
             h1.boot("d1", name)
         for name in (shared, local):
+            assert h1.check("d1", name, "running") == ""
             assert h1.check("d1", name, "ping") == ""
-            assert h1.check("d1", name, "tcp", 80) == ""
-            assert "port 81" in h1.check("d1", name, "tcp", 81, window_s=1)
+            assert h1.check("d1", name, "http", port=80, text=name) == ""
+            assert "refuses" in h1.check("d1", name, "tcp", 1, port=81)
         known = site.guests()
         assert set(known) >= {shared, local}
         assert not [name for name in known if name.startswith("d1-")]
@@ -244,7 +245,7 @@ def test_a_suspended_guest_has_the_same_disk_before_and_after(site: Site, h1: Cl
     for name in disks:
         h1.boot("d1", name)
     for name in disks:
-        assert h1.check("d1", name, "tcp", 80) == ""
+        assert h1.check("d1", name, "tcp", port=80) == ""
     end = h1.ask("end", drill="d1")
     assert all(each["ok"] for each in end["kept"]), end
     assert {name: digest(disk) for name, disk in disks.items()} == before
@@ -274,7 +275,7 @@ def test_nothing_leaves_the_bubble(site: Site, h1: Clones) -> None:
         h1.boot("d1", name)
         (bubble,) = h1.spaces()
         with watched({"bubble": bubble}, guest_mac(name)) as inside:
-            assert h1.check("d1", name, "tcp", 80) == ""
+            assert h1.check("d1", name, "tcp", port=80) == ""
             with netns.open_socket(bubble, socket.AF_INET, socket.SOCK_STREAM) as client:
                 client.settimeout(5)
                 client.connect((guest.address, 80))

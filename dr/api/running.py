@@ -5,6 +5,8 @@ Not here: the language (`dr.model.playbooks`), files (`dr.cli.playbook_file`), w
 
 from __future__ import annotations
 
+import time
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -27,7 +29,11 @@ def running_routes(desk: Desk) -> APIRouter:
     async def run(request: Request, body: RunBody) -> Response:
         """Run it, or tell what each of its steps would do now."""
         ask = events.AskRun(
-            **who(request, body), playbook=_read(body), params=body.params, dry_run=body.dry_run
+            **who(request, body),
+            playbook=_read(body),
+            params=body.params,
+            dry_run=body.dry_run,
+            wall=time.time(),
         )
         return encoded(views.run_accepted(await replied(desk, ask)))
 

@@ -41,7 +41,7 @@ from dr.model.policy import (
     Settings,
     Timers,
 )
-from dr.model.spelling import after_of, check_of
+from dr.model.spelling import after_of, checks_of
 
 __all__ = [
     "CoordinatorConfig",
@@ -182,7 +182,7 @@ def _guest_policy(parsed: FileSection) -> GuestPolicy:
     given: dict[str, Any] = parsed.guests.model_dump()  # type: ignore[attr-defined]
     written = {
         "boot_after": tuple(after_of(each) for each in given["boot_after"]),
-        "check": check_of(given["check"]),
+        "checks": checks_of(given["checks"]),
     }
     return GuestPolicy(**given | written)
 

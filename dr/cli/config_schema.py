@@ -29,7 +29,7 @@ from dr.model.policy import (
     Settings,
     Timers,
 )
-from dr.model.spelling import NONE, after_of, check_of
+from dr.model.spelling import after_of, check_of, checks_of
 
 DEFAULT_FILE = Path("/etc/dr/coordinator.yaml")
 DEFAULT_STATE_DIR = Path("/var/lib/dr/coordinator")
@@ -151,6 +151,11 @@ def _check(text: str) -> str:
     return text
 
 
+def _checks(texts: list[str]) -> list[str]:
+    checks_of(texts)
+    return texts
+
+
 def _after(text: str) -> str:
     after_of(text)
     return text
@@ -260,7 +265,7 @@ GuestsSection = _section(
     "GuestsSection",
     boot_after=(Annotated[list[After], BeforeValidator(_one_or_many)], []),
     isolation=(Annotated[Isolation, Word], GuestPolicy().isolation),
-    check=(Check, NONE),
+    checks=(Annotated[list[Check], BeforeValidator(_one_or_many), AfterValidator(_checks)], []),
 )
 
 

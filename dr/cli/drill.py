@@ -224,7 +224,7 @@ CASE_COLUMNS: tuple[Column[Case], ...] = (
     Column("VERDICT", lambda row: row.verdict, styled=True),
     Column("GUESTS", lambda row: str(row.guests)),
     Column("NO PLACE", lambda row: str(row.stranded or "")),
-    Column("AFTER", lambda row: _took(row.recovered_s)),
+    Column("AFTER", lambda row: _took(row.recovered_s) if row.guests else ""),
     Column("WHY", lambda row: row.why),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dr.core import asks_moves, asks_upkeep
 from dr.core.asks import no, no_such, yes
 from dr.core.drills import isolated
-from dr.core.playbooks import conditions, deeds
+from dr.core.playbooks import compiling, conditions, deeds
 from dr.core.playbooks.compiling import Unclear, fleet_of, required, steps_of
 from dr.core.state import Draft
 from dr.model.base import changed
@@ -26,6 +26,7 @@ def run(draft: Draft, ask: AskRun) -> Reply:
     try:
         steps = steps_of(book, ask.params, fleet)
         needs = required(book, ask.params, fleet)
+        bubble = compiling.bubble(book, ask.params, fleet)
     except Unclear as unclear:
         return no(ask, *(f"{dotted(where)}: {text}" for where, text in unclear.found))
     why = [reason for each in needs if (reason := conditions.why_not(draft, each))]
@@ -52,7 +53,8 @@ def run(draft: Draft, ask: AskRun) -> Reply:
         params=ask.params,
         rto_s=book.objectives.rto,
         limit_s=book.limits.timeout or (isolated.LIMIT_S if drill else 0.0),
-        bubble=book.bubble,
+        bubble=bubble,
+        asked_wall=ask.wall,
         steps=steps,
     )
     draft.put_operation(changed(operation, run=begun))

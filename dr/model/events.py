@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dr.model.base import GuestId, HostName, Record
+from dr.model.checks import CheckResult
 from dr.model.commands import Answer
 from dr.model.drills import DrillReport
 from dr.model.evidence import PowerReport
@@ -116,11 +117,11 @@ class LookEnded(Record, tag="look_ended"):
 
 
 class CheckEnded(Record, tag="check_ended"):
-    """A guest's check passed, or did not within its window."""
+    """What the coordinator's own checks of a guest found."""
 
     effect: str
     guest: GuestId
-    passed: bool
+    results: tuple[CheckResult, ...]
 
 
 class Reconfigured(Record, tag="reconfigured"):
@@ -274,6 +275,7 @@ class AskRun(Ask, tag="ask_run"):
     playbook: Playbook
     params: dict[str, str] = {}
     dry_run: bool = False  # only tell what each step would do now
+    wall: float = 0.0  # unix time at which it was asked, for people
 
 
 class AskAgree(Ask, tag="ask_agree"):

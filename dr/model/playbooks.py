@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from dr.model.base import HostName, Record
 from dr.model.clones import Clone, Ended
-from dr.model.conditions import CONDITION, AnyCondition, GuestsChosen, HostsChosen
+from dr.model.conditions import CONDITION, PARAMETER, AnyCondition, GuestsChosen, HostsChosen
 from dr.model.verbs import UNDO, VERB, VERBS, AnyVerb
 from dr.model.words import (
     Kind,
@@ -159,9 +159,11 @@ class RunLimits(Record):
 class OwnAddress(Kind):
     """Where something is within a network, and how large that is."""
 
-    means = "an address with its network's length, such as 10.0.0.1/24"
+    means = "an address with its network's length, such as 10.0.0.1/24, or ${parameter}"
 
     def read(self, value: Any, where: Where, problems: Problems) -> str:
+        if isinstance(value, str) and PARAMETER.fullmatch(value):
+            return value
         try:
             if isinstance(value, str) and "/" in value and not value.endswith(("/32", "/128")):
                 return str(ipaddress.ip_interface(value))
@@ -252,6 +254,7 @@ class Run(Record):
     steps: tuple[RunStep, ...] = ()
     failed: str = ""  # why it failed, by its first step that did; "": none has
     cancelled: str = ""  # by whom, and why
+    asked_wall: float = 0.0  # unix time
     bubble: Bubble = Bubble()  # of a drill, as the rest of it
     clones: tuple[Clone, ...] = ()
     ends: dict[HostName, Ended] = {}  # by host that was asked for anything

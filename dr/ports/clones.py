@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from dr.model.base import GuestId
+from dr.model.checks import Check
 from dr.model.clones import CloneMade, DrillEnd
-from dr.model.policy import Check
 
 
 class CloneError(Exception):

@@ -6,7 +6,7 @@ import asyncio
 
 from dr.model.base import GuestId
 from dr.model.clones import CloneMade, DrillEnd
-from dr.model.policy import Check
+from dr.model.checks import Check
 from dr.ports.clones import CloneError
 
 OURS = "dc10ed00"  # how the ids of clones begin here
@@ -40,7 +40,7 @@ class FakeClones:
         self._ask(f"boot {drill} {guest} {address}")
 
     async def check(self, drill: str, guest: GuestId, check: Check, window_s: float) -> str:
-        self._ask(f"check {drill} {guest} {check.kind} {window_s:g}")
+        self._ask(f"check {drill} {guest} {type(check).__name__} {window_s:g}")
         return self.why
 
     async def end(self, drill: str) -> DrillEnd:

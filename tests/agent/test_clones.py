@@ -8,13 +8,13 @@ import pytest
 from dr.agent.clones import Drills
 from dr.model.commands import BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.facts import DomainState, GuestFacts, Level, Reading, Tie, TieKind
-from dr.model.policy import Check
+from dr.model.checks import Ping
 from tests.agent.fake_clones import OURS
 from tests.agent.fakes import G, Host
 
 MAKE = MakeClone(drill="d1", guest=G, name="vm", disk_mib=5, life_s=60.0)
 BOOT = BootClone(drill="d1", guest=G, name="vm", address="10.0.0.1/24")
-CHECK = CheckClone(drill="d1", guest=G, name="vm", check=Check(kind="ping", address="10.0.0.2"), window_s=5.0)
+CHECK = CheckClone(drill="d1", guest=G, name="vm", check=Ping(address="10.0.0.2"), window_s=5.0)
 END = EndDrill(drill="d1")
 
 
@@ -30,7 +30,7 @@ async def test_a_drill_from_its_first_command_to_its_end(host: Host) -> None:
     assert host.clones.asked == [
         "make d1 vm 5 60",
         f"boot d1 {G} 10.0.0.1/24",
-        f"check d1 {G} ping 5",
+        f"check d1 {G} Ping 5",
         "end d1",
     ]
 

@@ -15,16 +15,17 @@ from dr.core.drills.paper import Loss, Paper
 from dr.core.drills.report import of_loss
 from dr.core.saved import copied
 from dr.model.base import changed
+from dr.model.checks import Tcp
 from dr.model.drills import DrillReport, GuestRow, Known, Verdict
 from dr.model.facts import LocalDisk, Needs
-from dr.model.policy import After, Check, GuestPolicy, Isolation, Limits
+from dr.model.policy import After, GuestPolicy, Isolation, Limits
 from dr.model.records import Desired, Ended, GuestPhase, GuestRecord, HostPhase, Pause, StartTook, Wish
 from tests.core.build import Bench, domain, facts, guest, host
 from tests.core.test_rules import apart, ruled
 
 T = TypeVar("T")
 MEASURED = StartTook(at=1.0, start_s=2.0)
-CHECK = Check(kind="tcp", address="10.0.0.9", port=80)
+CHECK = Tcp(address="10.0.0.9", port=80)
 
 
 def end(work: Generator[Any, None, T]) -> T:
@@ -112,7 +113,7 @@ def test_turns_priority_and_dependencies_are_those_of_real_starts() -> None:
             policy=GuestPolicy(boot_after=(After(guest="db", until="check"),)),
             starts=(MEASURED,),
         ),
-        guest("db", "h1", policy=GuestPolicy(check=CHECK), starts=(changed(MEASURED, check_s=4.0),)),
+        guest("db", "h1", policy=GuestPolicy(checks=(CHECK,)), starts=(changed(MEASURED, check_s=4.0),)),
         guest("low", "h1", policy=GuestPolicy(priority=1), starts=(MEASURED,)),
         guest("high", "h1", policy=GuestPolicy(priority=900), starts=(MEASURED,)),
         hosts=("h1", "h2"),

@@ -14,7 +14,9 @@ from dr.core.decide import decide
 from dr.core.explain import explain
 from dr.core.saved import BadDecision, Saved, decode, encode
 from dr.core.state import Draft, State
+from dr.core.volatile import Checked
 from dr.model.base import changed
+from dr.model.checks import CheckResult, Ping
 from dr.model.commands import Answer, Outcome
 from dr.model.decision import Changes, Decision
 from dr.model.events import Answered, AskFence, AskPause, Event, Heard, LookEnded, Reconfigured, Tick
@@ -80,6 +82,8 @@ def test_every_field_of_the_state_is_saved_or_derived() -> None:
     bench.send(AskPause(id="1", by="ops", reason="work"))
     bench.send(AskFence(id="2", by="ops", host="h1"))
     state, empty = bench.state, State()
+    found = CheckResult(check=Ping(address="10.0.0.5"), passed=True, evidence="an echo came back")
+    state.checked["g1"] = Checked(began=1.0, ended=2.0, results=(found,))
     state.revision, state.moves, state.own_boot, state.lag_s = 17, 3, "b", 0.125
     state.started_at, state.quiet_until, state.ticked_at, state.failback_at = 1.5, 2.5, 12.5, 3.5
     content = [each for each in fields(State) if each.name not in ("touched", "memo")]  # they only save time

@@ -25,6 +25,7 @@ from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
 from dr.model import verbs
 from dr.model.base import changed
+from dr.model.checks import CheckResult, Ping, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.conditions import GuestIs
@@ -69,7 +70,7 @@ from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
 from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
-from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
+from dr.model.policy import After, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
 from dr.model.verbs import AnyVerb
 from dr.model.wire import PROTOCOL, Hello, Memory
@@ -85,6 +86,7 @@ STRANGER = "h9"
 GUESTS = ("g1", "g2", "g3")
 ASKS: tuple[type[Ask], ...] = get_args(OperatorAsk)
 STEPS = 400
+PING = Ping(address="10.1.1.1")
 ON = (DomainState.RUNNING, DomainState.PAUSED)
 
 
@@ -473,7 +475,10 @@ class Walk:
                 answered = {"10.0.0.1": self.rng.random() < 0.2} if self.rng.random() < 0.9 else {}
                 return LookEnded(effect=key, host=pending.detail, answered=answered)
             case "check":
-                return CheckEnded(effect=key, guest=pending.guest, passed=kind)
+                found = (CheckResult(check=PING, passed=kind, why="" if kind else "no echo came back"),)
+                return CheckEnded(
+                    effect=key, guest=pending.guest, results=found if self.rng.random() < 0.9 else ()
+                )
             case "power":
                 return PowerSeen(effect=key, host=pending.host, reports=(self._power(pending.host, kind),))
             case "fence":
@@ -741,7 +746,7 @@ class Walk:
             max_relocations=rng.choice([0, 2]),
             failback=rng.random() < 0.3,
             boot_after=(After(guest=rng.choice(GUESTS)),) if rng.random() < 0.1 else (),
-            check=Check(kind="ping", address="10.1.1.1") if rng.random() < 0.1 else None,
+            checks=rng.choice([(PING,), (PING, Running()), (Running(),)]) if rng.random() < 0.1 else (),
         )
 
     def settings(self, *, calm: bool = False) -> Settings:
@@ -951,8 +956,12 @@ def _sound_ask(draft: Draft, ask: Ask) -> None:
     _hold(bool(replies[0].blockers), f"{ask} is refused and nobody says why")
     idle = decide(draft.state, Disconnected(host="", session="none"), draft.now)
 
-    def but_audit(changes: Changes) -> Changes:  # runs of playbooks ask too
-        return changed(changes, notes=tuple(note for note in changes.notes if note.kind != "audit"))
+    def but_audit(
+        changes: Changes,
+    ) -> Changes:  # runs of playbooks ask too; a look that was begun has taken an id
+        notes = tuple(changed(note, operation="") for note in changes.notes if note.kind != "audit")
+        jobs = {str(at): changed(job, id="") for at, job in enumerate(changes.operations.values())}
+        return changed(changes, notes=notes, operations=jobs)
 
     _hold(
         but_audit(draft.changes()) == but_audit(idle.changes()),

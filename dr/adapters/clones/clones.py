@@ -28,8 +28,8 @@ from dr.adapters.libvirt.connection import Connection
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.probe.checker import GuestChecker
 from dr.model.base import GuestId
+from dr.model.checks import Check, CheckResult, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
-from dr.model.policy import Check
 from dr.ports.clones import CloneError
 from dr.ports.hypervisor import HypervisorUnknown
 
@@ -77,7 +77,7 @@ class _Drill:
     until: float
     copies: dict[GuestId, _Copy] = field(default_factory=dict)
     boots: set[asyncio.Task[None]] = field(default_factory=set)  # under way
-    checks: set[asyncio.Task[bool]] = field(default_factory=set)
+    checks: set[asyncio.Task[tuple[CheckResult, ...]]] = field(default_factory=set)
     making: asyncio.Lock = field(default_factory=asyncio.Lock)  # of its network
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: bool = False
@@ -331,19 +331,25 @@ class HostClones:
         found, _ = self._whole(drill, guest)
         if found.bubble is None:
             raise CloneError("no clone of the drill was started here")
-        checker = GuestChecker(sockets=found.bubble.socket)
-        task = asyncio.create_task(checker.check(check, window_s))
+        if isinstance(check, Running):
+            return await self._running(names.clone_id(drill, guest), window_s)
+        task = asyncio.create_task(GuestChecker(sockets=found.bubble.socket).check((check,), window_s))
         _remember(found.checks, task)
         try:
-            passed = await task
-        except ValueError as error:
-            raise CloneError(str(error)) from error
+            (result,) = await task
         except asyncio.CancelledError:
             if found.ended:
                 raise CloneError("the drill has ended here") from None
             raise
-        where = f"{check.address} port {check.port}" if check.kind == "tcp" else check.address
-        return "" if passed else f"{check.kind}: no answer from {where} within {window_s:g} s"
+        return "" if result.passed else result.why
+
+    async def _running(self, clone: GuestId, window_s: float) -> str:
+        until = self._clock() + window_s
+        while not await self._call("see it run", lambda conn: domains.runs(conn, clone), CALL_S):
+            if self._clock() >= until:
+                return "its CPUs do not run"
+            await asyncio.sleep(LOOK_S)
+        return ""
 
     # ---- ending
 

@@ -23,6 +23,7 @@ from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.procfs import ProcUnreadable, find_qemu
 from dr.model.base import GuestId
 from dr.model.clones import CloneMade
+from dr.model.facts import DomainState
 from dr.ports.clones import CloneError
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,17 @@ def is_active(conn: Any, clone: GuestId) -> bool:
         if api.is_missing(error):
             return False
         raise
+
+
+def runs(conn: Any, clone: GuestId) -> bool:
+    """Whether its CPUs do. Raises libvirt's error."""
+    try:
+        number, _ = conn.lookupByUUIDString(clone).state()
+    except libvirt.libvirtError as error:
+        if api.is_missing(error):
+            return False
+        raise
+    return api.state_name(number) in (DomainState.RUNNING, DomainState.BLOCKED)
 
 
 def destroy(conn: Any, mark: str) -> tuple[str, ...]:

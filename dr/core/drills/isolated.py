@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from dr.core.drills import isolated_report
 from dr.core.fleet import MEMORY, fleet_of
 from dr.core.state import Draft
 from dr.core.volatile import Pending
@@ -18,7 +19,6 @@ from dr.model.commands import Answer, Body, BootClone, CheckClone, EndDrill, Mak
 from dr.model.effects import PlannedStep, Send
 from dr.model.operations import Operation
 from dr.model.playbooks import Run, RunStep, StepState
-from dr.model.policy import Check as GuestCheck
 from dr.model.records import GuestPhase, GuestRecord, HostPhase
 from dr.model.verbs import Boot, Check, MakeClones
 
@@ -271,21 +271,14 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str) -> None:
             _put(draft, key, changed(clone, state=CloneState.BOOTING, boot_at=draft.now))
         body = BootClone(drill=key, guest=clone.guest, name=name, address=run.bubble.address)
     elif isinstance(verb, Check) and clone.state is CloneState.RUNNING and not _answers(clone, step):
-        checks = _checks(guest)
+        checks = isolated_report.checks_of(guest)
         if clone.passed_at < step.began and clone.checked >= len(checks):
             clone = changed(clone, checked=0)
             _put(draft, key, clone)
-        if not checks:
-            _put(draft, key, changed(clone, passed_at=draft.now, text="no check: that it runs is all"))
-            return
         check = checks[clone.checked]
         body = CheckClone(drill=key, guest=clone.guest, name=name, check=check, window_s=ROUND_S)
     if body is not None:
         _send(draft, key, clone.host, clone.guest, body)
-
-
-def _checks(guest: GuestRecord) -> tuple[GuestCheck, ...]:
-    return (guest.policy.check,) if guest.policy.check is not None else ()
 
 
 def _send(draft: Draft, key: str, host: HostName, guest: GuestId, body: Body) -> None:
@@ -358,7 +351,7 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         case CheckClone.__name__:
             guest = draft.guest(clone.guest)
             clone = changed(clone, checked=clone.checked + 1, text="")
-            if guest is None or clone.checked >= len(_checks(guest)):
+            if clone.checked >= len(isolated_report.checks_of(guest)):
                 took_s = draft.now - clone.boot_at
                 draft.note(
                     "drill.answers",
@@ -406,10 +399,16 @@ def _gave_up(draft: Draft, operation: Operation, name: HostName) -> bool:
     return draft.now >= operation.opened + operation.run.limit_s + BEYOND_S
 
 
-def verdict(draft: Draft, run: Run) -> tuple[str, str]:
-    """How what it left alone looks in the end: an operation's state, and why it is not `done`."""
-    cloned = {one.guest: one.generation for one in run.clones}
+def verdict(draft: Draft, operation: Operation) -> tuple[str, str]:
+    """How it was in time and what it left alone looks in the end: an operation's state, and why it is not `done`."""
+    run = operation.run
+    assert run is not None
     bad: list[str] = []
+    took_s = isolated_report.took_s(operation, run)
+    if run.rto_s and took_s is not None and took_s > run.rto_s:
+        bad.append(
+            f"from the first start to the last check it took {took_s:g} s, and {run.rto_s:g} s is the objective"
+        )
     unseen: list[str] = []
     for name, ended in run.ends.items():
         end = ended.end
@@ -417,10 +416,8 @@ def verdict(draft: Draft, run: Run) -> tuple[str, str]:
             unseen.append(f"{name} never said that nothing of it is left: its agent removes it as it starts")
             continue
         for kept in end.kept:
-            guest = draft.guest(kept.guest)
             # Who was moved or started anew meanwhile is not as it was, and not by the drill.
-            same = guest is not None and guest.generation == cloned.get(kept.guest)
-            if not kept.ok and same:
+            if not kept.ok and isolated_report.same_since(draft, run, kept.guest):
                 bad.append(f"{kept.name} is not as it was: {kept.why}")
         if end.bubble is not None and end.bubble.strangers:
             bad.append(f"on its network on {name} was also {', '.join(end.bubble.strangers)}")

@@ -206,7 +206,7 @@ class _Run:
         guests.start_ended(
             draft, guest, draft.require_host(pending.host), pending, Answer(outcome=Outcome.DONE)
         )
-        check = self.takes.check(guest) if guest.policy.check is not None else None
+        check = self.takes.check(guest) if guest.policy.checks else None
         if check is not None:
             self._later(check.seconds, "answers", guest.id)
         if way := self.loss.ways.get(guest.id):
@@ -225,7 +225,7 @@ class _Run:
             if way := self.loss.ways.get(guest.id):
                 before = self.state.guests[guest.id].reason
                 way.to, way.ticket_s, way.start = pending.host, self.now - self.zero, take
-                way.waits = before if before.startswith("waits") else ""
+                way.waits = before.partition(", at most")[0] if before.startswith("waits") else ""
 
     def _wake(self) -> float | None:
         """With nothing under way: when somebody's patience ends, or who fits nowhere is tried once more."""

@@ -157,6 +157,8 @@ def _eaches(playbook: Playbook) -> Iterator[tuple[Where, EachSpec]]:
 def _sayings(playbook: Playbook) -> Iterator[Said]:
     """Everything that may hold parameters, from top to bottom."""
     yield from _of(playbook.targets, ("targets",), "")
+    if playbook.bubble.address:
+        yield Said(("bubble", "address"), playbook.bubble.address, "text", "")
     for at, condition in enumerate(playbook.require):
         yield from _of(condition, _one_of(playbook.require, ("require",), at), "")
     for where, each in _eaches(playbook):

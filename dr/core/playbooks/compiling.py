@@ -15,9 +15,9 @@ from dr.core.playbooks.check import why_no_value
 from dr.core.state import Draft
 from dr.model.base import HostName, Record, changed
 from dr.model.conditions import ALL, LABEL, ON, PARAMETER, TARGETS, Chosen, Reference
-from dr.model.playbooks import Playbook, RunStep, StepSpec
+from dr.model.playbooks import Bubble, OwnAddress, Playbook, RunStep, StepSpec
 from dr.model.verbs import VERBS
-from dr.model.words import Many, OneOf, Where, fields_of, nearest
+from dr.model.words import Many, OneOf, Problems, Where, fields_of, nearest
 
 STEPS_MAX = 1000  # of one run; its record is written anew with each of them
 NAMES_MAX = 100_000  # in all of them together
@@ -64,6 +64,12 @@ def required(playbook: Playbook, params: Mapping[str, str], fleet: Fleet) -> tup
     """What must be so before the first step, with names."""
     making = _Making(playbook, fleet, _values(playbook, params))
     return tuple(making.resolved(each, ("require", at), {}) for at, each in enumerate(playbook.require))
+
+
+def bubble(playbook: Playbook, params: Mapping[str, str], fleet: Fleet) -> Bubble:
+    """Its bubble, with an address in place of a parameter. Raises Unclear."""
+    making = _Making(playbook, fleet, _values(playbook, params))
+    return making.bubble()
 
 
 def _values(playbook: Playbook, params: Mapping[str, str]) -> dict[str, str]:
@@ -113,6 +119,16 @@ class _Making:
                     step = self._step(spec, (part, at, "steps", inner), {of: name})
                     shown = f"{name}: {spec.name}" if spec.name else spec.name
                     yield RunStep(spec=changed(step, name=shown), part=part)
+
+    def bubble(self) -> Bubble:
+        of, where = self._playbook.bubble, ("bubble", "address")
+        problems = Problems()
+        address = self._filled(of.address, where, {})
+        if address:
+            OwnAddress().read(address, where, problems)
+        if self.found or problems:
+            raise Unclear([*self.found, *problems.found])
+        return changed(of, address=address)
 
     def _step(self, spec: StepSpec, where: Where, one: dict[str, str]) -> StepSpec:
         verb = self.resolved(spec.verb, where, one)

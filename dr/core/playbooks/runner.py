@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dr.core import operator
-from dr.core.drills import isolated
+from dr.core.drills import isolated, isolated_report
 from dr.core.playbooks import conditions, deeds
 from dr.core.state import Draft
 from dr.model.base import changed
@@ -253,15 +253,21 @@ def _next_part(draft: Draft, operation: Operation, run: Run) -> None:
     steps = [step for step in run.steps if step.part == "steps"]
     done = sum(step.state is StepState.DONE for step in steps)
     text = f"{done} of {len(steps)} steps done, {took_s:.0f} s"
-    if run.rto_s:
+    if isolated.is_drill(run):
+        took = isolated_report.took_s(operation, run)
+        text += f"; from the first start to the last check {took:g} s" if took is not None else ""
+    elif run.rto_s:
         text += f" (objective: {run.rto_s:g} s{'' if took_s <= run.rto_s else ', missed'})"
     failed, state = run.cancelled or run.failed, "done"
     if not failed:
-        state, failed = isolated.verdict(draft, run)
-    elif (left := isolated.verdict(draft, run)[1]) and left:
+        state, failed = isolated.verdict(draft, operation)
+    elif (left := isolated.verdict(draft, operation)[1]) and left:
         failed = f"{failed}; {left}"
     state = "failed" if failed and state == "done" else state
     draft.close_operation(operation, state, f"{failed}; {text}" if failed else text)
+    if isolated.is_drill(run):
+        closed, _ = _of(draft, operation.id)
+        draft.put_drill(isolated_report.of_run(draft, closed, run))
 
 
 def _to_part(draft: Draft, key: str, part: Literal["undo", "finally"]) -> None:

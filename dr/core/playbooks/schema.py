@@ -72,7 +72,7 @@ def _kind(kind: Kind, defs: dict[str, Schema]) -> Schema:  # noqa: PLR0911, PLR0
         case Size():
             return _text(SIZE.pattern)
         case OwnAddress():
-            return _text(r"[0-9A-Fa-f.:]+/[0-9]{1,3}")
+            return _text(rf"[0-9A-Fa-f.:]+/[0-9]{{1,3}}|{PARAMETER.pattern}")
         case Flag():
             return {"type": "boolean"}
         case Word():

@@ -126,7 +126,7 @@ def test_turns_priority_and_dependencies_are_those_of_real_starts() -> None:
     assert found["web"].recovered_s == 14.5
     (wait,) = [each for each in found["web"].phases if each.phase == "wait"]
     assert (wait.begins_s, wait.ends_s) == (4.5, 12.5)
-    assert "the check of db" in wait.text
+    assert "the checks of db" in wait.text
 
 
 def test_a_dependency_that_never_comes_holds_up_only_so_long() -> None:

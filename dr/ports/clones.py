@@ -47,6 +47,12 @@ class Clones(Protocol):
     async def give_way(self, guest: GuestId) -> None:
         """End a copy of that guest's disks that is under way: somebody needs the guest itself. Never raises."""
 
+    async def close(self) -> None:
+        """End every drill, as far as that goes in seconds: this process ends. Never raises."""
+
+    def copies(self, guest: GuestId) -> bool:
+        """Whether that guest's disks are being copied for a drill, which gives way."""
+
     def owns(self, guest: GuestId) -> bool:
         """Whether that is the id of a clone, and of no guest that anybody should be told of."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from dr.model.base import GuestId
-from dr.model.clones import CloneMade, DrillEnd
 from dr.model.checks import Check
+from dr.model.clones import CloneMade, DrillEnd
 from dr.ports.clones import CloneError
 
 OURS = "dc10ed00"  # how the ids of clones begin here

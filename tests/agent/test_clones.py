@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from dr.agent.clones import Drills
+from dr.model.checks import Ping
 from dr.model.commands import BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.facts import DomainState, GuestFacts, Level, Reading, Tie, TieKind
-from dr.model.checks import Ping
 from tests.agent.fake_clones import OURS
 from tests.agent.fakes import G, Host
 

@@ -16,7 +16,7 @@ from dr.core.drills.paper import Loss, Paper
 from dr.core.drills.report import of_loss
 from dr.core.saved import copied
 from dr.model.base import changed
-from dr.model.checks import Tcp
+from dr.model.checks import CheckResult, Tcp
 from dr.model.commands import Answer, Outcome
 from dr.model.drills import KEPT_MAX, Case, DrillKind, DrillReport, Evidence, GuestRow, Known, Verdict
 from dr.model.effects import CheckGuest, Reply, SendStart
@@ -439,7 +439,7 @@ def test_the_oldest_report_goes() -> None:
 
 
 def test_a_start_and_its_check_are_measured() -> None:
-    bench = Bench().put(guest("a", phase=GuestPhase.RECOVERING, policy=GuestPolicy(check=CHECK)))
+    bench = Bench().put(guest("a", phase=GuestPhase.RECOVERING, policy=GuestPolicy(checks=(CHECK,))))
     (start,) = [each for each in bench.send(Tick()) if isinstance(each, SendStart)]
     done = Answered(
         host=start.host, session=start.ticket.session, effect=start.id, answer=Answer(outcome=Outcome.DONE)
@@ -450,7 +450,10 @@ def test_a_start_and_its_check_are_measured() -> None:
     draft.open_operation("guest-start", "a", "test", guests=("a",))
     bench.state.apply(draft)
     checks = [each for each in bench.send(Tick(), after=0.1) if isinstance(each, CheckGuest)]
-    bench.send(CheckEnded(effect=checks[0].id, guest="a", passed=True), after=1.0)
+    bench.send(
+        CheckEnded(effect=checks[0].id, guest="a", results=(CheckResult(check=CHECK, passed=True),)),
+        after=1.0,
+    )
     assert [(each.start_s, each.check_s) for each in bench.guest("a").starts] == [(2.5, 1.1)]
 
 

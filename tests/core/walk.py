@@ -30,6 +30,7 @@ from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.conditions import GuestIs
 from dr.model.decision import Changes
+from dr.model.drills import DrillKind, DrillReport, Verdict
 from dr.model.effects import (
     CheckGuest,
     DropSession,
@@ -47,6 +48,7 @@ from dr.model.events import (
     Answered,
     Ask,
     AskApply,
+    AskKeepDrill,
     AskProtect,
     AskRun,
     CheckEnded,
@@ -604,6 +606,8 @@ class Walk:
         self.asks += 1
         if kind is AskApply:
             return self._apply()
+        if kind is AskKeepDrill:
+            return AskKeepDrill(id=f"ask{self.asks}", by="ops", report=self._drill_report())
         if kind is AskRun:
             dry_run = rng.random() < 0.1
             return AskRun(id=f"ask{self.asks}", by="ops", playbook=self._playbook(), dry_run=dry_run)
@@ -656,6 +660,18 @@ class Walk:
             approved=tuple(self._approved(guest, rng.choice(hosts)) for guest in rng.sample(GUESTS, 2)),
             anyway=rng.random() < 0.7,
             deadline_s=rng.choice([0.0, 0.0, 60.0]),
+        )
+
+    def _drill_report(self) -> DrillReport:
+        return DrillReport(
+            id=self.rng.choice(["dry-1", "dry-2", "no id"]),
+            kind=DrillKind.DRY,
+            title="without h1",
+            asked_by="ops",
+            began=1.0,
+            ended=self.rng.random(),
+            verdict=self.rng.choice(list(Verdict)),
+            says="so it would go",
         )
 
     def _playbook(self) -> Playbook:

@@ -73,7 +73,7 @@ def run(
 
     if sum((bool(lose), each, pairs, bool(playbook))) != 1:
         todo = "--lose HOST, --each or --pairs; or name one playbook of `kind: drill`"
-        raise Failure("Which hosts are taken away on paper?", todo=todo, code=Exit.USAGE)
+        raise Failure("Which hosts are taken away?", todo=todo, code=Exit.USAGE)
     if playbook:
         _end(_booted(playbook, params or [], reason), form, html, replace=replace)
     body: dict[str, Any] = {

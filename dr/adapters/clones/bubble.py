@@ -84,6 +84,8 @@ class Bubble:
 
     def take(self, taps: tuple[str, ...]) -> None:
         """Move taps in from the host's namespace, and connect them."""
+        if self._space < 0:
+            raise CloneError("the drill's network has ended")
         if not taps:
             return
         there = f"/proc/self/fd/{self._space}"

@@ -112,6 +112,7 @@ class HostClones:
         self._ends: dict[str, DrillEnd] = {}
         self._sweeping = asyncio.Lock()
         self._clean = False  # of what an earlier process left
+        self._unclean = ""  # why not
         self._closed = False
         self._trouble = ""
 
@@ -133,7 +134,7 @@ class HostClones:
         if not self._clean:
             await self.sweep()
         if not self._clean:
-            raise CloneError(self._trouble)
+            raise CloneError(self._unclean)
         found = self._known(drill, life_s)
         copy = found.copies.get(guest)
         if copy is None or (copy.task.done() and copy.task.exception() is not None):
@@ -188,7 +189,7 @@ class HostClones:
             await self._call("begin", lambda conn: copying.begin(conn, folder, drill.id, plan), BEGIN_S)
             point = self._wall()
             while plan.source.disks:
-                look = await self._look(guest, elapsed_ms)
+                look = await self._look(drill.id, guest, elapsed_ms)
                 if look.why:
                     raise CloneError(look.why)
                 await self._files("tell its room", lambda: self._require_room(drill.id, disk_mib, 0))
@@ -200,7 +201,7 @@ class HostClones:
                 await asyncio.sleep(LOOK_S if seen else LOOK_S / 4)
                 seen = True
         except BaseException:
-            await self._abort(guest)
+            await self._abort(drill.id, guest)
             raise
         size = await self._files("tell its size", lambda: folder.used_b(drill.id, guest))
         return CloneMade(
@@ -213,10 +214,10 @@ class HostClones:
             left_out=plan.source.left_out,
         )
 
-    async def _look(self, guest: GuestId, elapsed_ms: int) -> Look:
+    async def _look(self, drill: str, guest: GuestId, elapsed_ms: int) -> Look:
         folder = self._folder
         return await self._call(
-            "tell how far it is", lambda conn: copying.look(conn, folder, guest, elapsed_ms), CALL_S
+            "tell how far it is", lambda conn: copying.look(conn, folder, drill, guest, elapsed_ms), CALL_S
         )
 
     def _require_room(self, drill: str, disk_mib: int, more_mib: int) -> None:
@@ -234,17 +235,11 @@ class HostClones:
                 f" {more_mib} MiB or more"
             )
 
-    async def _abort(self, guest: GuestId) -> None:
+    async def _abort(self, drill: str, guest: GuestId) -> None:
         """End our backup job of it, if there is one. Raises CloneError if it does not end, HypervisorUnknown."""
         until = self._clock() + ABORT_S
         folder = self._folder
-        while True:
-            await self._call("end the copy", lambda conn: copying.abort(conn, folder, guest), CALL_S)
-            left = await self._call(
-                "see what is copied", lambda conn: copying.left_under_way(conn, folder), CALL_S
-            )
-            if guest not in left:
-                return
+        while await self._call("end it", lambda conn: copying.abort(conn, folder, drill, guest), CALL_S):
             if self._clock() > until:
                 raise CloneError(f"libvirt's backup of {guest} did not end: `virsh domjobabort {guest}`")
             await asyncio.sleep(LOOK_S)
@@ -306,8 +301,13 @@ class HostClones:
             drill.taps |= set(taps)
             layout = self._layout
 
+            def connect() -> None:  # perhaps long after anybody waits for it
+                if drill.ended:
+                    raise CloneError("the drill has ended")
+                bubble.take(taps)
+
             def start(conn: Any) -> None:
-                domains.start(conn, layout, xml, made, lambda: bubble.take(taps))
+                domains.start(conn, layout, xml, made, connect)
 
             copy.booted = True
             try:
@@ -379,7 +379,7 @@ class HostClones:
             drill.gone.append(f"network {drill.bubble.bridge}")
             drill.bubble = None
         for guest in drill.copies:
-            await self._abort(guest)
+            await self._abort(drill.id, guest)
         drill.gone += [f"file {path}" for path in await self._remove(drill.id)]
         proofs = [await self._kept(copy.plan) for copy in drill.copies.values() if copy.plan is not None]
         ended = DrillEnd(kept=tuple(proofs), bubble=drill.seen, removed=tuple(drill.gone))
@@ -431,7 +431,9 @@ class HostClones:
                     await self._sweep_first()
                     self._clean = True
                 except (CloneError, HypervisorUnknown) as error:
-                    trouble.append(f"what an earlier agent left of drills could not be removed: {error}")
+                    self._unclean = f"what an earlier agent left of drills could not be removed: {error}"
+                    if isinstance(error, CloneError) or await self._any_files():
+                        trouble.append(self._unclean)  # else libvirt is silent, which is told as it is
             now = self._clock()
             for drill in list(self._drills.values()):
                 if drill.ended or now >= drill.until:
@@ -445,6 +447,13 @@ class HostClones:
                 log.warning("%s", text)
             self._trouble = text
 
+    async def _any_files(self) -> bool:
+        """Of drills, or nobody can say."""
+        try:
+            return bool(await self._files("list drills", self._folder.drills))
+        except (CloneError, HypervisorUnknown):
+            return True
+
     async def _sweep_first(self) -> None:
         folder = self._folder
         left = await self._call(
@@ -452,7 +461,7 @@ class HostClones:
         )
         for guest in left:
             log.warning("the copy of %s for an earlier agent's drill is ended", guest)
-            await self._abort(guest)
+            await self._abort("", guest)
         gone = await self._call(
             "end clones of an earlier agent", lambda conn: domains.destroy(conn, names.MARK), DESTROY_S
         )

@@ -183,11 +183,11 @@ class Look:
     why: str = ""  # it ended and failed
 
 
-def look(conn: Any, folder: Folder, guest: GuestId, elapsed_ms: int) -> Look:
+def look(conn: Any, folder: Folder, drill: str, guest: GuestId, elapsed_ms: int) -> Look:
     """Our job now, or how it ended. `elapsed_ms`: of the look before. Raises libvirt's error."""
     try:
         domain = conn.lookupByUUIDString(guest)
-        if is_ours(domain, folder):
+        if is_ours(domain, folder, drill):
             now = domain.jobStats()
             return Look(True, int(now.get("time_elapsed", 0)) or elapsed_ms)
         if not domain.isActive():
@@ -211,13 +211,13 @@ def is_copied(domain: Any) -> bool:
     return bool(_backup_of(domain))
 
 
-def is_ours(domain: Any, folder: Folder) -> bool:
-    """Whether a backup of it is under way whose every target lies in our folder."""
+def is_ours(domain: Any, folder: Folder, drill: str = "") -> bool:
+    """Whether a backup of it is under way whose every target lies in our folder, or in a drill's part of it."""
     told = _backup_of(domain)
     if not told:
         return False
     targets = [each.get("file", "") for each in ElementTree.fromstring(told).iter("target")]
-    return bool(targets) and all(folder.contains(target) for target in targets)
+    return bool(targets) and all(folder.contains(target, drill) for target in targets)
 
 
 def _backup_of(domain: Any) -> str:
@@ -230,15 +230,17 @@ def _backup_of(domain: Any) -> str:
         return ""  # none is under way, it does not run, or it is gone
 
 
-def abort(conn: Any, folder: Folder, guest: GuestId) -> None:
-    """End the job, if it is ours. Raises libvirt's error."""
+def abort(conn: Any, folder: Folder, drill: str, guest: GuestId) -> bool:
+    """End the job, if it is ours; whether there was one. `drill` empty: of whatever drill. Raises libvirt's error."""
     try:
         domain = conn.lookupByUUIDString(guest)
-        if is_ours(domain, folder):
-            domain.abortJob()
+        if not is_ours(domain, folder, drill):
+            return False
+        domain.abortJob()
     except libvirt.libvirtError as error:
         if not api.is_missing(error) and api.code(error) != libvirt.VIR_ERR_OPERATION_INVALID:
             raise
+    return True
 
 
 def left_under_way(conn: Any, folder: Folder) -> tuple[GuestId, ...]:

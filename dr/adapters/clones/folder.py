@@ -52,9 +52,9 @@ class Folder:
             raise CloneError(f"{where} is not empty: something of an earlier copy could not be removed")
         return where
 
-    def contains(self, path: str) -> bool:
-        """Whether a path, as libvirt tells it, lies in here."""
-        return os.path.normpath(path).startswith(f"{self.path}/")
+    def contains(self, path: str, drill: str = "") -> bool:
+        """Whether a path, as libvirt tells it, lies in here; with a drill: in its part."""
+        return os.path.normpath(path).startswith(f"{self.path / drill}/")
 
     def drills(self) -> tuple[str, ...]:
         """Those that anything is left of."""

@@ -103,6 +103,8 @@ def test_which_paths_lie_in_it(folder: Folder) -> None:
     assert not folder.contains(f"{folder.path}/../../x")
     assert not folder.contains(f"{folder.path}x/vda.qcow2")
     assert not folder.contains("")
+    assert folder.contains(f"{folder.path}/d1/{GUEST}/vda.qcow2", "d1")
+    assert not folder.contains(f"{folder.path}/d12/{GUEST}/vda.qcow2", "d1")
 
 
 def test_only_files_of_a_bounded_size_are_copied(tmp_path: Path) -> None:

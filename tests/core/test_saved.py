@@ -19,7 +19,17 @@ from dr.model.base import changed
 from dr.model.checks import CheckResult, Ping
 from dr.model.commands import Answer, Outcome
 from dr.model.decision import Changes, Decision
-from dr.model.events import Answered, AskFence, AskPause, Event, Heard, LookEnded, Reconfigured, Tick
+from dr.model.events import (
+    Answered,
+    AskFence,
+    AskKeepDrill,
+    AskPause,
+    Event,
+    Heard,
+    LookEnded,
+    Reconfigured,
+    Tick,
+)
 from dr.model.evidence import Power
 from dr.model.facts import Definition
 from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Settings
@@ -27,6 +37,7 @@ from dr.model.records import GuestPhase, HostPhase
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.world import World
 from tests.core.build import Bench, guest, host, reading, report
+from tests.core.test_drills import report_of
 
 ARMED = FenceLevel(
     devices=(FenceDevice(name="bmc", agent="a", parameters={"ip": "1", "password": "hunter2"}),)
@@ -81,6 +92,7 @@ def test_every_field_of_the_state_is_saved_or_derived() -> None:
     bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN, policy=GuestPolicy(failback=True)))
     bench.send(AskPause(id="1", by="ops", reason="work"))
     bench.send(AskFence(id="2", by="ops", host="h1"))
+    bench.send(AskKeepDrill(id="3", by="ops", report=report_of("drill-1")))
     state, empty = bench.state, State()
     found = CheckResult(check=Ping(address="10.0.0.5"), passed=True, evidence="an echo came back")
     state.checked["g1"] = Checked(began=1.0, ended=2.0, results=(found,))

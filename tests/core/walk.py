@@ -17,7 +17,10 @@ from typing import Any, cast, get_args
 
 import msgspec
 
+from dr.core.branch import branched
 from dr.core.decide import decide
+from dr.core.drills.paper import Paper, takeable
+from dr.core.drills.report import of_loss
 from dr.core.guests import asked_to_start
 from dr.core.playbooks.check import TAKES_BACK
 from dr.core.playbooks.runner import OVER
@@ -30,6 +33,7 @@ from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.conditions import GuestIs
 from dr.model.decision import Changes
+from dr.model.drills import DrillReport
 from dr.model.effects import (
     CheckGuest,
     DropSession,
@@ -638,6 +642,8 @@ class Walk:
                 case "boot_id":
                     record = self.state.hosts.get(found.get("host", "h1"))
                     found["boot_id"] = rng.choice(["", record.boot_id if record else "", "other"])
+                case "report":
+                    found["report"] = self._dry_run()
                 case "priority":
                     found["priority"] = rng.choice([None, 1, 200])
                 case _:
@@ -657,6 +663,21 @@ class Walk:
             anyway=rng.random() < 0.7,
             deadline_s=rng.choice([0.0, 0.0, 60.0]),
         )
+
+    def _dry_run(self) -> DrillReport:
+        """What is told of the site as it is, if some hosts of it died. Telling it changes nothing."""
+        paper = Paper(branched(self.state), self.now)
+        hosts = [name for name, host in self.state.hosts.items() if takeable(host)]
+        lost = sorted(self.rng.sample(hosts, min(len(hosts), self.rng.choice([1, 1, 2]))))
+        before = dict(self.state.guests)
+        work = paper.lose(lost)
+        while True:
+            try:
+                next(work)
+            except StopIteration as ended:
+                report = of_loss(ended.value, paper.takes, self.rng.choice([0.0, 60.0]))
+                _hold(self.state.guests == before, "a dry run has changed something")
+                return changed(report, id=f"drill-{self.asks - self.asks % 2}", asked_by="ops")
 
     def _playbook(self) -> Playbook:
         """A few steps about anybody, of which some may be taken back."""
@@ -907,7 +928,9 @@ def _sound_effect(draft: Draft, effect: Effect) -> None:
         assert fencing is not None
         _hold(fencing.boot_id == effect.boot_id, f"a fence for another boot: {effect}")
         _hold(host.boot_id != draft.own_boot, "the coordinator fences its own machine")
-        held = draft.cluster.pause is not None or draft.cluster.restored or not draft.config.auto_fence
+        # A playbook's step may pause automation after the fence, in the same decision.
+        paused = draft.cluster.pause is not None and draft.state.cluster.pause is not None
+        held = paused or draft.cluster.restored or not draft.config.auto_fence
         _hold(
             not held or fencing.operator or bool(fencing.test),
             f"fenced by itself while that is off: {effect}",
@@ -932,7 +955,8 @@ def _sound_run(before: Run | None, run: Run, state: OperationState) -> None:
     """Every step is over once; one at a time; and what is to be done in the end had its turn."""
     for was, step in zip(before.steps if before else (), run.steps, strict=False):
         _hold(was.state not in OVER or step == was, f"a step that was over changed: {was} to {step}")
-        _hold(step.part != "undo" or was.part == "undo", "undos are added behind all others")
+        # They come before what is done in the end, none of which has had its turn by then.
+        _hold(step.part != "undo" or was.part != "steps", "undos are added behind all steps")
     under_way = [step for step in run.steps if step.state is StepState.RUNNING]
     _hold(len(under_way) <= 1, f"several steps at once: {under_way}")
     _hold(all(step.part == run.part for step in under_way), f"it is not its turn: {under_way}")

@@ -265,6 +265,11 @@ def _silence(draft: Draft, hosts: Sequence[HostName]) -> None:
 
 def _held(draft: Draft, host: HostRecord) -> Held | None:
     """As `silence` would judge it: nobody hears it, and its power is not seen."""
-    doubt = tuple(why for why in (isolation.left_alone(draft, host), brake(draft)) if why)
-    firm = tuple(why for why in fencing.why_not_fence(draft, host) if why not in doubt and why != OF_NO_USE)
-    return Held(firm, doubt) if firm or doubt else None
+    why = [each for each in fencing.why_not_fence(draft, host) if each != OF_NO_USE]
+    if not why:
+        return None
+    doubts = (isolation.left_alone(draft, host), brake(draft))
+    return Held(
+        firm=tuple(each for each in why if each not in doubts),
+        doubt=tuple(each for each in why if each in doubts),
+    )

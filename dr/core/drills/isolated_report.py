@@ -47,7 +47,7 @@ def of_run(draft: Draft, operation: Operation, run: Run) -> DrillReport:
     return DrillReport(
         id=operation.id,
         kind=DrillKind.ISOLATED,
-        title=f"{run.playbook}: clones of {named([clone.name for clone in run.clones]) or 'nobody'}",
+        title=f"clones of {named([clone.name for clone in run.clones]) or 'nobody'}, by {run.playbook}",
         asked_by=operation.asked_by,
         began=began,
         ended=began + operation.closed - operation.opened,
@@ -149,7 +149,7 @@ def _checks(draft: Draft, clone: Clone) -> Iterator[CheckSeen]:
         passed = True if at < clone.checked or clone.passed_at else None
         if passed is None and at == clone.checked and clone.runs_at and clone.text:
             passed = False
-        yield CheckSeen(check=check_text(check), passed=passed, text="" if passed else clone.text)
+        yield CheckSeen(check=check_text(check), passed=passed, text=clone.text if passed is False else "")
 
 
 # ---- what was found
@@ -223,4 +223,4 @@ def _evidence(run: Run) -> Iterator[Evidence]:
 
 def _timeline(operation: Operation, zero: float) -> Iterator[TimelineEntry]:
     for step in operation.steps:
-        yield TimelineEntry(at_s=round(step.at - zero, 2), text=step.text)
+        yield TimelineEntry(at_s=round(step.at - zero, 1) + 0.0, text=step.text)

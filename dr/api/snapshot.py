@@ -19,7 +19,7 @@ from dr.model.events import OperatorAsk
 from dr.model.facts import GuestFacts
 from dr.model.operations import Operation
 from dr.model.policy import FenceDevice, HostPolicy
-from dr.model.records import Alert, DeviceIdentity, StoredDefinition
+from dr.model.records import Alert, DeviceIdentity, StoredDefinition, StoredPicture
 
 
 class Line(Protocol):
@@ -66,6 +66,7 @@ class Snapshot:
             state,
             hosts=dict(state.hosts),
             guests=dict(state.guests),
+            checked=dict(state.checked),
             identities=dict(state.identities),
             operations=dict(state.operations),
             alerts=state.alerts | {alert.key: alert for alert in alerts},
@@ -126,4 +127,5 @@ class Deciding(Protocol):
     async def wait_notes(self, after: str, timeout_s: float) -> None: ...
     async def operations(self, limit: int) -> list[Operation]: ...
     async def definition(self, guest: GuestId) -> StoredDefinition | None: ...
+    async def picture(self, guest: GuestId) -> StoredPicture | None: ...
     async def decision(self, name: str) -> bytes | None: ...

@@ -10,7 +10,15 @@ from dr.core.state import State
 from dr.model.base import Record
 from dr.model.decision import Changes, Note
 from dr.model.operations import Operation
-from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.records import (
+    Alert,
+    Cluster,
+    DeviceIdentity,
+    GuestRecord,
+    HostRecord,
+    StoredDefinition,
+    StoredPicture,
+)
 from dr.ports.store import Store
 
 T = TypeVar("T")
@@ -52,6 +60,10 @@ def definition_key(guest: str, version: int) -> str:
     return f"definition/{guest}/{version:08d}"
 
 
+def picture_key(guest: str) -> str:
+    return f"picture/{guest}"
+
+
 def operation_key(operation_id: str) -> str:
     """Sorts by age: ids end in -EPOCH-SEQUENCE."""
     _, epoch, sequence = operation_id.rsplit("-", 2)
@@ -76,7 +88,7 @@ def writes(
     deletes += [f"host/{name}" for name in changes.hosts_removed]
     for guest_id, guest in changes.guests.items():
         if guest is None:
-            deletes.append(f"guest/{guest_id}")
+            deletes += [f"guest/{guest_id}", picture_key(guest_id)]
         else:
             puts[f"guest/{guest_id}"] = _encode(guest)
     for definition in changes.definitions:
@@ -84,6 +96,8 @@ def writes(
         expired = definition.version - definitions_kept
         if expired > 0:
             deletes.append(definition_key(definition.guest, expired))
+    for picture in changes.pictures:
+        puts[picture_key(picture.guest)] = _encode(picture)
     for identity in changes.identities:
         puts[f"identity/{identity.host}/{identity.device}"] = _encode(identity)
     for operation_id, operation in changes.operations.items():
@@ -130,6 +144,12 @@ async def definition(store: Store, guest: str, version: int) -> StoredDefinition
     """One stored version, None when it does not exist. Raises StoreError."""
     entry = await store.get(definition_key(guest, version))
     return decode(entry.value, StoredDefinition) if entry else None
+
+
+async def picture(store: Store, guest: str) -> StoredPicture | None:
+    """The newest picture of its console, None when there is none. Raises StoreError."""
+    entry = await store.get(picture_key(guest))
+    return decode(entry.value, StoredPicture) if entry else None
 
 
 def term_write(term: Term) -> tuple[str, bytes]:

@@ -51,7 +51,7 @@ from dr.model.events import (
 from dr.model.facts import Definition
 from dr.model.operations import Operation
 from dr.model.policy import Settings
-from dr.model.records import StoredDefinition
+from dr.model.records import StoredDefinition, StoredPicture
 from dr.ports.decisions import Decisions
 from dr.ports.link import HostSession
 from dr.ports.store import Store, StoreError
@@ -381,6 +381,10 @@ class Coordinator:
     async def decision(self, name: str) -> bytes | None:
         """A saved decision (see `core.saved`); None when there is none of that id, or no longer. Raises OSError."""
         return await self._recorder.read(name)
+
+    async def picture(self, guest: GuestId) -> StoredPicture | None:
+        """The newest picture of its console. Raises StoreError."""
+        return await journal.picture(self._store, guest)
 
     async def definition(self, guest: GuestId) -> StoredDefinition | None:
         """The newest stored definition of a protected guest. Raises StoreError."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
+from dr.model.checks import CheckResult, Inside
 from dr.model.facts import Definition, HookState, LocalDisk, Part, Sighting
 from dr.model.policy import Isolation, Sending, StopMode
 
@@ -232,6 +233,15 @@ class Probe(Record, tag="probe"):
     window_s: float = 0.5
 
 
+class LookInside(Record, tag="look_inside"):
+    """Make these checks of a guest that runs here: each tried until it passes, or the window is over."""
+
+    guest: GuestId
+    name: str
+    checks: tuple[Inside, ...]
+    window_s: float
+
+
 class Describe(Record, tag="describe"):
     """Send the definition of a guest."""
 
@@ -244,7 +254,8 @@ class ProveHook(Record, tag="prove_hook"):
 
 Copying = SendDisks | TakeDisks
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard | Copying  # all that carry a ticket
-Body = Order | Abort | AllowDowntime | Sample | Stay | Testify | Protect | Probe | Describe | ProveHook
+LookUp = Probe | LookInside | Describe | ProveHook  # what only looks
+Body = Order | Abort | AllowDowntime | Sample | Stay | Testify | Protect | LookUp
 
 
 class Outcome(StrEnum):
@@ -284,3 +295,4 @@ class Answer(Record):
     definition: Definition | None = None  # describe, stop; of what could not be sent, as its disks are others
     protected_version: int = 0  # protect
     hook: HookState | None = None  # prove_hook, protect
+    checks: tuple[CheckResult, ...] = ()  # look_inside

@@ -6,7 +6,15 @@ from dr.model.base import GuestId, HostName, Record
 from dr.model.effects import Effect
 from dr.model.evidence import Proof
 from dr.model.operations import Operation
-from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.records import (
+    Alert,
+    Cluster,
+    DeviceIdentity,
+    GuestRecord,
+    HostRecord,
+    StoredDefinition,
+    StoredPicture,
+)
 
 
 class Note(Record):
@@ -30,6 +38,7 @@ class Changes(Record):
     guests: dict[GuestId, GuestRecord | None] = {}  # None: no longer protected
     hosts_removed: tuple[HostName, ...] = ()
     definitions: tuple[StoredDefinition, ...] = ()
+    pictures: tuple[StoredPicture, ...] = ()
     identities: tuple[DeviceIdentity, ...] = ()
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared

@@ -44,6 +44,7 @@ from dr.model.records import (
     HostRecord,
     Place,
     StoredDefinition,
+    StoredPicture,
 )
 
 T = TypeVar("T")
@@ -166,6 +167,7 @@ class FakeCoordinator:
     reply: Callable[[OperatorAsk], Reply] = lambda ask: Reply(id=ask.id, accepted=True, message="Done.")
     lines: list[StoredNote] = field(default_factory=list)
     decisions: dict[str, bytes] = field(default_factory=dict)
+    pictures: dict[str, StoredPicture] = field(default_factory=dict)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def now(self) -> float:
@@ -195,6 +197,9 @@ class FakeCoordinator:
 
     async def decision(self, name: str) -> bytes | None:
         return self.decisions.get(name)
+
+    async def picture(self, guest: str) -> StoredPicture | None:
+        return self.pictures.get(guest)
 
     async def definition(self, guest: str) -> StoredDefinition | None:
         return StoredDefinition(guest=guest, version=1, xml="<domain/>", digest="d", reported_by="h1")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import traceback
 from collections import Counter
@@ -83,6 +84,7 @@ STRANGER = "h9"
 GUESTS = ("g1", "g2", "g3")
 ASKS: tuple[type[Ask], ...] = get_args(OperatorAsk)
 STEPS = 400
+NUMBERED = re.compile(r"\b([a-z][a-z-]*-\d+)-\d+\b")  # an id: its last number says only what came before it
 PING = Ping(address="10.1.1.1")
 ON = (DomainState.RUNNING, DomainState.PAUSED)
 
@@ -893,7 +895,7 @@ def _sound_run(before: Run | None, run: Run, state: OperationState) -> None:
     """Every step is over once; one at a time; and what is to be done in the end had its turn."""
     for was, step in zip(before.steps if before else (), run.steps, strict=False):
         _hold(was.state not in OVER or step == was, f"a step that was over changed: {was} to {step}")
-        _hold(step.part != "undo" or was.part == "undo", "undos are added behind all others")
+        _hold(step.part != "undo" or was.part != "steps", "undos are added behind all that they take back")
     under_way = [step for step in run.steps if step.state is StepState.RUNNING]
     _hold(len(under_way) <= 1, f"several steps at once: {under_way}")
     _hold(all(step.part == run.part for step in under_way), f"it is not its turn: {under_way}")
@@ -919,10 +921,9 @@ def _sound_ask(draft: Draft, ask: Ask) -> None:
 
     def but_audit(
         changes: Changes,
-    ) -> Changes:  # runs of playbooks ask too; a look that was begun has taken an id
-        notes = tuple(changed(note, operation="") for note in changes.notes if note.kind != "audit")
-        jobs = {str(at): changed(job, id="") for at, job in enumerate(changes.operations.values())}
-        return changed(changes, notes=notes, operations=jobs)
+    ) -> str:  # runs of playbooks ask too; a look that was begun has taken an id
+        told = changed(changes, notes=tuple(note for note in changes.notes if note.kind != "audit"))
+        return NUMBERED.sub(r"\1-N", msgspec.json.encode(told).decode())
 
     _hold(
         but_audit(draft.changes()) == but_audit(idle.changes()),

@@ -17,6 +17,7 @@ from typing import assert_never
 
 from dr.agent.clones import Drills
 from dr.agent.hook import Hook
+from dr.agent.inside import look_inside
 from dr.agent.journal import Journal, StateTrouble
 from dr.agent.looks import Looks, Patience, refused, unseen
 from dr.agent.moves import MoveTickets
@@ -35,6 +36,8 @@ from dr.model.commands import (
     Describe,
     Discard,
     EndDrill,
+    LookInside,
+    LookUp,
     MakeClone,
     Migrate,
     Order,
@@ -208,7 +211,7 @@ class Executor:
             case Stay():
                 self._stay(body)
                 await self._answer(session, command.id, Answer(outcome=Outcome.DONE))
-            case Probe() | Describe() | ProveHook():
+            case Probe() | LookInside() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))
             case MakeClone() | BootClone() | CheckClone() | EndDrill():
                 self._drill(self._reply(session, command.id, self._drills.answer(body)))
@@ -395,12 +398,14 @@ class Executor:
             return Answer(outcome=Outcome.FAILED, reason=self._hook.trouble, hook=hook)
         return Answer(outcome=Outcome.DONE, protected_version=version, hook=hook)
 
-    async def _look_up(self, body: Probe | Describe | ProveHook) -> Answer:
+    async def _look_up(self, body: LookUp) -> Answer:
         match body:
             case Probe():
                 async with asyncio.timeout(body.window_s + self._patience.probe_s):
                     answered = await self._prober.probe(body.addresses[:PROBE_ADDRESSES_MAX], body.window_s)
                 return Answer(outcome=Outcome.DONE, answered=answered)
+            case LookInside():
+                return await look_inside(self._hypervisor, body)
             case Describe():
                 async with asyncio.timeout(self._patience.describe_s):
                     return Answer(

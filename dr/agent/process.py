@@ -19,6 +19,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from dr import __version__
@@ -30,6 +31,7 @@ from dr.agent.disks import Disks
 from dr.agent.executor import Executor
 from dr.agent.following import Following
 from dr.agent.hook import Hook
+from dr.agent.inside import look_inside
 from dr.agent.isolation import Isolation
 from dr.agent.journal import Journal, StateTrouble, Worker
 from dr.agent.looks import Looks, Patience
@@ -142,6 +144,7 @@ class Agent:
         parts = Parts(self.boot_id, hypervisor=hypervisor, journal=self._journal)
         self._drills = drills = Drills(
             clones,
+            look=partial(look_inside, hypervisor),
             every_s=timing.drills_s,
             busy=self._is_busy,
             tell=self._look_again,

@@ -50,7 +50,7 @@ NOTES = {
     "failback": "true: goes back to the host that its rules like best when that is well again",
     "boot_after": "names of guests that must run first; NAME:check waits for its checks",
     "isolation": "of a host that nobody hears although it is on: leave, shut_down or fence",
-    "checks": "how to tell that it works, all of: running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH, …",
+    "checks": "how to tell that it works, all of: running, agent, screenshot, ping:ADDRESS, tcp:ADDRESS:PORT, http://…",
     "move_s": "a live migration that has not ended by then is called off",
     "move_downtime_s": "it may stand still for so long at the switch-over, if it does not converge otherwise",
     "move_auto_converge": "false: QEMU never slows it down so that it converges",

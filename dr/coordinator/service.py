@@ -52,7 +52,7 @@ from dr.model.events import (
 from dr.model.facts import Definition
 from dr.model.operations import Operation
 from dr.model.policy import Settings
-from dr.model.records import StoredDefinition
+from dr.model.records import StoredDefinition, StoredPicture
 from dr.ports.decisions import Decisions
 from dr.ports.link import HostSession
 from dr.ports.store import Store, StoreError
@@ -386,6 +386,10 @@ class Coordinator:
     async def drill(self, key: str) -> DrillReport | None:
         """The report of a drill; None when none of that id is kept. Raises StoreError."""
         return await journal.drill_report(self._store, key) if key in self.state.drills else None
+
+    async def picture(self, guest: GuestId) -> StoredPicture | None:
+        """The newest picture of its console. Raises StoreError."""
+        return await journal.picture(self._store, guest)
 
     async def definition(self, guest: GuestId) -> StoredDefinition | None:
         """The newest stored definition of a protected guest. Raises StoreError."""

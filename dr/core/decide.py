@@ -273,6 +273,8 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
             isolated.answered(draft, pending, answer)
         case "clean":
             _cleaned(draft, host, pending, answer)
+        case "inside":
+            checks.looked(draft, pending, answer)
         case _:
             raise AssertionError(f"no agent answers a {pending.kind}")
 
@@ -332,7 +334,7 @@ def _expire(draft: Draft) -> None:
             guests.start_unanswered(draft, guest, pending.host, "no answer in time")
         elif pending.kind in ("probe", "look", "power"):
             judge_if_complete(draft, pending.detail)
-        elif pending.kind == "check":
+        elif pending.kind in checks.PARTS:
             checks.unanswered(draft, pending)
 
 

@@ -125,7 +125,7 @@ class Checked(Record):
 class Pending(Record):
     """An effect whose result is still out."""
 
-    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check"
+    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check", "inside"
     host: HostName
     guest: GuestId = ""
     at: float = 0.0

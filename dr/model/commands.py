@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
-from dr.model.checks import Check
+from dr.model.checks import Check, CheckResult, Inside
 from dr.model.clones import CloneMade, DrillEnd
 from dr.model.facts import Definition, HookState, LocalDisk, Part, Sighting
 from dr.model.policy import Isolation, Sending, StopMode
@@ -234,6 +234,15 @@ class Probe(Record, tag="probe"):
     window_s: float = 0.5
 
 
+class LookInside(Record, tag="look_inside"):
+    """Make these checks of a guest that runs here: each tried until it passes, or the window is over."""
+
+    guest: GuestId
+    name: str
+    checks: tuple[Inside, ...]
+    window_s: float
+
+
 class Describe(Record, tag="describe"):
     """Send the definition of a guest."""
 
@@ -289,19 +298,8 @@ class EndDrill(Record, tag="end_drill"):
 Copying = SendDisks | TakeDisks
 Drilling = MakeClone | BootClone | CheckClone | EndDrill
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard | Copying  # all that carry a ticket
-Body = (
-    Order
-    | Drilling
-    | Abort
-    | AllowDowntime
-    | Sample
-    | Stay
-    | Testify
-    | Protect
-    | Probe
-    | Describe
-    | ProveHook
-)
+LookUp = Probe | LookInside | Describe | ProveHook  # what only looks
+Body = Order | Drilling | Abort | AllowDowntime | Sample | Stay | Testify | Protect | LookUp
 
 
 class Outcome(StrEnum):
@@ -343,3 +341,4 @@ class Answer(Record):
     hook: HookState | None = None  # prove_hook, protect
     clone: CloneMade | None = None  # make_clone
     drill: DrillEnd | None = None  # end_drill
+    checks: tuple[CheckResult, ...] = ()  # look_inside

@@ -7,7 +7,15 @@ from dr.model.drills import DrillReport
 from dr.model.effects import Effect
 from dr.model.evidence import Proof
 from dr.model.operations import Operation
-from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.records import (
+    Alert,
+    Cluster,
+    DeviceIdentity,
+    GuestRecord,
+    HostRecord,
+    StoredDefinition,
+    StoredPicture,
+)
 
 
 class Note(Record):
@@ -31,6 +39,7 @@ class Changes(Record):
     guests: dict[GuestId, GuestRecord | None] = {}  # None: no longer protected
     hosts_removed: tuple[HostName, ...] = ()
     definitions: tuple[StoredDefinition, ...] = ()
+    pictures: tuple[StoredPicture, ...] = ()
     identities: tuple[DeviceIdentity, ...] = ()
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared

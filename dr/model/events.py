@@ -215,6 +215,12 @@ class AskRelocate(Ask, tag="ask_relocate"):
     dry_run: bool = False
 
 
+class AskCheck(Ask, tag="ask_check"):
+    """Make the checks of these guests now, once."""
+
+    guests: tuple[str, ...]
+
+
 class AskCancelMove(Ask, tag="ask_cancel_move"):
     """Call off the moves of guests: they stay where they are, unless they have left already."""
 
@@ -320,6 +326,7 @@ OperatorAsk = (
     | AskRelocate
     | AskSet
     | AskCancelMove
+    | AskCheck
     | AskCordon
     | AskUncordon
     | AskDrain

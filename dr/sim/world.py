@@ -95,6 +95,7 @@ class World:
         self._memory: dict[GuestId, int] = {}
         self._resident: dict[GuestId, int] = {}  # of it, what is in use; of others all is
         self.writes: dict[GuestId, Writes] = {}  # to their memory; others write nothing
+        self.silent_agents: set[GuestId] = set()  # guests whose own agent does not answer
         self.ready_after_s: dict[GuestId, float] = {}  # from its start until its checks pass; else at once
         names = self.first_hosts = tuple(hosts)
         policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}

@@ -74,7 +74,7 @@ from dr.model.wire import (
     encode,
 )
 from dr.ports.courier import CourierError, CourierLost
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Picture, Standing
 from dr.ports.link import LinkClosed
 from tests.agent.fake_clones import FakeClones
 
@@ -168,6 +168,8 @@ class World:
         self.hold_sampling: asyncio.Event | None = None
         # Migrations.
         self.clocks: list[GuestId] = []  # set
+        self.silent: dict[GuestId, list[Exception]] = {}  # what its agent fails with, the next times
+        self.console = Picture(png=b"PNG", width=720, height=400, plain=False)
         self.hold_clock: asyncio.Event | None = None
         self.clock_fails: Exception | None = None
         self.parts: dict[GuestId, Part] = {}  # what libvirt says of a domain with a job
@@ -454,6 +456,15 @@ class Process:
             raise self.world.clock_fails
         self.world.clocks.append(guest)
         return True
+
+    async def agent_answers(self, guest: GuestId, timeout_s: float) -> None:
+        await self.libvirt()
+        if self.world.silent.get(guest):
+            raise self.world.silent[guest].pop(0)
+
+    async def screenshot(self, guest: GuestId) -> Picture:
+        await self.libvirt()
+        return self.world.console
 
     async def suspend(self, guest: GuestId) -> None:
         await self.libvirt()

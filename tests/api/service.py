@@ -45,6 +45,7 @@ from dr.model.records import (
     HostRecord,
     Place,
     StoredDefinition,
+    StoredPicture,
 )
 
 T = TypeVar("T")
@@ -168,6 +169,7 @@ class FakeCoordinator:
     lines: list[StoredNote] = field(default_factory=list)
     decisions: dict[str, bytes] = field(default_factory=dict)
     drills: dict[str, DrillReport] = field(default_factory=dict)
+    pictures: dict[str, StoredPicture] = field(default_factory=dict)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def now(self) -> float:
@@ -200,6 +202,9 @@ class FakeCoordinator:
 
     async def decision(self, name: str) -> bytes | None:
         return self.decisions.get(name)
+
+    async def picture(self, guest: str) -> StoredPicture | None:
+        return self.pictures.get(guest)
 
     async def definition(self, guest: str) -> StoredDefinition | None:
         return StoredDefinition(guest=guest, version=1, xml="<domain/>", digest="d", reported_by="h1")

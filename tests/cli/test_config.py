@@ -134,15 +134,15 @@ BAD = {
     ),
     "no such check": (
         "guests: {checks: [running, 'ftp://10.0.0.5']}",
-        "f.yaml:3: guests.checks[1]: must be running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH or https://",
+        "f.yaml:3: guests.checks[1]: must be running, agent, screenshot, ping:ADDRESS, tcp:ADDRESS:PORT, http://",
     ),
     "a check by name": (
         "guests: {checks: 'tcp:db1:5432'}",
-        "f.yaml:3: guests.checks: must be running, ping:ADDRESS,",
+        "f.yaml:3: guests.checks: must be running, agent, screenshot, ping:ADDRESS,",
     ),
     "a check of no port": (
         "guests:\n  checks:\n    - 'tcp:10.0.0.5:0'",
-        "f.yaml:5: guests.checks[0]: must be running, ping:ADDRESS,",
+        "f.yaml:5: guests.checks[0]: must be running, agent, screenshot, ping:ADDRESS,",
     ),
     "a certificate that nobody said anything of": (
         "guests: {checks: ['https://10.0.0.5/']}",

@@ -35,6 +35,7 @@ PARTS = (
     ("test_converging",),
     ("test_failover",),
     ("test_playbook",),
+    ("test_commands",),
     ("test_plans",),
     ("test_fencing_adapter",),
     ("test_prober",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dr.api import foretold, policies, schema
+from dr.api.programs import command
 from dr.api.run_schema import PlannedStep, RunAccepted, RunSeen, RunStepSeen
 from dr.api.snapshot import Line, Snapshot
 from dr.api.standing import blockers_of, fencing_of, health_of, in_doubt, phase_of
@@ -405,6 +406,7 @@ def _run(snap: Snapshot, run: Run) -> RunSeen:
             took_s=round((step.ended or snap.now) - step.began, 2) if step.began else None,
             tries=step.tries,
             jobs=list(step.jobs),
+            commands=[command(each) for each in step.commands],
         )
         for step in run.steps
     ]

@@ -33,7 +33,7 @@ from dr.core import (
     transfer,
     upkeep,
 )
-from dr.core.playbooks import runner
+from dr.core.playbooks import commands, runner
 from dr.core.silence import IN_USE, judge_if_complete, watch
 from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
@@ -43,6 +43,7 @@ from dr.model.commands import Answer, Outcome
 from dr.model.events import (
     Answered,
     CheckEnded,
+    CommandEnded,
     Connected,
     Disconnected,
     Event,
@@ -107,6 +108,8 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
                 judge_if_complete(draft, event.host)
         case CheckEnded():
             checks.ended(draft, event)
+        case CommandEnded():
+            commands.ended(draft, event)
         case FenceEnded():
             _fence_ended(draft, event)
         case PowerOnEnded():

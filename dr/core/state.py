@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from dr.core.rules import Members
 from dr.core.volatile import LOOKS, OF_SESSION, Pending, View
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.effects import DropSession, Effect, Notify
@@ -220,6 +221,7 @@ class Draft:
         self.memo: dict[str, Any] = {}  # as of `State`, for this decision
         self._definitions: list[StoredDefinition] = []
         self._identities: list[DeviceIdentity] = []
+        self._outputs: list[Output] = []
         self._operations: dict[str, Operation] = {}
         self._alerts: dict[str, Alert | None] = {}
         self._notes: list[Note] = []
@@ -428,6 +430,9 @@ class Draft:
     def put_identity(self, identity: DeviceIdentity) -> None:
         self._identities.append(identity)
 
+    def put_output(self, output: Output) -> None:
+        self._outputs.append(output)
+
     def wait_for(self, key: str, pending: Pending) -> None:
         self.pending[key] = pending
         if "pendings" in self.memo:
@@ -532,6 +537,7 @@ class Draft:
             identities=tuple(self._identities),
             operations=dict(self._operations),
             alerts=dict(self._alerts),
+            outputs=tuple(self._outputs),
             notes=tuple(self._notes),
         )
 

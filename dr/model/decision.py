@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName, Record
 from dr.model.effects import Effect
 from dr.model.evidence import Proof
@@ -33,6 +34,7 @@ class Changes(Record):
     identities: tuple[DeviceIdentity, ...] = ()
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared
+    outputs: tuple[Output, ...] = ()
     notes: tuple[Note, ...] = ()
 
     def __bool__(self) -> bool:

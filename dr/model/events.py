@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.model.allowed import Report
 from dr.model.base import GuestId, HostName, Record
 from dr.model.commands import Answer
 from dr.model.evidence import PowerReport
@@ -120,6 +121,14 @@ class CheckEnded(Record, tag="check_ended"):
     effect: str
     guest: GuestId
     passed: bool
+
+
+class CommandEnded(Record, tag="command_ended"):
+    """A `RunCommand` ended, one way or another."""
+
+    effect: str
+    host: HostName
+    report: Report
 
 
 class Reconfigured(Record, tag="reconfigured"):
@@ -336,6 +345,7 @@ Event = (
     | PowerOnEnded
     | LookEnded
     | CheckEnded
+    | CommandEnded
     | Reconfigured
     | OperatorAsk
 )

@@ -10,8 +10,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from dr.model.base import Record
+from dr.model.base import BootId, HostName, Record
 from dr.model.conditions import CONDITION, AnyCondition, GuestsChosen, HostsChosen
+from dr.model.records import HostPhase
 from dr.model.verbs import UNDO, VERB, VERBS, AnyVerb
 from dr.model.words import (
     Kind,
@@ -183,6 +184,29 @@ class StepState(StrEnum):
     UNDONE = "undone"
 
 
+class CommandRun(Record):
+    """A command of a `run` step, on one host or in one guest. Times are leader time."""
+
+    id: str  # its effect's: it runs at most once under it, however often that is sent
+    on: str  # the host or guest
+    host: HostName
+    boot_id: BootId
+    phase: HostPhase  # of the host as it began
+    argv: tuple[str, ...]
+    at: float
+    limit_s: float
+    reboots: bool = False
+    asked: int = 0  # how often it was sent
+    unreached: int = 0  # of these, how often it cannot have arrived
+    asked_at: float = 0.0
+    state: Literal["running", "done", "failed", "unknown"] = "running"
+    code: int | None = None
+    last: str = ""  # line of its output
+    bytes: int = 0  # of its output
+    digest: str = ""
+    said: str = ""  # what came of it
+
+
 class RunStep(Record):
     """One step of a run, with names in place of parameters, and how far it is. Times are leader time."""
 
@@ -201,6 +225,7 @@ class RunStep(Record):
     answered: bool = False  # of an `approve`: somebody agreed; of a `notify`: it is told
     refused: bool = False  # of an `approve`: somebody did not
     text: str = ""  # what came of it, or why it waits
+    commands: tuple[CommandRun, ...] = ()  # of a `run`: the newest of each host or guest
 
 
 class Run(Record):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dr.model.allowed import Report
+from dr.model.effects import RunCommand
 from dr.model.evidence import PowerReport
 from dr.model.policy import Check, FenceLevel
 from dr.model.records import Alert
@@ -45,6 +47,13 @@ class Checker(Protocol):
 
     async def check(self, check: Check, window_s: float) -> bool:
         """Whether it passed: tried again and again until it does, or the window is over."""
+
+
+class Runner(Protocol):
+    """Runs commands on hosts."""
+
+    async def run(self, command: RunCommand) -> Report:
+        """Once for its id, in that boot of the host; asked again, what came of it. Bounded in time; never raises."""
 
 
 class Notifier(Protocol):

@@ -26,6 +26,7 @@ from dr.cli.coordinator_process import spend
 from dr.coordinator.journal import StoredNote
 from dr.core.state import State
 from dr.core.volatile import View
+from dr.model.allowed import Output
 from dr.model.base import changed
 from dr.model.decision import Note
 from dr.model.effects import Reply
@@ -166,6 +167,7 @@ class FakeCoordinator:
     reply: Callable[[OperatorAsk], Reply] = lambda ask: Reply(id=ask.id, accepted=True, message="Done.")
     lines: list[StoredNote] = field(default_factory=list)
     decisions: dict[str, bytes] = field(default_factory=dict)
+    outputs_kept: list[Output] = field(default_factory=list)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def now(self) -> float:
@@ -195,6 +197,9 @@ class FakeCoordinator:
 
     async def decision(self, name: str) -> bytes | None:
         return self.decisions.get(name)
+
+    async def outputs(self, operation: str) -> list[Output]:
+        return [each for each in self.outputs_kept if each.operation == operation]
 
     async def definition(self, guest: str) -> StoredDefinition | None:
         return StoredDefinition(guest=guest, version=1, xml="<domain/>", digest="d", reported_by="h1")

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from dr.model.allowed import Report
+from dr.model.effects import RunCommand
 from dr.model.evidence import PowerReport
 from dr.model.policy import Check, FenceLevel
 from dr.model.records import Alert
@@ -57,7 +59,7 @@ class MemoryStore:
 
 
 class NoWorld:
-    """`Fencer`, `Prober`, `Checker` and `Notifier` that see nothing."""
+    """`Fencer`, `Prober`, `Checker`, `Runner` and `Notifier` that see nothing."""
 
     async def read(self, levels: tuple[FenceLevel, ...]) -> tuple[PowerReport, ...]:
         return ()
@@ -73,6 +75,9 @@ class NoWorld:
 
     async def check(self, check: Check, window_s: float) -> bool:
         return False
+
+    async def run(self, command: RunCommand) -> Report:
+        return Report(state="lost", reason="nobody is there")
 
     async def send(self, alert: Alert, cleared: bool) -> None: ...
 

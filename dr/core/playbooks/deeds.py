@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from dr.core import checks
-from dr.core.playbooks import conditions
+from dr.core.playbooks import commands, conditions
 from dr.core.state import Draft
 from dr.model.events import (
     AskCordon,
@@ -41,6 +41,7 @@ from dr.model.verbs import (
     Pause,
     Relocate,
     Resume,
+    RunCommand,
     Start,
     Stop,
     Uncordon,
@@ -94,6 +95,8 @@ def left(  # noqa: PLR0911, PLR0912  # one case for each verb
             return [why] if why else []
         case Check():
             return [*_not_in(draft, verb.check, GuestPhase.RUNNING), *_unchecked(draft, step, verb.check)]
+        case RunCommand():
+            return commands.left(draft, step, verb)
         case Approve() | Notify():
             return (
                 []
@@ -145,7 +148,7 @@ def asks(  # noqa: PLR0911  # one case for each verb
             return [AskPause(**who | {"reason": f"{verb.pause}; {reason}"})]
         case Resume():
             return [AskResume(**who | {"reason": f"{verb.resume}; {reason}"})]
-        case Wait() | Until() | Check() | Approve() | Notify():
+        case Wait() | Until() | Check() | RunCommand() | Approve() | Notify():
             return []
         case _:
             assert_never(verb)

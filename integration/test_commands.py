@@ -8,6 +8,7 @@ from pathlib import Path
 from integration import watch
 from integration.site import CONFIG, Site
 from integration.test_failover import SETTINGS, SITE
+from integration.test_migration import assert_runs_on
 from integration.test_playbook import BAD_FILE, job_of
 from integration.watch import run
 
@@ -138,3 +139,50 @@ def test_what_is_not_allowed_never_reaches_a_host(site: Site) -> None:
     begin(site, "stranger", "{run: much, on: h1, timeout: 15s}")
     (stranger,) = ended(site, "stranger")
     assert (stranger["state"], "its key is not that of h1" in str(stranger["says"])) == ("failed", True)
+
+
+ROLLING = f"""\
+ssh: {{key_file: {KEYS}/key, known_hosts: {KEYS}/known_hosts}}
+commands:
+  update: {{argv: [/var/lib/dr/note, updated], timeout_s: 60}}
+  reboot: {{argv: [/usr/bin/systemctl, reboot, --force, --force], reboots: true, timeout_s: 120}}
+"""
+
+
+def test_rolling_maintenance(site: Site) -> None:
+    """Every host boots anew, empty, after its update; guests run on, and nobody is fenced or alarmed."""
+    names = site.fresh(2)
+    site.start_guests({"h1": names})
+    guests = {name: site.lab.guest(name).http().boot for name in names}
+    set_up(site, ROLLING)
+    for host in site.lab.hosts:
+        host.path("/var/lib/dr/go").touch()
+    before = {host.name: host.boot_id for host in site.lab.hosts}
+    site.dr("playbook", "run", "rolling-maintenance", "--reason", "new kernel", "--no-wait")
+    site.wait(lambda: job_of(site, "rolling-maintenance")["state"] != "open", 180, "its end")
+    job = job_of(site, "rolling-maintenance")
+    assert job["state"] == "done", job["run"]["failed"]
+    for host in site.lab.hosts:
+        assert host.boot_id != before[host.name]
+        assert notes(site, host.name) == ["updated"]
+    assert site.all_online()
+    for name, boot in guests.items():
+        assert_runs_on(site, name, boot, site.guests()[name]["host"])
+    assert site.lately("host.fencing", "host.held", "guest.starting") == []
+
+
+def test_rolling_maintenance_stops_at_the_first_sign_of_trouble(site: Site) -> None:
+    """The update of the second host fails: that one stays set aside, and the others are not touched."""
+    set_up(site, ROLLING)
+    for host in site.lab.hosts:
+        host.path("/var/lib/dr/go").touch()
+    site.lab.host("h2").path("/var/lib/dr/note").write_text("#!/bin/sh\necho no space left\nexit 1\n")
+    before = {host.name: host.boot_id for host in site.lab.hosts}
+    site.dr("playbook", "run", "rolling-maintenance", "--no-wait")
+    site.wait(lambda: job_of(site, "rolling-maintenance")["state"] != "open", 90, "its end")
+    job = job_of(site, "rolling-maintenance")
+    assert (job["state"], "exit code 1" in job["run"]["failed"]) == ("failed", True)
+    again = {host.name for host in site.lab.hosts if host.boot_id != before[host.name]}
+    assert again == {"h1"}
+    assert site.hosts()["h2"]["phase"] == "maintenance"
+    assert (notes(site, "h3"), site.hosts()["h3"]["phase"]) == ([], "online")

@@ -299,16 +299,15 @@ class Messages(Verb):
 
 
 class NextCommand(Verb):
-    """What becomes of the next commands of playbooks on hosts. All worlds allow `update`, `tell` (with `what`) and
+    """What becomes of the next command of a playbook on hosts. All worlds allow `update`, `tell` (with `what`) and
     `reboot`."""
 
     next_command: Annotated[CommandFault, "what; of one that hangs: until its time is over"]
     on: Annotated[Hosts, "hosts"]
-    times: Annotated[Count, "how many, for each host"] = 1
 
     def do(self, stage: Stage) -> None:
         for name in stage.hosts(self.on):
-            stage.world.hosts[name].command_faults.extend([self.next_command] * self.times)
+            stage.world.hosts[name].command_faults.append(self.next_command)
 
 
 class BreakSession(Verb):

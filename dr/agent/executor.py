@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import assert_never
 
 from dr.agent.hook import Hook
+from dr.agent.inside import Insides
 from dr.agent.journal import Journal, StateTrouble
 from dr.agent.looks import Looks, Patience, refused, unseen
 from dr.agent.moves import MoveTickets
@@ -40,6 +41,7 @@ from dr.model.commands import (
     Question,
     Receive,
     Resume,
+    RunInside,
     Sample,
     SendDisks,
     Start,
@@ -80,6 +82,7 @@ class Executor:
         tickets: Tickets,
         moves: MoveTickets,
         transfers: TransferTickets,
+        insides: Insides,
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
@@ -95,6 +98,7 @@ class Executor:
         self._tickets = tickets
         self._moves = moves
         self._transfers = transfers
+        self._insides = insides
         self._hypervisor = hypervisor
         self._prober = prober
         self._patience = patience
@@ -194,6 +198,8 @@ class Executor:
                 self._read(self._reply(session, command.id, self._abort(body)))
             case AllowDowntime():
                 self._read(self._reply(session, command.id, self._moves.allow_downtime(body)))
+            case RunInside():
+                self._read(self._reply(session, command.id, self._insides.run(command.id, body)))
             case Sample():
                 self._sample(body.guests)
                 await self._answer(session, command.id, Answer(outcome=Outcome.DONE))

@@ -29,6 +29,7 @@ from dr.agent.disks import Disks
 from dr.agent.executor import Executor
 from dr.agent.following import Following
 from dr.agent.hook import Hook
+from dr.agent.inside import Insides
 from dr.agent.isolation import Isolation
 from dr.agent.journal import Journal, StateTrouble, Worker
 from dr.agent.looks import Looks, Patience
@@ -59,6 +60,7 @@ from dr.model.wire import (
 )
 from dr.ports.courier import Courier
 from dr.ports.hypervisor import Gate, HostHealth, Hypervisor
+from dr.ports.inside import Inside
 from dr.ports.link import AgentLink, Dialler, LinkClosed
 from dr.ports.memory import MemoryStore
 from dr.ports.world import Departure, Prober
@@ -102,6 +104,7 @@ class Agent:
         *,
         dialler: Dialler,
         hypervisor: Hypervisor,
+        inside: Inside,
         gate: Gate,
         courier: Courier,
         memory: MemoryStore,
@@ -186,6 +189,7 @@ class Agent:
                 patience=patience,
             ),
             transfers=TransferTickets(courier=courier, disks=disks, looks=looks),
+            insides=Insides(inside),
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,

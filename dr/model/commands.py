@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from dr.model.allowed import Report
 from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.facts import Definition, HookState, LocalDisk, Part, Sighting
 from dr.model.policy import Isolation, Sending, StopMode
@@ -178,6 +179,20 @@ class Sample(Record, tag="sample"):
     guests: tuple[GuestId, ...]
 
 
+class RunInside(Record, tag="run_inside"):
+    """Run an allowed command in a guest, by its QEMU guest agent, once for this command's id; asked again, tell of it.
+
+    It is the guest's own: no guest is started or stopped, so it needs no ticket.
+    """
+
+    guest: GuestId
+    name: str
+    argv: tuple[str, ...]
+    timeout_s: float  # then nobody waits for it any more
+    window_s: float  # so long is waited for its end
+    again: bool = False  # it may have been begun: who does not know of it must not begin it
+
+
 STAY_S = 30.0  # a host that goes down waits so long for a (next) word of the coordinator, then it goes on
 
 
@@ -244,7 +259,19 @@ class ProveHook(Record, tag="prove_hook"):
 
 Copying = SendDisks | TakeDisks
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard | Copying  # all that carry a ticket
-Body = Order | Abort | AllowDowntime | Sample | Stay | Testify | Protect | Probe | Describe | ProveHook
+Body = (
+    Order
+    | Abort
+    | AllowDowntime
+    | Sample
+    | RunInside
+    | Stay
+    | Testify
+    | Protect
+    | Probe
+    | Describe
+    | ProveHook
+)
 
 
 class Outcome(StrEnum):
@@ -284,3 +311,4 @@ class Answer(Record):
     definition: Definition | None = None  # describe, stop; of what could not be sent, as its disks are others
     protected_version: int = 0  # protect
     hook: HookState | None = None  # prove_hook, protect
+    report: Report | None = None  # run_inside

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from dr.model.base import BootId, HostName, Record
+from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.conditions import CONDITION, AnyCondition, GuestsChosen, HostsChosen
 from dr.model.records import HostPhase
 from dr.model.verbs import UNDO, VERB, VERBS, AnyVerb
@@ -189,12 +189,13 @@ class CommandRun(Record):
 
     id: str  # its effect's: it runs at most once under it, however often that is sent
     on: str  # the host or guest
-    host: HostName
+    host: HostName  # of a guest: where it ran as it was begun
     boot_id: BootId
     phase: HostPhase  # of the host as it began
     argv: tuple[str, ...]
     at: float
     limit_s: float
+    guest: GuestId = ""
     reboots: bool = False
     asked: int = 0  # how often it was sent
     unreached: int = 0  # of these, how often it cannot have arrived

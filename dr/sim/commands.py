@@ -1,19 +1,22 @@
-"""Allowed commands on simulated hosts: run once for their id in a boot, slow, failing, killed, or not heard of.
+"""Allowed commands on simulated hosts and in their guests: run once for their id, slow, failing, killed, unheard of.
 
 Here: what `ports.world.Runner` finds on a host. Not here: which are asked for (`dr.core.playbooks.commands`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dr.model.allowed import Allowed, Report
+from dr.model.commands import Answer, Outcome, RunInside
 from dr.model.effects import RunCommand
 from dr.model.events import CommandEnded
 from dr.sim.network import COORDINATOR
 
 if TYPE_CHECKING:
+    from dr.sim.agent import SimAgent
     from dr.sim.effects import SimEffects
     from dr.sim.host import SimHost
 
@@ -23,6 +26,7 @@ ALLOWED = {
     for each in (
         Allowed(name="update", argv=("/usr/bin/update",), timeout_s=60.0),
         Allowed(name="tell", argv=("/usr/bin/tell", "${what}"), timeout_s=30.0),
+        Allowed(name="flush", argv=("/usr/bin/flush",), where="guest", timeout_s=30.0),
         Allowed(name="reboot", argv=("/usr/sbin/reboot",), timeout_s=120.0, reboots=True),
     )
 }
@@ -92,7 +96,7 @@ def run(effects: SimEffects, effect: RunCommand) -> None:
 def begin(effects: SimEffects, host: SimHost, effect: RunCommand) -> None:
     program, ran = effect.argv[0], Ran()
     host.commands[effect.id] = ran
-    effects.world.truth.command_begins(host, effect)
+    effects.world.truth.command_begins(effect.id, effect.argv)
     fault = host.command_faults.popleft() if host.command_faults else ""
     if fault == "is not there":
         ran.report = Report(state="refused", reason=f"{program}: no such file or directory")
@@ -113,3 +117,56 @@ def begin(effects: SimEffects, host: SimHost, effect: RunCommand) -> None:
             effects.world.reboot_cleanly(host.name)
 
     host.later(effect.timeout_s if fault == "hangs" else TAKES_S.get(program, 1.0), end)
+
+
+def run_inside(agent: SimAgent, command: str, order: RunInside, told: Callable[[Answer], None]) -> None:
+    """What the agent of a guest's host makes of it, as `dr.agent.inside`."""
+    ran = agent.insides.get(command)
+    if ran is None:
+        ran = agent.insides[command] = Ran()
+        if order.again:
+            ran.report = Report(
+                state="unknown", reason="the agent of its host has restarted since it was begun"
+            )
+        else:
+            _begin_inside(agent, command, order, ran)
+    clock = agent.host.world.clock
+    until = clock.now + order.window_s
+
+    def look() -> None:
+        if ran.report is not None:
+            told(Answer(outcome=Outcome.DONE, report=ran.report))
+        elif clock.now >= until:
+            told(Answer(outcome=Outcome.DONE, report=Report(state="lost", reason="it is under way")))
+        else:
+            agent.later(0.5, look)
+
+    look()
+
+
+def _begin_inside(agent: SimAgent, command: str, order: RunInside, ran: Ran) -> None:
+    host, program = agent.host, order.argv[0]
+    domain = host.domains.get(order.guest)
+    if domain is None or not domain.runs:
+        ran.report = Report(state="refused", reason="it does not run here")
+        return
+    fault = host.command_faults.popleft() if host.command_faults else ""
+    if fault == "is not there":
+        ran.report = Report(state="refused", reason=f"{program}: no such file or directory")
+        return
+    host.world.truth.command_begins(command, order.argv)
+    host.world.truth.commands[order.guest, program.rpartition("/")[2]] += 1
+    host.world.say(f"{order.guest} runs {program}", "command.runs", guest=order.guest)
+
+    def end() -> None:
+        here = host.domains.get(order.guest)
+        if here is not domain or not domain.runs:
+            ran.report = Report(state="unknown", reason="its guest agent is not connected")
+        elif fault in ("is killed", "hangs"):
+            ran.report = Report(state="unknown", reason="it has not ended in time, and may go on")
+        else:
+            code = 1 if fault == "fails" else 0
+            said = f"{program}: {code}\n"
+            ran.report = Report(state="ended", code=code, output=said, bytes=len(said), digest="0")
+
+    agent.later(order.timeout_s if fault == "hangs" else TAKES_S.get(program, 1.0), end)

@@ -15,7 +15,7 @@ from dr.core.state import Draft
 from dr.model.base import BootId, GuestId, HostName
 from dr.model.commands import Body, Ticket
 from dr.model.decision import Changes
-from dr.model.effects import Fence, Reply, RunCommand, SendStart
+from dr.model.effects import Fence, Reply, SendStart
 from dr.model.records import GuestPhase
 from dr.model.wire import Welcome
 from dr.sim.bmc import Device
@@ -52,7 +52,7 @@ class Truth:
         self.began_at: dict[GuestId, float] = {}  # where it runs
         self.starts: Counter[GuestId] = Counter()
         self.fenced: Counter[HostName] = Counter()
-        self.commands: Counter[tuple[HostName, str]] = Counter()  # that ran, by program
+        self.commands: Counter[tuple[str, str]] = Counter()  # on a host or in a guest, by program
         self._commands: set[str] = set()
         self.led: dict[HostName, tuple[int, str]] = {}  # epoch and leader that each agent adopted last
         self.operations: set[str] = set()  # that somebody was told of
@@ -67,13 +67,11 @@ class Truth:
     def where(self, guest: GuestId) -> list[HostName]:
         return sorted(host for host, _ in self.active.get(guest, ()))
 
-    def command_begins(self, host: SimHost, effect: RunCommand) -> None:
-        """A command runs once for its id, and only in the boot that it was meant for."""
-        if effect.id in self._commands:
-            self.broken(f"{effect.id} ({' '.join(effect.argv)}) runs a second time, on {host.name}")
-        if effect.boot_id != host.boot_id:
-            self.broken(f"{effect.id} runs in {host.boot_id}, and was meant for {effect.boot_id}")
-        self._commands.add(effect.id)
+    def command_begins(self, command: str, argv: tuple[str, ...]) -> None:
+        """A command runs once for its id."""
+        if command in self._commands:
+            self.broken(f"{command} ({' '.join(argv)}) runs a second time")
+        self._commands.add(command)
 
     def broken(self, text: str) -> NoReturn:
         """A promise is broken: raises Violation."""

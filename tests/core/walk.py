@@ -479,6 +479,13 @@ class Walk:
                 return CheckEnded(effect=key, guest=pending.guest, passed=kind)
             case "command":
                 return CommandEnded(effect=key, host=pending.host, report=self._command_report(kind))
+            case "inside":
+                session = (self.state.views.get(pending.host) or View()).session or "none"
+                told = Answer(outcome=Outcome.DONE, report=self._command_report(kind))
+                answer = (
+                    told if self.rng.random() < 0.8 else Answer(outcome=Outcome.REFUSED, reason="old epoch")
+                )
+                return Answered(host=pending.host, session=session, effect=key, answer=answer)
             case "power":
                 return PowerSeen(effect=key, host=pending.host, reports=(self._power(pending.host, kind),))
             case "fence":
@@ -689,6 +696,7 @@ class Walk:
             verbs.Until(until=condition),
             verbs.Check(check=guests),
             verbs.RunCommand(run=rng.choice(["update", "reboot"]), on=hosts),
+            verbs.RunCommand(run="flush", in_=guests),
             verbs.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
             verbs.Notify(notify="so far"),
         ]

@@ -7,17 +7,21 @@ whose turn a step is (`runner`).
 
 from __future__ import annotations
 
+from typing import Literal
+
 from dr.core.looks import addresses_of
 from dr.core.state import Draft
 from dr.core.volatile import Pending
 from dr.model.allowed import TIMEOUT_S_MAX, Allowed, Output, Report, filled, wrong_with
 from dr.model.base import changed
+from dr.model.commands import Answer, Outcome, RunInside
 from dr.model.effects import RunCommand as Effect
+from dr.model.effects import Send
 from dr.model.events import CommandEnded
 from dr.model.operations import Operation
 from dr.model.playbooks import CommandRun, RunStep
 from dr.model.policy import Settings
-from dr.model.records import HostPhase, HostRecord
+from dr.model.records import GuestPhase, HostPhase, HostRecord
 from dr.model.verbs import RunCommand
 
 AGAIN_S = 5.0  # after nothing was heard of it
@@ -79,6 +83,8 @@ def all_blockers(draft: Draft, verb: RunCommand) -> list[str]:
 
 
 def _blockers_of(draft: Draft, command: Allowed, name: str) -> list[str]:
+    if command.where == "guest":
+        return _blockers_inside(draft, name)
     host = draft.host(name)
     if host is None:
         return [f"{name} is not a host any more"]
@@ -89,6 +95,17 @@ def _blockers_of(draft: Draft, command: Allowed, name: str) -> list[str]:
     if command.reboots and host.phase is not HostPhase.MAINTENANCE and (there := draft.guests_at(name)):
         guests = [guest.name for key in there if (guest := draft.guest(key)) is not None]
         return [f"{command.name} reboots {name}, and {', '.join(guests[:5])} may run there: drain it first"]
+    return []
+
+
+def _blockers_inside(draft: Draft, name: str) -> list[str]:
+    guest = draft.guest_named(name)
+    if guest is None:
+        return [f"{name} is not protected"]
+    if guest.phase is not GuestPhase.RUNNING:
+        return [f"{name} is {guest.phase}" + (f": {guest.reason}" if guest.reason else "")]
+    if not draft.view(guest.holder).session:
+        return [f"the agent of {guest.holder}, where {name} runs, is not heard"]
     return []
 
 
@@ -148,14 +165,16 @@ def carry_on(draft: Draft, operation: Operation, at: int, step: RunStep, verb: R
     if name is None or failed(step) is not None:
         return step
     command = draft.config.commands.get(verb.run)
-    host = draft.host(name)
-    if command is None or host is None or (blockers(draft, step, verb)):
+    if command is None or blockers(draft, step, verb):
         return step
+    guest = draft.guest_named(name) if command.where == "guest" else None
+    host = draft.require_host(guest.holder if guest is not None else name)
     run = CommandRun(
         # A restored store may count its terms anew; leaders never come again.
         id=draft.next_id(f"{KIND}-{draft.cluster.leader_id[:8]}"),
         on=name,
-        host=name,
+        guest=guest.id if guest is not None else "",
+        host=host.name,
         boot_id=host.boot_id,
         phase=host.phase,
         argv=filled(command, verb.with_),
@@ -166,7 +185,8 @@ def carry_on(draft: Draft, operation: Operation, at: int, step: RunStep, verb: R
     draft.note(
         "command.begins",
         f"{at + 1}. {name}: {verb.run}: {' '.join(run.argv)}",
-        host=name,
+        host=host.name,
+        guest=run.guest,
         operation=operation.id,
     )
     return _put(step, _send(draft, operation, run))
@@ -179,18 +199,30 @@ def _put(step: RunStep, run: CommandRun) -> RunStep:
 
 def _send(draft: Draft, operation: Operation, run: CommandRun) -> CommandRun:
     host = draft.host(run.host)
-    if host is None:
+    session = draft.view(run.host).session
+    if host is None or (run.guest and not session):
         return run
     draft.wait_for(
         run.id,
         Pending(
-            kind=KIND,
+            kind="inside" if run.guest else KIND,
             host=run.host,
             at=draft.now,
             deadline=draft.now + WINDOW_S + LOST_S,
             operation=operation.id,
         ),
     )
+    if run.guest:
+        body = RunInside(
+            guest=run.guest,
+            name=run.on,
+            argv=run.argv,
+            timeout_s=run.limit_s,
+            window_s=WINDOW_S,
+            again=not _not_arrived(run),
+        )
+        draft.effect(Send(id=run.id, host=run.host, session=session, body=body))
+        return changed(run, asked=run.asked + 1, asked_at=draft.now)
     draft.effect(
         Effect(
             id=run.id,
@@ -253,6 +285,16 @@ def ended(draft: Draft, event: CommandEnded) -> None:
     if pending is None:
         return
     draft.forget(event.effect)
+    _heard(draft, event.effect, pending, event.report)
+
+
+def answered(draft: Draft, effect: str, pending: Pending, answer: Answer) -> None:
+    """What the agent of a guest's host says of it."""
+    state: Literal["unreached", "lost"] = "unreached" if answer.outcome is Outcome.REFUSED else "lost"
+    _heard(draft, effect, pending, answer.report or Report(state=state, reason=answer.reason))
+
+
+def _heard(draft: Draft, effect: str, pending: Pending, report: Report) -> None:
     operation = draft.operation(pending.operation)
     if operation is None or operation.run is None:
         return
@@ -260,12 +302,12 @@ def ended(draft: Draft, event: CommandEnded) -> None:
         (at, step, run)
         for at, step in enumerate(operation.run.steps)
         for run in step.commands
-        if run.id == event.effect and run.state in ("running", "unknown")
+        if run.id == effect and run.state in ("running", "unknown")
     )
     at, step, run = next(found, (0, None, None))
     if step is None or run is None:
         return
-    told = _told(draft, operation, at, run, event.report)
+    told = _told(draft, operation, at, run, report)
     operation = draft.operation(operation.id) or operation
     assert operation.run is not None
     steps = (*operation.run.steps[:at], _put(step, told), *operation.run.steps[at + 1 :])

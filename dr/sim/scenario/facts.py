@@ -245,10 +245,10 @@ class OperationIs(Fact):
 
 
 class Ran(Fact):
-    """A command of a playbook was run so often on a host, whatever came of it."""
+    """A command of a playbook was run so often, whatever came of it."""
 
     ran: Annotated[str, "its name"]
-    on: Annotated[HostRef, "the host"]
+    on: Annotated[str, "the host, or the guest"]
     count: Annotated[int, Whole(0), "so often"] = 1
 
     def why_not(self, seen: Observer) -> str:

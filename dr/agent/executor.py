@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import assert_never
 
 from dr.agent.hook import Hook
-from dr.agent.inside import Insides
+from dr.agent.execs import Insides
 from dr.agent.journal import Journal, StateTrouble
 from dr.agent.looks import Looks, Patience, refused, unseen
 from dr.agent.moves import MoveTickets

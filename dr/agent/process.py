@@ -29,7 +29,7 @@ from dr.agent.disks import Disks
 from dr.agent.executor import Executor
 from dr.agent.following import Following
 from dr.agent.hook import Hook
-from dr.agent.inside import Insides
+from dr.agent.execs import Insides
 from dr.agent.isolation import Isolation
 from dr.agent.journal import Journal, StateTrouble, Worker
 from dr.agent.looks import Looks, Patience

@@ -153,7 +153,7 @@ async def _run(config: AgentConfig) -> int:
     from dr.adapters.health.report import HostReport
     from dr.adapters.libvirt.gate import LibvirtGate
     from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
-    from dr.adapters.libvirt.inside import GuestAgents
+    from dr.adapters.libvirt.execs import GuestAgents
     from dr.adapters.link.client import LinkDialler
     from dr.adapters.probe.prober import HostProber
     from dr.adapters.store.memory import FileMemory

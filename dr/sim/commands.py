@@ -120,7 +120,7 @@ def begin(effects: SimEffects, host: SimHost, effect: RunCommand) -> None:
 
 
 def run_inside(agent: SimAgent, command: str, order: RunInside, told: Callable[[Answer], None]) -> None:
-    """What the agent of a guest's host makes of it, as `dr.agent.inside`."""
+    """What the agent of a guest's host makes of it, as `dr.agent.execs`."""
     ran = agent.insides.get(command)
     if ran is None:
         ran = agent.insides[command] = Ran()

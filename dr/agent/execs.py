@@ -15,7 +15,7 @@ from dr.model.commands import Answer, Outcome, RunInside
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown
 from dr.ports.inside import Inside
 
-log = logging.getLogger("dr.agent.inside")
+log = logging.getLogger("dr.agent.execs")
 
 KNOWN_MAX = 500  # whose end is remembered; an older one is not asked for any more
 UNDER_WAY_MAX = 32

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from dr.agent import inside
-from dr.agent.inside import Insides
+from dr.agent import execs
+from dr.agent.execs import Insides
 from dr.model.allowed import Report
 from dr.model.base import changed
 from dr.model.commands import RunInside
@@ -64,7 +64,7 @@ async def test_a_guest_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> Non
     guest.silent = None
     guest.ends[1] = WELL
     assert await asked(insides) == WELL
-    monkeypatch.setattr(inside, "SILENT_S", 0.01)
+    monkeypatch.setattr(execs, "SILENT_S", 0.01)
     guest.silent = HypervisorUnknown("no answer")
     gone = Insides(guest, sleep=soon)
     assert await asked(gone, window_s=2.0) == Report(state="unknown", reason="no answer")

@@ -11,7 +11,7 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from dr.adapters.libvirt import inside
+from dr.adapters.libvirt import execs
 from dr.model.allowed import Report
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown
 from tests.adapters.libvirt.conftest import G
@@ -28,7 +28,7 @@ class Agent:
         self.asked: list[Any] = []
 
     def command(self, domain: Any, request: str, timeout: int, flags: int) -> str:
-        assert (timeout, flags) == (inside.AGENT_S, 0)
+        assert (timeout, flags) == (execs.AGENT_S, 0)
         self.asked.append(json.loads(request))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -55,7 +55,7 @@ def failure(code: int, domain: int = libvirt.VIR_FROM_QEMU) -> Failure:
 
 def test_words_arrive_as_words(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = answering(monkeypatch, {"pid": 77})
-    assert inside.begin("qemu:///system", G, ARGV) == 77
+    assert execs.begin("qemu:///system", G, ARGV) == 77
     arguments = {"path": "/opt/flush", "arg": ["a b", "$(x)"], "capture-output": True}
     assert agent.asked == [{"execute": "guest-exec", "arguments": arguments}]
     assert guest.closed
@@ -70,15 +70,15 @@ def test_its_end_is_told_with_what_it_said(guest: Guest, monkeypatch: pytest.Mon
         "err-data": base64.b64encode(err).decode(),
     }
     agent = answering(monkeypatch, {"exited": False}, ended, {"exited": True, "signal": 9})
-    assert inside.ended("qemu:///system", G, 77) is None
-    assert inside.ended("qemu:///system", G, 77) == Report(
+    assert execs.ended("qemu:///system", G, 77) is None
+    assert execs.ended("qemu:///system", G, 77) == Report(
         state="ended",
         code=3,
         output="flushed\nslow disk\n",
         bytes=18,
         digest=hashlib.sha256(out + err).hexdigest(),
     )
-    killed = inside.ended("qemu:///system", G, 77)
+    killed = execs.ended("qemu:///system", G, 77)
     assert killed is not None
     assert killed.code == -9
     assert agent.asked[0] == {"execute": "guest-exec-status", "arguments": {"pid": 77}}
@@ -87,7 +87,7 @@ def test_its_end_is_told_with_what_it_said(guest: Guest, monkeypatch: pytest.Mon
 def test_of_much_output_both_ends_are_kept(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     data = base64.b64encode(b"a" * 100_000 + b"z").decode()
     answering(monkeypatch, {"exited": True, "exitcode": 0, "out-data": data})
-    report = inside.ended("qemu:///system", G, 77)
+    report = execs.ended("qemu:///system", G, 77)
     assert report is not None
     assert report.bytes == 100_001
     assert len(report.output) < 66_000
@@ -109,12 +109,12 @@ def test_only_an_agent_that_refused_has_surely_begun_nothing(
 ) -> None:
     answering(monkeypatch, answer)
     with pytest.raises(raised):
-        inside.begin("qemu:///system", G, ARGV)
+        execs.begin("qemu:///system", G, ARGV)
 
 
 def test_without_an_agent_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     opened(monkeypatch, Guest(state="disconnected"))
     agent = answering(monkeypatch)
     with pytest.raises(HypervisorError, match="no guest agent is connected"):
-        inside.begin("qemu:///system", G, ARGV)
+        execs.begin("qemu:///system", G, ARGV)
     assert agent.asked == []

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import assert_never
 
 from dr.agent.clones import Drills
+from dr.agent.execs import Insides
 from dr.agent.hook import Hook
 from dr.agent.inside import look_inside
 from dr.agent.journal import Journal, StateTrouble
@@ -48,6 +49,7 @@ from dr.model.commands import (
     Question,
     Receive,
     Resume,
+    RunInside,
     Sample,
     SendDisks,
     Start,
@@ -89,6 +91,7 @@ class Executor:
         moves: MoveTickets,
         transfers: TransferTickets,
         drills: Drills,
+        insides: Insides,
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
@@ -105,6 +108,7 @@ class Executor:
         self._moves = moves
         self._transfers = transfers
         self._drills = drills
+        self._insides = insides
         self._hypervisor = hypervisor
         self._prober = prober
         self._patience = patience
@@ -205,6 +209,8 @@ class Executor:
                 self._read(self._reply(session, command.id, self._abort(body)))
             case AllowDowntime():
                 self._read(self._reply(session, command.id, self._moves.allow_downtime(body)))
+            case RunInside():
+                self._read(self._reply(session, command.id, self._insides.run(command.id, body)))
             case Sample():
                 self._sample(body.guests)
                 await self._answer(session, command.id, Answer(outcome=Outcome.DONE))

@@ -28,6 +28,7 @@ from dr.agent.clones import Drills
 from dr.agent.copies import Parts, Strays
 from dr.agent.departing import Departing
 from dr.agent.disks import Disks
+from dr.agent.execs import Insides
 from dr.agent.executor import Executor
 from dr.agent.following import Following
 from dr.agent.hook import Hook
@@ -63,6 +64,7 @@ from dr.model.wire import (
 from dr.ports.clones import Clones
 from dr.ports.courier import Courier
 from dr.ports.hypervisor import Gate, HostHealth, Hypervisor
+from dr.ports.inside import Inside
 from dr.ports.link import AgentLink, Dialler, LinkClosed
 from dr.ports.memory import MemoryStore
 from dr.ports.world import Departure, Prober
@@ -107,6 +109,7 @@ class Agent:
         *,
         dialler: Dialler,
         hypervisor: Hypervisor,
+        inside: Inside,
         gate: Gate,
         courier: Courier,
         clones: Clones,
@@ -200,6 +203,7 @@ class Agent:
             ),
             transfers=TransferTickets(courier=courier, disks=disks, looks=looks),
             drills=drills,
+            insides=Insides(inside),
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,

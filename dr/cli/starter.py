@@ -127,6 +127,21 @@ rules: []
 #     keep: apart                         # or together
 #     strict: true
 
+# Commands that playbooks may run on hosts, over SSH, or in guests, by their QEMU guest agents: docs/operations.md.
+# ssh:
+#   key_file: /etc/dr/ssh/id_ed25519      # of a key pair of its own; hosts have its public half
+#   known_hosts: /etc/dr/ssh/known_hosts  # the keys of hosts, under their names or addresses
+#   user: root
+#   port: 22
+commands: {{}}
+#   update:
+#     argv: [/usr/bin/dnf, -y, upgrade]   # whole words, no shell; a word ${{name}} is what a playbook says `with`
+#     timeout_s: 1800
+#   reboot:
+#     argv: [/usr/bin/systemctl, reboot]
+#     reboots: true                       # done when the host is back
+#     timeout_s: 900
+
 # Whom to tell. A command gets the alert as JSON on stdin, a webhook as a POST. Try it: dr notify test
 notify: []
 #   - name: mail

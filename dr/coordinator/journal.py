@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from dr.core.state import State
+from dr.model.allowed import Output
 from dr.model.base import Record
 from dr.model.decision import Changes, Note
 from dr.model.drills import DrillHead, DrillReport, head_of
@@ -28,6 +29,7 @@ CLUSTER = "cluster"
 CLOCK = "clock"
 NOTES = "note/"
 OPERATIONS = "operation/"
+OUTPUTS = "output/"
 TERMS = "term/"
 DRILLS = "drill/"  # what a list tells of each; reports lie beside them, as they may be long
 
@@ -72,6 +74,16 @@ def operation_key(operation_id: str) -> str:
     return f"{OPERATIONS}{int(epoch):08d}-{int(sequence):010d}"
 
 
+def outputs_of(operation_id: str) -> str:
+    """What the keys of its commands' outputs begin with."""
+    return f"{OUTPUTS}{operation_key(operation_id).removeprefix(OPERATIONS)}/"
+
+
+def _output_key(output: Output) -> str:
+    _, epoch, sequence = output.command.rsplit("-", 2)
+    return f"{outputs_of(output.operation)}{int(epoch):08d}-{int(sequence):010d}"
+
+
 def decode(value: bytes, kind: type[T]) -> T:
     """Raises msgspec.DecodeError for a value that no version of ours wrote."""
     return msgspec.json.decode(value, type=kind)
@@ -104,6 +116,8 @@ def writes(  # noqa: PLR0912  # one case for each kind of record
         puts[f"identity/{identity.host}/{identity.device}"] = _encode(identity)
     for operation_id, operation in changes.operations.items():
         puts[operation_key(operation_id)] = _encode(operation)
+    for output in changes.outputs:
+        puts[_output_key(output)] = _encode(output)
     for key, alert in changes.alerts.items():
         if alert is None:
             deletes.append(f"alert/{key}")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from dr.core.rules import Members
 from dr.core.volatile import LOOKS, OF_SESSION, Checked, Pending, View
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.drills import KEPT_MAX, DrillHead, DrillReport, head_of
@@ -233,6 +234,7 @@ class Draft:
         self._definitions: list[StoredDefinition] = []
         self._pictures: list[StoredPicture] = []
         self._identities: list[DeviceIdentity] = []
+        self._outputs: list[Output] = []
         self._operations: dict[str, Operation] = {}
         self._alerts: dict[str, Alert | None] = {}
         self._drills: dict[str, DrillReport | None] = {}
@@ -450,6 +452,9 @@ class Draft:
     def put_identity(self, identity: DeviceIdentity) -> None:
         self._identities.append(identity)
 
+    def put_output(self, output: Output) -> None:
+        self._outputs.append(output)
+
     def wait_for(self, key: str, pending: Pending) -> None:
         self.pending[key] = pending
         if "pendings" in self.memo:
@@ -562,6 +567,7 @@ class Draft:
             operations=dict(self._operations),
             alerts=dict(self._alerts),
             drills=dict(self._drills),
+            outputs=tuple(self._outputs),
             notes=tuple(self._notes),
         )
 

@@ -17,7 +17,7 @@ TICKETED = frozenset(
     {"start", "stop", "clean", "receive", "migrate", "resume", "discard", "send", "take"}
 )  # kinds of Pending
 LOOKS = frozenset({"probe", "look", "power"})  # `detail` is the host that is looked at
-OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe", "drill", "drill-end"}
+OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe", "drill", "drill-end", "inside"}
 
 
 class LookSeen(Record):

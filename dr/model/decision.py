@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName, Record
 from dr.model.drills import DrillReport
 from dr.model.effects import Effect
@@ -44,6 +45,7 @@ class Changes(Record):
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared
     drills: dict[str, DrillReport | None] = {}  # None: no longer kept
+    outputs: tuple[Output, ...] = ()
     notes: tuple[Note, ...] = ()
 
     def __bool__(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.model.allowed import Report
 from dr.model.base import GuestId, HostName, Record
 from dr.model.checks import CheckResult
 from dr.model.commands import Answer
@@ -122,6 +123,14 @@ class CheckEnded(Record, tag="check_ended"):
     effect: str
     guest: GuestId
     results: tuple[CheckResult, ...]
+
+
+class CommandEnded(Record, tag="command_ended"):
+    """A `RunCommand` ended, one way or another."""
+
+    effect: str
+    host: HostName
+    report: Report
 
 
 class Reconfigured(Record, tag="reconfigured"):
@@ -353,6 +362,7 @@ Event = (
     | PowerOnEnded
     | LookEnded
     | CheckEnded
+    | CommandEnded
     | Reconfigured
     | OperatorAsk
 )

@@ -34,6 +34,7 @@ from dr.model.commands import (
     ProveHook,
     Receive,
     Resume,
+    RunInside,
     Sample,
     SendDisks,
     Start,
@@ -46,6 +47,7 @@ from dr.model.commands import (
 from dr.model.events import Answered
 from dr.model.facts import Sighting
 from dr.model.wire import Command
+from dr.sim import commands
 from dr.sim.clock import Action
 from dr.sim.link import Link
 from dr.sim.tickets import SIGHT_S
@@ -80,6 +82,10 @@ class SimLane:
                 self._told(link, command.id, self._host.abort_job(body.guest))
             case AllowDowntime():
                 self._told(link, command.id, self._host.allow_downtime(body.guest, body.downtime_s))
+            case RunInside():
+                commands.run_inside(
+                    self._agent, command.id, body, lambda told: self._answer(link, command.id, told)
+                )
             case Sample():
                 self._agent.sampling.soon(body.guests)
                 self._answer(link, command.id, Answer(outcome=Outcome.DONE))

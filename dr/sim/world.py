@@ -21,6 +21,7 @@ from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Li
 from dr.model.records import DeviceIdentity, GuestRecord, HostRecord, Pause
 from dr.sim.bmc import Fencer
 from dr.sim.clock import Clock
+from dr.sim.commands import ALLOWED
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.dirtying import Writes
 from dr.sim.host import STORAGE, SimHost
@@ -102,7 +103,9 @@ class World:
         for host, device in list(self.store.identities):
             if host in tuple(untested):
                 del self.store.identities[host, device]
-        self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies, guests=POLICY)
+        self.settings = Settings(
+            timers=timers, limits=limits or Limits(), hosts=policies, guests=POLICY, commands=ALLOWED
+        )
         self.coordinator = SimCoordinator(self, self.store)
         self.older: list[SimCoordinator] = []  # another one took over from them, and they may still run
         self.hosts = {name: SimHost(self, name, memory_mib) for name in names}

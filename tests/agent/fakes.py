@@ -18,6 +18,7 @@ from dr.agent.looks import Patience
 from dr.agent.process import Agent, Timing
 from dr.agent.reporter import Rhythm
 from dr.agent.sampling import Pace
+from dr.model import allowed
 from dr.model.base import GuestId, HostName
 from dr.model.commands import (
     Answer,
@@ -549,6 +550,27 @@ class Process:
         """Nothing to close."""
 
 
+class FakeInside:
+    """`ports.inside.Inside`: programs run until they are ended, or do what a test says."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, ...]] = []
+        self.ends: dict[int, allowed.Report] = {}
+        self.begin_fails: Exception | None = None
+        self.silent: Exception | None = None
+
+    async def begin(self, guest: GuestId, argv: tuple[str, ...]) -> int:
+        if self.begin_fails is not None:
+            raise self.begin_fails
+        self.begun.append(argv)
+        return len(self.begun)
+
+    async def ended(self, guest: GuestId, process: int) -> allowed.Report | None:
+        if self.silent is not None:
+            raise self.silent
+        return self.ends.get(process)
+
+
 class FakeCourier:
     """Courier of one life of the agent: its copies die with it."""
 
@@ -865,6 +887,7 @@ class Host:
             CLUSTER,
             dialler=self.coordinator,
             hypervisor=self.process,
+            inside=FakeInside(),
             gate=self.process,
             courier=self.courier,
             clones=self.clones,

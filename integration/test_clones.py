@@ -88,7 +88,9 @@ class Clones:
     def check(self, drill: str, name: str, kind: str, window_s: float = 40.0, **more: Any) -> str:
         guest = self.site.lab.guest(name)
         check = {"type": kind, **({} if kind == "running" else {"address": guest.address}), **more}
-        why: str = self.ask("check", drill=drill, guest=guest.uuid, check=check, window_s=window_s)
+        result = self.ask("check", drill=drill, guest=guest.uuid, check=check, window_s=window_s)
+        why: str = result["why"]
+        assert result["passed"] is not bool(why), result
         return why
 
     def kill(self) -> None:

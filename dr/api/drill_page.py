@@ -169,7 +169,10 @@ def _tiles(report: DrillReport) -> Iterator[Node]:
         return
     passed = sum(row.verdict == "passed" for row in counted)
     yield _tile("Guests that pass", f"{passed:,}", f"of {len(counted):,}")
-    yield _tile("Hosts taken away", f"{len(report.lost):,}")
+    if report.kind == "isolated":
+        yield _tile("Hosts with clones", f"{len({row.host for row in report.guests}):,}")
+    else:
+        yield _tile("Hosts taken away", f"{len(report.lost):,}")
 
 
 def _tile(what: str, value: str, more: str = "") -> Node:

@@ -174,6 +174,26 @@ class Written(Part):
     mib: float
 
 
+class CheckSeen(Part):
+    """What one check of a guest found in its last round."""
+
+    check: str
+    result: Literal["passed", "failed", "unknown"] = Field(
+        description="unknown: it could not be made, or nobody told how it ended"
+    )
+    why: str = ""
+    took_s: float = 0.0
+    evidence: str = Field(default="", description="what came back, as far as it is text; cut off")
+    age_s: float
+
+
+class GuestChecks(Document):
+    """What the checks of guests found, by name."""
+
+    kind: Literal["checks"] = "checks"
+    items: dict[str, list[CheckSeen]]
+
+
 class LocalDiskSeen(Part):
     """A disk that only one host has."""
 
@@ -199,6 +219,9 @@ class Guest(GuestRow):
         default=None, description="seconds since its checks last passed; null: not since it runs"
     )
 
+    checks: list[CheckSeen] = Field(
+        default=[], description="the last round of its checks since the coordinator started"
+    )
     generation: int = 0
     definition: int = 0
     definition_by: str = ""

@@ -17,7 +17,9 @@ from pydantic import ValidationError
 from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.fencing.parameters import problem as parameter_problem
 from dr.adapters.notify.sinks import CommandSink, Sink, WebhookSink
+from dr.adapters.ssh.settings import SshSettings
 from dr.cli.config_errors import at, explain
+from dr.cli.config_programs import commands_of, ssh_of
 from dr.cli.config_rules import rule_warnings, rules_of
 from dr.cli.config_schema import (
     AGENT_PORT,
@@ -71,6 +73,7 @@ class CoordinatorConfig:
     log_format: str
     settings: Settings
     sinks: tuple[Sink, ...]
+    ssh: SshSettings | None = None
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -104,6 +107,7 @@ def translate(document: Document) -> CoordinatorConfig:
     problems = _raw_checks(document)
     settings = _settings(parsed, document, problems)
     sinks = _sinks(parsed, document, problems)
+    ssh = ssh_of(parsed, document, problems)
     if problems:
         raise BadFile(document.file, problems)
     return CoordinatorConfig(
@@ -117,6 +121,7 @@ def translate(document: Document) -> CoordinatorConfig:
         log_format=parsed.log.format,
         settings=settings,
         sinks=sinks,
+        ssh=ssh,
         warnings=tuple(_warnings(parsed, document)),
     )
 
@@ -171,6 +176,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
         limits=Limits(**parsed.limits.model_dump()),  # type: ignore[attr-defined]
         guests=_guest_policy(parsed),
         hosts=hosts,
+        commands=commands_of(parsed, document, problems),
         rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
         on_leave=parsed.on_leave,

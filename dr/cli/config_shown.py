@@ -11,6 +11,7 @@ import msgspec
 from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.notify.sinks import CommandSink, Sink
 from dr.cli.config import CoordinatorConfig, bracketed
+from dr.cli.config_programs import shown_command, shown_ssh
 from dr.cli.config_rules import shown_rule
 from dr.model.policy import GuestPolicy, HostPolicy
 from dr.model.spelling import after_text, check_text
@@ -38,6 +39,8 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         "guests": shown_policy(settings.guests),
         "hosts": {name: _effective_host(host) for name, host in settings.hosts.items()},
         "rules": [shown_rule(rule) for rule in settings.rules],
+        **({"ssh": shown_ssh(config.ssh)} if config.ssh is not None else {}),
+        "commands": {name: shown_command(each) for name, each in settings.commands.items()},
         "notify": [_effective_sink(sink) for sink in config.sinks],
     }
 

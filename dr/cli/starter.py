@@ -50,7 +50,7 @@ NOTES = {
     "failback": "true: goes back to the host that its rules like best when that is well again",
     "boot_after": "names of guests that must run first; NAME:check waits for its checks",
     "isolation": "of a host that nobody hears although it is on: leave, shut_down or fence",
-    "checks": "how to tell that it works, all of: running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH, …",
+    "checks": "how to tell that it works, all of: running, agent, screenshot, ping:ADDRESS, tcp:ADDRESS:PORT, http://…",
     "move_s": "a live migration that has not ended by then is called off",
     "move_downtime_s": "it may stand still for so long at the switch-over, if it does not converge otherwise",
     "move_auto_converge": "false: QEMU never slows it down so that it converges",
@@ -126,6 +126,21 @@ rules: []
 #     guests: [db1, db2]
 #     keep: apart                         # or together
 #     strict: true
+
+# Commands that playbooks may run on hosts, over SSH, or in guests, by their QEMU guest agents: docs/operations.md.
+# ssh:
+#   key_file: /etc/dr/ssh/id_ed25519      # of a key pair of its own; hosts have its public half
+#   known_hosts: /etc/dr/ssh/known_hosts  # the keys of hosts, under their names or addresses
+#   user: root
+#   port: 22
+commands: {{}}
+#   update:
+#     argv: [/usr/bin/dnf, -y, upgrade]   # whole words, no shell; a word ${{name}} is what a playbook says `with`
+#     timeout_s: 1800
+#   reboot:
+#     argv: [/usr/bin/systemctl, reboot]
+#     reboots: true                       # done when the host is back
+#     timeout_s: 900
 
 # Whom to tell. A command gets the alert as JSON on stdin, a webhook as a POST. Try it: dr notify test
 notify: []

@@ -184,6 +184,9 @@ def _without_secrets(event: Event) -> Event:
     if isinstance(event, Answered) and (definition := event.answer.definition) is not None:
         kept = changed(definition, xml=PASSWORD.sub(r"\1'***'", definition.xml), nvram=b"")
         return changed(event, answer=changed(event.answer, definition=kept))
+    if isinstance(event, Answered) and event.answer.checks:  # a console shows what nobody asked it to keep
+        blind = tuple(changed(each, picture=b"") for each in event.answer.checks)
+        return changed(event, answer=changed(event.answer, checks=blind))
     return event
 
 

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 from dr.core.rules import Members
 from dr.core.volatile import LOOKS, OF_SESSION, Checked, Pending, View
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.drills import KEPT_MAX, DrillHead, DrillReport, head_of
 from dr.model.effects import DropSession, Effect, Notify
 from dr.model.evidence import Proof
-from dr.model.operations import Operation, OperationState, Step
+from dr.model.operations import GUEST_CHECK, Operation, OperationState, Step
 from dr.model.policy import HostPolicy, Settings
 from dr.model.records import (
     Alert,
@@ -29,6 +30,7 @@ from dr.model.records import (
     GuestRecord,
     HostRecord,
     StoredDefinition,
+    StoredPicture,
 )
 
 K = TypeVar("K")
@@ -230,7 +232,9 @@ class Draft:
         self.host_writes = 0  # goes up with what is decided or seen of hosts
         self.memo: dict[str, Any] = {}  # as of `State`, for this decision
         self._definitions: list[StoredDefinition] = []
+        self._pictures: list[StoredPicture] = []
         self._identities: list[DeviceIdentity] = []
+        self._outputs: list[Output] = []
         self._operations: dict[str, Operation] = {}
         self._alerts: dict[str, Alert | None] = {}
         self._drills: dict[str, DrillReport | None] = {}
@@ -362,8 +366,9 @@ class Draft:
         return [operation for operation in found if operation and operation.state is OperationState.OPEN]
 
     def operation_about(self, guest_id: GuestId) -> str:
-        """The id of the open operation that is about this guest, or ""."""
-        return next((op.id for op in self.open_operations() if guest_id in op.guests), "")
+        """The id of the open operation that does something with this guest, or ""."""
+        about = (op.id for op in self.open_operations() if guest_id in op.guests and op.kind != GUEST_CHECK)
+        return next(about, "")
 
     def identity(self, host: HostName, device: str) -> DeviceIdentity | None:
         for identity in reversed(self._identities):
@@ -441,8 +446,14 @@ class Draft:
     def put_definition(self, definition: StoredDefinition) -> None:
         self._definitions.append(definition)
 
+    def put_picture(self, picture: StoredPicture) -> None:
+        self._pictures.append(picture)
+
     def put_identity(self, identity: DeviceIdentity) -> None:
         self._identities.append(identity)
+
+    def put_output(self, output: Output) -> None:
+        self._outputs.append(output)
 
     def wait_for(self, key: str, pending: Pending) -> None:
         self.pending[key] = pending
@@ -551,10 +562,12 @@ class Draft:
             hosts_removed=tuple(self._hosts_removed),
             guests={key: guest for key, guest in self._guests.items() if guest != self.state.guests.get(key)},
             definitions=tuple(self._definitions),
+            pictures=tuple(self._pictures),
             identities=tuple(self._identities),
             operations=dict(self._operations),
             alerts=dict(self._alerts),
             drills=dict(self._drills),
+            outputs=tuple(self._outputs),
             notes=tuple(self._notes),
         )
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from dr.model.allowed import Allowed
 from dr.model.base import HostName, Record
 from dr.model.checks import Check
 
@@ -238,3 +239,4 @@ class Settings(Record):
     on_leave: OnLeave = OnLeave.MIGRATE
     on_critical: OnCritical = OnCritical.ALERT
     auto_fence: bool = True
+    commands: dict[str, Allowed] = {}  # that playbooks may run

@@ -38,6 +38,7 @@ def coordinator(
         fencer=world,
         prober=world,
         checker=world,
+        runner=world,
         notifier=world,
         decisions=decisions or MemoryDecisions(),
         settings=SETTINGS,

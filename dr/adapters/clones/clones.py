@@ -25,7 +25,7 @@ from dr.adapters.clones.host import Host
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.probe.checker import GuestChecker
 from dr.model.base import GuestId
-from dr.model.checks import Check, CheckResult, Running
+from dr.model.checks import CheckResult, Reached, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.ports.clones import CloneError
 from dr.ports.hypervisor import HypervisorUnknown
@@ -249,13 +249,23 @@ class HostClones:
             await self._host.files("give its network an address", lambda: bubble.require_address(address))
             return bubble
 
-    async def check(self, drill: str, guest: GuestId, check: Check, window_s: float) -> str:
+    def clone_of(self, drill: str, guest: GuestId) -> GuestId:
         """See the port."""
-        found, _ = self._whole(drill, guest)
-        if found.bubble is None:
-            raise CloneError("no clone of the drill was started here")
+        _, copy = self._whole(drill, guest)
+        if not copy.booted:
+            raise CloneError("no clone of it was started here")
+        return names.clone_id(drill, guest)
+
+    async def check(
+        self, drill: str, guest: GuestId, check: Reached | Running, window_s: float
+    ) -> CheckResult:
+        """See the port."""
+        clone = self.clone_of(drill, guest)
         if isinstance(check, Running):
-            return await self._running(names.clone_id(drill, guest), window_s)
+            began, why = self._clock(), await self._running(clone, window_s)
+            return CheckResult(check=check, passed=not why, why=why, took_s=self._clock() - began)
+        found = self._drills[drill]
+        assert found.bubble is not None, "whatever was started has its network"
         task = asyncio.create_task(GuestChecker(sockets=found.bubble.socket).check((check,), window_s))
         _remember(found.checks, task)
         try:
@@ -264,7 +274,7 @@ class HostClones:
             if found.ended:
                 raise CloneError("the drill has ended here") from None
             raise
-        return "" if result.passed else result.why
+        return result
 
     async def _running(self, clone: GuestId, window_s: float) -> str:
         until = self._clock() + window_s

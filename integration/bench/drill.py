@@ -1,4 +1,4 @@
-"""How fast drills are. Here so far: sweeps on paper at 1,000 hosts and 20,000 guests; last line JSON.
+"""How fast drills are: sweeps on paper at 1,000 hosts and 20,000 guests, isolated boots in the lab; last line JSON.
 
 A sweep runs as it does in the coordinator, in slices on its loop, while that decides the heartbeats and ticks of all
 hosts. `--hosts N` for another size, `--pairs` for the sweep of all pairs too, `--only PART`.
@@ -22,6 +22,7 @@ from dr.core.state import State
 from dr.model.base import changed
 from dr.model.drills import DrillReport
 from dr.model.events import Heard, Tick
+from integration.bench.boots import boots
 from integration.bench.core import heartbeat_us, site
 from integration.bench.site import NOW
 
@@ -106,13 +107,15 @@ def sweeps(options: argparse.Namespace) -> dict[str, float]:
 
 
 # What there is to measure; each part prints what it found, and gives its figures.
-PARTS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {"sweep": sweeps}
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {"sweep": sweeps, "boot": boots}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=1000)
     parser.add_argument("--pairs", action="store_true", help="every pair too")
+    parser.add_argument("--runs", type=int, default=3, help="isolated boots")
+    parser.add_argument("--lab", default="bench")
     parser.add_argument("--only", choices=sorted(PARTS), help="one part")
     options = parser.parse_args()
     found: dict[str, float] = {}

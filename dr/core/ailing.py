@@ -20,9 +20,8 @@ from dr.model.records import Condition, Desired, GuestPhase, GuestRecord, HostPh
 LOOK_S = 1.0  # it is looked this often who is due
 BEGUN_MAX = 100  # rounds begun by one look: 20,000 guests are through in 200 s
 UNDER_WAY_MAX = checks.ROUNDS_MAX // 2  # the other half is for those that somebody waits for
-MANY = (
-    3  # so many that fail, and more than half of those that are known: the guests are not the likeliest fault
-)
+MANY = 3  # so many that fail, and more than half of those that are known: not the guests are to blame
+ALL_OF = 2  # nor are these, where all that are known fail
 KNOWN_S = 300.0  # beyond two intervals: what was found longer ago says nothing of now
 
 
@@ -105,7 +104,7 @@ def _doubted(draft: Draft, found: list[Found]) -> frozenset[HostName]:
 
 def _many(found: list[Found]) -> bool:
     failing = sum(each.failures > 0 for each in found)
-    return failing >= MANY and 2 * failing > len(found)
+    return (failing >= MANY and 2 * failing > len(found)) or (failing >= ALL_OF and failing == len(found))
 
 
 def _words(found: list[Found], of: str, todo: str) -> tuple[str, str, str]:

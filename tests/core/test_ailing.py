@@ -200,6 +200,15 @@ def test_many_at_once_on_one_host_are_not_to_blame() -> None:
     assert stops(made) == [("g1", "destroy")], "the others are well, so this one is ill"
 
 
+def test_two_that_are_all_there_are_mean_the_same() -> None:
+    made = site(well("g1", "h1"), well("g2", "h1"), well("g3", "h2"))
+    rounds(made, 4, "g1", "g2")
+    assert stops(made) == []
+    assert set(made.state.alerts) == {"host/h1/checks"}
+    rounds(made, 3, "g1")
+    assert stops(made) == [("g1", "destroy")]
+
+
 def test_many_everywhere_mean_that_we_are_blind() -> None:
     """Two of three on each host: no host alone would show it."""
     names = [f"g{n}" for n in range(8)]

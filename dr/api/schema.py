@@ -158,6 +158,7 @@ class Policy(Part):
     boot_after: list[str]
     isolation: str
     checks: list[str]
+    on_unhealthy: str
     move_s: float
     move_downtime_s: float
     move_auto_converge: bool
@@ -510,6 +511,7 @@ class SetBody(GuestsBody):
     checks: Annotated[list[str], AfterValidator(_good_checks)] | None = Field(
         default=None, description='in the words of the configuration file; ["none"]: no check'
     )
+    on_unhealthy: Literal["ignore", "alert", "restart"] | None = None
     move_s: float | None = Field(default=None, gt=0, le=864_000)
     move_downtime_s: float | None = Field(default=None, gt=0, le=300)
     move_auto_converge: bool | None = None

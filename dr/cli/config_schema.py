@@ -27,6 +27,7 @@ from dr.model.policy import (
     Limits,
     OnCritical,
     OnLeave,
+    OnUnhealthy,
     Settings,
     Timers,
 )
@@ -292,6 +293,7 @@ GuestsSection = _section(
     "GuestsSection",
     boot_after=(Annotated[list[After], BeforeValidator(_one_or_many)], []),
     isolation=(Annotated[Isolation, Word], GuestPolicy().isolation),
+    on_unhealthy=(Annotated[OnUnhealthy, Word], GuestPolicy().on_unhealthy),
     checks=(Annotated[list[Check], BeforeValidator(_one_or_many), AfterValidator(_checks)], []),
 )
 

@@ -51,6 +51,7 @@ def shown_policy(policy: GuestPolicy) -> dict[str, Any]:
     return values | {
         "boot_after": [after_text(each) for each in policy.boot_after],
         "isolation": policy.isolation.value,
+        "on_unhealthy": policy.on_unhealthy.value,
         "checks": [check_text(each) for each in policy.checks],
     }
 

@@ -44,6 +44,12 @@ class Isolation(StrEnum):
     FENCE = "fence"
 
 
+class Unhealthy(StrEnum):
+    IGNORE = "ignore"
+    ALERT = "alert"
+    RESTART = "restart"
+
+
 def _state(row: GuestRow) -> str:
     if row.desired == "ignored":
         return f"{row.phase}, ignored"
@@ -253,6 +259,7 @@ def _policy(guest: Guest) -> list[tuple[str, str]]:
         ("restarts", restarts),
         ("moved", moved),
         ("failback", guest.failback or ("yes" if policy.failback else "no")),
+        ("unhealthy", policy.on_unhealthy),
         ("isolation", policy.isolation),
         ("live move", _how_it_moves(policy)),
     ]
@@ -512,6 +519,9 @@ def set_(
             help="How it shows that it works: running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/…; repeat; none.",
         ),
     ] = None,
+    on_unhealthy: Annotated[
+        Unhealthy | None, typer.Option("--on-unhealthy", help="When its checks fail after they had passed.")
+    ] = None,
     move: Annotated[
         float | None,
         typer.Option("--move-time", help="Seconds; then its live migration is called off.", min=1),
@@ -551,6 +561,7 @@ def set_(
         "desired": desired, "priority": priority, "max_restarts": max_restarts, "restart_window_s": restart_window,
         "max_relocations": max_relocations, "relocation_window_s": relocation_window, "failback": failback,
         "boot_after": boot_after or None, "isolation": isolation, "checks": check or None,
+        "on_unhealthy": on_unhealthy,
         "move_s": move, "move_downtime_s": move_downtime, "move_auto_converge": move_auto_converge,
         "move_mib_s": move_bandwidth, "move_streams": move_streams,
         "local_disks": local_disks, "remove_old_disks": remove_old_disks,

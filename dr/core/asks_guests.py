@@ -126,6 +126,7 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
             "io-error",
             "boot-after",
             "checks",
+            "unhealthy",
             "failback",
             "hand-made",
             "stands-still",

@@ -44,14 +44,14 @@ def passed(guest: GuestRecord) -> bool:
 
 def awaited(draft: Draft, guest: GuestRecord) -> bool:
     """Whether the end of its operation still waits for its checks."""
-    if not guest.policy.checks or passed(guest) or _suspended(draft, guest):
+    if not guest.policy.checks or passed(guest) or suspended(draft, guest):
         return False
     return draft.now < guest.since + draft.config.timers.check_s
 
 
 def failing(draft: Draft, guest: GuestRecord) -> bool:
     """Whether it runs, and yet does not do its work as far as anybody knows."""
-    return bool(guest.policy.checks) and not passed(guest) and not _suspended(draft, guest)
+    return bool(guest.policy.checks) and not passed(guest) and not suspended(draft, guest)
 
 
 def in_words(draft: Draft, guest: GuestRecord) -> str:
@@ -60,7 +60,7 @@ def in_words(draft: Draft, guest: GuestRecord) -> str:
         return f"running on {guest.holder}"
     if passed(guest):
         return f"running on {guest.holder}, its checks passed"
-    if _suspended(draft, guest):
+    if suspended(draft, guest):
         return f"running on {guest.holder}, suspended"
     return f"running on {guest.holder}, but its checks have not passed: {what_fails(draft, guest)}"
 
@@ -82,7 +82,7 @@ def moved_by(guest: GuestRecord, operation: Operation) -> bool:
 
 def after_move(draft: Draft, guest: GuestRecord) -> str:
     """To go on with, after where it runs: whether it answers there; empty while its checks are tried, and without."""
-    if _suspended(draft, guest):
+    if suspended(draft, guest):
         return ", suspended as it was"
     if not guest.policy.checks or awaited(draft, guest):
         return ""
@@ -91,7 +91,7 @@ def after_move(draft: Draft, guest: GuestRecord) -> str:
     return f", and its checks have not passed since: {what_fails(draft, guest)}"
 
 
-def _suspended(draft: Draft, guest: GuestRecord) -> bool:
+def suspended(draft: Draft, guest: GuestRecord) -> bool:
     """Whether it stands still because its owner wants so: then it answers nobody."""
     facts = draft.view(guest.holder).guests.get(guest.id)
     return facts is not None and facts.suspended
@@ -125,7 +125,7 @@ def step(draft: Draft, *, tick: bool) -> None:
         for guest_id in operation.guests
     }
     if since or once:
-        _begin_rounds(draft, since, once)
+        begin_rounds(draft, since, once)
 
 
 def _brought(draft: Draft) -> list[GuestRecord]:
@@ -168,8 +168,13 @@ def _told_of(draft: Draft) -> dict[GuestId, float]:
     return found
 
 
-def _begin_rounds(draft: Draft, since: dict[GuestId, float], once: dict[GuestId, float]) -> None:
-    """`since`: of whom, and from when on that all passed counts. `once`: and that any round does, however it ends."""
+def begin_rounds(
+    draft: Draft, since: dict[GuestId, float], once: dict[GuestId, float], most: int = ROUNDS_MAX
+) -> None:
+    """`since`: of whom, and from when on that all passed counts. `once`: and that any round does, however it ends.
+
+    No round begins while `most` are under way.
+    """
     due: list[tuple[float, GuestId, GuestRecord]] = []
     for guest_id in since.keys() | once.keys():
         guest = draft.guest(guest_id)
@@ -185,7 +190,7 @@ def _begin_rounds(draft: Draft, since: dict[GuestId, float], once: dict[GuestId,
         due.append((last.began if last is not None else 0.0, guest_id, guest))
     if not due:
         return
-    room = ROUNDS_MAX - len({pending.guest for _, pending in draft.pendings() if pending.kind in PARTS})
+    room = most - len({pending.guest for _, pending in draft.pendings() if pending.kind in PARTS})
     for _, _, guest in sorted(due, key=lambda each: each[:2])[: max(room, 0)]:
         _begin(draft, guest)
 
@@ -274,11 +279,17 @@ def _end(draft: Draft, guest_id: GuestId) -> None:
         made.get(check, CheckResult(check=check, passed=False, made=False, why="nobody told how it ended"))
         for check in guest.policy.checks
     )
-    draft.checked[guest_id] = changed(found, heard=(), results=results, ended=draft.now)
+    before = found.failures if found.ended >= guest.since else 0
+    bad = any(each.made and not each.passed for each in results)
+    failures = 0 if all(each.passed for each in results) else before + bad
+    draft.checked[guest_id] = changed(found, heard=(), results=results, ended=draft.now, failures=failures)
     if not all(each.passed for each in results):
         return
+    well_before = passed(guest)
     draft.put_guest(changed(measured.answered(guest, draft.now), checked_at=draft.now))
     draft.clear_alert(f"guest/{guest.id}/checks")
+    if well_before:
+        return
     draft.note(
         "guest.checked",
         f"{guest.name}: its checks passed, {draft.now - guest.since:.1f} s after it was seen to run",

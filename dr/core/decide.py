@@ -8,6 +8,7 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 from __future__ import annotations
 
 from dr.core import (
+    ailing,
     checks,
     contradictions,
     deadline,
@@ -395,4 +396,5 @@ def _settle(draft: Draft, *, tick: bool) -> None:
     checks.step(draft, tick=tick)
     operations.close_finished(draft)
     if tick:
+        ailing.step(draft)
         failback.step(draft)

@@ -29,7 +29,7 @@ LINES_AT_ONCE = 256  # encoded in one go, about half a millisecond: a loop besid
 GZIP = 31  # zlib's number for it
 
 # What `State` works out from its records by itself.
-DERIVED = frozenset({"unsettled", "homing", "open_operations", "at_host", "touched", "memo"})
+DERIVED = frozenset({"unsettled", "homing", "looked_after", "open_operations", "at_host", "touched", "memo"})
 
 # Lines of the timeline that somebody may ask about one day: "why did it do that?", "why did it not?"
 TOLD = frozenset(

@@ -20,7 +20,7 @@ from dr.model.drills import KEPT_MAX, DrillHead, DrillReport, head_of
 from dr.model.effects import DropSession, Effect, Notify
 from dr.model.evidence import Proof
 from dr.model.operations import GUEST_CHECK, Operation, OperationState, Step
-from dr.model.policy import HostPolicy, Settings
+from dr.model.policy import HostPolicy, OnUnhealthy, Settings
 from dr.model.records import (
     Alert,
     Cluster,
@@ -61,6 +61,10 @@ def settled(guest: GuestRecord) -> bool:
     return guest.phase in SETTLED and not wanted_off
 
 
+def _looked_after(guest: GuestRecord) -> bool:
+    return guest.policy.on_unhealthy is not OnUnhealthy.IGNORE and bool(guest.policy.checks)
+
+
 @dataclass
 class State:
     """All records and all evidence. Plain dictionaries, changed only by `apply`."""
@@ -75,6 +79,8 @@ class State:
     drills: dict[str, DrillHead] = field(default_factory=dict)  # whose reports are kept
     views: dict[HostName, View] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
+    looked_after: set[GuestId] = field(default_factory=set)  # whose checks are made all the time
+    looked_after_at: float = 0.0  # when it was last seen which of these are due
     checked: dict[GuestId, Checked] = field(default_factory=dict)  # the newest round of each guest's checks
     sequence: int = 0  # of ids, in this term
     lag_s: float = 0.0  # how late our own loop ran lately
@@ -147,6 +153,7 @@ class State:
         self.lag_s = draft.lag_s
         self.moves = draft.moves
         self.failback_at = draft.failback_at
+        self.looked_after_at = draft.looked_after_at
 
     def _apply_records(self, changes: Changes) -> None:
         if changes.cluster is not None:
@@ -161,6 +168,8 @@ class State:
             (self.unsettled.discard if done else self.unsettled.add)(guest_id)
             homes = guest is not None and guest.policy.failback
             (self.homing.add if homes else self.homing.discard)(guest_id)
+            ours = guest is not None and _looked_after(guest)
+            (self.looked_after.add if ours else self.looked_after.discard)(guest_id)
         _overlay(self.guests, changes.guests)
         for identity in changes.identities:
             self.identities[identity.host, identity.device] = identity
@@ -199,6 +208,7 @@ class State:
                 self.at_host.setdefault(place.host, set()).add(guest.id)
         self.unsettled = {guest.id for guest in self.guests.values() if not settled(guest)}
         self.homing = {guest.id for guest in self.guests.values() if guest.policy.failback}
+        self.looked_after = {guest.id for guest in self.guests.values() if _looked_after(guest)}
         self.open_operations = {
             key for key, operation in self.operations.items() if operation.state is OperationState.OPEN
         }
@@ -220,6 +230,7 @@ class Draft:
         self.lag_s = state.lag_s
         self.moves = state.moves
         self.failback_at = state.failback_at
+        self.looked_after_at = state.looked_after_at
         self.views: dict[HostName, View] = {}
         self.pending: dict[str, Pending | None] = {}
         self.checked: dict[GuestId, Checked | None] = {}

@@ -120,6 +120,9 @@ class Checked(Record):
     heard: tuple[CheckResult, ...] = ()  # what is known of the one that is under way
     ended: float = 0.0  # of the last that did; 0 = none has
     results: tuple[CheckResult, ...] = ()  # of that one, in the policy's order
+    failures: int = (
+        0  # rounds in a row that failed, since it runs as it does now; what could not be made is none
+    )
 
 
 class Pending(Record):

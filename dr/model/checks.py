@@ -12,7 +12,7 @@ CHECKS_MAX = 8  # of one guest
 TEXT_MAX = 200  # characters that a service is expected to say
 PATH_MAX = 500
 EVIDENCE_MAX = 500  # characters kept of what came back
-PICTURE_MAX = 128 * 1024  # bytes of a PNG
+PICTURE_MAX = 512 * 1024  # bytes of a PNG
 
 
 class Running(Record, tag="running"):

@@ -32,7 +32,7 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power
 from dr.model.facts import Definition
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Settings
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, OnUnhealthy, Settings
 from dr.model.records import GuestPhase, HostPhase
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.world import World
@@ -42,6 +42,9 @@ from tests.core.test_drills import report_of
 ARMED = FenceLevel(
     devices=(FenceDevice(name="bmc", agent="a", parameters={"ip": "1", "password": "hunter2"}),)
 )
+
+
+LOOKED_AFTER = GuestPolicy(failback=True, checks=(Ping(address="10.0.0.5"),), on_unhealthy=OnUnhealthy.ALERT)
 
 
 def file(state: State, event: Event, now: float = 1.0, **more: Any) -> bytes:
@@ -89,7 +92,7 @@ def test_a_run_decided_again_from_its_files() -> None:
 
 def test_every_field_of_the_state_is_saved_or_derived() -> None:
     """A new field of State comes back from a file, or is named in DERIVED and rebuilt from the records."""
-    bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN, policy=GuestPolicy(failback=True)))
+    bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN, policy=LOOKED_AFTER))
     bench.send(AskPause(id="1", by="ops", reason="work"))
     bench.send(AskFence(id="2", by="ops", host="h1"))
     bench.send(AskKeepDrill(id="3", by="ops", report=report_of("drill-1")))
@@ -98,6 +101,7 @@ def test_every_field_of_the_state_is_saved_or_derived() -> None:
     state.checked["g1"] = Checked(began=1.0, ended=2.0, results=(found,))
     state.revision, state.moves, state.own_boot, state.lag_s = 17, 3, "b", 0.125
     state.started_at, state.quiet_until, state.ticked_at, state.failback_at = 1.5, 2.5, 12.5, 3.5
+    state.looked_after_at = 4.5
     content = [each for each in fields(State) if each.name not in ("touched", "memo")]  # they only save time
     for each in content:
         assert getattr(state, each.name) != getattr(empty, each.name), (

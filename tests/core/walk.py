@@ -30,7 +30,7 @@ from dr.core.volatile import Pending, View
 from dr.model import verbs
 from dr.model.allowed import Report
 from dr.model.base import changed
-from dr.model.checks import CheckResult, Ping, Running
+from dr.model.checks import Agent, CheckResult, Ping, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.conditions import GuestIs
@@ -78,7 +78,16 @@ from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
 from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
-from dr.model.policy import After, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
+from dr.model.policy import (
+    After,
+    GuestPolicy,
+    HostPolicy,
+    OnLeave,
+    OnUnhealthy,
+    PolicyChange,
+    Settings,
+    Timers,
+)
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
 from dr.model.verbs import AnyVerb
 from dr.model.wire import PROTOCOL, Hello, Memory
@@ -581,9 +590,11 @@ class Walk:
                 for g in self.state.guests.values()
             )
             self.memory[name] = changed(self.memory[name], entries=entries, protected_version=version)
+        silent = CheckResult(check=Agent(), passed=kind, why="" if kind else "it does not answer")
         return Answer(
             outcome=outcome,
             reason="" if kind else "it would not",
+            checks=(silent,) if rng.random() < 0.9 else (),
             testimony=testimony if rng.random() < 0.95 else (),
             answered={"10.0.0.1": rng.random() < 0.15} if kind else {},
             definition=definition if kind else None,
@@ -797,7 +808,8 @@ class Walk:
             max_relocations=rng.choice([0, 2]),
             failback=rng.random() < 0.3,
             boot_after=(After(guest=rng.choice(GUESTS)),) if rng.random() < 0.1 else (),
-            checks=rng.choice([(PING,), (PING, Running()), (Running(),)]) if rng.random() < 0.1 else (),
+            checks=rng.choice([(PING,), (PING, Running()), (Agent(),)]) if rng.random() < 0.2 else (),
+            on_unhealthy=rng.choice([*OnUnhealthy]),
         )
 
     def settings(self, *, calm: bool = False) -> Settings:

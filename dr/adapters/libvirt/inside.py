@@ -13,7 +13,7 @@ import libvirt
 import libvirt_qemu
 
 from dr.adapters.libvirt import libvirt_api as api
-from dr.adapters.libvirt.picture import BadPicture, Shrinking
+from dr.adapters.libvirt.picture import BadPicture, Taking
 from dr.model.base import GuestId
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown, Picture
 
@@ -55,12 +55,12 @@ def _picture(domain: Any) -> Picture:
     """Of its first screen."""
     stream = domain.connect().newStream(0)
     domain.screenshot(stream, 0, 0)
-    shrinking = Shrinking()
+    taking = Taking()
     try:
         while piece := stream.recv(PIECE):
-            shrinking.feed(piece)
+            taking.feed(piece)
     except BaseException:
         stream.abort()
         raise
     stream.finish()
-    return shrinking.picture()
+    return taking.picture()

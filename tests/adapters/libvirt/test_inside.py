@@ -69,7 +69,9 @@ def test_a_picture_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_no_picture_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = opened(monkeypatch, Guest(b"x" * 600))
-    with pytest.raises(HypervisorError, match="there is no picture of its console: it is no PPM"):
+    with pytest.raises(
+        HypervisorError, match="there is no picture of its console: it is neither a PNG nor a PPM"
+    ):
         inside.screenshot("qemu:///system", G)
     assert guest.ended == ["aborted", "closed"]
 
@@ -115,8 +117,8 @@ def test_an_agent_that_does_not_answer(
 
 
 async def test_the_mock_drivers_guest(mock: LibvirtHypervisor) -> None:
-    """It has no QEMU, so no agent; its screen is libvirt's logo, which is no PPM."""
+    """It has no QEMU, so no agent; its screen is libvirt's logo, as a PNG."""
     with pytest.raises((HypervisorError, HypervisorUnknown)):
         await mock.agent_answers(G, 1.0)
-    with pytest.raises(HypervisorError):
+    with pytest.raises(HypervisorError, match="a PNG of a form that is not known here"):
         await mock.screenshot(G)

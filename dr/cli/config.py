@@ -19,6 +19,7 @@ from dr.adapters.fencing.parameters import problem as parameter_problem
 from dr.adapters.notify.sinks import CommandSink, Sink, WebhookSink
 from dr.cli.config_errors import at, explain
 from dr.cli.config_rules import rule_warnings, rules_of
+from dr.cli.config_schedules import schedules_of
 from dr.cli.config_schema import (
     AGENT_PORT,
     API_PORT,
@@ -32,15 +33,8 @@ from dr.cli.config_schema import (
     split_endpoint,
 )
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem, read
-from dr.model.policy import (
-    FenceDevice,
-    FenceLevel,
-    GuestPolicy,
-    HostPolicy,
-    Limits,
-    Settings,
-    Timers,
-)
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Timers
+from dr.model.settings import Settings
 from dr.model.spelling import after_of, check_of
 
 __all__ = [
@@ -71,6 +65,7 @@ class CoordinatorConfig:
     log_format: str
     settings: Settings
     sinks: tuple[Sink, ...]
+    sources: dict[str, str]  # of each schedule: its playbook's file or name, as it is written
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -117,6 +112,7 @@ def translate(document: Document) -> CoordinatorConfig:
         log_format=parsed.log.format,
         settings=settings,
         sinks=sinks,
+        sources={name: each.playbook for name, each in parsed.schedules.items()},
         warnings=tuple(_warnings(parsed, document)),
     )
 
@@ -173,6 +169,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
         hosts=hosts,
         rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
+        schedules=schedules_of(parsed, document, problems),
         on_leave=parsed.on_leave,
         on_critical=parsed.on_critical,
     )

@@ -194,12 +194,12 @@ def show(
 
 def chosen(name: str) -> tuple[Playbook, str]:
     """The playbook of that name, or in that file; and its file. Raises Failure."""
-    from dr.cli.playbook_file import load, shelved
+    from dr.cli.playbook_file import is_file, load, shelved
     from dr.cli.yamlfile import BadFile
     from dr.model.words import nearest
 
     path = Path(name)
-    if "/" not in name and path.suffix not in (".yaml", ".yml"):
+    if not is_file(name):
         known = {row.name: row.path for row in shelved()}
         if name not in known:
             raise Failure(

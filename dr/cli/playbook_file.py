@@ -73,6 +73,11 @@ class Shelved:
     bad: BadFile | None = None
 
 
+def is_file(word: str) -> bool:
+    """Whether somebody means a file by that, or the name of a playbook."""
+    return "/" in word or word.endswith((".yaml", ".yml"))
+
+
 def shelved() -> list[Shelved]:
     """Those that ship with dr and the team's own, by name."""
     found = {each.name: each for folder in (SHIPPED, OWN) for each in _in(folder)}

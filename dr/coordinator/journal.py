@@ -12,6 +12,7 @@ from dr.model.decision import Changes, Note
 from dr.model.drills import DrillHead, DrillReport, head_of
 from dr.model.operations import Operation
 from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.schedules import ScheduleRecord
 from dr.ports.store import Store
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ CLOCK = "clock"
 NOTES = "note/"
 OPERATIONS = "operation/"
 TERMS = "term/"
+SCHEDULES = "schedule/"
 DRILLS = "drill/"  # what a list tells of each; reports lie beside them, as they may be long
 
 _encode = msgspec.json.Encoder().encode
@@ -101,6 +103,11 @@ def writes(  # noqa: PLR0912  # one case for each kind of record
         else:
             puts[f"{DRILLS}{drill_id}"] = _encode(head_of(report))
             puts[drill_report_key(drill_id)] = _encode(report)
+    for name, schedule in changes.schedules.items():
+        if schedule is None:
+            deletes.append(f"{SCHEDULES}{name}")
+        else:
+            puts[f"{SCHEDULES}{name}"] = _encode(schedule)
     for offset, note in enumerate(changes.notes):
         key = f"{NOTES}{next_note + offset:012d}"
         puts[key] = _encode(StoredNote(key=key, wall=wall, note=note, decision=decision))
@@ -126,6 +133,7 @@ async def load(store: Store, state: State) -> tuple[Clock, int, list[Term]]:
         operations=await all_of(OPERATIONS, Operation),
         alerts=await all_of("alert/", Alert),
         drills=await all_of(DRILLS, DrillHead),
+        schedules=await all_of(SCHEDULES, ScheduleRecord),
     )
     state.revision = await store.revision()
     clock = await store.get(CLOCK)

@@ -8,6 +8,7 @@ from dr.model.effects import Effect
 from dr.model.evidence import Proof
 from dr.model.operations import Operation
 from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.schedules import ScheduleRecord
 
 
 class Note(Record):
@@ -35,6 +36,7 @@ class Changes(Record):
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared
     drills: dict[str, DrillReport | None] = {}  # None: no longer kept
+    schedules: dict[str, ScheduleRecord | None] = {}  # None: no such schedule any more
     notes: tuple[Note, ...] = ()
 
     def __bool__(self) -> bool:

@@ -9,8 +9,9 @@ from dr.model.evidence import PowerReport
 from dr.model.facts import DirtySample, GuestFacts, HostFacts, Progress, Reading
 from dr.model.plans import Approved
 from dr.model.playbooks import Playbook
-from dr.model.policy import PolicyChange, Settings, StopMode
+from dr.model.policy import PolicyChange, StopMode
 from dr.model.records import Desired
+from dr.model.settings import Settings
 from dr.model.wire import Hello, LeaveKind
 
 
@@ -290,6 +291,17 @@ class AskCancelRun(Ask, tag="ask_cancel_run"):
     job: str
 
 
+class ScheduleDue(Record, tag="schedule_due"):
+    """Times of a schedule have come and are not decided about; none: it is new here, or its times are others."""
+
+    name: str
+    wall: float  # unix time, as all of these
+    times: tuple[float, ...] = ()  # the newest last
+    left_out: tuple[float, ...] = ()  # of them: those that lie in a blackout
+    more: bool = False  # and others before them
+    blackout: str = ""  # which one it is now
+
+
 class Admitted(Ask, tag="admitted"):
     """A host may join: its token was made. The record exists from here on."""
 
@@ -346,6 +358,7 @@ Event = (
     | LookEnded
     | CheckEnded
     | Reconfigured
+    | ScheduleDue
     | OperatorAsk
 )
 

@@ -232,16 +232,3 @@ class OnCritical(StrEnum):
 
     ALERT = "alert"  # people are told
     EVACUATE = "evacuate"  # and the host is drained, one at a time
-
-
-class Settings(Record):
-    """Everything `decide` may know that is not a record or an observation."""
-
-    timers: Timers = Timers()
-    limits: Limits = Limits()
-    hosts: dict[HostName, HostPolicy] = {}
-    guests: GuestPolicy = GuestPolicy()  # of guests from the moment when they are protected
-    rules: tuple[Rule, ...] = ()
-    on_leave: OnLeave = OnLeave.MIGRATE
-    on_critical: OnCritical = OnCritical.ALERT
-    auto_fence: bool = True

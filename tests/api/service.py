@@ -33,7 +33,7 @@ from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Level, Reading
 from dr.model.operations import Operation, OperationState, Step
-from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Settings
+from dr.model.policy import FenceDevice, FenceLevel, HostPolicy
 from dr.model.records import (
     Alert,
     Cluster,
@@ -46,6 +46,7 @@ from dr.model.records import (
     Place,
     StoredDefinition,
 )
+from dr.model.settings import Settings
 
 T = TypeVar("T")
 

@@ -16,18 +16,8 @@ from dr.cli.config import CoordinatorConfig, load, translate
 from dr.cli.config_shown import effective
 from dr.cli.starter import NOTES, starter
 from dr.cli.yamlfile import BadFile, parse
-from dr.model.policy import (
-    After,
-    Check,
-    GuestPolicy,
-    GuestRule,
-    HostRule,
-    Isolation,
-    Limits,
-    OnLeave,
-    Settings,
-    Timers,
-)
+from dr.model.policy import After, Check, GuestPolicy, GuestRule, HostRule, Isolation, Limits, OnLeave, Timers
+from dr.model.settings import Settings
 from tests.cli.conftest import Dr
 
 HEAD = "cluster: lab\naddresses: [10.0.0.1]\n"  # two lines

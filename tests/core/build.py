@@ -20,7 +20,7 @@ from dr.model.facts import (
     Needs,
     RunningCpu,
 )
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Timers
 from dr.model.records import (
     Cluster,
     DeviceIdentity,
@@ -31,6 +31,7 @@ from dr.model.records import (
     Place,
     StoredDefinition,
 )
+from dr.model.settings import Settings
 
 NOW = 1000.0
 EPOCH = 3

@@ -20,8 +20,9 @@ from dr.model.decision import Changes, Decision
 from dr.model.events import Answered, AskFence, AskPause, Event, Heard, LookEnded, Reconfigured, Tick
 from dr.model.evidence import Power
 from dr.model.facts import Definition
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Settings
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy
 from dr.model.records import GuestPhase, HostPhase
+from dr.model.settings import Settings
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.world import World
 from tests.core.build import Bench, guest, host, reading, report

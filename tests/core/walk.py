@@ -69,8 +69,9 @@ from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
 from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
-from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Settings, Timers
+from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
+from dr.model.settings import Settings
 from dr.model.verbs import AnyVerb
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import facts, levels, reading

@@ -10,7 +10,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --no-input
 APT_LISTS := packages/apt-dev.txt $(wildcard integration/lab/apt.txt)
-BENCHES   := failover migrate evacuate core sim
+BENCHES   := failover migrate evacuate core sim drill
 # Which cases of long tests `make check` runs (others each day), and from which seed on `make test` draws worlds.
 SAMPLE     ?= $(shell expr $$(date +%s) / 86400)
 # New worlds with each commit, the same ones whenever that commit is tested.
@@ -63,6 +63,10 @@ bench-core: install ## How fast and how good the core decides at 1,000 hosts and
 bench-sim: install ## How fast the simulator is: a quiet world, random worlds; last line JSON
 	$(call say,Benchmark: sim)
 	@$(PYTHON) -m integration.bench.sim
+
+bench-drill: install ## How fast dry runs are: all single hosts of 1,000 with 20,000 guests; last line JSON
+	$(call say,Benchmark: drill)
+	@$(PYTHON) -m integration.bench.drill
 
 bench-%: install
 	$(call say,Benchmark: $*)

@@ -33,7 +33,7 @@ PARTS = (
     ("test_drain",),
     ("test_relocate_disks",),
     ("test_converging",),
-    ("test_failover",),
+    ("test_failover", "test_drill_dry"),
     ("test_playbook",),
     ("test_plans",),
     ("test_fencing_adapter",),

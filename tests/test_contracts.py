@@ -24,6 +24,7 @@ HEAVY = {
 
 # What the agent process is made of besides dr.agent: its adapters, and the part of the command that wires them.
 AGENT_SIDE = [
+    "dr.adapters.clones",
     "dr.adapters.courier",
     "dr.adapters.libvirt",
     "dr.adapters.health",

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import assert_never
 
+from dr.agent.clones import Drills
 from dr.agent.hook import Hook
 from dr.agent.journal import Journal, StateTrouble
 from dr.agent.looks import Looks, Patience, refused, unseen
@@ -28,9 +29,13 @@ from dr.model.commands import (
     Abort,
     AllowDowntime,
     Answer,
+    BootClone,
+    CheckClone,
     Clean,
     Describe,
     Discard,
+    EndDrill,
+    MakeClone,
     Migrate,
     Order,
     Outcome,
@@ -80,6 +85,7 @@ class Executor:
         tickets: Tickets,
         moves: MoveTickets,
         transfers: TransferTickets,
+        drills: Drills,
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
@@ -95,6 +101,7 @@ class Executor:
         self._tickets = tickets
         self._moves = moves
         self._transfers = transfers
+        self._drills = drills
         self._hypervisor = hypervisor
         self._prober = prober
         self._patience = patience
@@ -109,6 +116,7 @@ class Executor:
         ] = {}  # the last ticket of each guest that has any under way
         self._acting: set[asyncio.Task[None]] = set()
         self._reading: set[asyncio.Task[None]] = set()
+        self._drilling: set[asyncio.Task[None]] = set()
         self._sights = asyncio.Semaphore(SIGHTS_MAX)
 
     # ---- the link's side
@@ -144,7 +152,7 @@ class Executor:
         self._stopping = True
         if self._acting:
             await asyncio.wait(self._acting, timeout=patience_s)
-        left = self._acting | self._reading
+        left = self._acting | self._reading | self._drilling
         for task in left:
             task.cancel()
         if left:
@@ -202,6 +210,8 @@ class Executor:
                 await self._answer(session, command.id, Answer(outcome=Outcome.DONE))
             case Probe() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))
+            case MakeClone() | BootClone() | CheckClone() | EndDrill():
+                self._drill(self._reply(session, command.id, self._drills.answer(body)))
             case _:
                 assert_never(body)
 
@@ -266,6 +276,7 @@ class Executor:
             )
 
         try:
+            await self._drills.give_way(ticket.guest)
             answer = await self._run(order, valid)
         except Exception as error:
             log.exception("ticket %s failed", command)
@@ -450,3 +461,9 @@ class Executor:
         task = asyncio.create_task(work)
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
+
+    def _drill(self, work: Coroutine[None, None, None]) -> None:
+        """Apart from what is read: copying disks takes long, and no testimony may wait for it. Bounded by `Drills`."""
+        task = asyncio.create_task(work)
+        self._drilling.add(task)
+        task.add_done_callback(self._drilling.discard)

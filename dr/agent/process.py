@@ -23,6 +23,7 @@ from pathlib import Path
 
 from dr import __version__
 from dr.agent.clocks import Clocks
+from dr.agent.clones import Drills
 from dr.agent.copies import Parts, Strays
 from dr.agent.departing import Departing
 from dr.agent.disks import Disks
@@ -57,6 +58,7 @@ from dr.model.wire import (
     Report,
     Welcome,
 )
+from dr.ports.clones import Clones
 from dr.ports.courier import Courier
 from dr.ports.hypervisor import Gate, HostHealth, Hypervisor
 from dr.ports.link import AgentLink, Dialler, LinkClosed
@@ -89,6 +91,7 @@ class Timing(Record):
     isolation_look_s: float = 1.0  # how often a host without a session looks for the others
     follow_s: float = 1.0  # how often libvirt is asked how far a migration is
     copies_s: float = 0.5  # how often copies that wait, or arrive, are looked after
+    drills_s: float = 10.0  # how often it is looked whether the time of a drill is over
     watchdog_s: float = 5.0  # a third of the unit's WatchdogSec
 
 
@@ -104,6 +107,7 @@ class Agent:
         hypervisor: Hypervisor,
         gate: Gate,
         courier: Courier,
+        clones: Clones,
         memory: MemoryStore,
         host_health: HostHealth,
         prober: Prober,
@@ -136,13 +140,19 @@ class Agent:
         self._journal = Journal(memory, worker, save_s=timing.save_s, changed=self._look_again)
         self._hook = Hook(gate, hypervisor, worker, write_s=timing.save_s, changed=self._look_again)
         parts = Parts(self.boot_id, hypervisor=hypervisor, journal=self._journal)
+        self._drills = drills = Drills(
+            clones,
+            every_s=timing.drills_s,
+            busy=self._is_busy,
+            tell=self._look_again,
+        )
         self._reporter = Reporter(
             self.boot_id,
             hypervisor=hypervisor,
             host_health=host_health,
             hook=self._hook,
             own=self._own_readings,
-            parts=parts.of,
+            parts=lambda guests: parts.of(drills.told(guests)),
             tell=lambda guests: parts.told(warden.told(self._journal.memory, guests)),
             moves=lambda: self._following.moves,
             samples=lambda: self._sampling.samples,
@@ -186,6 +196,7 @@ class Agent:
                 patience=patience,
             ),
             transfers=TransferTickets(courier=courier, disks=disks, looks=looks),
+            drills=drills,
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,
@@ -246,6 +257,7 @@ class Agent:
                 self._strays.run(),
                 self._following.run(),
                 self._sampling.run(),
+                self._drills.run(),
                 self._departing.run(),
                 self._flush(),
                 self._feed_watchdog(),
@@ -257,6 +269,7 @@ class Agent:
             self._notify("STOPPING=1")
             await self._departing.look(sure=True)
             await self._executor.drain(self._timing.drain_s)
+            await self._drills.close()
             asked = "asked to (service stopped, restarted, or host shutting down)"
             await self._say_goodbye(f"agent stops: {asked if stopped in done else 'it failed, see its log'}")
             for task in done - {stopped}:
@@ -317,6 +330,9 @@ class Agent:
     def _look_again(self) -> None:
         self._reporter.changed.set()
 
+    def _is_busy(self, guest: GuestId) -> bool:
+        return self._executor.busy(guest)
+
     def _sample_soon(self, guests: tuple[GuestId, ...]) -> None:
         self._sampling.soon(guests)
 
@@ -326,6 +342,8 @@ class Agent:
             readings.append(Reading(part="state", level=Level.CRITICAL, reason=self._journal.trouble))
         if (of_hook := self._hook.reading()) is not None:
             readings.append(of_hook)
+        if (of_drills := self._drills.reading()) is not None:
+            readings.append(of_drills)
         return tuple(readings)
 
     # ---- the link

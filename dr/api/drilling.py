@@ -1,7 +1,7 @@
 """Routes of drills: a dry run is begun, followed, and its report read.
 
-A dry run is worked through in slices on the coordinator's own loop, on a branch of its state: in a thread it would take
-the interpreter away from heartbeats for longer. One at a time; it is slower still while guests wait to be recovered.
+A dry run is worked through on a branch of the coordinator's state, in slices (`slices`). One at a time; and more slowly
+while a real failover is under way.
 Not here: what a dry run does (`dr.core.drills`), shapes (`drill_schema`), pages (`drill_page`).
 """
 
@@ -22,6 +22,7 @@ from dr.api.access import PEER, Peer
 from dr.api.desk import Desk, encoded
 from dr.api.drill_schema import DrillBody, DrillDocument, DrillList, DrillReport, DrillRow, shown
 from dr.api.problem import Problem, missing
+from dr.api.slices import PAUSE_S, in_slices
 from dr.core.branch import branched
 from dr.core.drills import sweep
 from dr.core.drills.paper import Paper, takeable
@@ -33,8 +34,6 @@ from dr.model import drills, events
 from dr.model.base import HostName, changed
 from dr.model.records import HostRecord
 
-SLICE_S = 0.01  # at most about so long nothing else is done; one decision may take longer, as a real one may
-PAUSE_S = 0.003  # between two slices
 RECOVERY_PAUSE_S = 0.1  # while a real failover is under way: it comes first
 REMEMBERED_MAX = 8  # of this process, that are over: whoever waits for one that is not kept reads it here
 
@@ -55,6 +54,9 @@ class _Run:
     kept: bool = False
     failed: str = ""
     task: asyncio.Task[None] | None = None
+
+    def follow(self, progress: Progress) -> None:
+        self.progress = progress
 
 
 class _Runs:
@@ -88,8 +90,9 @@ class _Runs:
 
     async def _work(self, run: _Run, drill: Drill) -> None:
         try:
+            found = await in_slices(drill, run.follow, self._pause_s)
             report = changed(
-                await self._in_slices(run, drill),
+                found,
                 id=run.id,
                 asked_by=run.by,
                 reason=run.reason,
@@ -108,19 +111,8 @@ class _Runs:
             run.failed = f"{type(error).__name__}: {error}"
             raise
 
-    async def _in_slices(self, run: _Run, drill: Drill) -> drills.DrillReport:
-        begun = time.monotonic()
-        while True:
-            try:
-                run.progress = next(drill)
-            except StopIteration as ended:
-                report: drills.DrillReport = ended.value
-                return report
-            if time.monotonic() - begun >= SLICE_S:
-                await asyncio.sleep(
-                    RECOVERY_PAUSE_S if _recovering(self._desk.coordinator.state) else PAUSE_S
-                )
-                begun = time.monotonic()
+    def _pause_s(self) -> float:
+        return RECOVERY_PAUSE_S if _recovering(self._desk.coordinator.state) else PAUSE_S
 
 
 def _recovering(state: State) -> bool:

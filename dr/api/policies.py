@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import UNSET
-
 from dr.api import schema
 from dr.model.policy import Isolation, PolicyChange
 from dr.model.records import GuestRecord
-from dr.model.spelling import NONE, after_of, after_text, check_of, check_text
+from dr.model.spelling import NONE, after_of, after_text, check_text, checks_of
 
 
 def seen(guest: GuestRecord) -> schema.Policy:
@@ -23,7 +21,7 @@ def seen(guest: GuestRecord) -> schema.Policy:
         failback=policy.failback,
         boot_after=[after_text(each) for each in policy.boot_after],
         isolation=policy.isolation.value,
-        check=check_text(policy.check),
+        checks=[check_text(each) for each in policy.checks],
         move_s=policy.move_s,
         move_downtime_s=policy.move_downtime_s,
         move_auto_converge=policy.move_auto_converge,
@@ -44,5 +42,6 @@ def change(body: schema.SetBody) -> PolicyChange:
         given["boot_after"] = tuple(after_of(each) for each in names)
     if body.isolation is not None:
         given["isolation"] = Isolation(body.isolation)
-    given["check"] = UNSET if body.check is None else check_of(body.check)
+    if body.checks is not None:
+        given["checks"] = checks_of(body.checks)
     return PolicyChange(**given)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dr.api.run_schema import RunSeen
 from dr.api.shapes import Body, Document, Part
-from dr.model.spelling import after_of, check_of
+from dr.model.spelling import after_of, checks_of
 
 # ---- hosts
 
@@ -157,7 +157,7 @@ class Policy(Part):
     failback: bool
     boot_after: list[str]
     isolation: str
-    check: str
+    checks: list[str]
     move_s: float
     move_downtime_s: float
     move_auto_converge: bool
@@ -196,7 +196,7 @@ class Guest(GuestRow):
         default="", description="off, at home, or away from where and why; empty: not protected"
     )
     check_age_s: float | None = Field(
-        default=None, description="seconds since its check last passed; null: not since it runs"
+        default=None, description="seconds since its checks last passed; null: not since it runs"
     )
 
     generation: int = 0
@@ -460,9 +460,9 @@ class RelocateBody(StopBody):
     dry_run: bool = Field(default=False, description="only tell what would be done, with every check")
 
 
-def _good_check(text: str) -> str:
-    check_of(text)
-    return text
+def _good_checks(texts: list[str]) -> list[str]:
+    checks_of(texts)
+    return texts
 
 
 def _good_after(text: str) -> str:
@@ -484,8 +484,8 @@ class SetBody(GuestsBody):
         default=None, description='names, or NAME:check; ["none"]: nobody'
     )
     isolation: Literal["leave", "shut_down", "fence"] | None = None
-    check: Annotated[str, AfterValidator(_good_check)] | None = Field(
-        default=None, description="ping:ADDRESS, tcp:ADDRESS:PORT or none"
+    checks: Annotated[list[str], AfterValidator(_good_checks)] | None = Field(
+        default=None, description='in the words of the configuration file; ["none"]: no check'
     )
     move_s: float | None = Field(default=None, gt=0, le=864_000)
     move_downtime_s: float | None = Field(default=None, gt=0, le=300)

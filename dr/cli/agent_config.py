@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dr.adapters.libvirt import way
-from dr.cli.agent_settings import COPY_PORT, DEFAULT_FILE, LEVELS, AgentConfig
+from dr.cli.agent_settings import COPY_PORT, DEFAULT_CLONES_DIR, DEFAULT_FILE, LEVELS, AgentConfig
 from dr.cli.yamlfile import BadFile, Document, Problem, read
 
 KNOWN = {
@@ -22,6 +22,7 @@ KNOWN = {
     "migration_tls": "true: what a live migration sends is encrypted, with the certificates in /etc/pki/qemu",
     "migration_address": "this host's address in the network for memory and disks of guests that come here",
     "copy_port": "where this agent listens while disks of guests that are off come here, a TCP port",
+    "clones_dir": "where disks of guests are copied to for drills, and removed from at their end",
     "log_level": "debug, info, warning or error",
 }
 
@@ -70,15 +71,17 @@ def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
         "libvirt_uri",
         "migration_uri",
         "migration_address",
+        "clones_dir",
         "log_level",
     ):
         if key in data and not (isinstance(data[key], str) and data[key]):
             wrong(key, "must be text")
     if not isinstance(data.get("migration_tls", False), bool):
         wrong("migration_tls", "must be true or false")
-    folder = data.get("state_dir")
-    if isinstance(folder, str) and not folder.startswith("/"):
-        wrong("state_dir", f'must be a whole path that starts with /, not "{folder}"')
+    for key in ("state_dir", "clones_dir"):
+        folder = data.get(key)
+        if isinstance(folder, str) and not folder.startswith("/"):
+            wrong(key, f'must be a whole path that starts with /, not "{folder}"')
     uri = data.get("migration_uri")
     if isinstance(uri, str) and uri and (why := way.why_not(uri)):
         wrong("migration_uri", why)
@@ -91,14 +94,19 @@ def _wrong(document: Document, data: dict[str, object]) -> list[Problem]:
     level = data.get("log_level", "info")
     if isinstance(level, str) and level not in LEVELS:
         wrong("log_level", f'must be one of {", ".join(LEVELS)}, not "{level}"')
-    addresses = data.get("coordinators", ["127.0.0.1:1"])
-    if not isinstance(addresses, list) or not addresses:
-        wrong("coordinators", "must be a list with at least one address")
-    else:
-        for address in addresses:
-            if not isinstance(address, str) or not _endpoint(address):
-                wrong("coordinators", f'must be ADDRESS:PORT, not "{address}"')
+    for text in _wrong_coordinators(data.get("coordinators", ["127.0.0.1:1"])):
+        wrong("coordinators", text)
     return found
+
+
+def _wrong_coordinators(addresses: object) -> list[str]:
+    if not isinstance(addresses, list) or not addresses:
+        return ["must be a list with at least one address"]
+    return [
+        f'must be ADDRESS:PORT, not "{address}"'
+        for address in addresses
+        if not isinstance(address, str) or not _endpoint(address)
+    ]
 
 
 def _endpoint(text: str) -> bool:
@@ -128,6 +136,9 @@ state_dir: {state_dir}
 # Disks of guests that are off come to this port, at migration_address if that is set. It is open only while they do.
 # copy_port: {copy_port}
 
+# Drills copy disks of guests to this folder, and remove the copies at their end. It needs room for them.
+# clones_dir: {clones_dir}
+
 # log_level: info                  # debug, info, warning, error
 """
 
@@ -140,6 +151,7 @@ def starter(config: AgentConfig) -> str:
         coordinators=", ".join(f'"{each}"' for each in config.coordinators),
         state_dir=config.state_dir,
         copy_port=COPY_PORT,
+        clones_dir=DEFAULT_CLONES_DIR,
     )
     if config.libvirt_uri != "qemu:///system":
         text += f"libvirt_uri: {config.libvirt_uri}\n"
@@ -151,4 +163,6 @@ def starter(config: AgentConfig) -> str:
         text += f'migration_address: "{config.migration_address}"\n'
     if config.copy_port != COPY_PORT:
         text += f"copy_port: {config.copy_port}\n"
+    if config.clones_dir != DEFAULT_CLONES_DIR:
+        text += f"clones_dir: {config.clones_dir}\n"
     return text

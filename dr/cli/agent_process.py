@@ -148,6 +148,7 @@ def _only_one(state_dir: Path) -> int:
 
 async def _run(config: AgentConfig) -> int:
     from dr.adapters import systemd
+    from dr.adapters.clones.clones import HostClones
     from dr.adapters.courier.courier import TlsCourier
     from dr.adapters.departure import SystemdDeparture
     from dr.adapters.health.report import HostReport
@@ -186,6 +187,7 @@ async def _run(config: AgentConfig) -> int:
             address=config.migration_address,
             port=config.copy_port,
         ),
+        clones=HostClones(config.host, uri=config.libvirt_uri, folder=Path(config.clones_dir)),
         memory=FileMemory(Path(config.state_dir) / "memory.json"),
         host_health=_WithCertificate(HostReport(state_folder=Path(config.state_dir)), config),
         prober=HostProber(),

@@ -12,6 +12,7 @@ import msgspec
 
 DEFAULT_FILE = Path("/etc/dr/agent.yaml")
 DEFAULT_STATE_DIR = "/var/lib/dr/agent"
+DEFAULT_CLONES_DIR = "/var/lib/dr/clones"
 COPY_PORT = 7312  # next to the API's 7310 and the link's 7311
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -30,6 +31,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ""  # where memory and disks of guests that come here are sent; empty: as libvirt has it
     )
     copy_port: int = COPY_PORT
+    clones_dir: str = DEFAULT_CLONES_DIR
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

@@ -33,9 +33,16 @@ from dr.cli.config_schema import (
     split_endpoint,
 )
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem, read
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Timers
+from dr.model.policy import (
+    FenceDevice,
+    FenceLevel,
+    GuestPolicy,
+    HostPolicy,
+    Limits,
+    Timers,
+)
 from dr.model.settings import Settings
-from dr.model.spelling import after_of, check_of
+from dr.model.spelling import after_of, checks_of
 
 __all__ = [
     "CoordinatorConfig",
@@ -179,7 +186,7 @@ def _guest_policy(parsed: FileSection) -> GuestPolicy:
     given: dict[str, Any] = parsed.guests.model_dump()  # type: ignore[attr-defined]
     written = {
         "boot_after": tuple(after_of(each) for each in given["boot_after"]),
-        "check": check_of(given["check"]),
+        "checks": checks_of(given["checks"]),
     }
     return GuestPolicy(**given | written)
 

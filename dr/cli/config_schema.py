@@ -30,7 +30,7 @@ from dr.model.policy import (
 )
 from dr.model.schedules import BLACKOUTS_MAX, SCHEDULES_MAX, Cron, Days, Window, Zone, cron_of, zone_of
 from dr.model.settings import Settings
-from dr.model.spelling import NONE, after_of, check_of
+from dr.model.spelling import after_of, check_of, checks_of
 from dr.model.words import Kind, Problems
 
 DEFAULT_FILE = Path("/etc/dr/coordinator.yaml")
@@ -151,6 +151,11 @@ def _level(value: Any) -> Any:
 def _check(text: str) -> str:
     check_of(text)
     return text
+
+
+def _checks(texts: list[str]) -> list[str]:
+    checks_of(texts)
+    return texts
 
 
 def _after(text: str) -> str:
@@ -304,7 +309,7 @@ GuestsSection = _section(
     "GuestsSection",
     boot_after=(Annotated[list[After], BeforeValidator(_one_or_many)], []),
     isolation=(Annotated[Isolation, Word], GuestPolicy().isolation),
-    check=(Check, NONE),
+    checks=(Annotated[list[Check], BeforeValidator(_one_or_many), AfterValidator(_checks)], []),
 )
 
 

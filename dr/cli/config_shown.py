@@ -52,7 +52,7 @@ def shown_policy(policy: GuestPolicy) -> dict[str, Any]:
     return values | {
         "boot_after": [after_text(each) for each in policy.boot_after],
         "isolation": policy.isolation.value,
-        "check": check_text(policy.check),
+        "checks": [check_text(each) for each in policy.checks],
     }
 
 

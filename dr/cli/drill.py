@@ -34,6 +34,12 @@ Replace = Annotated[bool, typer.Option("--replace", help="Also if that file is t
 
 @app.command()
 def run(
+    playbook: Annotated[
+        str, typer.Argument(metavar="[NAME|FILE]", help="A playbook of `kind: drill`: clones are booted.")
+    ] = "",
+    params: Annotated[
+        list[str] | None, typer.Argument(metavar="PARAMETER=VALUE…", help="What it is told.")
+    ] = None,
     *,
     lose: Annotated[
         list[str] | None,
@@ -57,15 +63,19 @@ def run(
     reason: Reason = "",
     form: Output = Form.TABLE,
 ) -> None:
-    """A dry run: take hosts away on paper. Where does each guest go, what does not fit and why, how long does it take?
+    """On paper: take hosts away; where does each guest go, what does not fit, how long does it take? Or boot clones.
 
-    Nothing of the site is touched. Exit code 1 unless the verdict is that it passed.
+    With a playbook, clones of guests are booted in a network that leads nowhere, checked and removed again. The guests
+    themselves are touched by neither. Exit code 1 unless the verdict is that it passed.
     """
     from dr.api.drill_schema import DrillDocument
     from dr.cli.client import connect
 
-    if sum((bool(lose), each, pairs)) != 1:
-        raise Failure("Which hosts are taken away?", todo="--lose HOST, --each or --pairs", code=Exit.USAGE)
+    if sum((bool(lose), each, pairs, bool(playbook))) != 1:
+        todo = "--lose HOST, --each or --pairs; or name one playbook of `kind: drill`"
+        raise Failure("Which hosts are taken away?", todo=todo, code=Exit.USAGE)
+    if playbook:
+        _end(_booted(playbook, params or [], reason), form, html, replace=replace)
     body: dict[str, Any] = {
         "lose": lose or [],
         "sweep": "each" if each else "pairs" if pairs else "",
@@ -76,11 +86,7 @@ def run(
     }
     api = connect()
     begun = api.post("/v1/drills/run", DrillDocument, body)
-    over = _followed(api, begun)
-    _show(over, form)
-    if html is not None:
-        _write(_report_of(over), html, replace=replace)
-    _leave(_report_of(over))
+    _end(_followed(api, begun), form, html, replace=replace)
 
 
 @app.command("list")
@@ -127,6 +133,43 @@ def report(
 
 
 # ---- following
+
+
+def _booted(playbook: str, params: list[str], reason: str) -> DrillDocument:
+    """Run it to its end; its report. Raises Failure."""
+    from dr.api.drill_schema import DrillDocument
+    from dr.api.run_schema import RunAccepted
+    from dr.cli.ask import follow
+    from dr.cli.client import connect
+    from dr.cli.playbook import chosen
+    from dr.cli.playbook_run import told
+    from dr.model.words import write_fields
+
+    book, _ = chosen(playbook)
+    if book.kind != "drill":
+        raise Failure(
+            f"{book.playbook} is no drill: it would act on the guests themselves.",
+            todo=f"dr playbook run {playbook}; or a playbook of `kind: drill`, see docs/drills.md",
+            code=Exit.USAGE,
+        )
+    api = connect()
+    body = {"playbook": write_fields(book), "params": told(params), "dry_run": False, "reason": reason}
+    (key,) = api.post("/v1/playbooks/run", RunAccepted, body).operations
+    try:
+        follow(api, key, float("inf"))
+    except KeyboardInterrupt:
+        tell(
+            f"\nDetached; it goes on without you. End it with: dr job cancel {key}; see it with: dr job watch {key}"
+        )
+        raise Failure("Detached from the drill.", code=Exit.INTERRUPTED) from None
+    return api.get(f"/v1/drills/{quote(key, safe='')}", DrillDocument)
+
+
+def _end(over: DrillDocument, form: Form, html: Path | None, *, replace: bool) -> NoReturn:
+    _show(over, form)
+    if html is not None:
+        _write(_report_of(over), html, replace=replace)
+    _leave(_report_of(over))
 
 
 def _followed(api: Api, drill: DrillDocument) -> DrillDocument:
@@ -224,7 +267,7 @@ CASE_COLUMNS: tuple[Column[Case], ...] = (
     Column("VERDICT", lambda row: row.verdict, styled=True),
     Column("GUESTS", lambda row: str(row.guests)),
     Column("NO PLACE", lambda row: str(row.stranded or "")),
-    Column("AFTER", lambda row: _took(row.recovered_s)),
+    Column("AFTER", lambda row: _took(row.recovered_s) if row.guests else ""),
     Column("WHY", lambda row: row.why),
 )
 

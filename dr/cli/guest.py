@@ -242,17 +242,17 @@ def _policy(guest: Guest) -> list[tuple[str, str]]:
     policy = guest.policy
     if policy is None:
         return []  # of an older coordinator
-    check = policy.check
-    if check != "none":
-        check += (
-            " (has not passed)" if guest.check_age_s is None else f" (passed {age(guest.check_age_s)} ago)"
+    checks = "\n".join(policy.checks) or "none"
+    if policy.checks:
+        checks += (
+            "\n(have not passed)" if guest.check_age_s is None else f"\n(passed {age(guest.check_age_s)} ago)"
         )
     restarts = f"{guest.restarts} of {policy.max_restarts} in place, within {policy.restart_window_s:g} s"
     moved = f"{guest.relocations} of {policy.max_relocations}, within {policy.relocation_window_s:g} s"
     return [
         ("priority", str(policy.priority)),
         ("starts after", ", ".join(policy.boot_after)),
-        ("check", check),
+        ("checks", checks),
         ("restarts", restarts),
         ("moved", moved),
         ("failback", guest.failback or ("yes" if policy.failback else "no")),
@@ -495,7 +495,11 @@ def set_(
         Isolation | None, typer.Option("--isolation", help="When nobody hears its host though it is on.")
     ] = None,
     check: Annotated[
-        str | None, typer.Option("--check", help="ping:ADDRESS, tcp:ADDRESS:PORT, none.")
+        list[str] | None,
+        typer.Option(
+            "--check",
+            help="How it shows that it works: running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/…; repeat; none.",
+        ),
     ] = None,
     move: Annotated[
         float | None,
@@ -532,15 +536,15 @@ def set_(
     form: Output = Form.TABLE,
 ) -> None:
     """Set what is wanted of protected guests, and how they are treated. What is not named stays."""
-    wanted = {
+    wanted: dict[str, object] = {
         "desired": desired, "priority": priority, "max_restarts": max_restarts, "restart_window_s": restart_window,
         "max_relocations": max_relocations, "relocation_window_s": relocation_window, "failback": failback,
-        "boot_after": boot_after or None, "isolation": isolation, "check": check,
+        "boot_after": boot_after or None, "isolation": isolation, "checks": check or None,
         "move_s": move, "move_downtime_s": move_downtime, "move_auto_converge": move_auto_converge,
         "move_mib_s": move_bandwidth, "move_streams": move_streams,
         "local_disks": local_disks, "remove_old_disks": remove_old_disks,
     }  # fmt: skip
-    body = {name: value for name, value in wanted.items() if value is not None}
+    body: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
     if not body:
         raise Failure("What is to be set?", todo="dr guest set --help", code=Exit.USAGE)
     rows = select(names, label, host, everything, protected=True)

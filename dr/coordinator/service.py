@@ -336,8 +336,8 @@ class Coordinator:
         await self._queue.put(LookEnded(effect=effect.id, host=effect.host, answered=answered))
 
     async def _check(self, effect: CheckGuest) -> None:
-        passed = await self._checker.check(effect.check, effect.window_s)
-        await self._queue.put(CheckEnded(effect=effect.id, guest=effect.guest, passed=passed))
+        results = await self._checker.check(effect.checks, effect.window_s)
+        await self._queue.put(CheckEnded(effect=effect.id, guest=effect.guest, results=results))
 
     async def _read_power(self, effect: ReadPower) -> None:
         reports = await self._fencer.read(effect.levels)

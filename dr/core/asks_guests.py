@@ -124,6 +124,7 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
             "blocked",
             "io-error",
             "boot-after",
+            "checks",
             "failback",
             "hand-made",
             "stands-still",

@@ -5,6 +5,9 @@ Each phase takes each wish: what cannot be done now is recorded and done when th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from dr.core import definitions, dependencies, retries
 from dr.core.asks import no, no_such, protected, yes
 from dr.core.state import Draft
@@ -13,7 +16,7 @@ from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import Ask, AskSet
 from dr.model.operations import Operation
-from dr.model.policy import Check, GuestPolicy, Isolation
+from dr.model.policy import GuestPolicy, Isolation
 from dr.model.records import Desired, GuestPhase, GuestRecord, Homing
 from dr.model.spelling import NONE, after_text, check_text
 
@@ -42,6 +45,9 @@ def set_(draft: Draft, ask: AskSet) -> Reply:
         have = [changed(guest, homing=Homing(left=guest.homing.left)) for guest in have]
         for guest in have:
             draft.clear_alert(f"guest/{guest.id}/failback")
+    if "checks" in fields:  # what passed before were others
+        have = [changed(guest, checked_at=0.0) for guest in have]
+        draft.checked |= dict.fromkeys((guest.id for guest in have), None)
     for guest in have:
         draft.put_guest(guest)
         if "local_disks" in fields and guest.phase is not GuestPhase.PROTECTING:
@@ -132,10 +138,9 @@ def in_words(ask: AskSet) -> str:
     words = [f"desired {ask.desired}"] if ask.desired else []
     for name, value in ask.policy.fields().items():
         match value:
-            case None | Check():
-                text = check_text(value)
             case tuple():
-                text = ",".join(after_text(each) for each in value) or NONE
+                spell: Callable[[Any], str] = check_text if name == "checks" else after_text
+                text = ",".join(spell(each) for each in value) or NONE
             case bool():
                 text = "on" if value else "off"
             case Isolation():

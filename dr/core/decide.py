@@ -337,6 +337,8 @@ def _expire(draft: Draft) -> None:
             guests.start_unanswered(draft, guest, pending.host, "no answer in time")
         elif pending.kind in ("probe", "look", "power"):
             judge_if_complete(draft, pending.detail)
+        elif pending.kind == "check":
+            checks.unanswered(draft, pending)
 
 
 # ---- what follows from everything
@@ -388,7 +390,7 @@ def _settle(draft: Draft, *, tick: bool) -> None:
     runner.carry_on(draft)
     moves.begin_queued(draft)
     starts.place_waiting(draft)
-    checks.step(draft)
+    checks.step(draft, tick=tick)
     operations.close_finished(draft)
     if tick:
         failback.step(draft)

@@ -35,9 +35,9 @@ def why_not(draft: Draft, changing: Mapping[str, GuestPolicy]) -> list[str]:
             touched = name in changing or after.guest in changing
             if name in changing and other is None:
                 why.append(f"{name} cannot wait for {after.guest}: no protected guest has that name")
-            elif touched and other is not None and after.until == "check" and other.check is None:
+            elif touched and other is not None and after.until == "check" and not other.checks:
                 why.append(
-                    f"{name} waits for the check of {after.guest}, which has none: "
+                    f"{name} waits for the checks of {after.guest}, which has none: "
                     f"dr guest set {after.guest} --check …"
                 )
     waits = {name: policy.boot_after for name, policy in known.items() if policy.boot_after}
@@ -107,7 +107,9 @@ def waits_for(draft: Draft, guest: GuestRecord) -> str:
     if not found:
         return ""
     whom = ", ".join(
-        f"the check of {other.name}" if other.phase is GuestPhase.RUNNING else f"{other.name} ({other.phase})"
+        f"the checks of {other.name}"
+        if other.phase is GuestPhase.RUNNING
+        else f"{other.name} ({other.phase})"
         for other, _ in found
     )
     patience_s = draft.config.timers.boot_after_s
@@ -116,6 +118,6 @@ def waits_for(draft: Draft, guest: GuestRecord) -> str:
 
 def _holds_up(other: GuestRecord, after: After) -> bool:
     if other.phase is GuestPhase.RUNNING:
-        return after.until == "check" and other.policy.check is not None and not passed(other)
+        return after.until == "check" and bool(other.policy.checks) and not passed(other)
     # One that nobody wants running will not come: it is not waited for. One in error may be started by a person.
     return other.desired is Desired.RUNNING

@@ -39,6 +39,7 @@ def carry_tests_on(draft: Draft) -> None:
 
 def _close_over_guests(draft: Draft, operation: Operation) -> None:
     outcomes: dict[GuestId, str] = {}
+    unwell: set[GuestId] = set()  # they run, and yet nothing shows that they do their work
     for guest_id, before in operation.guests.items():
         guest = draft.guest(guest_id)
         if guest is None:
@@ -56,7 +57,8 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
             elif checks.awaited(draft, guest):
                 return
             else:
-                outcomes[guest_id] = checks.in_words(guest)
+                outcomes[guest_id] = checks.in_words(draft, guest)
+                unwell |= {guest_id} if checks.failing(draft, guest) else set()
         elif guest.phase in (GuestPhase.STOPPED, GuestPhase.ERROR):
             at_rest = f"{guest.phase}: {guest.reason}"
             outcomes[guest_id] = before if before.startswith(("moved", "not moved")) else at_rest
@@ -67,12 +69,17 @@ def _close_over_guests(draft: Draft, operation: Operation) -> None:
     by_itself = operation.kind in ("failover", "restart")  # nobody asked for it to run
     excused = {key for key in outcomes if by_itself and _unwanted(draft, key)}
     well = ("running", "moved")
-    bad = [key for key, text in outcomes.items() if not text.startswith(well) and key not in excused]
+    bad = [
+        key
+        for key, text in outcomes.items()
+        if key in unwell or (not text.startswith(well) and key not in excused)
+    ]
     wanted_off = operation.kind == "guest-stop"
     failed = any(not t.startswith("stopped") for t in outcomes.values()) if wanted_off else bool(bad)
     draft.put_operation(changed(operation, guests=outcomes))
     took = draft.now - operation.opened
-    text = f"{len(outcomes) - len(bad)} of {len(outcomes)} guests run, {took:.1f} s after the decision"
+    run = "run and pass their checks" if unwell else "run"
+    text = f"{len(outcomes) - len(bad)} of {len(outcomes)} guests {run}, {took:.1f} s after the decision"
     if operation.kind != "failover":
         text = "; ".join(dict.fromkeys(outcomes.values()))
     draft.close_operation(operation, "failed" if failed else "done", text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dr.core.rules import Members
-from dr.core.volatile import LOOKS, OF_SESSION, Pending, View
+from dr.core.volatile import LOOKS, OF_SESSION, Checked, Pending, View
 from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.drills import KEPT_MAX, DrillHead, DrillReport, head_of
@@ -76,6 +76,7 @@ class State:
     schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
     views: dict[HostName, View] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
+    checked: dict[GuestId, Checked] = field(default_factory=dict)  # the newest round of each guest's checks
     sequence: int = 0  # of ids, in this term
     lag_s: float = 0.0  # how late our own loop ran lately
     ticked_at: float = 0.0  # our last tick; what comes long after it was decided by a loop that stood still
@@ -134,6 +135,9 @@ class State:
         for name in changes.hosts_removed:
             self.views.pop(name, None)
         _overlay(self.pending, draft.pending)
+        _overlay(
+            self.checked, draft.checked | {key: None for key, at in changes.guests.items() if at is None}
+        )
         if draft.settings is not None:
             self.settings = draft.settings
         self.quiet_until = draft.quiet_until
@@ -222,6 +226,7 @@ class Draft:
         self.failback_at = state.failback_at
         self.views: dict[HostName, View] = {}
         self.pending: dict[str, Pending | None] = {}
+        self.checked: dict[GuestId, Checked | None] = {}
         self._hosts: dict[HostName, HostRecord] = {}
         self._hosts_removed: list[HostName] = []
         self._guests: dict[GuestId, GuestRecord | None] = {}
@@ -350,6 +355,10 @@ class Draft:
             if pending.kind == kind and host in ("", pending.host) and guest in ("", pending.guest):
                 return key, pending
         return None
+
+    def checked_of(self, guest_id: GuestId) -> Checked | None:
+        """The newest round of its checks in this term."""
+        return self.checked[guest_id] if guest_id in self.checked else self.state.checked.get(guest_id)
 
     def operation(self, key: str) -> Operation | None:
         return self._operations.get(key) or self.state.operations.get(key)

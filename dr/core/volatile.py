@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dr.core.convergence import Course
 from dr.model.base import GuestId, HostName, Record
+from dr.model.checks import CheckResult
 from dr.model.commands import Testimony
 from dr.model.evidence import DeviceReading, PowerReport
 from dr.model.facts import DirtyPoint, GuestFacts, Progress
@@ -112,10 +113,19 @@ class View(Record):
     aborted: dict[GuestId, float] = {}  # when its host was last asked to end a migration
 
 
+class Checked(Record):
+    """The newest rounds of a guest's checks: the one that is under way, and the last one that ended."""
+
+    began: float  # of the newest
+    heard: tuple[CheckResult, ...] = ()  # what is known of the one that is under way
+    ended: float = 0.0  # of the last that did; 0 = none has
+    results: tuple[CheckResult, ...] = ()  # of that one, in the policy's order
+
+
 class Pending(Record):
     """An effect whose result is still out."""
 
-    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on"
+    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check"
     host: HostName
     guest: GuestId = ""
     at: float = 0.0

@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import BootId, GuestId, HostName, Record
+from dr.model.checks import Check
 from dr.model.clones import CloneMade, DrillEnd
 from dr.model.facts import Definition, HookState, LocalDisk, Part, Sighting
-from dr.model.policy import Check, Isolation, Sending, StopMode
+from dr.model.policy import Isolation, Sending, StopMode
 
 
 class TicketKind(StrEnum):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Literal
 
 from dr.model.base import BootId, GuestId, HostName, Record
+from dr.model.checks import Reached
 from dr.model.commands import Body, Ticket
-from dr.model.policy import Check, FenceLevel
+from dr.model.policy import FenceLevel
 from dr.model.preflight import Check as PreflightCheck
 from dr.model.records import Alert, Rung
 
@@ -58,11 +59,11 @@ class Look(Record, tag="look"):
 
 
 class CheckGuest(Record, tag="check_guest"):
-    """The coordinator's own check whether a guest does its work: tried until it passes or the window is over."""
+    """The coordinator's own checks whether a guest does its work: each tried until it passes or the window is over."""
 
     id: str
     guest: GuestId
-    check: Check
+    checks: tuple[Reached, ...]
     window_s: float
 
 

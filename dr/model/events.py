@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dr.model.base import GuestId, HostName, Record
+from dr.model.checks import CheckResult
 from dr.model.commands import Answer
 from dr.model.drills import DrillReport
 from dr.model.evidence import PowerReport
@@ -117,11 +118,11 @@ class LookEnded(Record, tag="look_ended"):
 
 
 class CheckEnded(Record, tag="check_ended"):
-    """A guest's check passed, or did not within its window."""
+    """What the coordinator's own checks of a guest found."""
 
     effect: str
     guest: GuestId
-    passed: bool
+    results: tuple[CheckResult, ...]
 
 
 class Reconfigured(Record, tag="reconfigured"):

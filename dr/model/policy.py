@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dr.model.base import HostName, Record
+from dr.model.checks import Check
 
 HEARTBEAT_S_MIN = 0.02
 # An agent dials anew after 10 s in which nothing came from the coordinator, which answers each beat: so two fit in.
@@ -42,7 +43,7 @@ class Timers(Record):
     restart_backoff_max_s: float = 300.0
     boot_after_s: float = 300.0  # a guest waits at most so long for those that start before it
     check_s: float = (
-        60.0  # after a start or a move, a guest's check is waited for so long before the job ends without it
+        60.0  # after a start or a move, a guest's checks are waited for so long before its job ends
     )
     isolation_s: float = 15.0  # a host that hears nobody for this long shuts down guests whose policy says so
     leave_s: float = 300.0  # a host that announced its shutdown may take this long to go down
@@ -116,19 +117,11 @@ class Isolation(StrEnum):
     FENCE = "fence"  # the host is fenced, and the guest started elsewhere
 
 
-class Check(Record):
-    """How to tell that a guest does its work, beyond that its domain runs. Made by the coordinator."""
-
-    kind: Literal["ping", "tcp"]
-    address: str
-    port: int = 0  # tcp only
-
-
 class After(Record):
     """A guest that must be up before another one starts."""
 
     guest: str  # its name
-    until: Literal["running", "check"] = "running"  # "check": its policy's check passes
+    until: Literal["running", "check"] = "running"  # "check": its policy's checks pass
 
 
 class GuestPolicy(Record):
@@ -142,7 +135,7 @@ class GuestPolicy(Record):
     failback: bool = False  # goes home, to the host that its rules like best, when that is well again
     boot_after: tuple[After, ...] = ()
     isolation: Isolation = Isolation.FENCE
-    check: Check | None = None
+    checks: tuple[Check, ...] = ()  # how to tell that it does its work: all of them pass
     move_s: float = 3600.0  # a live migration that has not ended by then is called off
     move_downtime_s: float = (
         1.0  # QEMU may let it stand still for so long at the switch-over; 0.3 is tried first
@@ -183,7 +176,7 @@ class PolicyChange(Record):
     failback: bool | UnsetType = UNSET
     boot_after: tuple[After, ...] | UnsetType = UNSET
     isolation: Isolation | UnsetType = UNSET
-    check: Check | UnsetType | None = UNSET  # None: no check any longer
+    checks: tuple[Check, ...] | UnsetType = UNSET
     move_s: float | UnsetType = UNSET
     move_downtime_s: float | UnsetType = UNSET
     move_auto_converge: bool | UnsetType = UNSET

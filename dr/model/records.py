@@ -257,7 +257,7 @@ class GuestRecord(Record):
     avoid: tuple[HostName, ...] = ()  # hosts where it failed so often that it goes elsewhere if it can
     retry_at: float = 0.0
     waits_since: float = 0.0  # since when it could start but for those that start before it; 0 = it does not
-    checked_at: float = 0.0  # when its policy's check last passed
+    checked_at: float = 0.0  # when its policy's checks last passed
     starts: tuple[StartTook, ...] = ()  # the newest ones
     move: Move | None = None
     stop_missed: float = 0.0  # when its relocation was given up: it may still heed that shutdown

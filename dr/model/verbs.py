@@ -120,7 +120,7 @@ class Until(Verb, tag="until"):
 
 
 class Check(Verb, tag="check"):
-    """Guests run, and their policy's check, where they have one, passes now. In a drill: their clones do."""
+    """Guests run, and their policy's checks, where they have any, pass now. In a drill: their clones do."""
 
     TIMEOUT_S: ClassVar[float] = 120.0
     check: Annotated[GuestsChosen, "guests"]

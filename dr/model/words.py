@@ -18,7 +18,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from dr.model.base import Record, changed
-from dr.model.policy import After, Check
+from dr.model.checks import Check
+from dr.model.policy import After
 from dr.model.spelling import AFTER_FORMS, CHECK_FORMS, after_of, after_text, check_of, check_text
 
 Where = tuple[str | int, ...]  # the path to a value in the file: ("do", 3, "power_off")
@@ -342,6 +343,8 @@ class Nested(Kind):
 
 def kind_of(hint: Any, name: str = "") -> Kind:  # one line for each way of writing
     """How a field of that type is written."""
+    if hint in SPELLED:
+        return SPELLED[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         own = [each for each in arguments[1:] if isinstance(each, Kind)]
@@ -350,8 +353,6 @@ def kind_of(hint: Any, name: str = "") -> Kind:  # one line for each way of writ
         some = [each for each in arguments if each is not types.NoneType]
         assert len(some) == 1, f"{name}: how is {hint} written?"
         return kind_of(some[0], name)  # None is what stands for a field that is not named
-    if hint in SPELLED:
-        return SPELLED[hint]
     if origin is Literal:
         return Word(arguments)
     if origin is tuple:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from dr.model.base import GuestId
+from dr.model.checks import Check
 from dr.model.clones import CloneMade, DrillEnd
-from dr.model.policy import Check
 
 
 class CloneError(Exception):
@@ -46,6 +46,12 @@ class Clones(Protocol):
 
     async def give_way(self, guest: GuestId) -> None:
         """End a copy of that guest's disks that is under way: somebody needs the guest itself. Never raises."""
+
+    async def close(self) -> None:
+        """End every drill, as far as that goes in seconds: this process ends. Never raises."""
+
+    def copies(self, guest: GuestId) -> bool:
+        """Whether that guest's disks are being copied for a drill, which gives way."""
 
     def owns(self, guest: GuestId) -> bool:
         """Whether that is the id of a clone, and of no guest that anybody should be told of."""

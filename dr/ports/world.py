@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dr.model.checks import CheckResult, Reached
 from dr.model.evidence import PowerReport
-from dr.model.policy import Check, FenceLevel
+from dr.model.policy import FenceLevel
 from dr.model.records import Alert
 from dr.model.wire import LeaveKind
 
@@ -41,10 +42,10 @@ class Departure(Protocol):
 
 
 class Checker(Protocol):
-    """Checks whether guests do their work."""
+    """Checks over the network whether guests do their work."""
 
-    async def check(self, check: Check, window_s: float) -> bool:
-        """Whether it passed: tried again and again until it does, or the window is over."""
+    async def check(self, checks: tuple[Reached, ...], window_s: float) -> tuple[CheckResult, ...]:
+        """One result each, in their order; each is tried until it passes, or the window is over. Never raises."""
 
 
 class Notifier(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dr.model.base import GuestId
+from dr.model.checks import Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Answer, BootClone, CheckClone, Drilling, EndDrill, MakeClone, Outcome
 
@@ -173,12 +174,15 @@ class SimClones:
         def look() -> None:
             if self._clone(order) is not clone:
                 told(_failed("the drill has ended"))
-            elif ready_s <= order.window_s and not self._fault("check", order.guest):
+            elif isinstance(order.check, Running) or (
+                ready_s <= order.window_s and not self._fault("check", order.guest)
+            ):
                 told(Answer(outcome=Outcome.DONE))
             else:
                 told(_failed("nothing answered"))
 
-        self._agent.later(min(max(ready_s, 0.01), order.window_s), look)
+        soon_s = 0.0 if isinstance(order.check, Running) else ready_s
+        self._agent.later(min(max(soon_s, 0.01), order.window_s), look)
 
     # ---- ends
 

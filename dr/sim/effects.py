@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dr.core.state import Draft
+from dr.model.checks import CheckResult
 from dr.model.commands import Body, Protect, Start, Testify
 from dr.model.effects import (
     Accept,
@@ -153,10 +154,15 @@ class SimEffects:
                 CheckEnded(
                     effect=effect.id,
                     guest=effect.guest,
-                    passed=within and world.ready_in(effect.guest) <= 0.0,
+                    results=self._found(effect, within and world.ready_in(effect.guest) <= 0.0),
                 )
             ),
         )
+
+    @staticmethod
+    def _found(effect: CheckGuest, passed: bool) -> tuple[CheckResult, ...]:
+        why = "" if passed else "nothing answers"
+        return tuple(CheckResult(check=check, passed=passed, why=why) for check in effect.checks)
 
 
 class _StillRuns:

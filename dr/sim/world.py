@@ -97,7 +97,7 @@ class World:
         self._memory: dict[GuestId, int] = {}
         self._resident: dict[GuestId, int] = {}  # of it, what is in use; of others all is
         self.writes: dict[GuestId, Writes] = {}  # to their memory; others write nothing
-        self.ready_after_s: dict[GuestId, float] = {}  # from its start until its check passes; else at once
+        self.ready_after_s: dict[GuestId, float] = {}  # from its start until its checks pass; else at once
         names = self.first_hosts = tuple(hosts)
         policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}
         for host, device in list(self.store.identities):
@@ -321,7 +321,7 @@ class World:
         return [said.text for said in self.trace if text in said.text]
 
     def ready_in(self, guest: GuestId) -> float:
-        """Seconds until its check passes; infinite while it does not run."""
+        """Seconds until its checks pass; infinite while it does not run."""
         if not self.truth.where(guest):
             return math.inf
         ready_at = self.truth.began_at[guest] + self.ready_after_s.get(guest, 0.0)

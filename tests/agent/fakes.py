@@ -76,6 +76,7 @@ from dr.model.wire import (
 from dr.ports.courier import CourierError, CourierLost
 from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
 from dr.ports.link import LinkClosed
+from tests.agent.fake_clones import FakeClones
 
 HOST, BOOT, CLUSTER = "h1", "boot-1", "c1"
 G = "11111111-0000-0000-0000-000000000001"
@@ -94,6 +95,7 @@ TIMING = Timing(
     isolation_look_s=0.02,
     follow_s=0.02,
     copies_s=0.02,
+    drills_s=0.02,
     departure_s=0.02,
     watchdog_s=0.05,
 )
@@ -844,6 +846,7 @@ class Host:
         asyncio.get_running_loop().set_exception_handler(_ignore_the_dead)
         self.process = Process(self.world)
         self.courier = FakeCourier(self.process)
+        self.clones = FakeClones()
         self.stop = asyncio.Event()
         self.coordinator.calls = asyncio.Queue()
         agent = Agent(
@@ -853,6 +856,7 @@ class Host:
             hypervisor=self.process,
             gate=self.process,
             courier=self.courier,
+            clones=self.clones,
             memory=self.process,
             host_health=Health(),
             prober=Probing(),

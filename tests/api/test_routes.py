@@ -164,7 +164,7 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
                 "desired": "ignored",
                 "failback": True,
                 "boot_after": ["db:check"],
-                "check": "none",
+                "checks": ["none"],
             },
         ),
         ("/v1/hosts/h2/confirm-down", {"boot_id": "boot-2", "reason": "unplugged"}),
@@ -191,7 +191,7 @@ def test_asks_arrive_as_they_were_meant(http: httpx.Client, service: Service) ->
     assert isinstance(given, AskSet)
     assert (given.guests, given.desired, given.by) == (("web",), Desired.IGNORED, "alice")
     after = (After(guest="db", until="check"),)
-    assert given.policy.fields() == {"failback": True, "boot_after": after, "check": None}
+    assert given.policy.fields() == {"failback": True, "boot_after": after, "checks": ()}
     assert isinstance(down, AskConfirmDown)
     assert (down.host, down.boot_id) == ("h2", "boot-2")
     assert isinstance(label, AskLabel)

@@ -18,6 +18,7 @@ from dr.cli.failure import Exit
 from dr.core.volatile import Sampled
 from dr.core.wishes import with_wishes
 from dr.model.base import changed
+from dr.model.checks import Http, Tcp
 from dr.model.effects import Forecast, Foreseen, Reply
 from dr.model.events import (
     AskCancelMove,
@@ -37,7 +38,7 @@ from dr.model.events import (
 )
 from dr.model.facts import Base, DirtyPoint, LocalDisk, Progress
 from dr.model.operations import OperationState, Step
-from dr.model.policy import After, Check, Isolation, PolicyChange
+from dr.model.policy import After, Isolation, PolicyChange
 from dr.model.preflight import Check as Finding
 from dr.model.preflight import CheckName, Verdict
 from dr.model.records import Desired, GuestPhase, HostPhase, Move, MoveStage, Pause, Rung, Wish
@@ -240,7 +241,8 @@ def test_protect_in_bulk(service: Service, dr: Dr) -> None:
 def test_guest_set_sends_what_was_named_and_nothing_else(service: Service, dr: Dr) -> None:
     ended = dr(
         "guest", "set", "web", "--desired", "ignored", "--priority", "7", "--max-restarts", "0", "--no-failback",
-        "--boot-after", "db:check", "--isolation", "shut_down", "--check", "tcp:10.1.0.5:443", "--reason", "r",
+        "--boot-after", "db:check", "--isolation", "shut_down", "--check", "tcp:10.1.0.5:443",
+        "--check", "https://10.1.0.5/health verify=no text=all is well", "--reason", "r",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     (asked,) = service.coordinator.asked
@@ -252,15 +254,18 @@ def test_guest_set_sends_what_was_named_and_nothing_else(service: Service, dr: D
         failback=False,
         boot_after=(After(guest="db", until="check"),),
         isolation=Isolation.SHUT_DOWN,
-        check=Check(kind="tcp", address="10.1.0.5", port=443),
+        checks=(
+            Tcp(address="10.1.0.5", port=443),
+            Http(address="10.1.0.5", port=443, path="/health", tls=True, verify=False, text="all is well"),
+        ),
     )
     service.coordinator.asked.clear()
     assert dr("guest", "set", "web", "--boot-after", "none", "--check", "none").code == 0
     (asked,) = service.coordinator.asked
     assert isinstance(asked, AskSet)
-    assert asked.policy == PolicyChange(boot_after=(), check=None)
+    assert asked.policy == PolicyChange(boot_after=(), checks=())
     assert dr("guest", "set", "web").code == Exit.USAGE
-    assert "ping:ADDRESS, tcp:ADDRESS:PORT" in dr("guest", "set", "web", "--check", "http://x").err
+    assert "an address, not a name" in dr("guest", "set", "web", "--check", "http://x").err
     assert dr("guest", "set", "web", "--desired", "stopped").code == Exit.USAGE, "stopping wants a yes"
 
 

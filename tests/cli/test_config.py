@@ -16,7 +16,17 @@ from dr.cli.config import CoordinatorConfig, load, translate
 from dr.cli.config_shown import effective
 from dr.cli.starter import NOTES, starter
 from dr.cli.yamlfile import BadFile, parse
-from dr.model.policy import After, Check, GuestPolicy, GuestRule, HostRule, Isolation, Limits, OnLeave, Timers
+from dr.model.checks import Http, Ping, Running, Tcp
+from dr.model.policy import (
+    After,
+    GuestPolicy,
+    GuestRule,
+    HostRule,
+    Isolation,
+    Limits,
+    OnLeave,
+    Timers,
+)
 from dr.model.settings import Settings
 from tests.cli.conftest import Dr
 
@@ -123,16 +133,28 @@ BAD = {
         "f.yaml:3: on_leave: must be one of 'migrate', 'hold' or 'failover', not 1",
     ),
     "no such check": (
-        "guests: {check: http://10.0.0.5}",
-        "f.yaml:3: guests.check: must be ping:ADDRESS, tcp:ADDRESS:PORT (IPv6 in brackets) or none, not",
+        "guests: {checks: [running, 'ftp://10.0.0.5']}",
+        "f.yaml:3: guests.checks[1]: must be running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH or https://",
     ),
     "a check by name": (
-        "guests: {check: 'tcp:db1:5432'}",
-        "f.yaml:3: guests.check: must be ping:ADDRESS, tcp:ADDRESS:PORT (IPv6 in brackets) or none; an address",
+        "guests: {checks: 'tcp:db1:5432'}",
+        "f.yaml:3: guests.checks: must be running, ping:ADDRESS,",
     ),
     "a check of no port": (
-        "guests: {check: 'tcp:10.0.0.5:0'}",
-        "f.yaml:3: guests.check: must be ping:ADDRESS, tcp:ADDRESS:PORT (IPv6 in brackets) or none; a port is 1 to",
+        "guests:\n  checks:\n    - 'tcp:10.0.0.5:0'",
+        "f.yaml:5: guests.checks[0]: must be running, ping:ADDRESS,",
+    ),
+    "a certificate that nobody said anything of": (
+        "guests: {checks: ['https://10.0.0.5/']}",
+        "f.yaml:3: guests.checks[0]: must say verify=yes (this system trusts its certificate, for its address or",
+    ),
+    "the same check twice": (
+        "guests: {checks: ['ping:10.0.0.5', 'ping:10.0.0.5']}",
+        "f.yaml:3: guests.checks: must name each check once: ping:10.0.0.5 stands here twice",
+    ),
+    "more checks than anybody makes": (
+        f"guests: {{checks: [{', '.join(f'tcp:10.0.0.5:{port}' for port in range(1, 10))}]}}",
+        "f.yaml:3: guests.checks: must be 8 checks at most",
     ),
     "nobody to wait for": (
         "guests: {boot_after: [dns, ':check']}",
@@ -249,7 +271,7 @@ guests:
   relocation_window_s: 60
   boot_after: [dns, "db:check", "odd:check:running"]
   isolation: shut_down
-  check: "tcp:[fd00::5]:5432"
+  checks: ["tcp:[fd00::5]:5432", running, "http://10.0.0.5:8080/health status=204"]
 hosts:
   h1: {on_leave: failover}
   h2: {}
@@ -260,12 +282,16 @@ hosts:
         relocation_window_s=60,
         boot_after=(After(guest="dns"), After(guest="db", until="check"), After(guest="odd:check")),
         isolation=Isolation.SHUT_DOWN,
-        check=Check(kind="tcp", address="fd00::5", port=5432),
+        checks=(
+            Tcp(address="fd00::5", port=5432),
+            Running(),
+            Http(address="10.0.0.5", port=8080, path="/health", status=204),
+        ),
     )
     assert config.settings.on_leave is OnLeave.HOLD
     assert [config.settings.hosts[name].on_leave for name in ("h1", "h2")] == [OnLeave.FAILOVER, None]
-    assert good("guests: {check: 'ping:10.0.0.5', boot_after: dns}").settings.guests == GuestPolicy(
-        check=Check(kind="ping", address="10.0.0.5"), boot_after=(After(guest="dns"),)
+    assert good("guests: {checks: 'ping:10.0.0.5', boot_after: dns}").settings.guests == GuestPolicy(
+        checks=(Ping(address="10.0.0.5"),), boot_after=(After(guest="dns"),)
     )
     again = effective(config)
     assert translate(parse(json.dumps(again), "f.yaml")).settings == config.settings, (

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from dr.model.checks import CheckResult, Reached
 from dr.model.evidence import PowerReport
-from dr.model.policy import Check, FenceLevel
+from dr.model.policy import FenceLevel
 from dr.model.records import Alert
 from dr.ports.store import Entry, StoreConflict, StoreError
 
@@ -71,8 +72,8 @@ class NoWorld:
     async def probe(self, addresses: tuple[str, ...], window_s: float) -> dict[str, bool]:
         return {}
 
-    async def check(self, check: Check, window_s: float) -> bool:
-        return False
+    async def check(self, checks: tuple[Reached, ...], window_s: float) -> tuple[CheckResult, ...]:
+        return tuple(CheckResult(check=each, passed=False, why="there is no network") for each in checks)
 
     async def send(self, alert: Alert, cleared: bool) -> None: ...
 

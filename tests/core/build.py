@@ -8,8 +8,9 @@ from dr.core.decide import decide
 from dr.core.state import Draft, State
 from dr.core.volatile import View
 from dr.model.base import changed
-from dr.model.effects import Effect
-from dr.model.events import Event
+from dr.model.checks import CheckResult
+from dr.model.effects import CheckGuest, Effect
+from dr.model.events import CheckEnded, Event
 from dr.model.evidence import DeviceReading, Power, PowerReport
 from dr.model.facts import (
     CpuOffer,
@@ -190,3 +191,9 @@ class Bench:
 
     def guest(self, name: str) -> GuestRecord:
         return self.state.guests[name]
+
+
+def checked(effect: CheckGuest, passed: bool, why: str = "nothing answers") -> CheckEnded:
+    """The end of that round, all of it alike."""
+    found = tuple(CheckResult(check=each, passed=passed, why="" if passed else why) for each in effect.checks)
+    return CheckEnded(effect=effect.id, guest=effect.guest, results=found)

@@ -1,4 +1,4 @@
-"""A guest that was moved: its check is tried where it is now, and the job says whether it answers there."""
+"""Checks of guests: rounds, what they end in, who waits for them, and what a job and people are told of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Any
 
 from dr.core import checks
 from dr.model.base import changed
-from dr.model.commands import Discard, Migrate, Outcome, Receive, Resume
-from dr.model.effects import CheckGuest
-from dr.model.events import AskDrain, CheckEnded, Tick
+from dr.model.checks import CheckResult, Http, Ping, Running
+from dr.model.commands import Answer, Discard, Migrate, Outcome, Receive, Resume
+from dr.model.effects import CheckGuest, Reply, SendStart
+from dr.model.events import Answered, AskDrain, AskSet, AskStart, CheckEnded, Tick
 from dr.model.operations import OperationState
-from dr.model.policy import Check, GuestPolicy
+from dr.model.policy import GuestPolicy, PolicyChange
 from dr.model.records import GuestPhase, HostPhase
-from tests.core.build import NOW, Bench
+from tests.core.build import NOW, Bench, checked, domain, guest
 from tests.core.test_moves import absent, answer, ask, bench, last
 
-PING = Check(kind="ping", address="10.0.0.5")
-CHECKED = GuestPolicy(check=PING)
+PING = Ping(address="10.0.0.5")
+CHECKED = GuestPolicy(checks=(PING,))
 
 
 def tried(made: Bench) -> list[CheckGuest]:
@@ -41,7 +42,7 @@ def migrated(**fields: Any) -> Bench:
 
 
 def end(made: Bench, *, passed: bool) -> None:
-    made.send(CheckEnded(effect=tried(made)[-1].id, guest="g1", passed=passed), after=0.5)
+    made.send(checked(tried(made)[-1], passed), after=0.5)
     made.send(Tick())
 
 
@@ -53,7 +54,7 @@ def job(made: Bench) -> Any:
 def test_the_job_waits_and_says_when_it_answered() -> None:
     made = migrated()
     (check,) = tried(made)
-    assert (check.guest, check.check) == ("g1", PING)
+    assert (check.guest, check.checks) == ("g1", (PING,))
     assert job(made).state is OperationState.OPEN
     assert not checks.passed(made.guest("g1")), "that it answered on its old host says nothing"
     end(made, passed=False)
@@ -68,7 +69,10 @@ def test_one_that_does_not_answer_ends_the_job_too_and_it_says_so() -> None:
     made = migrated()
     made.send(Tick(), after=made.state.settings.timers.check_s)
     assert job(made).state is OperationState.DONE
-    assert job(made).guests["g1"] == "running on h2, and its check has not passed since"
+    assert job(made).guests["g1"] == (
+        "running on h2, and its checks have not passed since: ping:10.0.0.5: nobody told how it ended"
+    )
+    assert "guest/g1/checks" in made.state.alerts
 
 
 def test_without_a_check_nothing_is_waited_for() -> None:
@@ -116,3 +120,128 @@ def test_who_left_a_host_that_goes_down_is_checked_too() -> None:
     made.send(Tick(), after=1.0)
     leave = next(each for each in made.state.operations.values() if each.kind == "leave")
     assert leave.guests["g1"].startswith("running on h2, and answers after")
+
+
+# ---- rounds of a guest that was started
+
+
+RUN = GuestPolicy(checks=(PING, Running(), Http(address="10.0.0.5", port=80)))
+
+
+def started(policy: GuestPolicy = RUN) -> Bench:
+    """A guest that runs on h1 since a start that somebody asked for."""
+    made = Bench().put(guest("g1", phase=GuestPhase.STOPPED, policy=policy))
+    (reply,) = (
+        each for each in made.send(AskStart(id="a", by="ops", guests=("g1",))) if isinstance(each, Reply)
+    )
+    assert reply.accepted
+    (start,) = (each for each in made.effects if isinstance(each, SendStart))
+    made.see(start.host, domain("g1"))
+    made.send(
+        Answered(
+            host=start.host,
+            session=start.session,
+            effect=start.id,
+            answer=Answer(outcome=Outcome.DONE),
+        )
+    )
+    assert made.guest("g1").phase is GuestPhase.RUNNING
+    made.send(Tick())
+    return made
+
+
+def test_all_checks_must_pass() -> None:
+    made = started()
+    (check,) = tried(made)
+    assert check.checks == (PING, Http(address="10.0.0.5", port=80)), (
+        "whether it runs is known without asking"
+    )
+    one = tuple(
+        CheckResult(check=each, passed=each == PING, why="" if each == PING else "late")
+        for each in check.checks
+    )
+    made.send(CheckEnded(effect=check.id, guest="g1", results=one), after=1.0)
+    assert not checks.passed(made.guest("g1"))
+    assert [each.passed for each in made.state.checked["g1"].results] == [True, True, False]
+    made.send(Tick())
+    made.send(checked(tried(made)[-1], True), after=1.0)
+    made.send(Tick())
+    assert checks.passed(made.guest("g1"))
+    assert job(made).state is OperationState.DONE
+    assert job(made).guests["g1"].endswith("its checks passed")
+
+
+def test_where_only_running_is_asked_for_its_host_says_it() -> None:
+    made = started(GuestPolicy(checks=(Running(),)))
+    assert tried(made) == []
+    assert checks.passed(made.guest("g1"))
+    assert job(made).state is OperationState.DONE
+
+
+def test_what_was_not_answered_has_not_passed_and_is_tried_again() -> None:
+    made = started()
+    made.send(Tick(), after=checks.WINDOW_S + checks.ANSWER_S)
+    assert [each.why for each in made.state.checked["g1"].results] == [
+        "nobody told how it ended",
+        "",
+        "nobody told how it ended",
+    ]
+    made.send(Tick(), after=1.0)
+    assert len(tried(made)) == 2
+    made.send(checked(tried(made)[0], True), after=0.5)
+    assert not checks.passed(made.guest("g1")), "what comes when nobody waits for it any more says nothing"
+
+
+def test_people_are_told_what_fails_and_when_it_passes_after_all() -> None:
+    made = started()
+    made.send(
+        checked(tried(made)[-1], False, "it refuses the connection"), after=made.state.settings.timers.check_s
+    )
+    made.send(Tick())
+    alert = made.state.alerts["guest/g1/checks"]
+    assert "its checks do not pass" in alert.what
+    assert "http://10.0.0.5/: it refuses the connection" in alert.why
+    assert job(made).state is OperationState.FAILED
+    made.send(checked(tried(made)[-1], False), after=5.0)
+    rounds = len(tried(made))
+    made.send(Tick(), after=checks.AGAIN_S / 2)
+    assert len(tried(made)) == rounds, "nobody waits for it: it is not tried again at once"
+    made.send(Tick(), after=checks.AGAIN_S)
+    assert len(tried(made)) == rounds + 1
+    made.send(checked(tried(made)[-1], True), after=0.5)
+    assert "guest/g1/checks" not in made.state.alerts
+    assert checks.passed(made.guest("g1"))
+
+
+def test_an_alert_goes_with_the_checks_or_the_guest() -> None:
+    made = started()
+    made.send(Tick(), after=made.state.settings.timers.check_s)
+    assert "guest/g1/checks" in made.state.alerts
+    made.send(AskSet(id="s", by="ops", guests=("g1",), policy=PolicyChange(checks=())))
+    made.send(Tick(), after=0.1)
+    assert "guest/g1/checks" not in made.state.alerts
+
+
+def test_other_checks_are_made_anew() -> None:
+    made = started()
+    old = tried(made)[-1]
+    made.send(AskSet(id="s", by="ops", guests=("g1",), policy=PolicyChange(checks=(PING,))))
+    made.send(checked(old, True), after=0.5)
+    assert not checks.passed(made.guest("g1")), "those were others"
+    made.send(Tick(), after=0.5)
+    assert tried(made)[-1].checks == (PING,)
+
+
+def test_so_many_rounds_at_a_time_and_who_waited_longest_is_next() -> None:
+    names = [f"g{number}" for number in range(checks.ROUNDS_MAX + 5)]
+    made = Bench().put(*(guest(name, "h1", policy=CHECKED, since=NOW) for name in names))
+    draft = made.draft()
+    draft.open_operation("guest-start", "all", "", guests=names)
+    made.state.apply(draft)
+    made.send(Tick(), after=0.1)
+    first = {effect.guest for effect in tried(made)}
+    assert len(first) == checks.ROUNDS_MAX
+    for effect in tried(made):
+        made.send(checked(effect, False), after=0.01)
+    made.send(Tick(), after=0.5)
+    assert set(names) - first <= {effect.guest for effect in tried(made)[checks.ROUNDS_MAX :]}

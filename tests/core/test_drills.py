@@ -6,25 +6,30 @@ from collections.abc import Generator, Sequence
 from itertools import combinations
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dr.core import spare, starts
+from dr.core import measured, spare, starts
 from dr.core.drills import sweep
 from dr.core.drills.paper import Loss, Paper
 from dr.core.drills.report import of_loss
 from dr.core.saved import copied
 from dr.model.base import changed
-from dr.model.drills import DrillReport, GuestRow, Known, Verdict
+from dr.model.checks import CheckResult, Tcp
+from dr.model.commands import Answer, Outcome
+from dr.model.drills import KEPT_MAX, Case, DrillKind, DrillReport, Evidence, GuestRow, Known, Verdict
+from dr.model.effects import CheckGuest, Reply, SendStart
+from dr.model.events import Answered, AskKeepDrill, CheckEnded, Tick
 from dr.model.facts import LocalDisk, Needs
-from dr.model.policy import After, Check, GuestPolicy, Isolation, Limits
+from dr.model.policy import After, GuestPolicy, Isolation, Limits
 from dr.model.records import Desired, Ended, GuestPhase, GuestRecord, HostPhase, Pause, StartTook, Wish
 from tests.core.build import Bench, domain, facts, guest, host
 from tests.core.test_rules import apart, ruled
 
 T = TypeVar("T")
 MEASURED = StartTook(at=1.0, start_s=2.0)
-CHECK = Check(kind="tcp", address="10.0.0.9", port=80)
+CHECK = Tcp(address="10.0.0.9", port=80)
 
 
 def end(work: Generator[Any, None, T]) -> T:
@@ -112,7 +117,7 @@ def test_turns_priority_and_dependencies_are_those_of_real_starts() -> None:
             policy=GuestPolicy(boot_after=(After(guest="db", until="check"),)),
             starts=(MEASURED,),
         ),
-        guest("db", "h1", policy=GuestPolicy(check=CHECK), starts=(changed(MEASURED, check_s=4.0),)),
+        guest("db", "h1", policy=GuestPolicy(checks=(CHECK,)), starts=(changed(MEASURED, check_s=4.0),)),
         guest("low", "h1", policy=GuestPolicy(priority=1), starts=(MEASURED,)),
         guest("high", "h1", policy=GuestPolicy(priority=900), starts=(MEASURED,)),
         hosts=("h1", "h2"),
@@ -125,7 +130,7 @@ def test_turns_priority_and_dependencies_are_those_of_real_starts() -> None:
     assert found["web"].recovered_s == 14.5
     (wait,) = [each for each in found["web"].phases if each.phase == "wait"]
     assert (wait.begins_s, wait.ends_s) == (4.5, 12.5)
-    assert "the check of db" in wait.text
+    assert "the checks of db" in wait.text
 
 
 def test_a_dependency_that_never_comes_holds_up_only_so_long() -> None:
@@ -366,3 +371,99 @@ def test_rules_are_never_proven_by_room_alone() -> None:
     assert {pair for pair in worked if {"h1", "h2"} & set(pair)} == {
         pair for pair in combinations(sorted(MANY), 2) if {"h1", "h2"} & set(pair)
     }
+
+
+# ---- reports that are kept
+
+
+def report_of(key: str, **fields: Any) -> DrillReport:
+    base = DrillReport(
+        id=key,
+        kind=DrillKind.DRY,
+        title="without h1",
+        asked_by="ops",
+        began=1.0,
+        ended=2.0,
+        verdict=Verdict.PASSED,
+        says="all is well",
+    )
+    return changed(base, **fields)
+
+
+def kept(bench: Bench, report: DrillReport) -> Reply:
+    effects = bench.send(AskKeepDrill(id="ask", by="ops", report=report))
+    return next(each for each in effects if isinstance(each, Reply))
+
+
+def test_a_report_is_kept_with_its_head_in_the_state() -> None:
+    bench = Bench()
+    assert kept(bench, report_of("drill-1")).accepted
+    assert bench.state.drills["drill-1"].says == "all is well"
+    again = kept(bench, report_of("drill-1", says="otherwise"))
+    assert not again.accepted
+    assert bench.state.drills["drill-1"].says == "all is well"
+
+
+@pytest.mark.parametrize(
+    ("report", "why"),
+    [
+        (report_of("../drill"), "is no id of a drill"),
+        (
+            report_of("d", evidence=(Evidence(title="x", text="x" * (16 * 1024 * 1024 + 1)),)),
+            "bytes of evidence",
+        ),
+        (
+            report_of("d", cases=(Case(lost=("h1",), verdict=Verdict.PASSED),) * 2001),
+            "2001 cases, and 2000 are kept",
+        ),
+    ],
+)
+def test_a_report_that_is_too_large_is_not_kept(report: DrillReport, why: str) -> None:
+    bench = Bench()
+    reply = kept(bench, report)
+    assert not reply.accepted
+    assert why in reply.blockers[0]
+    assert bench.state.drills == {}
+
+
+def test_the_oldest_report_goes() -> None:
+    bench = Bench()
+    for number in range(KEPT_MAX + 2):
+        kept(bench, report_of(f"drill-{number}", ended=1000.0 - number))
+    assert len(bench.state.drills) == KEPT_MAX
+    left = {f"drill-{number}" for number in range(KEPT_MAX + 2)} - set(bench.state.drills)
+    assert left == {f"drill-{KEPT_MAX - 1}", f"drill-{KEPT_MAX}"}, "by when they ended; the new one stays"
+
+
+# ---- what is measured
+
+
+def test_a_start_and_its_check_are_measured() -> None:
+    bench = Bench().put(guest("a", phase=GuestPhase.RECOVERING, policy=GuestPolicy(checks=(CHECK,))))
+    (start,) = [each for each in bench.send(Tick()) if isinstance(each, SendStart)]
+    done = Answered(
+        host=start.host, session=start.ticket.session, effect=start.id, answer=Answer(outcome=Outcome.DONE)
+    )
+    bench.send(done, after=2.5)
+    assert [each.start_s for each in bench.guest("a").starts] == [2.5]
+    draft = bench.draft()
+    draft.open_operation("guest-start", "a", "test", guests=("a",))
+    bench.state.apply(draft)
+    checks = [each for each in bench.send(Tick(), after=0.1) if isinstance(each, CheckGuest)]
+    bench.send(
+        CheckEnded(effect=checks[0].id, guest="a", results=(CheckResult(check=CHECK, passed=True),)),
+        after=1.0,
+    )
+    assert [(each.start_s, each.check_s) for each in bench.guest("a").starts] == [(2.5, 1.1)]
+
+
+def test_only_the_newest_are_kept() -> None:
+    record = guest("a")
+    for number in range(5):
+        record = measured.started(record, float(number), number + 0.5)
+    assert [each.start_s for each in record.starts] == [2.5, 3.5, 4.5]
+
+
+def test_a_check_that_passes_after_a_move_says_nothing_of_a_start() -> None:
+    moved = guest("a", starts=(StartTook(at=5.0, start_s=2.0),), since=50.0)
+    assert measured.answered(moved, 52.0) == moved

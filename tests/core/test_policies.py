@@ -9,6 +9,7 @@ import pytest
 from dr.core import fencing
 from dr.model import commands
 from dr.model.base import changed
+from dr.model.checks import Ping
 from dr.model.commands import Answer, Outcome
 from dr.model.effects import CheckGuest, Reply, Send
 from dr.model.events import (
@@ -18,7 +19,6 @@ from dr.model.events import (
     AskStart,
     AskStop,
     AskUnprotect,
-    CheckEnded,
     OperatorAsk,
     Reported,
     Tick,
@@ -26,11 +26,11 @@ from dr.model.events import (
 from dr.model.evidence import Proof, ProofKind
 from dr.model.facts import DomainState, Sighting
 from dr.model.operations import OperationState
-from dr.model.policy import After, Check, GuestPolicy, PolicyChange
+from dr.model.policy import After, GuestPolicy, PolicyChange
 from dr.model.records import Desired, GuestPhase, GuestRecord
-from tests.core.build import Bench, domain, guest
+from tests.core.build import Bench, checked, domain, guest
 
-PING = Check(kind="ping", address="10.1.0.5")
+PING = Ping(address="10.1.0.5")
 
 
 def ask(bench: Bench, kind: type[Any], *names: str, **fields: Any) -> Reply:
@@ -427,25 +427,25 @@ def test_a_guest_waits_until_the_other_runs() -> None:
 
 
 def test_a_guest_waits_for_the_check_of_the_other() -> None:
-    db = guest("db", "h1", policy=GuestPolicy(check=PING), since=990.0)
+    db = guest("db", "h1", policy=GuestPolicy(checks=(PING,)), since=990.0)
     bench = Bench().put(db, waiting("g1", After(guest="db", until="check")))
     (check,) = (effect for effect in bench.send(Tick()) if isinstance(effect, CheckGuest))
-    assert (check.guest, check.check) == ("db", PING)
-    bench.send(CheckEnded(effect=check.id, guest="db", passed=False))
-    assert "the check of db" in bench.guest("g1").reason
+    assert (check.guest, check.checks) == ("db", (PING,))
+    bench.send(checked(check, False), after=0.5)
+    assert "the checks of db" in bench.guest("g1").reason
     again = [effect for effect in bench.effects if isinstance(effect, CheckGuest)][-1]
     assert again.id != check.id
-    bench.send(CheckEnded(effect=again.id, guest="db", passed=True), after=1.0)
+    bench.send(checked(again, True), after=1.0)
     later(bench, 0.1)
     assert bench.guest("g1").phase is P.STARTING
 
 
 def test_a_check_that_began_before_the_guest_ran_anew_does_not_count() -> None:
-    db = guest("db", "h1", policy=GuestPolicy(check=PING), since=990.0)
+    db = guest("db", "h1", policy=GuestPolicy(checks=(PING,)), since=990.0)
     bench = Bench().put(db, waiting("g1", After(guest="db", until="check")))
     (check,) = (effect for effect in bench.send(Tick()) if isinstance(effect, CheckGuest))
     bench.put(changed(bench.guest("db"), since=bench.now + 0.5))
-    bench.send(CheckEnded(effect=check.id, guest="db", passed=True), after=1.0)
+    bench.send(checked(check, True), after=1.0)
     assert bench.guest("g1").phase is P.RECOVERING
 
 
@@ -491,9 +491,9 @@ def test_unknown_names_and_missing_checks_are_refused() -> None:
     reply = set_(bench, boot_after=(After(guest="nobody"), After(guest="db", until="check")))
     assert ["no protected guest has that name" in why for why in reply.blockers] == [True, False]
     assert "dr guest set db --check" in reply.blockers[1]
-    assert set_(bench, "db", check=PING).accepted
+    assert set_(bench, "db", checks=(PING,)).accepted
     assert set_(bench, boot_after=(After(guest="db", until="check"),)).accepted
-    assert "g1 waits for the check of db" in set_(bench, "db", check=None).blockers[0]
+    assert "g1 waits for the checks of db" in set_(bench, "db", checks=()).blockers[0]
 
 
 def test_a_dependency_that_is_no_longer_protected_is_told_of_and_not_waited_for() -> None:
@@ -522,11 +522,11 @@ def test_guests_that_all_wait_for_by_default_wait_for_nobody() -> None:
 
 
 def test_what_is_not_named_stays() -> None:
-    bench = Bench().put(guest("g1", "h1", policy=GuestPolicy(priority=7, check=PING)))
+    bench = Bench().put(guest("g1", "h1", policy=GuestPolicy(priority=7, checks=(PING,))))
     assert set_(bench, max_restarts=0, failback=True).accepted
-    assert bench.guest("g1").policy == GuestPolicy(priority=7, check=PING, max_restarts=0, failback=True)
-    assert set_(bench, check=None).accepted
-    assert bench.guest("g1").policy.check is None
+    assert bench.guest("g1").policy == GuestPolicy(priority=7, checks=(PING,), max_restarts=0, failback=True)
+    assert set_(bench, checks=()).accepted
+    assert bench.guest("g1").policy.checks == ()
     assert "nothing to set" in set_(bench).blockers[0]
 
 
@@ -540,21 +540,23 @@ def test_all_guests_are_set_or_none() -> None:
 
 
 def brought_up(passed: bool) -> str:
-    bench = Bench().put(guest("g1", phase=P.STOPPED, policy=GuestPolicy(check=PING)))
+    bench = Bench().put(guest("g1", phase=P.STOPPED, policy=GuestPolicy(checks=(PING,))))
     (key,) = ask(bench, AskStart).operations
     end(bench, "start", Outcome.DONE)
     later(bench, 0.5)
     assert bench.state.operations[key].state is OperationState.OPEN, "its check is waited for"
     (check, *_) = (effect for effect in bench.effects if isinstance(effect, CheckGuest))
-    bench.send(CheckEnded(effect=check.id, guest="g1", passed=passed), after=0.5)
-    later(bench, 0.1 if passed else 61.0)
-    assert bench.state.operations[key].state is OperationState.DONE
-    return bench.state.operations[key].guests["g1"]
+    bench.send(checked(check, passed), after=0.5 if passed else 61.0)
+    later(bench, 0.1)
+    operation = bench.state.operations[key]
+    assert operation.state is (OperationState.DONE if passed else OperationState.FAILED)
+    assert ("guest/g1/checks" in bench.state.alerts) is not passed
+    return operation.guests["g1"]
 
 
-def test_an_operation_says_whether_the_check_passed() -> None:
-    assert brought_up(True).endswith("its check passed")
-    assert brought_up(False).endswith("its check has not passed yet")
+def test_an_operation_says_whether_the_checks_passed() -> None:
+    assert brought_up(True).endswith("its checks passed")
+    assert brought_up(False).endswith("but its checks have not passed: ping:10.1.0.5: nothing answers")
 
 
 def test_every_host_learns_of_a_move_that_was_seen_before_it_was_answered() -> None:

@@ -14,18 +14,32 @@ from dr.core.decide import decide
 from dr.core.explain import explain
 from dr.core.saved import BadDecision, Saved, decode, encode
 from dr.core.state import Draft, State
+from dr.core.volatile import Checked
 from dr.model.base import changed
+from dr.model.checks import CheckResult, Ping
 from dr.model.commands import Answer, Outcome
 from dr.model.decision import Changes, Decision
-from dr.model.events import Answered, AskFence, AskPause, Event, Heard, LookEnded, Reconfigured, Tick
+from dr.model.events import (
+    Answered,
+    AskFence,
+    AskKeepDrill,
+    AskPause,
+    Event,
+    Heard,
+    LookEnded,
+    Reconfigured,
+    Tick,
+)
 from dr.model.evidence import Power
 from dr.model.facts import Definition
 from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy
 from dr.model.records import GuestPhase, HostPhase
+from dr.model.schedules import ScheduleRecord
 from dr.model.settings import Settings
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.world import World
 from tests.core.build import Bench, guest, host, reading, report
+from tests.core.test_drills import report_of
 
 ARMED = FenceLevel(
     devices=(FenceDevice(name="bmc", agent="a", parameters={"ip": "1", "password": "hunter2"}),)
@@ -80,7 +94,11 @@ def test_every_field_of_the_state_is_saved_or_derived() -> None:
     bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN, policy=GuestPolicy(failback=True)))
     bench.send(AskPause(id="1", by="ops", reason="work"))
     bench.send(AskFence(id="2", by="ops", host="h1"))
+    bench.send(AskKeepDrill(id="3", by="ops", report=report_of("drill-1")))
     state, empty = bench.state, State()
+    found = CheckResult(check=Ping(address="10.0.0.5"), passed=True, evidence="an echo came back")
+    state.checked["g1"] = Checked(began=1.0, ended=2.0, results=(found,))
+    state.schedules["s"] = ScheduleRecord(name="s", times="0 3 * * * UTC", decided=1.5)
     state.revision, state.moves, state.own_boot, state.lag_s = 17, 3, "b", 0.125
     state.started_at, state.quiet_until, state.ticked_at, state.failback_at = 1.5, 2.5, 12.5, 3.5
     content = [each for each in fields(State) if each.name not in ("touched", "memo")]  # they only save time

@@ -17,7 +17,10 @@ from typing import Any, cast, get_args
 
 import msgspec
 
+from dr.core.branch import branched
 from dr.core.decide import decide
+from dr.core.drills.paper import Paper, takeable
+from dr.core.drills.report import of_loss
 from dr.core.guests import asked_to_start
 from dr.core.playbooks.check import TAKES_BACK
 from dr.core.playbooks.runner import OVER
@@ -25,10 +28,12 @@ from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
 from dr.model import verbs
 from dr.model.base import changed
+from dr.model.checks import CheckResult, Ping, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.conditions import GuestIs
 from dr.model.decision import Changes
+from dr.model.drills import DrillReport
 from dr.model.effects import (
     CheckGuest,
     DropSession,
@@ -69,7 +74,7 @@ from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
 from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
-from dr.model.policy import After, Check, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Timers
+from dr.model.policy import After, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Timers
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
 from dr.model.settings import Settings
 from dr.model.verbs import AnyVerb
@@ -86,6 +91,7 @@ STRANGER = "h9"
 GUESTS = ("g1", "g2", "g3")
 ASKS: tuple[type[Ask], ...] = get_args(OperatorAsk)
 STEPS = 400
+PING = Ping(address="10.1.1.1")
 ON = (DomainState.RUNNING, DomainState.PAUSED)
 
 
@@ -474,7 +480,10 @@ class Walk:
                 answered = {"10.0.0.1": self.rng.random() < 0.2} if self.rng.random() < 0.9 else {}
                 return LookEnded(effect=key, host=pending.detail, answered=answered)
             case "check":
-                return CheckEnded(effect=key, guest=pending.guest, passed=kind)
+                found = (CheckResult(check=PING, passed=kind, why="" if kind else "no echo came back"),)
+                return CheckEnded(
+                    effect=key, guest=pending.guest, results=found if self.rng.random() < 0.9 else ()
+                )
             case "power":
                 return PowerSeen(effect=key, host=pending.host, reports=(self._power(pending.host, kind),))
             case "fence":
@@ -634,6 +643,8 @@ class Walk:
                 case "boot_id":
                     record = self.state.hosts.get(found.get("host", "h1"))
                     found["boot_id"] = rng.choice(["", record.boot_id if record else "", "other"])
+                case "report":
+                    found["report"] = self._dry_run()
                 case "priority":
                     found["priority"] = rng.choice([None, 1, 200])
                 case _:
@@ -653,6 +664,21 @@ class Walk:
             anyway=rng.random() < 0.7,
             deadline_s=rng.choice([0.0, 0.0, 60.0]),
         )
+
+    def _dry_run(self) -> DrillReport:
+        """What is told of the site as it is, if some hosts of it died. Telling it changes nothing."""
+        paper = Paper(branched(self.state), self.now)
+        hosts = [name for name, host in self.state.hosts.items() if takeable(host)]
+        lost = sorted(self.rng.sample(hosts, min(len(hosts), self.rng.choice([1, 1, 2]))))
+        before = dict(self.state.guests)
+        work = paper.lose(lost)
+        while True:
+            try:
+                next(work)
+            except StopIteration as ended:
+                report = of_loss(ended.value, paper.takes, self.rng.choice([0.0, 60.0]))
+                _hold(self.state.guests == before, "a dry run has changed something")
+                return changed(report, id=f"drill-{self.asks - self.asks % 2}", asked_by="ops")
 
     def _playbook(self) -> Playbook:
         """A few steps about anybody, of which some may be taken back."""
@@ -742,7 +768,7 @@ class Walk:
             max_relocations=rng.choice([0, 2]),
             failback=rng.random() < 0.3,
             boot_after=(After(guest=rng.choice(GUESTS)),) if rng.random() < 0.1 else (),
-            check=Check(kind="ping", address="10.1.1.1") if rng.random() < 0.1 else None,
+            checks=rng.choice([(PING,), (PING, Running()), (Running(),)]) if rng.random() < 0.1 else (),
         )
 
     def settings(self, *, calm: bool = False) -> Settings:
@@ -903,7 +929,9 @@ def _sound_effect(draft: Draft, effect: Effect) -> None:
         assert fencing is not None
         _hold(fencing.boot_id == effect.boot_id, f"a fence for another boot: {effect}")
         _hold(host.boot_id != draft.own_boot, "the coordinator fences its own machine")
-        held = draft.cluster.pause is not None or draft.cluster.restored or not draft.config.auto_fence
+        # A playbook's step may pause automation after the fence, in the same decision.
+        paused = draft.cluster.pause is not None and draft.state.cluster.pause is not None
+        held = paused or draft.cluster.restored or not draft.config.auto_fence
         _hold(
             not held or fencing.operator or bool(fencing.test),
             f"fenced by itself while that is off: {effect}",
@@ -928,7 +956,8 @@ def _sound_run(before: Run | None, run: Run, state: OperationState) -> None:
     """Every step is over once; one at a time; and what is to be done in the end had its turn."""
     for was, step in zip(before.steps if before else (), run.steps, strict=False):
         _hold(was.state not in OVER or step == was, f"a step that was over changed: {was} to {step}")
-        _hold(step.part != "undo" or was.part == "undo", "undos are added behind all others")
+        # They come before what is done in the end, none of which has had its turn by then.
+        _hold(step.part != "undo" or was.part != "steps", "undos are added behind all steps")
     under_way = [step for step in run.steps if step.state is StepState.RUNNING]
     _hold(len(under_way) <= 1, f"several steps at once: {under_way}")
     _hold(all(step.part == run.part for step in under_way), f"it is not its turn: {under_way}")
@@ -952,8 +981,12 @@ def _sound_ask(draft: Draft, ask: Ask) -> None:
     _hold(bool(replies[0].blockers), f"{ask} is refused and nobody says why")
     idle = decide(draft.state, Disconnected(host="", session="none"), draft.now)
 
-    def but_audit(changes: Changes) -> Changes:  # runs of playbooks ask too
-        return changed(changes, notes=tuple(note for note in changes.notes if note.kind != "audit"))
+    def but_audit(
+        changes: Changes,
+    ) -> Changes:  # runs of playbooks ask too; a look that was begun has taken an id
+        notes = tuple(changed(note, operation="") for note in changes.notes if note.kind != "audit")
+        jobs = {str(at): changed(job, id="") for at, job in enumerate(changes.operations.values())}
+        return changed(changes, notes=notes, operations=jobs)
 
     _hold(
         but_audit(draft.changes()) == but_audit(idle.changes()),

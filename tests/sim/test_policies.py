@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from dr.model.checks import Ping
 from dr.model.events import AskSet, AskStart
 from dr.model.operations import OperationState
-from dr.model.policy import After, Check, PolicyChange
+from dr.model.policy import After, PolicyChange
 from dr.model.records import Desired, GuestPhase
 from dr.sim.world import World
 
-CHECK = Check(kind="ping", address="10.1.0.5")
+PING = Ping(address="10.1.0.5")
 
 
 def set_(world: World, *guests: str, desired: Desired | None = None, **policy: Any) -> None:
@@ -27,7 +28,7 @@ def test_guests_come_back_in_the_order_of_their_dependencies() -> None:
     """Chained over three guests whose priorities say the opposite, one of them by its check."""
     world = World(301, guests={"h1": ("web", "app", "db")}).begin()
     world.ready_after_s["db"] = 6.0
-    set_(world, "db", check=CHECK, priority=1)
+    set_(world, "db", checks=(PING,), priority=1)
     set_(world, "app", boot_after=(After(guest="db", until="check"),), priority=50)
     set_(world, "web", boot_after=(After(guest="app"),), priority=100)
     world.power_off("h1")
@@ -66,15 +67,15 @@ def test_a_start_that_fails_everywhere_ends_in_error_and_one_command_gets_it_out
     assert world.run(10.0, lambda: world.guest("g1").phase is GuestPhase.RUNNING)
 
 
-def test_a_failover_says_whether_the_check_passed() -> None:
+def test_a_failover_says_whether_the_checks_passed() -> None:
     world = World(304, guests={"h1": ("g1",)}).begin()
     world.ready_after_s["g1"] = 5.0
-    set_(world, "g1", check=CHECK)
+    set_(world, "g1", checks=(PING,))
     world.power_off("h1")
     world.run(40.0)
     (failover,) = (op for op in world.store.operations.values() if op.kind == "failover")
     assert failover.state is OperationState.DONE
-    assert failover.guests["g1"].endswith("its check passed")
+    assert failover.guests["g1"].endswith("its checks passed")
     assert failover.closed - failover.opened > 5.0
 
 

@@ -140,7 +140,7 @@ class Connection:
 
 def _drop(conn: Any) -> None:
     """Let go of callbacks, so that the connection can be freed; it is closed when its last user is gone."""
-    for callback in list(conn.domainEventCallbackID):
+    for callback in list(getattr(conn, "domainEventCallbackID", ())):  # none of whom nothing was registered
         try:
             conn.domainEventDeregisterAny(callback)
         except libvirt.libvirtError:

@@ -14,7 +14,8 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable
+
+from dr.adapters.probe.connect import Sockets
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,11 @@ _NOT_ASKED = {
     errno.EPERM, errno.EACCES, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS,
 }  # fmt: skip
 
-SocketFactory = Callable[[int, int, int], socket.socket]  # family, type, protocol; raises OSError
-
 
 class HostProber:
     """Looks for hosts. Keeps no sockets between two probes. `tcp_port` 0: by ICMP only."""
 
-    def __init__(self, *, tcp_port: int = TCP_PORT, sockets: SocketFactory = socket.socket) -> None:
+    def __init__(self, *, tcp_port: int = TCP_PORT, sockets: Sockets = socket.socket) -> None:
         self._tcp_port = tcp_port
         self._sockets = sockets
         self.icmp = True  # False since an ICMP socket was refused: then only TCP looks
@@ -90,7 +89,7 @@ class _Look:
         self,
         targets: list[_Target],
         window_s: float,
-        sockets: SocketFactory,
+        sockets: Sockets,
         stack: contextlib.AsyncExitStack,
         *,
         tcp: bool,

@@ -19,7 +19,6 @@ from dr.model.commands import Answer, Body, BootClone, CheckClone, EndDrill, Mak
 from dr.model.effects import PlannedStep, Send
 from dr.model.operations import Operation
 from dr.model.playbooks import Run, RunStep, StepState
-from dr.model.policy import Check as GuestCheck
 from dr.model.records import GuestPhase, GuestRecord, HostPhase
 from dr.model.verbs import Boot, Check, MakeClones
 
@@ -272,21 +271,14 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str) -> None:
             _put(draft, key, changed(clone, state=CloneState.BOOTING, boot_at=draft.now))
         body = BootClone(drill=key, guest=clone.guest, name=name, address=run.bubble.address)
     elif isinstance(verb, Check) and clone.state is CloneState.RUNNING and not _answers(clone, step):
-        checks = _checks(guest)
+        checks = isolated_report.checks_of(guest)
         if clone.passed_at < step.began and clone.checked >= len(checks):
             clone = changed(clone, checked=0)
             _put(draft, key, clone)
-        if not checks:
-            _put(draft, key, changed(clone, passed_at=draft.now, text="no check: that it runs is all"))
-            return
         check = checks[clone.checked]
         body = CheckClone(drill=key, guest=clone.guest, name=name, check=check, window_s=ROUND_S)
     if body is not None:
         _send(draft, key, clone.host, clone.guest, body)
-
-
-def _checks(guest: GuestRecord) -> tuple[GuestCheck, ...]:
-    return (guest.policy.check,) if guest.policy.check is not None else ()
 
 
 def _send(draft: Draft, key: str, host: HostName, guest: GuestId, body: Body) -> None:
@@ -359,7 +351,7 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         case CheckClone.__name__:
             guest = draft.guest(clone.guest)
             clone = changed(clone, checked=clone.checked + 1, text="")
-            if guest is None or clone.checked >= len(_checks(guest)):
+            if clone.checked >= len(isolated_report.checks_of(guest)):
                 took_s = draft.now - clone.boot_at
                 draft.note(
                     "drill.answers",

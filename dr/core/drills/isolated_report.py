@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dr.core.drills.report import named
 from dr.core.state import Draft
 from dr.model.base import GuestId
+from dr.model.checks import Check, Running
 from dr.model.clones import Clone, CloneState, Ended
 from dr.model.drills import (
     FINDINGS_MAX,
@@ -27,6 +28,7 @@ from dr.model.drills import (
 )
 from dr.model.operations import Operation, OperationState
 from dr.model.playbooks import Run
+from dr.model.records import GuestRecord
 from dr.model.spelling import check_text
 
 STATES = {
@@ -45,7 +47,7 @@ def of_run(draft: Draft, operation: Operation, run: Run) -> DrillReport:
     return DrillReport(
         id=operation.id,
         kind=DrillKind.ISOLATED,
-        title=f"{run.playbook}: clones of {named([clone.name for clone in run.clones]) or 'nobody'}",
+        title=f"clones of {named([clone.name for clone in run.clones]) or 'nobody'}, by {run.playbook}",
         asked_by=operation.asked_by,
         began=began,
         ended=began + operation.closed - operation.opened,
@@ -96,6 +98,12 @@ def _hosts(run: Run) -> list[str]:
     return list(dict.fromkeys(clone.host for clone in run.clones))
 
 
+def checks_of(guest: GuestRecord | None) -> tuple[Check, ...]:
+    """What a clone has to pass: that it runs, and what its guest's policy says."""
+    own = guest.policy.checks if guest is not None else ()
+    return (Running(), *(check for check in own if not isinstance(check, Running)))
+
+
 # ---- guests
 
 
@@ -137,13 +145,11 @@ def _phases(clone: Clone, zero: float) -> Iterator[PhaseTook]:
 
 
 def _checks(draft: Draft, clone: Clone) -> Iterator[CheckSeen]:
-    guest = draft.guest(clone.guest)
-    checks = (guest.policy.check,) if guest is not None and guest.policy.check is not None else ()
-    for at, check in enumerate(checks):
+    for at, check in enumerate(checks_of(draft.guest(clone.guest))):
         passed = True if at < clone.checked or clone.passed_at else None
         if passed is None and at == clone.checked and clone.runs_at and clone.text:
             passed = False
-        yield CheckSeen(check=check_text(check), passed=passed, text="" if passed else clone.text)
+        yield CheckSeen(check=check_text(check), passed=passed, text=clone.text if passed is False else "")
 
 
 # ---- what was found
@@ -158,7 +164,7 @@ def _findings(draft: Draft, operation: Operation, run: Run) -> Iterator[Finding]
         yield from _of_host(draft, run, host, ended)
     for clone in run.clones:
         guest = draft.guest(clone.guest)
-        if clone.runs_at and guest is not None and guest.policy.check is None:
+        if clone.runs_at and guest is not None and not guest.policy.checks:
             text = f"{clone.name} has no check: that its clone ran is all that is shown of it"
             yield Finding(
                 severity="warning", text=text, todo=f"dr guest set {clone.name} --check tcp:ADDRESS:PORT"
@@ -217,4 +223,4 @@ def _evidence(run: Run) -> Iterator[Evidence]:
 
 def _timeline(operation: Operation, zero: float) -> Iterator[TimelineEntry]:
     for step in operation.steps:
-        yield TimelineEntry(at_s=round(step.at - zero, 2), text=step.text)
+        yield TimelineEntry(at_s=round(step.at - zero, 1) + 0.0, text=step.text)

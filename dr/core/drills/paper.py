@@ -206,7 +206,7 @@ class _Run:
         guests.start_ended(
             draft, guest, draft.require_host(pending.host), pending, Answer(outcome=Outcome.DONE)
         )
-        check = self.takes.check(guest) if guest.policy.check is not None else None
+        check = self.takes.check(guest) if guest.policy.checks else None
         if check is not None:
             self._later(check.seconds, "answers", guest.id)
         if way := self.loss.ways.get(guest.id):
@@ -225,7 +225,7 @@ class _Run:
             if way := self.loss.ways.get(guest.id):
                 before = self.state.guests[guest.id].reason
                 way.to, way.ticket_s, way.start = pending.host, self.now - self.zero, take
-                way.waits = before if before.startswith("waits") else ""
+                way.waits = before.partition(", at most")[0] if before.startswith("waits") else ""
 
     def _wake(self) -> float | None:
         """With nothing under way: when somebody's patience ends, or who fits nowhere is tried once more."""
@@ -265,6 +265,11 @@ def _silence(draft: Draft, hosts: Sequence[HostName]) -> None:
 
 def _held(draft: Draft, host: HostRecord) -> Held | None:
     """As `silence` would judge it: nobody hears it, and its power is not seen."""
-    doubt = tuple(why for why in (isolation.left_alone(draft, host), brake(draft)) if why)
-    firm = tuple(why for why in fencing.why_not_fence(draft, host) if why not in doubt and why != OF_NO_USE)
-    return Held(firm, doubt) if firm or doubt else None
+    why = [each for each in fencing.why_not_fence(draft, host) if each != OF_NO_USE]
+    if not why:
+        return None
+    doubts = (isolation.left_alone(draft, host), brake(draft))
+    return Held(
+        firm=tuple(each for each in why if each not in doubts),
+        doubt=tuple(each for each in why if each in doubts),
+    )

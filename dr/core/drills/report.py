@@ -111,7 +111,7 @@ def _fate(way: Way, loss: Loss, held: Held | None, objective_s: float) -> tuple[
         assumed = _assumed(way, loss)
         if assumed:
             return Verdict.UNKNOWN, f"{late}, if {' and '.join(assumed)} took as long as it may at most", ""
-        return Verdict.FAILED, late, f"dr guest set {guest.name} --priority …: higher starts first"
+        return Verdict.FAILED, late, f"dr guest set {guest.name} --priority …"
     return Verdict.PASSED, "", ""
 
 
@@ -167,7 +167,7 @@ def _verdict(rows: Sequence[GuestRow], loss: Loss, objective_s: float) -> tuple[
     if verdict is Verdict.PASSED:
         if not counted:
             return verdict, f"{_guests(len(rows))} stay where their disks are, as their policy agrees to"
-        return verdict, f"{_guests(len(counted))} would run again, the last after {last_s:.0f} s{within}"
+        return verdict, f"{_guests(len(counted))} would run again, the last after {last_s:.1f} s{within}"
     bad = [row for row in counted if row.verdict is verdict]
     would = (
         "would not be recovered as wanted" if verdict is Verdict.FAILED else "may not be: nobody knows yet"

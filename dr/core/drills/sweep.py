@@ -170,11 +170,11 @@ def _says(what: str, cases: Sequence[Case], looked: Looked, left: int) -> str:
 
 def _findings(cases: Sequence[Case], left: int, apart: Sequence[HostName]) -> Iterator[Finding]:
     for case in [case for case in cases if case.verdict is Verdict.FAILED][:WORST_MAX]:
-        lose = " ".join(f"--lose {name}" for name in case.lost)
+        lose = " --lose ".join(case.lost)
         yield Finding(
             severity="critical",
             text=f"without {' and '.join(case.lost)}: {case.why}",
-            todo=f"dr drill run {lose}",
+            todo=f"dr drill run --lose {lose}",
         )
     if left:
         text = f"{left:,} pairs were neither proven nor worked through"

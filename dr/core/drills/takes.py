@@ -61,12 +61,12 @@ class Takes:
         for (what, known), count in sorted(self._used.items()):
             noun, most, help_ = _WORDS[what]
             if known is Known.MEASURED:
-                said.append(f"{noun}: {count} from what the same {_WHOSE[what]} took last")
+                said.append(f"{noun}: measured, for {count} as the same {_WHOSE[what]} took last")
             elif known is Known.ALIKE:
-                said.append(f"{noun}: {count} from the median of others here ({self._commonly(what):.1f} s)")
+                said.append(f"{noun}: for {count} the median of others here, {self._commonly(what):.1f} s")
             else:
                 said.append(
-                    f"{noun}: {count} never measured here: taken as {self._commonly(what):g} s, {most}; {help_}"
+                    f"{noun}: for {count} never measured here: taken as {self._commonly(what):g} s, {most}; {help_}"
                 )
         return tuple(said)
 

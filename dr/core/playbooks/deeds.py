@@ -268,7 +268,9 @@ def _still_here(guest: GuestRecord, step: RunStep, to: str) -> bool:
 
 
 def _unchecked(draft: Draft, step: RunStep, names: tuple[str, ...]) -> list[str]:
-    """Whose check has not passed since the step began."""
-    guests = [guest for guest in _guests(draft, names) if guest.policy.check is not None]
+    """Whose checks have not passed since the step began."""
+    guests = [guest for guest in _guests(draft, names) if guest.policy.checks]
     late = [guest for guest in guests if not checks.passed(guest) or guest.checked_at < step.began]
-    return [f"the check of {guest.name} has not passed" for guest in late]
+    return [
+        f"the checks of {guest.name} have not passed: {checks.what_fails(draft, guest)}" for guest in late
+    ]

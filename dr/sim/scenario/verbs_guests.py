@@ -136,7 +136,7 @@ class VirshUndefine(Verb):
 
 
 class ReadyAfter(Verb):
-    """From now on its check passes only when it has run for so long where it is."""
+    """From now on its checks pass only when it has run for so long where it is."""
 
     ready_after: Annotated[Seconds, "a time"]
     of: Annotated[Guests, "guests"]

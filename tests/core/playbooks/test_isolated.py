@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from dr.core.drills import isolated
+from dr.model.checks import Ping
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Answer, BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.effects import Effect, Send
 from dr.model.events import Answered, Tick
 from dr.model.operations import OperationState
-from dr.model.policy import Check, GuestPolicy
+from dr.model.policy import GuestPolicy
 from dr.model.records import HostPhase
 from tests.core.build import Bench, facts, guest, host
 from tests.core.playbooks.runs import Runs
@@ -56,7 +57,7 @@ class Drill(Runs):
         self.go(0.5)
 
     def passes(self) -> None:
-        for kind in (MakeClone, BootClone, CheckClone):
+        for kind in (MakeClone, BootClone, CheckClone, CheckClone):
             self.says(kind)
 
 
@@ -64,7 +65,7 @@ class Drill(Runs):
 def drill() -> Drill:
     bench = Bench()
     bench.put(*(host(name, facts=facts(name)) for name in ("h1", "h2", "h3")))
-    policy = GuestPolicy(check=Check(kind="ping", address="10.0.0.7"))
+    policy = GuestPolicy(checks=(Ping(address="10.0.0.7"),))
     bench.put(guest("g1", "h1", policy=policy), guest("g2", "h2"))
     return Drill(bench)
 

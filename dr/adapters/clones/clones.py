@@ -1,0 +1,522 @@
+"""`ports.clones.Clones` for a real host: which drills there are here, and the life of each of their clones.
+
+A drill does not outlive this process. Its network goes with it, its domains do as libvirt ends what a connection
+started with AUTODESTROY, and what else is left, images and a copy under way, is found by name and removed by the first
+sweep of the next process; so nothing of a drill is written down. What goes on inside of libvirt is in `copying` and
+`domains`, the network in `bubble`, files in `folder`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import libvirt
+
+from dr.adapters.clones import copying, domains, kept, names
+from dr.adapters.clones.bubble import Bubble
+from dr.adapters.clones.copying import Look, Plan
+from dr.adapters.clones.folder import Folder
+from dr.adapters.libvirt import libvirt_api as api
+from dr.adapters.libvirt.calls import Calls
+from dr.adapters.libvirt.connection import Connection
+from dr.adapters.libvirt.layout import Layout
+from dr.adapters.probe.checker import GuestChecker
+from dr.model.base import GuestId
+from dr.model.checks import Check, CheckResult, Running
+from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
+from dr.ports.clones import CloneError
+from dr.ports.hypervisor import HypervisorUnknown
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FOLDER = Path("/var/lib/dr/clones")
+COPIES_MAX = 4  # at once: more of them would only slow the guests' own disks down
+DRILLS_MAX = 8
+CLONES_MAX = 64  # of one drill on one host
+ENDS_MAX = 64  # that are remembered, for who did not hear of it
+LOOK_S = 0.2
+CALL_S = 15.0
+PLAN_S = 30.0
+BEGIN_S = 60.0
+BOOT_S = 60.0
+ABORT_S = 20.0
+DESTROY_S = 60.0
+FILES_S = 60.0
+UNDER_WAY_S = 75.0  # an end waits so long for what is under way: longer than each of the calls above
+CLOSE_S = 8.0
+HOST_SLOTS = 4
+
+
+@dataclass
+class _Copy:
+    """One clone. `stop`: why its copy has to end, once it has to."""
+
+    guest: GuestId
+    name: str
+    task: asyncio.Task[CloneMade]
+    plan: Plan | None = None
+    waits: bool = False  # for its turn
+    stop: str = ""
+    booting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    booted: bool = False
+
+
+@dataclass
+class _Drill:
+    """What there is of a drill."""
+
+    id: str
+    until: float
+    copies: dict[GuestId, _Copy] = field(default_factory=dict)
+    boots: set[asyncio.Task[None]] = field(default_factory=set)  # under way
+    checks: set[asyncio.Task[tuple[CheckResult, ...]]] = field(default_factory=set)
+    making: asyncio.Lock = field(default_factory=asyncio.Lock)  # of its network
+    ending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ended: bool = False
+    bubble: Bubble | None = None
+    taps: set[str] = field(default_factory=set)
+    ports: set[str] = field(default_factory=set)  # ever seen in its network
+    seen: BubbleSeen | None = None  # once that was taken apart
+    gone: list[str] = field(default_factory=list)  # what was removed, also by an end that failed
+
+
+class HostClones:
+    """Connects to libvirt by itself, on a connection of its own that its clones end with."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        uri: str = "qemu:///system",
+        folder: Path = FOLDER,
+        layout: Layout | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._layout = layout or Layout()
+        self._folder = Folder(folder, host)
+        self._clock = clock
+        self._wall = wall
+        self._connection = Connection(uri, lambda conn: None, lambda: None)
+        self._host = Calls("this host", HOST_SLOTS)
+        self._turns = asyncio.Semaphore(COPIES_MAX)
+        self._drills: dict[str, _Drill] = {}
+        self._ends: dict[str, DrillEnd] = {}
+        self._sweeping = asyncio.Lock()
+        self._clean = False  # of what an earlier process left
+        self._unclean = ""  # why not
+        self._closed = False
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """See the port."""
+        return self._trouble
+
+    def owns(self, guest: GuestId) -> bool:
+        """See the port. By the id alone: also of another process' clones."""
+        return names.is_clone(guest)
+
+    # ---- copying
+
+    async def make(self, drill: str, guest: GuestId, name: str, *, disk_mib: int, life_s: float) -> CloneMade:
+        """See the port."""
+        names.require_drill(drill)
+        names.require_guest(guest)
+        if not self._clean:
+            await self.sweep()
+        if not self._clean:
+            raise CloneError(self._unclean)
+        found = self._known(drill, life_s)
+        copy = found.copies.get(guest)
+        if copy is None or (copy.task.done() and copy.task.exception() is not None):
+            if copy is None and len(found.copies) >= CLONES_MAX:
+                raise CloneError(f"the drill has {CLONES_MAX} clones on this host, and more are not made")
+            task = asyncio.create_task(self._make(found, guest, disk_mib))
+            task.add_done_callback(_heard)
+            copy = found.copies[guest] = _Copy(guest, name, task)
+        try:
+            return await asyncio.shield(copy.task)
+        except CloneError as error:
+            raise CloneError(f"{name} cannot be cloned: {error}") from error
+
+    def _known(self, drill: str, life_s: float) -> _Drill:
+        if drill in self._ends or self._closed:
+            raise CloneError("the drill has ended here")
+        found = self._drills.get(drill)
+        if found is None:
+            if len(self._drills) >= DRILLS_MAX:
+                raise CloneError(f"{DRILLS_MAX} drills are under way on this host, and more are not begun")
+            found = self._drills[drill] = _Drill(drill, self._clock() + life_s)
+        if found.ended:
+            raise CloneError("the drill has ended here")
+        return found
+
+    async def _make(self, drill: _Drill, guest: GuestId, disk_mib: int) -> CloneMade:
+        copy = drill.copies[guest]
+        copy.waits = True
+        try:
+            await self._turns.acquire()
+        except asyncio.CancelledError:
+            raise CloneError(copy.stop or "the agent stops") from None
+        copy.waits = False
+        try:
+            return await self._copy(drill, copy, disk_mib)
+        except Exception:
+            await self._files("remove a copy", lambda: self._folder.remove(drill.id, guest))
+            raise
+        finally:
+            self._turns.release()
+
+    async def _copy(self, drill: _Drill, copy: _Copy, disk_mib: int) -> CloneMade:
+        began, guest = self._clock(), copy.guest
+        layout, folder = self._layout, self._folder
+        plan = await self._call("look at it", lambda conn: copying.plan(conn, layout, guest), PLAN_S)
+        copy.plan = plan
+        await self._files("tell its room", lambda: self._require_room(drill.id, disk_mib, plan.used_mib))
+        if copy.stop:
+            raise CloneError(copy.stop)
+        elapsed_ms, seen = 0, False
+        try:
+            await self._call("begin", lambda conn: copying.begin(conn, folder, drill.id, plan), BEGIN_S)
+            point = self._wall()
+            while plan.source.disks:
+                look = await self._look(drill.id, guest, elapsed_ms)
+                if look.why:
+                    raise CloneError(look.why)
+                await self._files("tell its room", lambda: self._require_room(drill.id, disk_mib, 0))
+                if not look.under_way:
+                    break
+                elapsed_ms = look.elapsed_ms
+                if copy.stop:
+                    raise CloneError(copy.stop)
+                await asyncio.sleep(LOOK_S if seen else LOOK_S / 4)
+                seen = True
+        except BaseException:
+            await self._abort(drill.id, guest)
+            raise
+        size = await self._files("tell its size", lambda: folder.used_b(drill.id, guest))
+        return CloneMade(
+            guest=guest,
+            clone=names.clone_id(drill.id, guest),
+            domain=names.domain_name(drill.id, plan.name),
+            point=point,
+            took_s=self._clock() - began,
+            size_b=size,
+            left_out=plan.source.left_out,
+        )
+
+    async def _look(self, drill: str, guest: GuestId, elapsed_ms: int) -> Look:
+        folder = self._folder
+        return await self._call(
+            "tell how far it is", lambda conn: copying.look(conn, folder, drill, guest, elapsed_ms), CALL_S
+        )
+
+    def _require_room(self, drill: str, disk_mib: int, more_mib: int) -> None:
+        """A copy that fills its file system would have writes of the guest fail, not only itself."""
+        free = self._folder.free_mib()
+        if free < more_mib or free <= 0:
+            raise CloneError(
+                f"{self._folder.path} has room for {max(0, free)} MiB beside its reserve, and its disks take"
+                f" {more_mib} MiB or more: free some, or set clones_dir in /etc/dr/agent.yaml"
+            )
+        used = self._folder.used_b(drill) >> 20
+        if disk_mib and used + more_mib > disk_mib:
+            raise CloneError(
+                f"the drill may use {disk_mib} MiB of disk on this host; {used} MiB are used, and its disks take"
+                f" {more_mib} MiB or more"
+            )
+
+    async def _abort(self, drill: str, guest: GuestId) -> None:
+        """End our backup job of it, if there is one. Raises CloneError if it does not end, HypervisorUnknown."""
+        until = self._clock() + ABORT_S
+        folder = self._folder
+        while await self._call("end it", lambda conn: copying.abort(conn, folder, drill, guest), CALL_S):
+            if self._clock() > until:
+                raise CloneError(f"libvirt's backup of {guest} did not end: `virsh domjobabort {guest}`")
+            await asyncio.sleep(LOOK_S)
+
+    async def give_way(self, guest: GuestId) -> None:
+        """See the port."""
+        for drill in list(self._drills.values()):
+            copy = drill.copies.get(guest)
+            if copy is not None and not copy.task.done():
+                self._stop(copy, "the copy gave way to an order about the guest itself")
+                await asyncio.wait({copy.task}, timeout=ABORT_S)
+
+    def copies(self, guest: GuestId) -> bool:
+        """See the port."""
+        return any(
+            (copy := drill.copies.get(guest)) is not None and not copy.task.done()
+            for drill in self._drills.values()
+        )
+
+    @staticmethod
+    def _stop(copy: _Copy, why: str) -> None:
+        copy.stop = copy.stop or why
+        if copy.waits:
+            copy.task.cancel()
+
+    # ---- running
+
+    async def boot(self, drill: str, guest: GuestId, *, address: str) -> None:
+        """See the port."""
+        found, copy = self._whole(drill, guest)
+        task = asyncio.create_task(self._boot(found, copy, address))
+        _remember(found.boots, task)
+        try:
+            await asyncio.shield(task)
+        except CloneError as error:
+            raise CloneError(f"the clone of {copy.name} was not started: {error}") from error
+
+    def _whole(self, drill: str, guest: GuestId) -> tuple[_Drill, _Copy]:
+        """Raises CloneError."""
+        found = self._drills.get(drill)
+        if found is None or found.ended:
+            raise CloneError("the drill has ended here, or its agent was restarted, which ends it")
+        copy = found.copies.get(guest)
+        if copy is None or not copy.task.done() or copy.task.exception() is not None:
+            raise CloneError("there is no whole copy of it here")
+        return found, copy
+
+    async def _boot(self, drill: _Drill, copy: _Copy, address: str) -> None:
+        assert copy.plan is not None
+        made = copy.task.result()
+        async with copy.booting:
+            if copy.booted:
+                if await self._call("see it run", lambda conn: domains.is_active(conn, made.clone), CALL_S):
+                    return
+                raise CloneError("it ran and has ended")
+            bubble = await self._bubble(drill, address)
+            where = self._folder.of(drill.id, copy.guest)
+            xml, taps = domains.clone_xml(copy.plan, made, where)
+            drill.taps |= set(taps)
+            layout = self._layout
+
+            def connect() -> None:  # perhaps long after anybody waits for it
+                if drill.ended:
+                    raise CloneError("the drill has ended")
+                bubble.take(taps)
+
+            def start(conn: Any) -> None:
+                domains.start(conn, layout, xml, made, connect)
+
+            copy.booted = True
+            try:
+                await self._call("start it", start, BOOT_S)
+            except CloneError:
+                copy.booted = False
+                raise
+            drill.ports |= set(await self._files("look at its network", bubble.links))
+
+    async def _bubble(self, drill: _Drill, address: str) -> Bubble:
+        async with drill.making:
+            if drill.bubble is None:
+                bridge = names.bridge_name(drill.id)
+                drill.bubble = await self._files("make its network", lambda: Bubble(bridge))
+            bubble = drill.bubble
+            await self._files("give its network an address", lambda: bubble.require_address(address))
+            return bubble
+
+    async def check(self, drill: str, guest: GuestId, check: Check, window_s: float) -> str:
+        """See the port."""
+        found, _ = self._whole(drill, guest)
+        if found.bubble is None:
+            raise CloneError("no clone of the drill was started here")
+        if isinstance(check, Running):
+            return await self._running(names.clone_id(drill, guest), window_s)
+        task = asyncio.create_task(GuestChecker(sockets=found.bubble.socket).check((check,), window_s))
+        _remember(found.checks, task)
+        try:
+            (result,) = await task
+        except asyncio.CancelledError:
+            if found.ended:
+                raise CloneError("the drill has ended here") from None
+            raise
+        return "" if result.passed else result.why
+
+    async def _running(self, clone: GuestId, window_s: float) -> str:
+        until = self._clock() + window_s
+        while not await self._call("see it run", lambda conn: domains.runs(conn, clone), CALL_S):
+            if self._clock() >= until:
+                return "its CPUs do not run"
+            await asyncio.sleep(LOOK_S)
+        return ""
+
+    # ---- ending
+
+    async def end(self, drill: str) -> DrillEnd:
+        """See the port. Who did not hear of its end is told again what was told then."""
+        names.require_drill(drill)
+        found = self._drills.get(drill)
+        if found is None:
+            if drill in self._ends:
+                return self._ends[drill]
+            found = self._drills[drill] = _Drill(drill, self._clock())
+        found.ended = True
+        async with found.ending:
+            if drill not in self._drills:
+                return self._ends[drill]
+            return await self._end(found)
+
+    async def _end(self, drill: _Drill) -> DrillEnd:
+        await self._quiet(drill)
+        if drill.bubble is not None:
+            drill.seen = await self._look_at(drill, drill.bubble)
+        mark = names.of_drill(drill.id)
+        gone = await self._call("end its clones", lambda conn: domains.destroy(conn, mark), DESTROY_S)
+        drill.gone += [f"domain {name}" for name in gone]
+        if drill.bubble is not None:
+            await self._files("take its network apart", drill.bubble.close)
+            drill.gone.append(f"network {drill.bubble.bridge}")
+            drill.bubble = None
+        for guest in drill.copies:
+            await self._abort(drill.id, guest)
+        drill.gone += [f"file {path}" for path in await self._remove(drill.id)]
+        proofs = [await self._kept(copy.plan) for copy in drill.copies.values() if copy.plan is not None]
+        ended = DrillEnd(kept=tuple(proofs), bubble=drill.seen, removed=tuple(drill.gone))
+        del self._drills[drill.id]
+        self._ends[drill.id] = ended
+        while len(self._ends) > ENDS_MAX:
+            del self._ends[next(iter(self._ends))]
+        return ended
+
+    async def _quiet(self, drill: _Drill) -> None:
+        """Nothing of it is under way any more. Raises CloneError."""
+        for copy in drill.copies.values():
+            if not copy.task.done():
+                self._stop(copy, "the drill has ended")
+        for check in drill.checks:
+            check.cancel()
+        tasks: set[asyncio.Task[Any]] = {copy.task for copy in drill.copies.values()}
+        tasks |= drill.boots | drill.checks
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=UNDER_WAY_S)
+            if late:
+                raise CloneError(f"{len(late)} copies or starts of drill {drill.id} do not end")
+
+    async def _look_at(self, drill: _Drill, bubble: Bubble) -> BubbleSeen:
+        ports = drill.ports | set(await self._files("look at its network", bubble.links))
+        return BubbleSeen(
+            bridge=bubble.bridge,
+            ports=tuple(sorted(ports)),
+            strangers=tuple(sorted(ports - drill.taps)),
+        )
+
+    async def _kept(self, plan: Plan) -> Kept:
+        layout = self._layout
+        return await self._call(
+            f"look at {plan.name}",
+            lambda conn: kept.look(conn, layout, plan.guest, plan.name, plan.before),
+            CALL_S,
+        )
+
+    async def _remove(self, drill: str) -> tuple[str, ...]:
+        return await self._files("remove its images", lambda: self._folder.remove(drill))
+
+    async def sweep(self) -> None:
+        """See the port."""
+        async with self._sweeping:
+            trouble = []
+            if not self._clean:
+                try:
+                    await self._sweep_first()
+                    self._clean = True
+                except (CloneError, HypervisorUnknown) as error:
+                    self._unclean = f"what an earlier agent left of drills could not be removed: {error}"
+                    if isinstance(error, CloneError) or await self._any_files():
+                        trouble.append(self._unclean)  # else libvirt is silent, which is told as it is
+            now = self._clock()
+            for drill in list(self._drills.values()):
+                if drill.ended or now >= drill.until:
+                    log.info("drill %s is over here: it is removed", drill.id)
+                    try:
+                        await self.end(drill.id)
+                    except (CloneError, HypervisorUnknown) as error:
+                        trouble.append(f"drill {drill.id} could not be removed: {error}")
+            text = "; ".join(trouble)
+            if text and text != self._trouble:
+                log.warning("%s", text)
+            self._trouble = text
+
+    async def _any_files(self) -> bool:
+        """Of drills, or nobody can say."""
+        try:
+            return bool(await self._files("list drills", self._folder.drills))
+        except (CloneError, HypervisorUnknown):
+            return True
+
+    async def _sweep_first(self) -> None:
+        folder = self._folder
+        left = await self._call(
+            "see what is copied", lambda conn: copying.left_under_way(conn, folder), CALL_S
+        )
+        for guest in left:
+            log.warning("the copy of %s for an earlier agent's drill is ended", guest)
+            await self._abort("", guest)
+        gone = await self._call(
+            "end clones of an earlier agent", lambda conn: domains.destroy(conn, names.MARK), DESTROY_S
+        )
+        for name in gone:
+            log.warning("%s, a clone of an earlier agent's drill, is destroyed", name)
+        for drill in await self._files("list drills", folder.drills):
+            await self._remove(drill)
+            log.warning("the images of drill %s of an earlier agent are removed", drill)
+
+    async def close(self) -> None:
+        """See the port."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.gather(*(self._end_quietly(drill) for drill in list(self._drills)))
+        except TimeoutError:
+            log.warning("drills are still being removed; the next agent removes what is left of them")
+        self._connection.close()
+
+    async def _end_quietly(self, drill: str) -> None:
+        try:
+            await self.end(drill)
+        except (CloneError, HypervisorUnknown) as error:
+            log.warning("drill %s: %s; the next agent removes what is left of it", drill, error)
+
+    # ---- calls
+
+    async def _call(self, what: str, function: Callable[[Any], T], timeout_s: float) -> T:
+        """Of libvirt. Its no is a CloneError; what was not seen is HypervisorUnknown."""
+        try:
+            return await self._connection.call(f"for a drill: {what}", function, timeout_s)
+        except libvirt.libvirtError as error:
+            if api.is_unseen(error):
+                raise HypervisorUnknown(
+                    f"libvirt did not say whether it could {what}: {api.text(error)}"
+                ) from error
+            raise CloneError(f"libvirt could not {what}: {api.text(error)}") from error
+        except OSError as error:
+            raise CloneError(f"this host could not {what}: {error}") from error
+
+    async def _files(self, what: str, work: Callable[[], T]) -> T:
+        """Of this host's own files and network. Raises CloneError, HypervisorUnknown where they hang."""
+        try:
+            return await self._host.run(what, work, FILES_S)
+        except OSError as error:
+            raise CloneError(f"this host could not {what}: {error}") from error
+
+
+def _remember(tasks: set[asyncio.Task[T]], task: asyncio.Task[T]) -> None:
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    task.add_done_callback(_heard)
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """Its failure is told to who waits for it, if anybody still does."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,126 @@
+"""How fast drills are. Here so far: sweeps on paper at 1,000 hosts and 20,000 guests; last line JSON.
+
+A sweep runs as it does in the coordinator, in slices on its loop, while that decides the heartbeats and ticks of all
+hosts. `--hosts N` for another size, `--pairs` for the sweep of all pairs too, `--only PART`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Callable, Generator
+
+from dr.api.slices import in_slices
+from dr.core.branch import branched
+from dr.core.decide import decide
+from dr.core.drills import sweep
+from dr.core.drills.paper import Paper
+from dr.core.drills.sweep import Progress
+from dr.core.state import State
+from dr.model.base import changed
+from dr.model.drills import DrillReport
+from dr.model.events import Heard, Tick
+from integration.bench.core import heartbeat_us, site
+from integration.bench.site import NOW
+
+BEAT_S, TICK_S = 0.5, 0.1
+Drill = Generator[Progress, None, DrillReport]
+
+
+class Loop:
+    """The coordinator's loop, as far as it matters here: every host's heartbeat and each tick is decided in time."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.begun = time.monotonic()
+        self.late_s = 0.0  # the most that a tick came too late
+        self.slice_s = 0.0
+
+    def now(self) -> float:
+        return NOW + 10 + time.monotonic() - self.begun
+
+    async def beat(self) -> None:
+        """A fifth of all hosts with each tick."""
+        names = list(self.state.hosts)
+        share = round(BEAT_S / TICK_S)
+        turn, due = 0, time.monotonic()
+        while True:
+            turn, due = turn + 1, due + TICK_S
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            self.late_s = max(self.late_s, time.monotonic() - due)
+            now = self.now()
+            for name in names[turn % share :: share]:
+                self.state.apply(decide(self.state, Heard(host=name, session=f"s-{name}", fresh=now), now))
+            self.state.apply(decide(self.state, Tick(), now))
+
+    async def work(self, drill: Drill) -> tuple[DrillReport, float]:
+        """The report, and how long it took by the wall clock."""
+        self.late_s = self.slice_s = 0.0
+        beats = asyncio.create_task(self.beat())
+        begun = time.monotonic()
+        try:
+            report = await in_slices(self._timed(drill), lambda progress: None)
+        finally:
+            beats.cancel()
+            await asyncio.gather(beats, return_exceptions=True)
+        return report, time.monotonic() - begun
+
+    def _timed(self, drill: Drill) -> Drill:
+        """The longest step of it: what a slice may be longer by."""
+        while True:
+            begun = time.thread_time()
+            try:
+                progress = next(drill)
+            except StopIteration as ended:
+                report: DrillReport = ended.value
+                return report
+            self.slice_s = max(self.slice_s, time.thread_time() - begun)
+            yield progress
+
+
+def sweeps(options: argparse.Namespace) -> dict[str, float]:
+    state = site(options.hosts)
+    for name, host in state.hosts.items():
+        state.hosts[name] = changed(host, facts=changed(host.facts, hibernation_masked=True))
+    heartbeat_us(state, NOW)  # so that what is kept between decisions is there
+    loop = Loop(state)
+    paper = Paper(branched(state), loop.now())
+    report, took_s = asyncio.run(loop.work(sweep.each(paper, 0.0)))
+    print(
+        f"{len(state.hosts)} hosts, {len(state.guests)} guests: every host in {took_s:.1f} s: {report.says}"
+    )
+    print(f"longest step {loop.slice_s * 1e3:.1f} ms; heartbeats at most {loop.late_s * 1e3:.0f} ms late")
+    found = {
+        "sweep_s": round(took_s, 1),
+        "sweep_step_ms": round(loop.slice_s * 1e3, 1),
+        "sweep_late_ms": round(loop.late_s * 1e3, 1),
+    }
+    if options.pairs:
+        report, took_s = asyncio.run(loop.work(sweep.pairs(Paper(branched(state), loop.now()))))
+        print(f"every pair in {took_s:.1f} s: {report.looked}")
+        print(f"longest step {loop.slice_s * 1e3:.1f} ms; heartbeats at most {loop.late_s * 1e3:.0f} ms late")
+        found["pairs_s"] = round(took_s, 1)
+    return found
+
+
+# What there is to measure; each part prints what it found, and gives its figures.
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {"sweep": sweeps}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=1000)
+    parser.add_argument("--pairs", action="store_true", help="every pair too")
+    parser.add_argument("--only", choices=sorted(PARTS), help="one part")
+    options = parser.parse_args()
+    found: dict[str, float] = {}
+    for name, part in PARTS.items():
+        if options.only in (None, name):
+            found |= part(options)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

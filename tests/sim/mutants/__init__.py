@@ -17,6 +17,7 @@ from tests.sim.mutants import (
     one_copy,
     playbooks,
     policies,
+    schedules,
 )
 from tests.sim.mutants.mutant import Mutant, broken
 
@@ -31,6 +32,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = (
     | policies.GROUPS
     | playbooks.GROUPS
     | drills.GROUPS
+    | schedules.GROUPS
 )
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)
 

@@ -1,4 +1,4 @@
-"""Routes of schedules. Not here: how they are made (`dr.cli.config`), what becomes of them (`core.playbooks`)."""
+"""Routes of schedules and hooks. Not here: how they are made (`dr.cli.config`), what they do (`core.playbooks`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from dr.api.desk import Desk, built
+from dr.api.builtin_schema import BuiltIn, built_in
+from dr.api.desk import Desk, built, encoded
 from dr.api.schedule_schema import LastRun, Missed, ScheduleList, ScheduleRow
 from dr.core.playbooks import due
 from dr.core.state import State
@@ -31,6 +32,11 @@ def scheduling_routes(desk: Desk) -> APIRouter:
                 ]
             ),
         )
+
+    @api.get("/v1/playbooks/failover", response_model=BuiltIn)
+    async def failover() -> Response:
+        """The failover that is built in, by the configuration in force, with its hooks."""
+        return encoded(built_in(desk.coordinator.state.settings))
 
     return api
 

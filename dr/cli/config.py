@@ -19,7 +19,7 @@ from dr.adapters.fencing.parameters import problem as parameter_problem
 from dr.adapters.notify.sinks import CommandSink, Sink, WebhookSink
 from dr.cli.config_errors import at, explain
 from dr.cli.config_rules import rule_warnings, rules_of
-from dr.cli.config_schedules import schedules_of
+from dr.cli.config_schedules import hooks_of, schedules_of, sources_of
 from dr.cli.config_schema import (
     AGENT_PORT,
     API_PORT,
@@ -72,7 +72,7 @@ class CoordinatorConfig:
     log_format: str
     settings: Settings
     sinks: tuple[Sink, ...]
-    sources: dict[str, str]  # of each schedule: its playbook's file or name, as it is written
+    sources: dict[str, str]  # of each schedule and hook: its playbook's file or name, as it is written
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -119,7 +119,7 @@ def translate(document: Document) -> CoordinatorConfig:
         log_format=parsed.log.format,
         settings=settings,
         sinks=sinks,
-        sources={name: each.playbook for name, each in parsed.schedules.items()},
+        sources=sources_of(parsed),
         warnings=tuple(_warnings(parsed, document)),
     )
 
@@ -177,6 +177,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
         rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
         schedules=schedules_of(parsed, document, problems),
+        hooks=hooks_of(parsed, document, problems),
         on_leave=parsed.on_leave,
         on_critical=parsed.on_critical,
     )

@@ -12,6 +12,7 @@ from dr.cli.config_errors import at
 from dr.cli.config_schema import FileSection, ScheduleSection
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem
 from dr.core.playbooks.compiling import Unclear, values_of
+from dr.model.hooks import TOLD, Hooks, why_no_hook
 from dr.model.playbooks import Playbook
 from dr.model.schedules import Blackout, Days, Schedule, Window
 from dr.model.words import TIME, Problems, nearest
@@ -34,6 +35,19 @@ def schedules_of(parsed: FileSection, document: Document, problems: list[Problem
             ]
         found[name] = _schedule(section, playbook)
     return found
+
+
+def hooks_of(parsed: FileSection, document: Document, problems: list[Problem]) -> Hooks:
+    found: dict[str, Playbook] = {}
+    for when in TOLD:
+        word = getattr(parsed.hooks, when)
+        playbook = word and playbook_of(word, document, ("hooks", when), problems)
+        if not playbook:
+            continue
+        if why := why_no_hook(playbook, when):
+            problems.append(at(document, ("hooks", when), why))
+        found[when] = playbook
+    return Hooks(**found)
 
 
 def _schedule(section: ScheduleSection, playbook: Playbook) -> Schedule:
@@ -76,6 +90,19 @@ def playbook_of(word: str, document: Document, where: Path_, problems: list[Prob
             told.append(f"and {len(bad.problems) - SHOWN} more: dr playbook validate {path}")
         problems += [at(document, where, text) for text in told]
         return None
+
+
+def sources_of(parsed: FileSection) -> dict[str, str]:
+    """What each schedule and hook says that its playbook is, by `schedules.NAME` and `hooks.WHEN`."""
+    found = {f"schedules.{name}": each.playbook for name, each in parsed.schedules.items()}
+    return found | {
+        f"hooks.{when}": word for when in TOLD if (word := getattr(parsed.hooks, when)) is not None
+    }
+
+
+def shown_hooks(hooks: Hooks, sources: dict[str, str]) -> dict[str, str]:
+    """As the file writes them."""
+    return {when: sources[f"hooks.{when}"] for when in TOLD if getattr(hooks, when) is not None}
 
 
 def shown_schedule(schedule: Schedule, source: str) -> dict[str, object]:

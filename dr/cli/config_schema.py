@@ -292,6 +292,13 @@ class ScheduleSection(Section):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
+class HooksSection(Section):
+    """Playbooks that run beside the built-in failover."""
+
+    failover_begins: str | None = None
+    failover_ends: str | None = None
+
+
 class ListenSection(Section):
     agents: Endpoints = [f"0.0.0.0:{AGENT_PORT}"]
     api: Endpoints = [f"0.0.0.0:{API_PORT}"]
@@ -330,4 +337,5 @@ class FileSection(Section):
     hosts: dict[Name, HostSection] = {}
     rules: list[RuleSection] = []
     notify: list[SinkSection] = []
+    hooks: HooksSection = HooksSection()
     schedules: Annotated[dict[Name, ScheduleSection], Field(max_length=SCHEDULES_MAX)] = {}

@@ -12,7 +12,7 @@ from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.notify.sinks import CommandSink, Sink
 from dr.cli.config import CoordinatorConfig, bracketed
 from dr.cli.config_rules import shown_rule
-from dr.cli.config_schedules import shown_schedule
+from dr.cli.config_schedules import shown_hooks, shown_schedule
 from dr.model.policy import GuestPolicy, HostPolicy
 from dr.model.spelling import after_text, check_text
 
@@ -39,8 +39,10 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         "guests": shown_policy(settings.guests),
         "hosts": {name: _effective_host(host) for name, host in settings.hosts.items()},
         "rules": [shown_rule(rule) for rule in settings.rules],
+        "hooks": shown_hooks(settings.hooks, config.sources),
         "schedules": {
-            name: shown_schedule(each, config.sources[name]) for name, each in settings.schedules.items()
+            name: shown_schedule(each, config.sources[f"schedules.{name}"])
+            for name, each in settings.schedules.items()
         },
         "notify": [_effective_sink(sink) for sink in config.sinks],
     }

@@ -71,6 +71,7 @@ class Shelved:
     path: Path
     playbook: Playbook | None = None
     bad: BadFile | None = None
+    built_in: str = ""  # what it is for; it has no file
 
 
 def is_file(word: str) -> bool:

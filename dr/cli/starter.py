@@ -145,6 +145,11 @@ schedules: {{}}
 #     blackouts: [2026-12-24..2027-01-02] # days on which it is not begun
 #     reason: quarterly proof             # as every run of it says
 
+# Playbooks that run beside the built-in failover, which waits for none of them: `dr playbook show failover`.
+hooks: {{}}
+#   failover_begins: /etc/dr/playbooks/tell-the-balancer.yaml
+#   failover_ends: /etc/dr/playbooks/look-around.yaml
+
 # Defaults for protected guests.
 # guests:
 {guests}

@@ -34,7 +34,7 @@ from dr.core import (
     upkeep,
 )
 from dr.core.drills import isolated
-from dr.core.playbooks import runner, scheduled
+from dr.core.playbooks import hooks, runner, scheduled
 from dr.core.silence import IN_USE, judge_if_complete, watch
 from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
@@ -392,5 +392,6 @@ def _settle(draft: Draft, *, tick: bool) -> None:
     starts.place_waiting(draft)
     checks.step(draft, tick=tick)
     operations.close_finished(draft)
+    hooks.step(draft, tick=tick)
     if tick:
         failback.step(draft)

@@ -491,6 +491,16 @@ class Draft:
             step = Step(at=self.now, text=text)
             self._operations[record.id] = changed(record, steps=(*record.steps[-199:], step))
 
+    def just_closed(self) -> list[Operation]:
+        """Operations that were closed in this decision."""
+        before = self.state.open_operations
+        return [
+            operation
+            for key, operation in sorted(self._operations.items())
+            if operation.state is not OperationState.OPEN
+            and (key in before or key not in self.state.operations)
+        ]
+
     def open_operation(
         self, kind: str, subject: str, why: str, by: str = "dr", guests: Iterable[GuestId] = ()
     ) -> Operation:

@@ -277,6 +277,7 @@ class AskRun(Ask, tag="ask_run"):
     params: dict[str, str] = {}
     dry_run: bool = False  # only tell what each step would do now
     wall: float = 0.0  # unix time at which it was asked, for people
+    hook: bool = False  # another run of it, about something else, may be under way
 
 
 class AskAgree(Ask, tag="ask_agree"):

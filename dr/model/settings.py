@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dr.model.base import HostName, Record
+from dr.model.hooks import Hooks
 from dr.model.policy import GuestPolicy, HostPolicy, Limits, OnCritical, OnLeave, Rule, Timers
 from dr.model.schedules import Schedule
 
@@ -19,3 +20,4 @@ class Settings(Record):
     on_critical: OnCritical = OnCritical.ALERT
     auto_fence: bool = True
     schedules: dict[str, Schedule] = {}
+    hooks: Hooks = Hooks()

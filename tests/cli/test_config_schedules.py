@@ -1,4 +1,4 @@
-"""Schedules in the coordinator's file: their playbooks are read with it, and what is wrong is told with its line."""
+"""Schedules and hooks in the coordinator's file: read with their playbooks; what is wrong is told with its line."""
 
 from __future__ import annotations
 
@@ -135,3 +135,56 @@ def test_config_check_looks_at_schedules(file: Path, dr: Dr) -> None:
     bad = dr("config", "check", str(file))
     assert bad.code == 78
     assert "schedules.s.zone" in bad.err
+
+
+# ---- hooks
+
+HOOK = (
+    "playbook: hook\nparams: {failed_host: {is: host}, job: {}}\nsteps:\n  - notify: ${failed_host} ${job}\n"
+)
+
+
+def hooks(file: Path, hook: str, text: str = "hooks:\n  failover_begins: hook.yaml\n") -> None:
+    (file.parent / "hook.yaml").write_text(hook)
+    file.write_text(HEAD.removesuffix("schedules:\n") + text)
+
+
+def test_hooks_are_read_with_their_playbooks_and_shown(file: Path) -> None:
+    hooks(file, HOOK, "hooks: {failover_begins: ./hook.yaml, failover_ends: hook.yaml}\n")
+    config = load(file)
+    assert config.settings.hooks.failover_begins == config.settings.hooks.failover_ends
+    assert config.settings.hooks.failover_begins is not None
+    again = parse(json.dumps(effective(config)), str(file))
+    assert translate(again).settings == config.settings
+
+
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [
+        (
+            HOOK.replace("job: {}", "whom: {}").replace("${job}", "${whom}"),
+            "hook must be told whom, and this hook",
+        ),
+        (
+            HOOK.replace("job: {}", "outcome: {}").replace("${job}", "${outcome}"),
+            "hook must be told outcome, and",
+        ),
+        ("playbook: d\nkind: drill\nsteps: [{clone: g1}, {boot: g1}]\n", "d is a drill: no hook can be one"),
+        (
+            "playbook: d\nsteps: [{ntfy: x}]\n",
+            "{folder}/hook.yaml:2: steps[0].ntfy: unknown key; did you mean notify?",
+        ),
+    ],
+)
+def test_what_can_be_no_hook_is_told(file: Path, hook: str, expected: str) -> None:
+    hooks(file, hook)
+    with pytest.raises(BadFile) as bad:
+        load(file)
+    (found,) = [each.text("f.yaml") for each in bad.value.problems]
+    assert found.startswith("f.yaml:4: hooks.failover_begins: " + expected.format(folder=file.parent)), found
+
+
+def test_another_word_for_a_hook_is_told(file: Path) -> None:
+    hooks(file, HOOK, "hooks: {failover_begin: hook.yaml}\n")
+    with pytest.raises(BadFile, match="did you mean failover_begins"):
+        load(file)

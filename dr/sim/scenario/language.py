@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from dr.model.base import GuestId, HostName, Record, changed
+from dr.model.hooks import Hooks
 from dr.model.policy import GuestPolicy, HostRule, Limits, OnCritical, OnLeave, Rule, Timers
 from dr.model.schedules import Schedule
 from dr.model.words import (
@@ -242,6 +243,9 @@ class Scenario(Record):
     schedules: Annotated[
         dict[str, Schedule], "as in the configuration, but with playbooks written out; from the beginning on"
     ] = {}
+    hooks: Annotated[
+        Hooks, "as in the configuration, but with playbooks written out; from the beginning on"
+    ] = Hooks()
     clock: Annotated[float, Moment(), "what the coordinator's clock shows at the beginning"] = MONDAY
     do: Annotated[
         tuple[Act, ...], _List(_Act(), "a list of what happens", Act(verb=Verb())), "what happens"

@@ -19,6 +19,7 @@ from dr.model.events import (
     OperatorAsk,
     Reconfigured,
 )
+from dr.model.hooks import Hooks
 from dr.model.policy import GuestPolicy, PolicyChange
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase
 from dr.model.settings import Settings
@@ -49,8 +50,8 @@ def begin(scenario: Scenario) -> World:
     _stand(world, scenario)
     world.run(RHYTHM_S)
     world.set_clock(scenario.clock)
-    if scenario.schedules:
-        world.settings = changed(world.settings, schedules=scenario.schedules)
+    if scenario.schedules or scenario.hooks != Hooks():
+        world.settings = changed(world.settings, schedules=scenario.schedules, hooks=scenario.hooks)
         world.coordinator.submit(Reconfigured(settings=world.settings))
     return world
 

@@ -11,6 +11,7 @@ from tests.sim.mutants import (
     drills,
     duties,
     fences,
+    hooks,
     ladder,
     local_disks,
     moves,
@@ -33,6 +34,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = (
     | playbooks.GROUPS
     | drills.GROUPS
     | schedules.GROUPS
+    | hooks.GROUPS
 )
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)
 

@@ -213,7 +213,7 @@ def chosen(name: str) -> tuple[Playbook, str]:
 
     if name == NAME:
         raise Failure(
-            f"{NAME} is built in: dr does it by itself when a host is lost.",
+            f"{NAME} is built in: it is done by itself when a host is lost.",
             todo=f"dr playbook show {NAME}; to take a host away by hand: dr host fence HOST",
             code=Exit.USAGE,
         )

@@ -13,7 +13,7 @@ from dr.model.words import TIME
 
 NAME = "failover"
 DESCRIPTION = (
-    "A host is lost: it is proven dead, and its guests start on other hosts. dr does it by itself, also for several "
+    "A host is lost: it is proven dead, and its guests start on other hosts. It is done by itself, also for several "
     "hosts at once; nothing is written for it and nobody runs it."
 )
 

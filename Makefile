@@ -64,8 +64,9 @@ bench-sim: install ## How fast the simulator is: a quiet world, random worlds; l
 	$(call say,Benchmark: sim)
 	@$(PYTHON) -m integration.bench.sim
 
-bench-drill: install ## How fast dry runs are: all single hosts of 1,000 with 20,000 guests; last line JSON
+bench-drill: install ## Drills: all single hosts of 1,000 with 20,000 guests on paper, boots of three clones; last line JSON (as root)
 	$(call say,Benchmark: drill)
+	$(as_root)
 	@$(PYTHON) -m integration.bench.drill
 
 bench-%: install

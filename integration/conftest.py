@@ -35,6 +35,8 @@ PARTS = (
     ("test_converging",),
     ("test_failover", "test_drill_dry"),
     ("test_playbook",),
+    ("test_clones", "test_isolated_drill"),
+    ("test_commands",),
     ("test_plans",),
     ("test_fencing_adapter",),
     ("test_prober",),

@@ -88,7 +88,9 @@ class Clones:
     def check(self, drill: str, name: str, kind: str, window_s: float = 40.0, **more: Any) -> str:
         guest = self.site.lab.guest(name)
         check = {"type": kind, **({} if kind == "running" else {"address": guest.address}), **more}
-        why: str = self.ask("check", drill=drill, guest=guest.uuid, check=check, window_s=window_s)
+        result = self.ask("check", drill=drill, guest=guest.uuid, check=check, window_s=window_s)
+        why: str = result["why"]
+        assert result["passed"] is not bool(why), result
         return why
 
     def kill(self) -> None:
@@ -410,3 +412,21 @@ def test_a_drill_whose_time_is_over(site: Site, h1: Clones) -> None:
     wait_for(over, 30, "the drill to end", interval_s=0.5)
     with pytest.raises(Refused, match="has ended"):
         h1.boot("d2", name)
+
+
+def test_a_copy_ends_before_its_file_system_is_full(site: Site, h1: Clones) -> None:
+    """What a disk on network storage takes is not known before; the guest writes on as if nothing had been."""
+    name = filled(site)
+    h1.host.exec(["sh", "-c", f"mkdir -p {FOLDER}; mount -t tmpfs -o size=36m tmpfs {FOLDER}"])
+    try:
+        with pytest.raises(Refused, match="has room for"):
+            h1.make("d1", name).result(60)
+        assert left(site, "h1") == [f"{FOLDER}/h1/d1"]
+        assert not copied(site, "h1", name)
+        h1.ask("end", drill="d1")
+        site.lab.faults.heal()
+        seen = site.lab.guest(name).wait_answering(30)
+        wait_for(lambda: site.lab.guest(name).http().counter > seen.counter, 20, "it to write on")
+        assert (seen.disk_error, site.lab.guest(name).http().disk_error) == (0, 0)
+    finally:
+        h1.host.exec(["umount", FOLDER])

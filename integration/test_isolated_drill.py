@@ -68,7 +68,7 @@ def test_a_check_that_fails_fails_the_drill(site: Site) -> None:
     site.lab.ctl.path("/etc/dr/short.yaml").write_text(
         "playbook: drill-host\nkind: drill\ndescription: short\n"
         f"bubble: {{address: {site.lab.guest(name).address.rpartition('.')[0]}.250/24}}\n"
-        f"steps:\n  - clone: {name}\n  - boot: {name}\n  - check: {name}\n    timeout: 10s\n"
+        f"steps:\n  - clone: {name}\n  - boot: {name}\n  - check: {name}\n    timeout: 25s\n"
     )
     done = run(site, "playbook", "run", "/etc/dr/short.yaml", timeout_s=100)
     assert done.returncode != 0

@@ -1,7 +1,7 @@
 """Drills on this host, as far as the agent takes part: their commands, an end for each of them, what is told of them.
 
 Here: answers, how many commands at once, sweeping. Not here: what a clone is (`dr.ports.clones`), how a drill goes
-(`dr.core.playbooks`). None of the commands is a guest's: they need no ticket, and an order about the guest itself ends
+(`dr.core.drills`). None of the commands is a guest's: they need no ticket, and an order about the guest itself ends
 the copy of its disks.
 """
 
@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from dr.model.base import GuestId, changed
-from dr.model.commands import Answer, BootClone, CheckClone, Drilling, EndDrill, MakeClone, Outcome
+from dr.model.checks import Agent, CheckResult, Screenshot
+from dr.model.commands import (
+    Answer,
+    BootClone,
+    CheckClone,
+    Drilling,
+    EndDrill,
+    LookInside,
+    MakeClone,
+    Outcome,
+)
 from dr.model.facts import GuestFacts, Level, Reading, TieKind
 from dr.ports.clones import CloneError, Clones
 
@@ -31,11 +41,13 @@ class Drills:
         self,
         clones: Clones,
         *,
+        look: Callable[[LookInside], Awaitable[Answer]],  # makes checks of a domain from its host
         every_s: float,
         busy: Callable[[GuestId], bool],  # whether an order about the guest is under way
         tell: Callable[[], None],  # what is told of drills is another
     ) -> None:
         self._clones = clones
+        self._look = look
         self._every_s = every_s
         self._busy = busy
         self._tell = tell
@@ -73,10 +85,19 @@ class Drills:
                 return Answer(outcome=Outcome.DONE)
             case CheckClone():
                 window_s = min(order.window_s, WINDOW_S_MAX)
-                why = await self._clones.check(order.drill, order.guest, order.check, window_s)
-                return Answer(outcome=Outcome.FAILED if why else Outcome.DONE, reason=why)
+                result = await self._check(order, window_s)
+                outcome = Outcome.DONE if result.passed else Outcome.FAILED
+                return Answer(outcome=outcome, reason=result.why, checks=(result,))
             case EndDrill():
                 return Answer(outcome=Outcome.DONE, drill=await self._clones.end(order.drill))
+
+    async def _check(self, order: CheckClone, window_s: float) -> CheckResult:
+        if not isinstance(order.check, Agent | Screenshot):
+            return await self._clones.check(order.drill, order.guest, order.check, window_s)
+        clone = self._clones.clone_of(order.drill, order.guest)
+        looked = LookInside(guest=clone, name=order.name, checks=(order.check,), window_s=window_s)
+        (result,) = (await self._look(looked)).checks
+        return result
 
     async def give_way(self, guest: GuestId) -> None:
         """Nothing copies that guest's disks any more."""

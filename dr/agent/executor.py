@@ -16,7 +16,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import assert_never
 
 from dr.agent.clones import Drills
+from dr.agent.execs import Insides
 from dr.agent.hook import Hook
+from dr.agent.inside import look_inside
 from dr.agent.journal import Journal, StateTrouble
 from dr.agent.looks import Looks, Patience, refused, unseen
 from dr.agent.moves import MoveTickets
@@ -35,6 +37,8 @@ from dr.model.commands import (
     Describe,
     Discard,
     EndDrill,
+    LookInside,
+    LookUp,
     MakeClone,
     Migrate,
     Order,
@@ -45,6 +49,7 @@ from dr.model.commands import (
     Question,
     Receive,
     Resume,
+    RunInside,
     Sample,
     SendDisks,
     Start,
@@ -86,6 +91,7 @@ class Executor:
         moves: MoveTickets,
         transfers: TransferTickets,
         drills: Drills,
+        insides: Insides,
         hypervisor: Hypervisor,
         prober: Prober,
         patience: Patience,
@@ -102,6 +108,7 @@ class Executor:
         self._moves = moves
         self._transfers = transfers
         self._drills = drills
+        self._insides = insides
         self._hypervisor = hypervisor
         self._prober = prober
         self._patience = patience
@@ -202,13 +209,15 @@ class Executor:
                 self._read(self._reply(session, command.id, self._abort(body)))
             case AllowDowntime():
                 self._read(self._reply(session, command.id, self._moves.allow_downtime(body)))
+            case RunInside():
+                self._read(self._reply(session, command.id, self._insides.run(command.id, body)))
             case Sample():
                 self._sample(body.guests)
                 await self._answer(session, command.id, Answer(outcome=Outcome.DONE))
             case Stay():
                 self._stay(body)
                 await self._answer(session, command.id, Answer(outcome=Outcome.DONE))
-            case Probe() | Describe() | ProveHook():
+            case Probe() | LookInside() | Describe() | ProveHook():
                 self._read(self._reply(session, command.id, self._look_up(body)))
             case MakeClone() | BootClone() | CheckClone() | EndDrill():
                 self._drill(self._reply(session, command.id, self._drills.answer(body)))
@@ -395,12 +404,14 @@ class Executor:
             return Answer(outcome=Outcome.FAILED, reason=self._hook.trouble, hook=hook)
         return Answer(outcome=Outcome.DONE, protected_version=version, hook=hook)
 
-    async def _look_up(self, body: Probe | Describe | ProveHook) -> Answer:
+    async def _look_up(self, body: LookUp) -> Answer:
         match body:
             case Probe():
                 async with asyncio.timeout(body.window_s + self._patience.probe_s):
                     answered = await self._prober.probe(body.addresses[:PROBE_ADDRESSES_MAX], body.window_s)
                 return Answer(outcome=Outcome.DONE, answered=answered)
+            case LookInside():
+                return await look_inside(self._hypervisor, body)
             case Describe():
                 async with asyncio.timeout(self._patience.describe_s):
                     return Answer(

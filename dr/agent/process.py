@@ -19,6 +19,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from dr import __version__
@@ -27,9 +28,11 @@ from dr.agent.clones import Drills
 from dr.agent.copies import Parts, Strays
 from dr.agent.departing import Departing
 from dr.agent.disks import Disks
+from dr.agent.execs import Insides
 from dr.agent.executor import Executor
 from dr.agent.following import Following
 from dr.agent.hook import Hook
+from dr.agent.inside import look_inside
 from dr.agent.isolation import Isolation
 from dr.agent.journal import Journal, StateTrouble, Worker
 from dr.agent.looks import Looks, Patience
@@ -61,6 +64,7 @@ from dr.model.wire import (
 from dr.ports.clones import Clones
 from dr.ports.courier import Courier
 from dr.ports.hypervisor import Gate, HostHealth, Hypervisor
+from dr.ports.inside import Inside
 from dr.ports.link import AgentLink, Dialler, LinkClosed
 from dr.ports.memory import MemoryStore
 from dr.ports.world import Departure, Prober
@@ -105,6 +109,7 @@ class Agent:
         *,
         dialler: Dialler,
         hypervisor: Hypervisor,
+        inside: Inside,
         gate: Gate,
         courier: Courier,
         clones: Clones,
@@ -142,6 +147,7 @@ class Agent:
         parts = Parts(self.boot_id, hypervisor=hypervisor, journal=self._journal)
         self._drills = drills = Drills(
             clones,
+            look=partial(look_inside, hypervisor),
             every_s=timing.drills_s,
             busy=self._is_busy,
             tell=self._look_again,
@@ -197,6 +203,7 @@ class Agent:
             ),
             transfers=TransferTickets(courier=courier, disks=disks, looks=looks),
             drills=drills,
+            insides=Insides(inside),
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,

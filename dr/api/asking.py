@@ -90,6 +90,10 @@ def guest_routes(desk: Desk) -> APIRouter:
     async def cancel_move(request: Request, body: schema.GuestsBody) -> Response:
         return await submitted(desk, events.AskCancelMove(**who(request, body), guests=tuple(body.guests)))
 
+    @api.post(f"{guests}/check", response_model=schema.Accepted)
+    async def check(request: Request, body: schema.GuestsBody) -> Response:
+        return await submitted(desk, events.AskCheck(**who(request, body), guests=tuple(body.guests)))
+
     @api.post(f"{guests}/relocate", response_model=schema.Accepted)
     async def relocate(request: Request, body: schema.RelocateBody) -> Response:
         names = tuple(body.guests)

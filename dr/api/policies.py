@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dr.api import schema
-from dr.model.policy import Isolation, PolicyChange
+from dr.model.policy import Isolation, OnUnhealthy, PolicyChange
 from dr.model.records import GuestRecord
 from dr.model.spelling import NONE, after_of, after_text, check_text, checks_of
 
@@ -21,6 +21,7 @@ def seen(guest: GuestRecord) -> schema.Policy:
         failback=policy.failback,
         boot_after=[after_text(each) for each in policy.boot_after],
         isolation=policy.isolation.value,
+        on_unhealthy=policy.on_unhealthy.value,
         checks=[check_text(each) for each in policy.checks],
         move_s=policy.move_s,
         move_downtime_s=policy.move_downtime_s,
@@ -42,6 +43,8 @@ def change(body: schema.SetBody) -> PolicyChange:
         given["boot_after"] = tuple(after_of(each) for each in names)
     if body.isolation is not None:
         given["isolation"] = Isolation(body.isolation)
+    if body.on_unhealthy is not None:
+        given["on_unhealthy"] = OnUnhealthy(body.on_unhealthy)
     if body.checks is not None:
         given["checks"] = checks_of(body.checks)
     return PolicyChange(**given)

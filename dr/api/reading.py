@@ -85,6 +85,23 @@ def reading_routes(desk: Desk) -> APIRouter:
         definition = await desk.coordinator.definition(guest_id)
         return await asyncio.to_thread(lambda: encoded(views.guest(snap, guest_id, definition)))
 
+    @api.get("/v1/guests/{name}/screenshot", response_class=Response)
+    async def screenshot(name: str) -> Response:
+        """The newest picture that a check took of its console, as PNG."""
+        snap = snapshot(desk)
+        guest_id = await asyncio.to_thread(_one_guest, snap, name)
+        picture = await desk.coordinator.picture(guest_id)
+        if picture is None:
+            raise Problem(
+                404,
+                "missing",
+                f"There is no picture of the console of {name}.",
+                "pictures are taken by the check `screenshot`",
+                todo=f"dr guest set {name} --check screenshot …, then: dr guest check {name}",
+            )
+        taken = {"x-dr-host": picture.host, "x-dr-age-s": f"{snap.age(picture.at):.1f}"}
+        return Response(picture.png, media_type="image/png", headers=taken)
+
     @api.get("/v1/operations", response_model=schema.OperationList)
     async def operations(limit: Annotated[int, Query(ge=1, le=OPERATIONS_KEPT)] = 50) -> Response:
         found = await _operations(desk, limit)

@@ -42,6 +42,61 @@ class RunAccepted(Document):
     steps: list[PlannedStep] = []
 
 
+class CommandSeen(Part):
+    """A command on one host, or in one guest."""
+
+    id: str
+    on: str
+    argv: list[str]
+    state: Literal["running", "done", "failed", "unknown"]
+    says: str = ""
+    code: int | None = Field(default=None, description="exit code; negative: the signal that ended it")
+    last: str = Field(default="", description="the last line of its output")
+    output_bytes: int = Field(default=0, description="of its whole output")
+    output_sha256: str = Field(default="", description="of its whole output")
+
+
+class OutputSeen(Part):
+    """What one command said: stdout and stderr as they came; of more than 64 KiB, the first and the last."""
+
+    step: int = Field(description="of the run, from 1")
+    command: str = Field(description="its id")
+    name: str = Field(description="as the configuration calls it")
+    on: str
+    argv: list[str]
+    code: int | None = None
+    timed_out: bool = False
+    output: str = ""
+    output_bytes: int = 0
+    output_sha256: str = ""
+    wall: float
+
+
+class OutputList(Document):
+    """What the commands of one run said."""
+
+    kind: Literal["outputs"] = "outputs"
+    items: list[OutputSeen] = []
+
+
+class CommandRow(Part):
+    """A command that playbooks may run."""
+
+    name: str
+    argv: list[str]
+    where: Literal["host", "guest"]
+    params: list[str] = Field(default=[], description="what a step says `with`")
+    timeout_s: float
+    reboots: bool = False
+
+
+class CommandList(Document):
+    """The allow-list that is in force."""
+
+    kind: Literal["commands"] = "commands"
+    items: list[CommandRow] = []
+
+
 class RunStepSeen(Part):
     """One step of a run."""
 
@@ -53,6 +108,7 @@ class RunStepSeen(Part):
     took_s: float | None = Field(default=None, description="so far, if it runs")
     tries: int = 0
     jobs: list[str] = Field(default=[], description="what it opened")
+    commands: list[CommandSeen] = Field(default=[], description="that it has run, or runs")
 
 
 class CloneSeen(Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.api.programs import command
 from dr.api.run_schema import CloneSeen, DrillEnded, RunSeen, RunStepSeen
 from dr.api.snapshot import Snapshot
 from dr.model.base import HostName
@@ -20,6 +21,7 @@ def run_seen(snap: Snapshot, run: Run) -> RunSeen:
             took_s=round((step.ended or snap.now) - step.began, 2) if step.began else None,
             tries=step.tries,
             jobs=list(step.jobs),
+            commands=[command(each) for each in step.commands],
         )
         for step in run.steps
     ]

@@ -5,21 +5,24 @@ Not here: the language (`dr.model.playbooks`), files (`dr.cli.playbook_file`), w
 
 from __future__ import annotations
 
+import re
 import time
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from dr.api import schema, views
+from dr.api import programs, schema, views
 from dr.api.asking import replied, submitted, who
-from dr.api.desk import Desk, encoded
-from dr.api.problem import Problem
-from dr.api.run_schema import AnswerBody, RunAccepted, RunBody
+from dr.api.desk import Desk, built, encoded
+from dr.api.problem import Problem, missing
+from dr.api.run_schema import AnswerBody, CommandList, OutputList, RunAccepted, RunBody
 from dr.api.shapes import Body
 from dr.core.playbooks.check import problems_of
 from dr.model import events
 from dr.model.playbooks import Playbook
 from dr.model.words import Problems, dotted, read_fields
+
+JOB = re.compile(r"[a-z-]+-[0-9]{1,12}-[0-9]{1,12}")
 
 
 def running_routes(desk: Desk) -> APIRouter:
@@ -46,6 +49,19 @@ def running_routes(desk: Desk) -> APIRouter:
     async def cancel(request: Request, job: str, body: Body) -> Response:
         """No step of it begins any more, but what it does in the end."""
         return await submitted(desk, events.AskCancelRun(**who(request, body), job=job))
+
+    @api.get("/v1/operations/{job}/outputs", response_model=OutputList)
+    async def outputs(job: str) -> Response:
+        """What the commands said that the run of a playbook has run."""
+        if not JOB.fullmatch(job):
+            raise missing("job", job)
+        found = await desk.coordinator.outputs(job)
+        return await built(desk, lambda snap: programs.outputs(snap, found))
+
+    @api.get("/v1/commands", response_model=CommandList)
+    async def commands() -> Response:
+        """What playbooks may run on hosts and in guests."""
+        return await built(desk, programs.allowed)
 
     return api
 

@@ -158,6 +158,7 @@ class Policy(Part):
     boot_after: list[str]
     isolation: str
     checks: list[str]
+    on_unhealthy: str
     move_s: float
     move_downtime_s: float
     move_auto_converge: bool
@@ -172,6 +173,26 @@ class Written(Part):
 
     interval_s: float
     mib: float
+
+
+class CheckSeen(Part):
+    """What one check of a guest found in its last round."""
+
+    check: str
+    result: Literal["passed", "failed", "unknown"] = Field(
+        description="unknown: it could not be made, or nobody told how it ended"
+    )
+    why: str = ""
+    took_s: float = 0.0
+    evidence: str = Field(default="", description="what came back, as far as it is text; cut off")
+    age_s: float
+
+
+class GuestChecks(Document):
+    """What the checks of guests found, by name."""
+
+    kind: Literal["checks"] = "checks"
+    items: dict[str, list[CheckSeen]]
 
 
 class LocalDiskSeen(Part):
@@ -199,6 +220,9 @@ class Guest(GuestRow):
         default=None, description="seconds since its checks last passed; null: not since it runs"
     )
 
+    checks: list[CheckSeen] = Field(
+        default=[], description="the last round of its checks since the coordinator started"
+    )
     generation: int = 0
     definition: int = 0
     definition_by: str = ""
@@ -490,6 +514,7 @@ class SetBody(GuestsBody):
     checks: Annotated[list[str], AfterValidator(_good_checks)] | None = Field(
         default=None, description='in the words of the configuration file; ["none"]: no check'
     )
+    on_unhealthy: Literal["ignore", "alert", "restart"] | None = None
     move_s: float | None = Field(default=None, gt=0, le=864_000)
     move_downtime_s: float | None = Field(default=None, gt=0, le=300)
     move_auto_converge: bool | None = None

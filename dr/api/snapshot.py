@@ -13,6 +13,7 @@ from typing import Protocol
 from dr.core.branch import branched
 from dr.core.state import State
 from dr.core.volatile import View
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName
 from dr.model.decision import Note
 from dr.model.drills import DrillReport
@@ -21,7 +22,7 @@ from dr.model.events import OperatorAsk
 from dr.model.facts import GuestFacts
 from dr.model.operations import Operation
 from dr.model.policy import FenceDevice, HostPolicy
-from dr.model.records import Alert, DeviceIdentity, StoredDefinition
+from dr.model.records import Alert, DeviceIdentity, StoredDefinition, StoredPicture
 
 
 class Line(Protocol):
@@ -114,6 +115,9 @@ class Deciding(Protocol):
     async def notes(self, *, after: str = "", limit: int = 200, last: bool = False) -> Sequence[Line]: ...
     async def wait_notes(self, after: str, timeout_s: float) -> None: ...
     async def operations(self, limit: int) -> list[Operation]: ...
+    async def outputs(self, operation: str) -> list[Output]: ...
     async def definition(self, guest: GuestId) -> StoredDefinition | None: ...
     async def drill(self, key: str) -> DrillReport | None: ...
+
+    async def picture(self, guest: GuestId) -> StoredPicture | None: ...
     async def decision(self, name: str) -> bytes | None: ...

@@ -22,6 +22,7 @@ from dr.model.facts import GuestFacts, Reading
 from dr.model.operations import Operation, OperationState
 from dr.model.policy import FenceDevice
 from dr.model.records import GuestPhase, GuestRecord, HostRecord, Move, MoveStage, StoredDefinition
+from dr.model.spelling import check_text
 
 ADDRESS_PARAMETERS = ("ip", "ipaddr", "plug", "port")
 
@@ -247,9 +248,28 @@ def guest(snap: Snapshot, guest_id: str, definition: StoredDefinition | None) ->
             avoid=list(record.avoid),
             policy=policies.seen(record),
             failback=failback.in_words(Draft(snap.state, snap.now), record),
+            checks=_checks(snap, record),
             check_age_s=snap.age(record.checked_at) if checks.passed(record) else None,
         )
     )
+
+
+def _checks(snap: Snapshot, guest: GuestRecord) -> list[schema.CheckSeen]:
+    """Nothing of what it was before it ran as it does now."""
+    last = snap.state.checked.get(guest.id)
+    if last is None or last.ended < guest.since:
+        return []
+    return [
+        schema.CheckSeen(
+            check=check_text(each.check),
+            result="passed" if each.passed else "failed" if each.made else "unknown",
+            why=each.why,
+            took_s=each.took_s,
+            evidence=each.evidence,
+            age_s=snap.age(last.ended),
+        )
+        for each in last.results
+    ]
 
 
 # ---- operations

@@ -152,6 +152,7 @@ async def _run(config: AgentConfig) -> int:
     from dr.adapters.courier.courier import TlsCourier
     from dr.adapters.departure import SystemdDeparture
     from dr.adapters.health.report import HostReport
+    from dr.adapters.libvirt.execs import GuestAgents
     from dr.adapters.libvirt.gate import LibvirtGate
     from dr.adapters.libvirt.hypervisor import LibvirtHypervisor
     from dr.adapters.link.client import LinkDialler
@@ -179,6 +180,7 @@ async def _run(config: AgentConfig) -> int:
         config.cluster,
         dialler=LinkDialler(config.coordinators, config.pki_dir),
         hypervisor=hypervisor,
+        inside=GuestAgents(config.libvirt_uri),
         gate=LibvirtGate(),
         courier=TlsCourier(
             config.host,

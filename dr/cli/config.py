@@ -17,7 +17,9 @@ from pydantic import ValidationError
 from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.fencing.parameters import problem as parameter_problem
 from dr.adapters.notify.sinks import CommandSink, Sink, WebhookSink
+from dr.adapters.ssh.settings import SshSettings
 from dr.cli.config_errors import at, explain
+from dr.cli.config_programs import commands_of, ssh_of
 from dr.cli.config_rules import rule_warnings, rules_of
 from dr.cli.config_schedules import hooks_of, schedules_of, sources_of
 from dr.cli.config_schema import (
@@ -73,6 +75,7 @@ class CoordinatorConfig:
     settings: Settings
     sinks: tuple[Sink, ...]
     sources: dict[str, str]  # of each schedule and hook: its playbook's file or name, as it is written
+    ssh: SshSettings | None = None
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -106,6 +109,7 @@ def translate(document: Document) -> CoordinatorConfig:
     problems = _raw_checks(document)
     settings = _settings(parsed, document, problems)
     sinks = _sinks(parsed, document, problems)
+    ssh = ssh_of(parsed, document, problems)
     if problems:
         raise BadFile(document.file, problems)
     return CoordinatorConfig(
@@ -120,6 +124,7 @@ def translate(document: Document) -> CoordinatorConfig:
         settings=settings,
         sinks=sinks,
         sources=sources_of(parsed),
+        ssh=ssh,
         warnings=tuple(_warnings(parsed, document)),
     )
 
@@ -174,6 +179,7 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
         limits=Limits(**parsed.limits.model_dump()),  # type: ignore[attr-defined]
         guests=_guest_policy(parsed),
         hosts=hosts,
+        commands=commands_of(parsed, document, problems),
         rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
         schedules=schedules_of(parsed, document, problems),

@@ -91,6 +91,7 @@ def explain(document: Document, error: Any, shape: type[BaseModel] = FileSection
 _PATTERNS = {
     r"^fence_[a-z0-9_]+$": "must be the name of a fence agent, as in fence_ipmilan",
     r"^https?://\S+$": "must be an http:// or https:// address",
+    r"^[a-z_][a-z0-9_-]{0,31}$": "must be the name of a user",
     r"^/": "must be a whole path that starts with /",
 }
 

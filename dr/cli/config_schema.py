@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dr.adapters.notify.sinks import Severity
 from dr.core.rules import LABEL
+from dr.model.allowed import TIMEOUT_S_MAX, WORD_MAX, WORDS_MAX, Allowed
 from dr.model.base import Record
 from dr.model.policy import (
     HEARTBEAT_S_MAX,
@@ -26,6 +27,7 @@ from dr.model.policy import (
     Limits,
     OnCritical,
     OnLeave,
+    OnUnhealthy,
     Timers,
 )
 from dr.model.schedules import BLACKOUTS_MAX, SCHEDULES_MAX, Cron, Days, Window, Zone, cron_of, zone_of
@@ -163,11 +165,18 @@ def _after(text: str) -> str:
     return text
 
 
+def _command_word(text: str) -> str:
+    if not text or len(text) > WORD_MAX or "\0" in text or "\n" in text:
+        raise ValueError(f"a word of a command is one line, at most {WORD_MAX} characters")
+    return text
+
+
 Word = Field(strict=False)  # a choice: strictly taken, a file's text would never be a member of an enum
 Check = Annotated[str, AfterValidator(_check)]
 After = Annotated[str, AfterValidator(_after)]
 Address = Annotated[str, AfterValidator(_address)]
 IpAddress = Annotated[str, AfterValidator(_ip_address)]
+CommandWord = Annotated[str, AfterValidator(_command_word)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
 Name = Annotated[str, AfterValidator(_host_name)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
@@ -236,6 +245,25 @@ class RuleSection(Section):
     hosts: Annotated[dict[Name, Priority], BeforeValidator(_priorities), Field(min_length=1)] | None = None
     keep: Literal["together", "apart"] | None = None
     strict: bool = False
+
+
+class SshSection(Section):
+    """How the coordinator reaches hosts to run commands there."""
+
+    key_file: Annotated[str, Field(pattern=r"^/")]
+    known_hosts: Annotated[str, Field(pattern=r"^/")]
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "root"
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+
+
+class CommandSection(Section):
+    """A command that playbooks may run: whole words, of which one may be `${name}`."""
+
+    argv: Annotated[list[CommandWord], Field(min_length=1, max_length=WORDS_MAX)]
+    where: Literal["host", "guest"] = "host"
+    timeout_s: Annotated[float, Field(gt=0, le=TIMEOUT_S_MAX)] = Allowed(name="", argv=()).timeout_s
+    reboots: bool = False
+    dashes: bool = False
 
 
 class SinkSection(Section):
@@ -316,6 +344,7 @@ GuestsSection = _section(
     "GuestsSection",
     boot_after=(Annotated[list[After], BeforeValidator(_one_or_many)], []),
     isolation=(Annotated[Isolation, Word], GuestPolicy().isolation),
+    on_unhealthy=(Annotated[OnUnhealthy, Word], GuestPolicy().on_unhealthy),
     checks=(Annotated[list[Check], BeforeValidator(_one_or_many), AfterValidator(_checks)], []),
 )
 
@@ -336,6 +365,8 @@ class FileSection(Section):
     guests: GuestsSection = GuestsSection()  # type: ignore[valid-type]
     hosts: dict[Name, HostSection] = {}
     rules: list[RuleSection] = []
+    ssh: SshSection | None = None
+    commands: dict[Name, CommandSection] = {}
     notify: list[SinkSection] = []
     hooks: HooksSection = HooksSection()
     schedules: Annotated[dict[Name, ScheduleSection], Field(max_length=SCHEDULES_MAX)] = {}

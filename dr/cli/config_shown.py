@@ -11,6 +11,7 @@ import msgspec
 from dr.adapters.fencing.parameters import is_secret
 from dr.adapters.notify.sinks import CommandSink, Sink
 from dr.cli.config import CoordinatorConfig, bracketed
+from dr.cli.config_programs import shown_command, shown_ssh
 from dr.cli.config_rules import shown_rule
 from dr.cli.config_schedules import shown_hooks, shown_schedule
 from dr.model.policy import GuestPolicy, HostPolicy
@@ -39,6 +40,8 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         "guests": shown_policy(settings.guests),
         "hosts": {name: _effective_host(host) for name, host in settings.hosts.items()},
         "rules": [shown_rule(rule) for rule in settings.rules],
+        **({"ssh": shown_ssh(config.ssh)} if config.ssh is not None else {}),
+        "commands": {name: shown_command(each) for name, each in settings.commands.items()},
         "hooks": shown_hooks(settings.hooks, config.sources),
         "schedules": {
             name: shown_schedule(each, config.sources[f"schedules.{name}"])
@@ -54,6 +57,7 @@ def shown_policy(policy: GuestPolicy) -> dict[str, Any]:
     return values | {
         "boot_after": [after_text(each) for each in policy.boot_after],
         "isolation": policy.isolation.value,
+        "on_unhealthy": policy.on_unhealthy.value,
         "checks": [check_text(each) for each in policy.checks],
     }
 

@@ -30,6 +30,7 @@ from dr.adapters.pki.credentials import Credentials, days_left, load, read_crede
 from dr.adapters.pki.identity import Identity, PkiError, Role, identity_of
 from dr.adapters.probe.checker import GuestChecker
 from dr.adapters.probe.prober import HostProber
+from dr.adapters.ssh.runner import SshRunner
 from dr.adapters.store.decisions import DecisionFiles
 from dr.adapters.store.sqlite import SqliteStore
 from dr.api.access import Peer
@@ -103,7 +104,7 @@ def set_up_logging(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    for noisy in ("uvicorn", "httpx", "httpcore", "asyncio", "websockets"):
+    for noisy in ("uvicorn", "httpx", "httpcore", "asyncio", "asyncssh", "websockets"):
         logging.getLogger(noisy).setLevel(max(LEVELS[level], logging.WARNING))
 
 
@@ -159,6 +160,7 @@ class _Process:
             fencer=self.fencer,
             prober=HostProber(),
             checker=GuestChecker(),
+            runner=SshRunner(lambda: self.config.ssh),
             notifier=self.notifiers,
             decisions=DecisionFiles(self.config.state_dir / "decisions"),
             settings=self.config.settings,

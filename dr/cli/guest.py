@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from dr.cli import guest_check
 from dr.cli.ask import Reason, Timeout, Wait, Yes, confirm, labels, leave_foretold, send
 from dr.cli.failure import Exit, Failure, tell
 from dr.cli.output import Column, Form, Output, age, document, facts, heard, listing, mib
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dr.api.schema import Guest, GuestRow, Policy
 
 app = typer.Typer(help="Guests, protected and not.", no_args_is_help=True)
+app.command("check")(guest_check.check)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Names or UUIDs.")]
 ByLabel = Annotated[
@@ -40,6 +42,12 @@ class Isolation(StrEnum):
     LEAVE = "leave"
     SHUT_DOWN = "shut_down"
     FENCE = "fence"
+
+
+class Unhealthy(StrEnum):
+    IGNORE = "ignore"
+    ALERT = "alert"
+    RESTART = "restart"
 
 
 def _state(row: GuestRow) -> str:
@@ -242,23 +250,33 @@ def _policy(guest: Guest) -> list[tuple[str, str]]:
     policy = guest.policy
     if policy is None:
         return []  # of an older coordinator
-    checks = "\n".join(policy.checks) or "none"
-    if policy.checks:
-        checks += (
-            "\n(have not passed)" if guest.check_age_s is None else f"\n(passed {age(guest.check_age_s)} ago)"
-        )
     restarts = f"{guest.restarts} of {policy.max_restarts} in place, within {policy.restart_window_s:g} s"
     moved = f"{guest.relocations} of {policy.max_relocations}, within {policy.relocation_window_s:g} s"
     return [
         ("priority", str(policy.priority)),
         ("starts after", ", ".join(policy.boot_after)),
-        ("checks", checks),
+        ("checks", _checks(guest, policy)),
         ("restarts", restarts),
         ("moved", moved),
         ("failback", guest.failback or ("yes" if policy.failback else "no")),
+        ("unhealthy", policy.on_unhealthy),
         ("isolation", policy.isolation),
         ("live move", _how_it_moves(policy)),
     ]
+
+
+def _checks(guest: Guest, policy: Policy) -> str:
+    """Each, with what it found last."""
+    if not policy.checks:
+        return "none"
+    found = {each.check: each for each in guest.checks}
+    lines = []
+    for text in policy.checks:
+        last = found.get(text)
+        said = f": {last.why}" if last is not None and last.why else ""
+        lines.append(f"{text} ({last.result} {age(last.age_s)} ago{said})" if last is not None else text)
+    passed = f"passed {age(guest.check_age_s)} ago" if guest.check_age_s is not None else "have not passed"
+    return "\n".join([*lines, f"all of them: {passed} since it runs as it does now"])
 
 
 def _how_it_moves(policy: Policy) -> str:
@@ -501,6 +519,9 @@ def set_(
             help="How it shows that it works: running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/…; repeat; none.",
         ),
     ] = None,
+    on_unhealthy: Annotated[
+        Unhealthy | None, typer.Option("--on-unhealthy", help="When its checks fail after they had passed.")
+    ] = None,
     move: Annotated[
         float | None,
         typer.Option("--move-time", help="Seconds; then its live migration is called off.", min=1),
@@ -540,6 +561,7 @@ def set_(
         "desired": desired, "priority": priority, "max_restarts": max_restarts, "restart_window_s": restart_window,
         "max_relocations": max_relocations, "relocation_window_s": relocation_window, "failback": failback,
         "boot_after": boot_after or None, "isolation": isolation, "checks": check or None,
+        "on_unhealthy": on_unhealthy,
         "move_s": move, "move_downtime_s": move_downtime, "move_auto_converge": move_auto_converge,
         "move_mib_s": move_bandwidth, "move_streams": move_streams,
         "local_disks": local_disks, "remove_old_disks": remove_old_disks,

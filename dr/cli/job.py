@@ -9,11 +9,13 @@ from urllib.parse import quote
 import typer
 
 from dr.cli.ask import Reason, Timeout, finish, how_far, send
+from dr.cli.failure import tell
 from dr.cli.output import Column, Form, Output, age, clock, document, facts, listing
 
 if TYPE_CHECKING:
     from dr.api.run_schema import CloneSeen, DrillEnded
     from dr.api.schema import Operation, OperationRow
+    from dr.cli.client import Api
 
 app = typer.Typer(help="Jobs: what was asked for or decided, and how it went.", no_args_is_help=True)
 
@@ -48,12 +50,23 @@ def list_(
 
 
 @app.command()
-def show(job: Id, form: Output = Form.TABLE) -> None:
+def show(
+    job: Id,
+    *,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", help="What the commands said that a playbook ran, in place of its steps."),
+    ] = False,
+    form: Output = Form.TABLE,
+) -> None:
     """One job with all its steps."""
     from dr.api.schema import NoteList, OperationDocument
     from dr.cli.client import connect
 
     api = connect()
+    if evidence:
+        _evidence(api, job, form)
+        return
     answer = api.get(f"/v1/operations/{quote(job, safe='')}", OperationDocument)
     match form:
         case Form.JSON | Form.YAML:
@@ -65,6 +78,27 @@ def show(job: Id, form: Output = Form.TABLE) -> None:
             decisions = dict.fromkeys(note.decision for note in told.items if note.decision)
             why = f"{', '.join(decisions)} (dr events --save ID)" if decisions else ""
             facts([*_facts(answer.item), ("explained by", why)])
+
+
+def _evidence(api: Api, job: str, form: Form) -> None:
+    from dr.api.run_schema import OutputList
+
+    answer = api.get(f"/v1/operations/{quote(job, safe='')}/outputs", OutputList)
+    if form in (Form.JSON, Form.YAML):
+        document(answer, form)
+        return
+    for each in answer.items:
+        ended = "ended, as it took too long" if each.timed_out else f"exit code {each.code}"
+        tell(f"{clock(each.wall)}  step {each.step}, {each.on}: {' '.join(each.argv)}: {ended}")
+        tell(f"{each.output_bytes} bytes, sha256 {each.output_sha256}")
+        print(shown(each.output))
+    if not answer.items:
+        tell(f"{job} has run no command to its end.")
+
+
+def shown(output: str) -> str:
+    """Without what would move a terminal's cursor, or change its colours, on somebody else's behalf."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in output.rstrip("\n"))
 
 
 def _facts(job: Operation) -> list[tuple[str, str]]:
@@ -99,6 +133,9 @@ def _run_facts(job: Operation) -> list[tuple[str, str]]:
         part = "" if step.part == "steps" else f"{step.part}: "
         took = "" if step.took_s is None else f" ({age(step.took_s)})"
         lines.append(f"{number}. {part}{step.text}: {step.state}{took}{': ' if step.says else ''}{step.says}")
+        lines += [
+            f"   {each.on}: {each.state}{': ' if each.says else ''}{each.says}" for each in step.commands
+        ]
     return [
         ("parameters", ", ".join(f"{name}={value}" for name, value in run.params.items())),
         ("objective", f"over within {age(run.rto_s)}" if run.rto_s else ""),

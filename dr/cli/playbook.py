@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,12 +38,15 @@ def validate(
     *,
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Playbooks.")],
     offline: Annotated[
-        bool, typer.Option("--offline", help="Do not ask the coordinator whether hosts and guests are there.")
+        bool,
+        typer.Option(
+            "--offline", help="Do not ask the coordinator whether hosts, guests and commands are there."
+        ),
     ] = False,
 ) -> None:
     """Say everything that is wrong with playbooks; exit code 78 if anything is. Nothing is done.
 
-    Names and labels of hosts and guests are looked up, if a coordinator answers.
+    Names and labels of hosts and guests, and commands, are looked up, if a coordinator answers.
     """
     from dr.cli.playbook_file import opened
     from dr.cli.yamlfile import BadFile
@@ -67,10 +70,12 @@ def validate(
 
 @dataclass(frozen=True)
 class Fleet:
-    """Labels of hosts and protected guests by name, if a coordinator told them; and what is to be said of that."""
+    """Labels of hosts and protected guests by name, and parameters of commands, if a coordinator told them; and what is
+    to be said of that."""
 
     hosts: dict[str, dict[str, str]] | None = None
     guests: dict[str, dict[str, str]] | None = None
+    commands: dict[str, tuple[str, ...]] = field(default_factory=dict)
     told: str = ""
 
     def unknown_of(self, playbook: Playbook) -> list[tuple[Where, str]]:
@@ -78,10 +83,11 @@ class Fleet:
 
         if self.hosts is None or self.guests is None:
             return []
-        return unknown_of(playbook, self.hosts, self.guests, {})
+        return unknown_of(playbook, self.hosts, self.guests, {}, self.commands)
 
 
 def _fleet(*, offline: bool) -> Fleet:
+    from dr.api.run_schema import CommandList
     from dr.api.schema import GuestList, HostList
     from dr.cli.client import connect
 
@@ -93,9 +99,12 @@ def _fleet(*, offline: bool) -> Fleet:
         guests = {
             guest.name: guest.labels for guest in api.get("/v1/guests", GuestList).items if guest.protected
         }
+        commands = {each.name: tuple(each.params) for each in api.get("/v1/commands", CommandList).items}
     except Failure as failure:
         return Fleet(told=f"checked without the fleet: {failure.what.rstrip('.')}")
-    return Fleet(hosts, guests, f"checked against the fleet of {len(hosts)} hosts and {len(guests)} guests")
+    return Fleet(
+        hosts, guests, commands, f"checked against the fleet of {len(hosts)} hosts and {len(guests)} guests"
+    )
 
 
 def _counted(playbook: Playbook) -> str:

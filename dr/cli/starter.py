@@ -26,6 +26,7 @@ NOTES = {
     "restart_backoff_s": "doubles with each restart of a guest",
     "restart_backoff_max_s": "the longest such wait",
     "boot_after_s": "a guest waits at most so long for those that start before it",
+    "health_s": "how often the checks of guests are made that are looked after (on_unhealthy)",
     "check_s": "a job waits at most so long for the checks of a guest that it brought up or moved",
     "isolation_s": "a host that hears nobody for this long shuts down guests with isolation: shut_down",
     "leave_s": "a host that announced its shutdown may be silent this long",
@@ -39,6 +40,7 @@ NOTES = {
     "fences_per_window": "a host fenced more often within fence_window_s is quarantined",
     "returns_per_window": "so is one that came back with a new boot more often, unless most hosts did",
     "brake_window_s": "hosts lost within this count together: more than half = hold, ask a person",
+    "unhealthy_rounds": "so many rounds of its checks that fail in a row: unhealthy",
     "memory_reserve_mib": "kept free on every host",
     "memory_overcommit": "memory of guests over that of the host; huge pages are never over-committed",
     "cpu_overcommit": "virtual CPUs of guests over CPUs of the host",
@@ -50,7 +52,8 @@ NOTES = {
     "failback": "true: goes back to the host that its rules like best when that is well again",
     "boot_after": "names of guests that must run first; NAME:check waits for its checks",
     "isolation": "of a host that nobody hears although it is on: leave, shut_down or fence",
-    "checks": "how to tell that it works, all of: running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH, …",
+    "checks": "how to tell that it works, all of: running, agent, screenshot, ping:ADDRESS, tcp:ADDRESS:PORT, http://…",
+    "on_unhealthy": "its checks fail after they had passed: ignore, alert, or restart as after a crash",
     "move_s": "a live migration that has not ended by then is called off",
     "move_downtime_s": "it may stand still for so long at the switch-over, if it does not converge otherwise",
     "move_auto_converge": "false: QEMU never slows it down so that it converges",
@@ -126,6 +129,21 @@ rules: []
 #     guests: [db1, db2]
 #     keep: apart                         # or together
 #     strict: true
+
+# Commands that playbooks may run on hosts, over SSH, or in guests, by their QEMU guest agents: docs/operations.md.
+# ssh:
+#   key_file: /etc/dr/ssh/id_ed25519      # of a key pair of its own; hosts have its public half
+#   known_hosts: /etc/dr/ssh/known_hosts  # the keys of hosts, under their names or addresses
+#   user: root
+#   port: 22
+commands: {{}}
+#   update:
+#     argv: [/usr/bin/dnf, -y, upgrade]   # whole words, no shell; a word ${{name}} is what a playbook says `with`
+#     timeout_s: 1800
+#   reboot:
+#     argv: [/usr/bin/systemctl, reboot]
+#     reboots: true                       # done when the host is back
+#     timeout_s: 900
 
 # Whom to tell. A command gets the alert as JSON on stdin, a webhook as a POST. Try it: dr notify test
 notify: []

@@ -7,11 +7,20 @@ from typing import TypeVar
 import msgspec
 
 from dr.core.state import State
+from dr.model.allowed import Output
 from dr.model.base import Record
 from dr.model.decision import Changes, Note
 from dr.model.drills import DrillHead, DrillReport, head_of
 from dr.model.operations import Operation
-from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.records import (
+    Alert,
+    Cluster,
+    DeviceIdentity,
+    GuestRecord,
+    HostRecord,
+    StoredDefinition,
+    StoredPicture,
+)
 from dr.model.schedules import ScheduleRecord
 from dr.ports.store import Store
 
@@ -21,6 +30,7 @@ CLUSTER = "cluster"
 CLOCK = "clock"
 NOTES = "note/"
 OPERATIONS = "operation/"
+OUTPUTS = "output/"
 TERMS = "term/"
 SCHEDULES = "schedule/"
 DRILLS = "drill/"  # what a list tells of each; reports lie beside them, as they may be long
@@ -56,10 +66,24 @@ def definition_key(guest: str, version: int) -> str:
     return f"definition/{guest}/{version:08d}"
 
 
+def picture_key(guest: str) -> str:
+    return f"picture/{guest}"
+
+
 def operation_key(operation_id: str) -> str:
     """Sorts by age: ids end in -EPOCH-SEQUENCE."""
     _, epoch, sequence = operation_id.rsplit("-", 2)
     return f"{OPERATIONS}{int(epoch):08d}-{int(sequence):010d}"
+
+
+def outputs_of(operation_id: str) -> str:
+    """What the keys of its commands' outputs begin with."""
+    return f"{OUTPUTS}{operation_key(operation_id).removeprefix(OPERATIONS)}/"
+
+
+def _output_key(output: Output) -> str:
+    _, epoch, sequence = output.command.rsplit("-", 2)
+    return f"{outputs_of(output.operation)}{int(epoch):08d}-{int(sequence):010d}"
 
 
 def decode(value: bytes, kind: type[T]) -> T:
@@ -80,7 +104,7 @@ def writes(  # noqa: PLR0912  # one case for each kind of record
     deletes += [f"host/{name}" for name in changes.hosts_removed]
     for guest_id, guest in changes.guests.items():
         if guest is None:
-            deletes.append(f"guest/{guest_id}")
+            deletes += [f"guest/{guest_id}", picture_key(guest_id)]
         else:
             puts[f"guest/{guest_id}"] = _encode(guest)
     for definition in changes.definitions:
@@ -88,10 +112,14 @@ def writes(  # noqa: PLR0912  # one case for each kind of record
         expired = definition.version - definitions_kept
         if expired > 0:
             deletes.append(definition_key(definition.guest, expired))
+    for picture in changes.pictures:
+        puts[picture_key(picture.guest)] = _encode(picture)
     for identity in changes.identities:
         puts[f"identity/{identity.host}/{identity.device}"] = _encode(identity)
     for operation_id, operation in changes.operations.items():
         puts[operation_key(operation_id)] = _encode(operation)
+    for output in changes.outputs:
+        puts[_output_key(output)] = _encode(output)
     for key, alert in changes.alerts.items():
         if alert is None:
             deletes.append(f"alert/{key}")
@@ -157,6 +185,12 @@ async def drill_report(store: Store, drill_id: str) -> DrillReport | None:
     """One report, None when it is not kept. Raises StoreError."""
     entry = await store.get(drill_report_key(drill_id))
     return decode(entry.value, DrillReport) if entry else None
+
+
+async def picture(store: Store, guest: str) -> StoredPicture | None:
+    """The newest picture of its console, None when there is none. Raises StoreError."""
+    entry = await store.get(picture_key(guest))
+    return decode(entry.value, StoredPicture) if entry else None
 
 
 def term_write(term: Term) -> tuple[str, bytes]:

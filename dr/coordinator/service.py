@@ -20,6 +20,7 @@ from dr.coordinator.sessions import Sessions
 from dr.core.decide import decide
 from dr.core.playbooks.due import LOOK_S, Lookout
 from dr.core.state import Draft, State
+from dr.model.allowed import Output
 from dr.model.base import GuestId
 from dr.model.commands import Answer, Body, Outcome, Start
 from dr.model.drills import DrillReport
@@ -34,12 +35,14 @@ from dr.model.effects import (
     PowerOn,
     ReadPower,
     Reply,
+    RunCommand,
     Send,
     SendStart,
 )
 from dr.model.events import (
     Answered,
     CheckEnded,
+    CommandEnded,
     Event,
     FenceEnded,
     LookEnded,
@@ -52,12 +55,12 @@ from dr.model.events import (
 )
 from dr.model.facts import Definition
 from dr.model.operations import Operation
-from dr.model.records import StoredDefinition
+from dr.model.records import StoredDefinition, StoredPicture
 from dr.model.settings import Settings
 from dr.ports.decisions import Decisions
 from dr.ports.link import HostSession
 from dr.ports.store import Store, StoreError
-from dr.ports.world import Checker, Fencer, Notifier, Prober
+from dr.ports.world import Checker, Fencer, Notifier, Prober, Runner
 
 TICK_S = 0.1
 QUEUE_MAX = 10_000
@@ -78,6 +81,7 @@ class Coordinator:
         fencer: Fencer,
         prober: Prober,
         checker: Checker,
+        runner: Runner,
         notifier: Notifier,
         decisions: Decisions,
         settings: Settings,
@@ -93,6 +97,7 @@ class Coordinator:
         self._fencer = fencer
         self._prober = prober
         self._checker = checker
+        self._runner = runner
         self._notifier = notifier
         self._recorder = Recorder(decisions)
         self._machine = machine
@@ -307,6 +312,8 @@ class Coordinator:
                 self._spawn(self._fence(effect))
             case PowerOn():
                 self._spawn(self._power_on(effect))
+            case RunCommand():
+                self._spawn(self._run_command(effect))
             case Notify():
                 self._spawn(self._notifier.send(effect.alert, effect.cleared))
 
@@ -351,6 +358,10 @@ class Coordinator:
         ok, reason = await self._fencer.on(effect.levels)
         await self._queue.put(PowerOnEnded(effect=effect.id, host=effect.host, ok=ok, reason=reason))
 
+    async def _run_command(self, effect: RunCommand) -> None:
+        report = await self._runner.run(effect)
+        await self._queue.put(CommandEnded(effect=effect.id, host=effect.host, report=report))
+
     # ---- for the API
 
     async def ask(self, ask: OperatorAsk) -> Reply:
@@ -389,6 +400,11 @@ class Coordinator:
         entries = await self._store.last(journal.OPERATIONS, limit)
         return [journal.decode(entry.value, Operation) for entry in entries]
 
+    async def outputs(self, operation: str) -> list[Output]:
+        """What the commands of the run of a playbook said, in the order in which they were begun. Raises StoreError."""
+        entries = await self._store.scan(journal.outputs_of(operation))
+        return [journal.decode(entry.value, Output) for entry in entries]
+
     async def decision(self, name: str) -> bytes | None:
         """A saved decision (see `core.saved`); None when there is none of that id, or no longer. Raises OSError."""
         return await self._recorder.read(name)
@@ -396,6 +412,10 @@ class Coordinator:
     async def drill(self, key: str) -> DrillReport | None:
         """The report of a drill; None when none of that id is kept. Raises StoreError."""
         return await journal.drill_report(self._store, key) if key in self.state.drills else None
+
+    async def picture(self, guest: GuestId) -> StoredPicture | None:
+        """The newest picture of its console. Raises StoreError."""
+        return await journal.picture(self._store, guest)
 
     async def definition(self, guest: GuestId) -> StoredDefinition | None:
         """The newest stored definition of a protected guest. Raises StoreError."""

@@ -11,8 +11,9 @@ from dr.core.state import Draft
 from dr.core.volatile import TICKETED
 from dr.model.base import GuestId, changed
 from dr.model.effects import Reply
-from dr.model.events import AskProtect, AskStart, AskStop, AskUnprotect
+from dr.model.events import AskCheck, AskProtect, AskStart, AskStop, AskUnprotect
 from dr.model.facts import GuestFacts
+from dr.model.operations import GUEST_CHECK
 from dr.model.policy import GuestPolicy
 from dr.model.records import Desired, GuestPhase, GuestRecord, HostRecord, MoveStage
 
@@ -125,6 +126,7 @@ def unprotect(draft: Draft, ask: AskUnprotect) -> Reply:
             "io-error",
             "boot-after",
             "checks",
+            "unhealthy",
             "failback",
             "hand-made",
             "stands-still",
@@ -223,3 +225,25 @@ def stop(draft: Draft, ask: AskStop) -> Reply:
 def _relocated(guest: GuestRecord) -> bool:
     """Being stopped in order to start elsewhere."""
     return guest.phase is GuestPhase.STOPPING and guest.move is not None
+
+
+def check(draft: Draft, ask: AskCheck) -> Reply:
+    """One round of their checks, now."""
+    have, missing = protected(draft, ask.guests)
+    if missing:
+        return no_such(ask, "protected guest", missing)
+    why = [
+        f"{guest.name} has no checks: dr guest set {guest.name} --check …"
+        for guest in have
+        if not guest.policy.checks
+    ]
+    why += [
+        f"{guest.name} does not run ({guest.phase}): {guest.reason}"
+        for guest in have
+        if guest.phase is not GuestPhase.RUNNING
+    ]
+    if why:
+        return no(ask, *why)
+    names = ", ".join(guest.name for guest in have)
+    operation = draft.open_operation(GUEST_CHECK, names, ask.reason, ask.by, [guest.id for guest in have])
+    return yes(ask, "", operation)

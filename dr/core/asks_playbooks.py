@@ -5,7 +5,7 @@ from __future__ import annotations
 from dr.core import asks_moves, asks_upkeep
 from dr.core.asks import no, no_such, yes
 from dr.core.drills import isolated
-from dr.core.playbooks import compiling, conditions, deeds
+from dr.core.playbooks import commands, compiling, conditions, deeds
 from dr.core.playbooks.compiling import Unclear, fleet_of, required, steps_of
 from dr.core.state import Draft
 from dr.model.base import changed
@@ -13,7 +13,7 @@ from dr.model.effects import PlannedStep, Reply
 from dr.model.events import AskAgree, AskCancelRun, AskDrain, AskMigrate, AskRelocate, AskRun
 from dr.model.operations import Operation, OperationState
 from dr.model.playbooks import Run, RunStep, StepState
-from dr.model.verbs import Approve, Drain, Migrate, Relocate
+from dr.model.verbs import Approve, Drain, Migrate, Relocate, RunCommand
 from dr.model.words import dotted
 
 FORETOLD_MAX = 20  # steps of a run that somebody asks about: each takes as long as foretelling that alone
@@ -30,6 +30,8 @@ def run(draft: Draft, ask: AskRun) -> Reply:
         bubble = compiling.bubble(book, ask.params, fleet)
     except Unclear as unclear:
         return no(ask, *(f"{dotted(where)}: {text}" for where, text in unclear.found))
+    if wrong := _not_allowed(draft, steps):
+        return no(ask, *wrong)
     why = [reason for each in needs if (reason := conditions.why_not(draft, each))]
     drill = book.kind == isolated.KIND
     keeps = isolated.why_not(draft, steps, book.bubble.memory) if drill else []
@@ -62,6 +64,15 @@ def run(draft: Draft, ask: AskRun) -> Reply:
     return yes(ask, "", operation)
 
 
+def _not_allowed(draft: Draft, steps: tuple[RunStep, ...]) -> list[str]:
+    """Commands that the configuration does not allow as they are asked for; each once."""
+    verbs = (verb for step in steps for verb in (step.spec.verb, step.spec.undo))
+    found = (
+        why for verb in verbs if isinstance(verb, RunCommand) for why in commands.why_not(draft.config, verb)
+    )
+    return list(dict.fromkeys(found))
+
+
 def _planned(draft: Draft, steps: tuple[RunStep, ...], ask: AskRun) -> tuple[PlannedStep, ...]:
     """What each would do now. What steps before it would change is not so yet."""
     told: list[PlannedStep] = []
@@ -85,6 +96,7 @@ def _todo(draft: Draft, step: RunStep) -> PlannedStep:
         part=step.part,
         text=spec.text(),
         todo=tuple(deeds.left(draft, step)),
+        why=tuple(commands.all_blockers(draft, verb)) if isinstance(verb, RunCommand) else (),
         when=conditions.why_not(draft, spec.when) if spec.when is not None else "",
         timeout_s=spec.timeout or type(verb).TIMEOUT_S,
     )

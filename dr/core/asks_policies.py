@@ -16,7 +16,7 @@ from dr.model.base import changed
 from dr.model.effects import Reply
 from dr.model.events import Ask, AskSet
 from dr.model.operations import Operation
-from dr.model.policy import GuestPolicy, Isolation
+from dr.model.policy import GuestPolicy, Isolation, OnUnhealthy
 from dr.model.records import Desired, GuestPhase, GuestRecord, Homing
 from dr.model.spelling import NONE, after_text, check_text
 
@@ -100,7 +100,7 @@ def want_up(draft: Draft, guest: GuestRecord, ask: Ask, operation: Operation) ->
         retry_at=draft.now,
         waits_since=0.0,
     )
-    for kind in ("error", "doubled"):
+    for kind in ("error", "doubled", "unhealthy"):
         draft.clear_alert(f"guest/{guest.id}/{kind}")
     if guest.phase in AT_REST:
         move_guest(draft, guest, GuestEvent.START, f"{ask.by} asked to start it", operation=operation.id)
@@ -143,7 +143,7 @@ def in_words(ask: AskSet) -> str:
                 text = ",".join(spell(each) for each in value) or NONE
             case bool():
                 text = "on" if value else "off"
-            case Isolation():
+            case Isolation() | OnUnhealthy():
                 text = value.value
             case _:
                 text = f"{value:g}"

@@ -18,6 +18,7 @@ def branched(state: State, *, anew: bool = False) -> State:
         state,
         hosts=dict(state.hosts),
         guests=dict(state.guests),
+        checked=dict(state.checked),
         identities=dict(state.identities),
         operations=dict(state.operations),
         alerts=dict(state.alerts),

@@ -12,12 +12,13 @@ from dr.core import measured
 from dr.core.state import Draft
 from dr.core.volatile import Checked, Pending
 from dr.model.base import GuestId, changed
-from dr.model.checks import CheckResult, Reached, Running
-from dr.model.effects import CheckGuest
+from dr.model.checks import PICTURE_MAX, CheckResult, Inside, Reached, Running, bounded
+from dr.model.commands import Answer, LookInside, Outcome
+from dr.model.effects import CheckGuest, Send
 from dr.model.events import CheckEnded
-from dr.model.operations import Operation
+from dr.model.operations import GUEST_CHECK, Operation
 from dr.model.playbooks import StepState
-from dr.model.records import GuestPhase, GuestRecord
+from dr.model.records import GuestPhase, GuestRecord, StoredPicture
 from dr.model.spelling import check_text
 from dr.model.verbs import Check
 
@@ -28,6 +29,9 @@ ANSWER_S = 10.0  # more than the window, and a part of a round is not answered a
 ROUND_S = 0.5  # a round that took less is not followed by the next one at once
 ROUNDS_MAX = 200  # under way at a time
 AGAIN_S = 30.0  # between rounds of a guest that people were told of
+PARTS = frozenset(
+    {"check", "inside"}
+)  # kinds of Pending: what the coordinator reaches, what the guest's host looks at
 # Operations that say whether the checks passed: of all of their guests, and of those that have arrived.
 BROUGHT_UP = frozenset({"failover", "restart", "guest-start"})
 MOVED = frozenset({"guest-migrate", "guest-relocate", "failback", "drain", "leave"})
@@ -40,14 +44,14 @@ def passed(guest: GuestRecord) -> bool:
 
 def awaited(draft: Draft, guest: GuestRecord) -> bool:
     """Whether the end of its operation still waits for its checks."""
-    if not guest.policy.checks or passed(guest) or _suspended(draft, guest):
+    if not guest.policy.checks or passed(guest) or suspended(draft, guest):
         return False
     return draft.now < guest.since + draft.config.timers.check_s
 
 
 def failing(draft: Draft, guest: GuestRecord) -> bool:
     """Whether it runs, and yet does not do its work as far as anybody knows."""
-    return bool(guest.policy.checks) and not passed(guest) and not _suspended(draft, guest)
+    return bool(guest.policy.checks) and not passed(guest) and not suspended(draft, guest)
 
 
 def in_words(draft: Draft, guest: GuestRecord) -> str:
@@ -56,7 +60,7 @@ def in_words(draft: Draft, guest: GuestRecord) -> str:
         return f"running on {guest.holder}"
     if passed(guest):
         return f"running on {guest.holder}, its checks passed"
-    if _suspended(draft, guest):
+    if suspended(draft, guest):
         return f"running on {guest.holder}, suspended"
     return f"running on {guest.holder}, but its checks have not passed: {what_fails(draft, guest)}"
 
@@ -78,7 +82,7 @@ def moved_by(guest: GuestRecord, operation: Operation) -> bool:
 
 def after_move(draft: Draft, guest: GuestRecord) -> str:
     """To go on with, after where it runs: whether it answers there; empty while its checks are tried, and without."""
-    if _suspended(draft, guest):
+    if suspended(draft, guest):
         return ", suspended as it was"
     if not guest.policy.checks or awaited(draft, guest):
         return ""
@@ -87,7 +91,7 @@ def after_move(draft: Draft, guest: GuestRecord) -> str:
     return f", and its checks have not passed since: {what_fails(draft, guest)}"
 
 
-def _suspended(draft: Draft, guest: GuestRecord) -> bool:
+def suspended(draft: Draft, guest: GuestRecord) -> bool:
     """Whether it stands still because its owner wants so: then it answers nobody."""
     facts = draft.view(guest.holder).guests.get(guest.id)
     return facts is not None and facts.suspended
@@ -114,8 +118,14 @@ def step(draft: Draft, *, tick: bool) -> None:
     since = dict.fromkeys(wanted, 0.0) | _wanted_anew(draft)
     if tick:
         since |= {key: at for key, at in _told_of(draft).items() if key not in since}
-    if since:
-        _begin_rounds(draft, since)
+    once = {
+        guest_id: operation.opened
+        for operation in draft.open_operations()
+        if operation.kind == GUEST_CHECK
+        for guest_id in operation.guests
+    }
+    if since or once:
+        begin_rounds(draft, since, once)
 
 
 def _brought(draft: Draft) -> list[GuestRecord]:
@@ -158,43 +168,61 @@ def _told_of(draft: Draft) -> dict[GuestId, float]:
     return found
 
 
-def _begin_rounds(draft: Draft, since: dict[GuestId, float]) -> None:
-    """`since`: of whom, and from when on that all passed counts."""
+def begin_rounds(
+    draft: Draft, since: dict[GuestId, float], once: dict[GuestId, float], most: int = ROUNDS_MAX
+) -> None:
+    """`since`: of whom, and from when on that all passed counts. `once`: and that any round does, however it ends.
+
+    No round begins while `most` are under way.
+    """
     due: list[tuple[float, GuestId, GuestRecord]] = []
-    for guest_id, at in since.items():
+    for guest_id in since.keys() | once.keys():
         guest = draft.guest(guest_id)
         if guest is None or not guest.policy.checks or guest.phase is not GuestPhase.RUNNING:
             continue
-        if passed(guest) and guest.checked_at >= at:
-            continue
         last = draft.checked_of(guest_id)
+        looked_at = guest_id not in once or (last is not None and last.began >= once[guest_id])
+        does_well = guest_id not in since or (passed(guest) and guest.checked_at >= since[guest_id])
+        if looked_at and does_well:
+            continue
         if _under_way(draft, guest_id) or (last is not None and draft.now - last.began < ROUND_S):
             continue
         due.append((last.began if last is not None else 0.0, guest_id, guest))
     if not due:
         return
-    room = ROUNDS_MAX - sum(pending.kind == "check" for _, pending in draft.pendings())
+    room = most - len({pending.guest for _, pending in draft.pendings() if pending.kind in PARTS})
     for _, _, guest in sorted(due, key=lambda each: each[:2])[: max(room, 0)]:
         _begin(draft, guest)
 
 
 def _under_way(draft: Draft, guest_id: GuestId) -> bool:
-    return draft.find_pending("check", guest=guest_id) is not None
+    return any(draft.find_pending(kind, guest=guest_id) for kind in PARTS)
 
 
 def _begin(draft: Draft, guest: GuestRecord) -> None:
+    reached = tuple(each for each in guest.policy.checks if isinstance(each, Reached))
+    inside = tuple(each for each in guest.policy.checks if isinstance(each, Inside))
     last = draft.checked_of(guest.id) or Checked(began=draft.now)
     draft.checked[guest.id] = changed(last, began=draft.now, heard=())
-    reached = tuple(each for each in guest.policy.checks if isinstance(each, Reached))
-    if not reached:
+    if reached:
+        key = _wait(draft, guest, "check")
+        draft.effect(CheckGuest(id=key, guest=guest.id, checks=reached, window_s=WINDOW_S))
+    if inside and (session := draft.view(guest.holder).session):
+        body = LookInside(guest=guest.id, name=guest.name, checks=inside, window_s=WINDOW_S)
+        key = _wait(draft, guest, "inside")
+        draft.effect(Send(id=key, host=guest.holder, session=session, body=body))
+    if not _under_way(draft, guest.id):
         _end(draft, guest.id)
-        return
+
+
+def _wait(draft: Draft, guest: GuestRecord, kind: str) -> str:
+    """The id of one part of its round."""
     key = draft.next_id("check")
     deadline = draft.now + WINDOW_S + ANSWER_S
     draft.wait_for(
-        key, Pending(kind="check", host=guest.holder, guest=guest.id, at=draft.now, deadline=deadline)
+        key, Pending(kind=kind, host=guest.holder, guest=guest.id, at=draft.now, deadline=deadline)
     )
-    draft.effect(CheckGuest(id=key, guest=guest.id, checks=reached, window_s=WINDOW_S))
+    return key
 
 
 def ended(draft: Draft, event: CheckEnded) -> None:
@@ -204,6 +232,23 @@ def ended(draft: Draft, event: CheckEnded) -> None:
         return
     draft.forget(event.effect)
     _heard(draft, pending.guest, event.results)
+
+
+def looked(draft: Draft, pending: Pending, answer: Answer) -> None:
+    """What its host found is known. A picture goes to the store and nowhere else."""
+    guest = draft.guest(pending.guest)
+    found: list[CheckResult] = []
+    for each in answer.checks:
+        if guest is not None and each.picture and len(each.picture) <= PICTURE_MAX:
+            draft.put_picture(
+                StoredPicture(guest=guest.id, host=pending.host, at=draft.now, png=each.picture)
+            )
+        found.append(changed(each, picture=b"", why=bounded(each.why), evidence=bounded(each.evidence)))
+    if answer.outcome is not Outcome.DONE and guest is not None:
+        why = f"{pending.host} could not look: {answer.reason}"
+        inside = (each for each in guest.policy.checks if isinstance(each, Inside))
+        found = [CheckResult(check=each, passed=False, made=False, why=bounded(why)) for each in inside]
+    _heard(draft, pending.guest, tuple(found))
 
 
 def unanswered(draft: Draft, pending: Pending) -> None:
@@ -231,14 +276,20 @@ def _end(draft: Draft, guest_id: GuestId) -> None:
         if isinstance(check, Running):
             made[check] = _runs(draft, guest, check)
     results = tuple(
-        made.get(check, CheckResult(check=check, passed=False, why="nobody told how it ended"))
+        made.get(check, CheckResult(check=check, passed=False, made=False, why="nobody told how it ended"))
         for check in guest.policy.checks
     )
-    draft.checked[guest_id] = changed(found, heard=(), results=results, ended=draft.now)
+    before = found.failures if found.ended >= guest.since else 0
+    bad = any(each.made and not each.passed for each in results)
+    failures = 0 if all(each.passed for each in results) else before + bad
+    draft.checked[guest_id] = changed(found, heard=(), results=results, ended=draft.now, failures=failures)
     if not all(each.passed for each in results):
         return
+    well_before = passed(guest)
     draft.put_guest(changed(measured.answered(guest, draft.now), checked_at=draft.now))
     draft.clear_alert(f"guest/{guest.id}/checks")
+    if well_before:
+        return
     draft.note(
         "guest.checked",
         f"{guest.name}: its checks passed, {draft.now - guest.since:.1f} s after it was seen to run",
@@ -266,3 +317,26 @@ def _tell(draft: Draft, guest: GuestRecord) -> None:
         what_fails(draft, guest),
         f"dr guest show {guest.name}; see that its service is up; other checks: dr guest set {guest.name} --check …",
     )
+
+
+def close_if_over(draft: Draft, operation: Operation) -> None:
+    """A round that was asked for: it ends when each guest had one, and says what failed."""
+    outcomes: dict[GuestId, str] = {}
+    for guest_id in operation.guests:
+        guest, last = draft.guest(guest_id), draft.checked_of(guest_id)
+        if guest is None or not guest.policy.checks:
+            outcomes[guest_id] = "not protected any longer" if guest is None else "its checks were taken away"
+        elif guest.phase is not GuestPhase.RUNNING:
+            outcomes[guest_id] = f"not running: {guest.phase}: {guest.reason}"
+        elif last is not None and last.ended >= last.began >= operation.opened:
+            well = all(each.passed for each in last.results)
+            outcomes[guest_id] = "its checks passed" if well else what_fails(draft, guest)
+        elif draft.now >= operation.opened + draft.config.timers.check_s:
+            outcomes[guest_id] = "no round of its checks has ended"
+        else:
+            return
+    bad = [key for key, text in outcomes.items() if text != "its checks passed"]
+    draft.put_operation(changed(operation, guests=outcomes))
+    names = {key: guest.name if (guest := draft.guest(key)) is not None else key for key in outcomes}
+    told = [f"{names[key]}: {outcomes[key]}" for key in bad] or [f"{len(outcomes)} of {len(outcomes)} pass"]
+    draft.close_operation(operation, "failed" if bad else "done", "; ".join(told))

@@ -8,6 +8,7 @@ runs `draft.decision().effects`. Simulation, replay, drills and the real coordin
 from __future__ import annotations
 
 from dr.core import (
+    ailing,
     checks,
     contradictions,
     deadline,
@@ -34,7 +35,7 @@ from dr.core import (
     upkeep,
 )
 from dr.core.drills import isolated
-from dr.core.playbooks import hooks, runner, scheduled
+from dr.core.playbooks import commands, hooks, runner, scheduled
 from dr.core.silence import IN_USE, judge_if_complete, watch
 from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
@@ -44,6 +45,7 @@ from dr.model.commands import Answer, Outcome
 from dr.model.events import (
     Answered,
     CheckEnded,
+    CommandEnded,
     Connected,
     Disconnected,
     Event,
@@ -109,6 +111,8 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
                 judge_if_complete(draft, event.host)
         case CheckEnded():
             checks.ended(draft, event)
+        case CommandEnded():
+            commands.ended(draft, event)
         case FenceEnded():
             _fence_ended(draft, event)
         case PowerOnEnded():
@@ -265,6 +269,8 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
         case "resume":
             if guest is not None:
                 migration.resumed(draft, guest, host, answer)
+        case "inside":
+            commands.answered(draft, event.effect, pending, answer)
         case "send" | "take":
             if guest is not None:
                 transfer.ended(draft, guest, host, event.effect, answer)
@@ -278,6 +284,8 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
             isolated.answered(draft, pending, answer)
         case "clean":
             _cleaned(draft, host, pending, answer)
+        case "inside":
+            checks.looked(draft, pending, answer)
         case _:
             raise AssertionError(f"no agent answers a {pending.kind}")
 
@@ -337,7 +345,7 @@ def _expire(draft: Draft) -> None:
             guests.start_unanswered(draft, guest, pending.host, "no answer in time")
         elif pending.kind in ("probe", "look", "power"):
             judge_if_complete(draft, pending.detail)
-        elif pending.kind == "check":
+        elif pending.kind in checks.PARTS:
             checks.unanswered(draft, pending)
 
 
@@ -394,4 +402,5 @@ def _settle(draft: Draft, *, tick: bool) -> None:
     operations.close_finished(draft)
     hooks.step(draft, tick=tick)
     if tick:
+        ailing.step(draft)
         failback.step(draft)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dr.core import checks, fencing, leaving, upkeep
 from dr.core.state import Draft, settled
 from dr.model.base import GuestId, changed
-from dr.model.operations import Operation
+from dr.model.operations import GUEST_CHECK, Operation
 from dr.model.records import Alert, Desired, GuestPhase, HostPhase
 
 MOVES = ("guest-migrate", "guest-relocate", "failback")  # their outcomes are told where the move ends
@@ -18,6 +18,8 @@ def close_finished(draft: Draft) -> None:
             upkeep.close_if_over(draft, operation)
         elif operation.kind == "leave":
             leaving.close_if_over(draft, operation)
+        elif operation.kind == GUEST_CHECK:
+            checks.close_if_over(draft, operation)
         elif operation.guests:
             _close_over_guests(draft, operation)
         elif operation.kind == "fence":

@@ -21,6 +21,7 @@ from dr.model.events import (
     AskApply,
     AskCancelMove,
     AskCancelRun,
+    AskCheck,
     AskClearQuarantine,
     AskConfirmDown,
     AskCordon,
@@ -62,6 +63,7 @@ ASKED: dict[type[OperatorAsk], str] = {
     AskRelocate: "relocate",
     AskSet: "set",
     AskCancelMove: "call off the move of",
+    AskCheck: "check",
     AskCordon: "cordon",
     AskUncordon: "uncordon",
     AskDrain: "drain",
@@ -143,6 +145,8 @@ def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912 
             return asks_moves.relocate(draft, ask)
         case AskCancelMove():
             return asks_moves.cancel(draft, ask)
+        case AskCheck():
+            return asks_guests.check(draft, ask)
         case AskCordon():
             return asks_upkeep.cordon(draft, ask)
         case AskUncordon():

@@ -306,9 +306,22 @@ class Placement:
         """Why nothing fits, in one sentence: the hosts that came nearest first."""
         if not self._asked:
             return "there is no other host"
-        near = sorted(self.reasons.items(), key=lambda item: (len(item[1]), item[0]))
-        text = "; ".join(f"{host}: {', '.join(why)}" for host, why in near[:NAMED_MAX])
-        return text + (f"; and {len(near) - NAMED_MAX} more hosts" if len(near) > NAMED_MAX else "")
+        eligible = self._case.eligible(self._fleet)
+        against = [(at, name) for at, name in self._asked if not eligible[at]]
+        text = "; ".join(f"{host}: {', '.join(why)}" for host, why in self._nearest(against))
+        return text + (f"; and {len(against) - NAMED_MAX} more hosts" if len(against) > NAMED_MAX else "")
+
+    def _nearest(self, against: list[tuple[int, HostName]]) -> list[tuple[HostName, list[str]]]:
+        """Those with fewest reasons, in order of their names. None has less than one: the first that do are enough."""
+        found: list[tuple[HostName, list[str]]] = []
+        ones = 0
+        for at, name in against:
+            why = self._case.why_not(self._fleet, at)
+            found.append((name, why))
+            ones += len(why) == 1
+            if ones == NAMED_MAX:
+                break
+        return sorted(found, key=lambda item: (len(item[1]), item[0]))[:NAMED_MAX]
 
 
 def waiting_mates(draft: Draft, guest: GuestRecord) -> tuple[GuestRecord, ...]:

@@ -17,30 +17,39 @@ def failed(draft: Draft, guest: GuestRecord, host: HostName, event: GuestEvent, 
     """It ended on that host, or did not start there; `event` takes it out of its phase, `text` says what happened."""
     if guest.desired is not Desired.RUNNING:
         return let_be(draft, guest, event, text)
-    policy, operation = guest.policy, draft.operation_about(guest.id)
-    restarts = _within(draft, guest.restarts, policy.restart_window_s)
-    relocations = _within(draft, guest.relocations, policy.relocation_window_s)
-    if len(restarts) < policy.max_restarts:
-        wait_s = _backoff_s(draft, len(restarts) - 1) if restarts else 0.0
-        text += f"; restart {len(restarts) + 1} of {policy.max_restarts} in place"
-        fields: dict[str, object] = {"restarts": (*restarts, draft.now), "tried_on": host}
-    elif len(relocations) < policy.max_relocations:
-        wait_s = _backoff_s(draft, len(relocations))
-        text += f"; relocation {len(relocations) + 1} of {policy.max_relocations}"
-        fields = {
-            "restarts": (),
-            "relocations": (*relocations, draft.now),
-            "tried_on": "",
-            "avoid": tuple(dict.fromkeys((*guest.avoid, host))),
-        }
-    else:
+    operation = draft.operation_about(guest.id)
+    again = next_try(draft, guest, host)
+    if again is None:
         guest = move_guest(draft, guest, event, text, operation=operation)
         return give_up(draft, guest, f"{text}; restarts and relocations are used up")
+    what, wait_s, fields = again
+    text += f"; {what}"
     if wait_s:
         text += f" in {wait_s:.0f} s"
     if not operation:
         operation = draft.open_operation("restart", guest.name, text, guests=(guest.id,)).id
     return move_guest(draft, guest, event, text, operation=operation, retry_at=draft.now + wait_s, **fields)
+
+
+def next_try(draft: Draft, guest: GuestRecord, host: HostName) -> tuple[str, float, dict[str, object]] | None:
+    """What comes next after it failed on that host, after how long, and what its record says then. None: nothing."""
+    policy = guest.policy
+    restarts = _within(draft, guest.restarts, policy.restart_window_s)
+    relocations = _within(draft, guest.relocations, policy.relocation_window_s)
+    if len(restarts) < policy.max_restarts:
+        wait_s = _backoff_s(draft, len(restarts) - 1) if restarts else 0.0
+        what = f"restart {len(restarts) + 1} of {policy.max_restarts} in place"
+        return what, wait_s, {"restarts": (*restarts, draft.now), "tried_on": host}
+    if len(relocations) < policy.max_relocations:
+        fields: dict[str, object] = {
+            "restarts": (),
+            "relocations": (*relocations, draft.now),
+            "tried_on": "",
+            "avoid": tuple(dict.fromkeys((*guest.avoid, host))),
+        }
+        what = f"relocation {len(relocations) + 1} of {policy.max_relocations}"
+        return what, _backoff_s(draft, len(relocations)), fields
+    return None
 
 
 def _within(draft: Draft, times: tuple[float, ...], window_s: float) -> tuple[float, ...]:

@@ -30,7 +30,7 @@ LINES_AT_ONCE = 256  # encoded in one go, about half a millisecond: a loop besid
 GZIP = 31  # zlib's number for it
 
 # What `State` works out from its records by itself.
-DERIVED = frozenset({"unsettled", "homing", "open_operations", "at_host", "touched", "memo"})
+DERIVED = frozenset({"unsettled", "homing", "looked_after", "open_operations", "at_host", "touched", "memo"})
 
 # Lines of the timeline that somebody may ask about one day: "why did it do that?", "why did it not?"
 TOLD = frozenset(
@@ -186,6 +186,9 @@ def _without_secrets(event: Event) -> Event:
     if isinstance(event, Answered) and (definition := event.answer.definition) is not None:
         kept = changed(definition, xml=PASSWORD.sub(r"\1'***'", definition.xml), nvram=b"")
         return changed(event, answer=changed(event.answer, definition=kept))
+    if isinstance(event, Answered) and event.answer.checks:  # a console shows what nobody asked it to keep
+        blind = tuple(changed(each, picture=b"") for each in event.answer.checks)
+        return changed(event, answer=changed(event.answer, checks=blind))
     return event
 
 

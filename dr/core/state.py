@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 from dr.core.rules import Members
 from dr.core.volatile import LOOKS, OF_SESSION, Checked, Pending, View
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName, changed
 from dr.model.decision import Changes, Decision, Note
 from dr.model.drills import KEPT_MAX, DrillHead, DrillReport, head_of
 from dr.model.effects import DropSession, Effect, Notify
 from dr.model.evidence import Proof
-from dr.model.operations import Operation, OperationState, Step
-from dr.model.policy import HostPolicy
+from dr.model.operations import GUEST_CHECK, Operation, OperationState, Step
+from dr.model.policy import HostPolicy, OnUnhealthy
 from dr.model.records import (
     Alert,
     Cluster,
@@ -29,6 +30,7 @@ from dr.model.records import (
     GuestRecord,
     HostRecord,
     StoredDefinition,
+    StoredPicture,
 )
 from dr.model.schedules import ScheduleRecord
 from dr.model.settings import Settings
@@ -61,6 +63,10 @@ def settled(guest: GuestRecord) -> bool:
     return guest.phase in SETTLED and not wanted_off
 
 
+def _looked_after(guest: GuestRecord) -> bool:
+    return guest.policy.on_unhealthy is not OnUnhealthy.IGNORE and bool(guest.policy.checks)
+
+
 @dataclass
 class State:
     """All records and all evidence. Plain dictionaries, changed only by `apply`."""
@@ -76,6 +82,8 @@ class State:
     schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
     views: dict[HostName, View] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
+    looked_after: set[GuestId] = field(default_factory=set)  # whose checks are made all the time
+    looked_after_at: float = 0.0  # when it was last seen which of these are due
     checked: dict[GuestId, Checked] = field(default_factory=dict)  # the newest round of each guest's checks
     sequence: int = 0  # of ids, in this term
     lag_s: float = 0.0  # how late our own loop ran lately
@@ -148,6 +156,7 @@ class State:
         self.lag_s = draft.lag_s
         self.moves = draft.moves
         self.failback_at = draft.failback_at
+        self.looked_after_at = draft.looked_after_at
 
     def _apply_records(self, changes: Changes) -> None:
         if changes.cluster is not None:
@@ -162,6 +171,8 @@ class State:
             (self.unsettled.discard if done else self.unsettled.add)(guest_id)
             homes = guest is not None and guest.policy.failback
             (self.homing.add if homes else self.homing.discard)(guest_id)
+            ours = guest is not None and _looked_after(guest)
+            (self.looked_after.add if ours else self.looked_after.discard)(guest_id)
         _overlay(self.guests, changes.guests)
         for identity in changes.identities:
             self.identities[identity.host, identity.device] = identity
@@ -203,6 +214,7 @@ class State:
                 self.at_host.setdefault(place.host, set()).add(guest.id)
         self.unsettled = {guest.id for guest in self.guests.values() if not settled(guest)}
         self.homing = {guest.id for guest in self.guests.values() if guest.policy.failback}
+        self.looked_after = {guest.id for guest in self.guests.values() if _looked_after(guest)}
         self.open_operations = {
             key for key, operation in self.operations.items() if operation.state is OperationState.OPEN
         }
@@ -224,6 +236,7 @@ class Draft:
         self.lag_s = state.lag_s
         self.moves = state.moves
         self.failback_at = state.failback_at
+        self.looked_after_at = state.looked_after_at
         self.views: dict[HostName, View] = {}
         self.pending: dict[str, Pending | None] = {}
         self.checked: dict[GuestId, Checked | None] = {}
@@ -236,7 +249,9 @@ class Draft:
         self.host_writes = 0  # goes up with what is decided or seen of hosts
         self.memo: dict[str, Any] = {}  # as of `State`, for this decision
         self._definitions: list[StoredDefinition] = []
+        self._pictures: list[StoredPicture] = []
         self._identities: list[DeviceIdentity] = []
+        self._outputs: list[Output] = []
         self._operations: dict[str, Operation] = {}
         self._alerts: dict[str, Alert | None] = {}
         self._drills: dict[str, DrillReport | None] = {}
@@ -369,8 +384,9 @@ class Draft:
         return [operation for operation in found if operation and operation.state is OperationState.OPEN]
 
     def operation_about(self, guest_id: GuestId) -> str:
-        """The id of the open operation that is about this guest, or ""."""
-        return next((op.id for op in self.open_operations() if guest_id in op.guests), "")
+        """The id of the open operation that does something with this guest, or ""."""
+        about = (op.id for op in self.open_operations() if guest_id in op.guests and op.kind != GUEST_CHECK)
+        return next(about, "")
 
     def identity(self, host: HostName, device: str) -> DeviceIdentity | None:
         for identity in reversed(self._identities):
@@ -448,8 +464,14 @@ class Draft:
     def put_definition(self, definition: StoredDefinition) -> None:
         self._definitions.append(definition)
 
+    def put_picture(self, picture: StoredPicture) -> None:
+        self._pictures.append(picture)
+
     def put_identity(self, identity: DeviceIdentity) -> None:
         self._identities.append(identity)
+
+    def put_output(self, output: Output) -> None:
+        self._outputs.append(output)
 
     def wait_for(self, key: str, pending: Pending) -> None:
         self.pending[key] = pending
@@ -577,11 +599,13 @@ class Draft:
             hosts_removed=tuple(self._hosts_removed),
             guests={key: guest for key, guest in self._guests.items() if guest != self.state.guests.get(key)},
             definitions=tuple(self._definitions),
+            pictures=tuple(self._pictures),
             identities=tuple(self._identities),
             operations=dict(self._operations),
             alerts=dict(self._alerts),
             drills=dict(self._drills),
             schedules=dict(self._schedules),
+            outputs=tuple(self._outputs),
             notes=tuple(self._notes),
         )
 

@@ -17,7 +17,7 @@ TICKETED = frozenset(
     {"start", "stop", "clean", "receive", "migrate", "resume", "discard", "send", "take"}
 )  # kinds of Pending
 LOOKS = frozenset({"probe", "look", "power"})  # `detail` is the host that is looked at
-OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe", "drill", "drill-end"}
+OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe", "drill", "drill-end", "inside"}
 
 
 class LookSeen(Record):
@@ -120,12 +120,15 @@ class Checked(Record):
     heard: tuple[CheckResult, ...] = ()  # what is known of the one that is under way
     ended: float = 0.0  # of the last that did; 0 = none has
     results: tuple[CheckResult, ...] = ()  # of that one, in the policy's order
+    failures: int = (
+        0  # rounds in a row that failed, since it runs as it does now; what could not be made is none
+    )
 
 
 class Pending(Record):
     """An effect whose result is still out."""
 
-    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check"
+    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check", "inside"
     host: HostName
     guest: GuestId = ""
     at: float = 0.0

@@ -12,10 +12,19 @@ CHECKS_MAX = 8  # of one guest
 TEXT_MAX = 200  # characters that a service is expected to say
 PATH_MAX = 500
 EVIDENCE_MAX = 500  # characters kept of what came back
+PICTURE_MAX = 512 * 1024  # bytes of a PNG
 
 
 class Running(Record, tag="running"):
     """Its CPUs run, as its host tells."""
+
+
+class Agent(Record, tag="agent"):
+    """The QEMU guest agent in it answers."""
+
+
+class Screenshot(Record, tag="screenshot"):
+    """A picture of its console can be taken, and shows more than one colour. It is kept as evidence, the newest one."""
 
 
 class Ping(Record, tag="ping"):
@@ -46,7 +55,8 @@ class Http(Record, tag="http"):
 
 
 Reached = Ping | Tcp | Http  # by whoever has a way to the guest's network
-Check = Running | Ping | Tcp | Http
+Inside = Agent | Screenshot  # by the agent of its host
+Check = Running | Agent | Screenshot | Ping | Tcp | Http
 
 
 class CheckResult(Record):
@@ -54,9 +64,11 @@ class CheckResult(Record):
 
     check: Check
     passed: bool
+    made: bool = True  # False: it could not be, so it says nothing of the guest
     why: str = ""  # not passed: in one sentence
     took_s: float = 0.0  # the try that decided
     evidence: str = ""  # what came back, as far as it is text; bounded
+    picture: bytes = b""  # PNG; on its way to the store only
 
 
 def bounded(text: str) -> str:

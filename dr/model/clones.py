@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import GuestId, HostName, Record
+from dr.model.checks import CheckResult
 
 
 class CloneMade(Record):
@@ -74,6 +75,7 @@ class Clone(Record):
     passed_at: float = 0.0  # its checks have passed
     checked: int = 0  # so many of its guest's checks have passed, in their order
     again_at: float = 0.0  # it is asked nothing before that
+    results: tuple[CheckResult, ...] = ()  # of each check its last one
     text: str = ""  # what it waits for, or why it failed
 
 

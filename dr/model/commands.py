@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from dr.model.allowed import Report
 from dr.model.base import BootId, GuestId, HostName, Record
-from dr.model.checks import Check
+from dr.model.checks import Check, CheckResult, Inside
 from dr.model.clones import CloneMade, DrillEnd
 from dr.model.facts import Definition, HookState, LocalDisk, Part, Sighting
 from dr.model.policy import Isolation, Sending, StopMode
@@ -180,6 +181,20 @@ class Sample(Record, tag="sample"):
     guests: tuple[GuestId, ...]
 
 
+class RunInside(Record, tag="run_inside"):
+    """Run an allowed command in a guest, by its QEMU guest agent, once for this command's id; asked again, tell of it.
+
+    It is the guest's own: no guest is started or stopped, so it needs no ticket.
+    """
+
+    guest: GuestId
+    name: str
+    argv: tuple[str, ...]
+    timeout_s: float  # then nobody waits for it any more
+    window_s: float  # so long is waited for its end
+    again: bool = False  # it may have been begun: who does not know of it must not begin it
+
+
 STAY_S = 30.0  # a host that goes down waits so long for a (next) word of the coordinator, then it goes on
 
 
@@ -232,6 +247,15 @@ class Probe(Record, tag="probe"):
     target: HostName
     addresses: tuple[str, ...]
     window_s: float = 0.5
+
+
+class LookInside(Record, tag="look_inside"):
+    """Make these checks of a guest that runs here: each tried until it passes, or the window is over."""
+
+    guest: GuestId
+    name: str
+    checks: tuple[Inside, ...]
+    window_s: float
 
 
 class Describe(Record, tag="describe"):
@@ -289,19 +313,8 @@ class EndDrill(Record, tag="end_drill"):
 Copying = SendDisks | TakeDisks
 Drilling = MakeClone | BootClone | CheckClone | EndDrill
 Order = Start | Stop | Clean | Receive | Migrate | Resume | Discard | Copying  # all that carry a ticket
-Body = (
-    Order
-    | Drilling
-    | Abort
-    | AllowDowntime
-    | Sample
-    | Stay
-    | Testify
-    | Protect
-    | Probe
-    | Describe
-    | ProveHook
-)
+LookUp = Probe | LookInside | Describe | ProveHook  # what only looks
+Body = Order | Drilling | Abort | AllowDowntime | Sample | RunInside | Stay | Testify | Protect | LookUp
 
 
 class Outcome(StrEnum):
@@ -343,3 +356,5 @@ class Answer(Record):
     hook: HookState | None = None  # prove_hook, protect
     clone: CloneMade | None = None  # make_clone
     drill: DrillEnd | None = None  # end_drill
+    checks: tuple[CheckResult, ...] = ()  # look_inside
+    report: Report | None = None  # run_inside

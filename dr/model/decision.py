@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dr.model.allowed import Output
 from dr.model.base import GuestId, HostName, Record
 from dr.model.drills import DrillReport
 from dr.model.effects import Effect
 from dr.model.evidence import Proof
 from dr.model.operations import Operation
-from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.records import (
+    Alert,
+    Cluster,
+    DeviceIdentity,
+    GuestRecord,
+    HostRecord,
+    StoredDefinition,
+    StoredPicture,
+)
 from dr.model.schedules import ScheduleRecord
 
 
@@ -32,11 +41,13 @@ class Changes(Record):
     guests: dict[GuestId, GuestRecord | None] = {}  # None: no longer protected
     hosts_removed: tuple[HostName, ...] = ()
     definitions: tuple[StoredDefinition, ...] = ()
+    pictures: tuple[StoredPicture, ...] = ()
     identities: tuple[DeviceIdentity, ...] = ()
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared
     drills: dict[str, DrillReport | None] = {}  # None: no longer kept
     schedules: dict[str, ScheduleRecord | None] = {}  # None: no such schedule any more
+    outputs: tuple[Output, ...] = ()
     notes: tuple[Note, ...] = ()
 
     def __bool__(self) -> bool:

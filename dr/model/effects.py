@@ -92,6 +92,18 @@ class PowerOn(Record, tag="power_on"):
     levels: tuple[FenceLevel, ...]
 
 
+class RunCommand(Record, tag="run_command"):
+    """Run an allowed command on a host, once for this id; asked again, tell what came of it."""
+
+    id: str
+    host: HostName
+    addresses: tuple[str, ...]
+    boot_id: BootId  # in this boot of it, or not at all
+    argv: tuple[str, ...]
+    timeout_s: float  # then it is ended
+    window_s: float  # so long is waited for its end
+
+
 class Notify(Record, tag="notify"):
     """Tell people. `cleared` alerts are told too."""
 
@@ -159,5 +171,16 @@ class Reply(Record, tag="reply"):
 
 
 Effect = (
-    Accept | Send | SendStart | DropSession | Look | CheckGuest | ReadPower | Fence | PowerOn | Notify | Reply
+    Accept
+    | Send
+    | SendStart
+    | DropSession
+    | Look
+    | CheckGuest
+    | ReadPower
+    | Fence
+    | PowerOn
+    | RunCommand
+    | Notify
+    | Reply
 )

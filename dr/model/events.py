@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.model.allowed import Report
 from dr.model.base import GuestId, HostName, Record
 from dr.model.checks import CheckResult
 from dr.model.commands import Answer
@@ -125,6 +126,14 @@ class CheckEnded(Record, tag="check_ended"):
     results: tuple[CheckResult, ...]
 
 
+class CommandEnded(Record, tag="command_ended"):
+    """A `RunCommand` ended, one way or another."""
+
+    effect: str
+    host: HostName
+    report: Report
+
+
 class Reconfigured(Record, tag="reconfigured"):
     """A new configuration was read and is valid."""
 
@@ -214,6 +223,12 @@ class AskRelocate(Ask, tag="ask_relocate"):
     to: HostName = ""
     mode: StopMode = "shutdown"
     dry_run: bool = False
+
+
+class AskCheck(Ask, tag="ask_check"):
+    """Make the checks of these guests now, once."""
+
+    guests: tuple[str, ...]
 
 
 class AskCancelMove(Ask, tag="ask_cancel_move"):
@@ -333,6 +348,7 @@ OperatorAsk = (
     | AskRelocate
     | AskSet
     | AskCancelMove
+    | AskCheck
     | AskCordon
     | AskUncordon
     | AskDrain
@@ -359,6 +375,7 @@ Event = (
     | PowerOnEnded
     | LookEnded
     | CheckEnded
+    | CommandEnded
     | Reconfigured
     | ScheduleDue
     | OperatorAsk

@@ -10,6 +10,8 @@ from enum import StrEnum
 from dr.model.base import GuestId, HostName, Record
 from dr.model.playbooks import Run
 
+GUEST_CHECK = "guest-check"  # the kind that only looks at its guests: whatever else goes on with them goes on
+
 
 class OperationState(StrEnum):
     OPEN = "open"

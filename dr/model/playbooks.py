@@ -11,9 +11,10 @@ import ipaddress
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from dr.model.base import HostName, Record
+from dr.model.base import BootId, GuestId, HostName, Record
 from dr.model.clones import Clone, Ended
 from dr.model.conditions import CONDITION, PARAMETER, AnyCondition, GuestsChosen, HostsChosen
+from dr.model.records import HostPhase
 from dr.model.verbs import UNDO, VERB, VERBS, AnyVerb
 from dr.model.words import (
     Kind,
@@ -223,6 +224,30 @@ class StepState(StrEnum):
     UNDONE = "undone"
 
 
+class CommandRun(Record):
+    """A command of a `run` step, on one host or in one guest. Times are leader time."""
+
+    id: str  # its effect's: it runs at most once under it, however often that is sent
+    on: str  # the host or guest
+    host: HostName  # of a guest: where it ran as it was begun
+    boot_id: BootId
+    phase: HostPhase  # of the host as it began
+    argv: tuple[str, ...]
+    at: float
+    limit_s: float
+    guest: GuestId = ""
+    reboots: bool = False
+    asked: int = 0  # how often it was sent
+    unreached: int = 0  # of these, how often it cannot have arrived
+    asked_at: float = 0.0
+    state: Literal["running", "done", "failed", "unknown"] = "running"
+    code: int | None = None
+    last: str = ""  # line of its output
+    bytes: int = 0  # of its output
+    digest: str = ""
+    said: str = ""  # what came of it
+
+
 class RunStep(Record):
     """One step of a run, with names in place of parameters, and how far it is. Times are leader time."""
 
@@ -241,6 +266,7 @@ class RunStep(Record):
     answered: bool = False  # of an `approve`: somebody agreed; of a `notify`: it is told
     refused: bool = False  # of an `approve`: somebody did not
     text: str = ""  # what came of it, or why it waits
+    commands: tuple[CommandRun, ...] = ()  # of a `run`: the newest of each host or guest
 
 
 class Run(Record):

@@ -45,6 +45,7 @@ class Timers(Record):
     check_s: float = (
         60.0  # after a start or a move, a guest's checks are waited for so long before its job ends
     )
+    health_s: float = 30.0  # how often the checks of a guest are made that is looked after (on_unhealthy)
     isolation_s: float = 15.0  # a host that hears nobody for this long shuts down guests whose policy says so
     leave_s: float = 300.0  # a host that announced its shutdown may take this long to go down
     leave_drain_s: float = 600.0  # its guests are moved away first for at most this long (on_leave: migrate)
@@ -60,6 +61,7 @@ class Limits(Record):
     moves_out_per_host: int = 2
     moves_in_per_host: int = 2
     migration_mib_s: int = 0  # that a host's link carries of live migrations, each way; 0 = not known
+    unhealthy_rounds: int = 3  # so many rounds of its checks that fail in a row: it is unhealthy
     fence_attempts_per_level: int = 2
     fences_per_window: int = 3  # a host fenced more often than this is quarantined
     returns_per_window: int = 6  # so is one that came back with a new boot more often, unless most hosts did
@@ -117,6 +119,14 @@ class Isolation(StrEnum):
     FENCE = "fence"  # the host is fenced, and the guest started elsewhere
 
 
+class OnUnhealthy(StrEnum):
+    """What follows when a guest runs, and its checks fail after they had passed."""
+
+    IGNORE = "ignore"  # its checks are made only while somebody waits for them
+    ALERT = "alert"  # they are made all the time, and people are told
+    RESTART = "restart"  # and it is restarted, within the bounds of a crash
+
+
 class After(Record):
     """A guest that must be up before another one starts."""
 
@@ -136,6 +146,7 @@ class GuestPolicy(Record):
     boot_after: tuple[After, ...] = ()
     isolation: Isolation = Isolation.FENCE
     checks: tuple[Check, ...] = ()  # how to tell that it does its work: all of them pass
+    on_unhealthy: OnUnhealthy = OnUnhealthy.IGNORE
     move_s: float = 3600.0  # a live migration that has not ended by then is called off
     move_downtime_s: float = (
         1.0  # QEMU may let it stand still for so long at the switch-over; 0.3 is tried first
@@ -177,6 +188,7 @@ class PolicyChange(Record):
     boot_after: tuple[After, ...] | UnsetType = UNSET
     isolation: Isolation | UnsetType = UNSET
     checks: tuple[Check, ...] | UnsetType = UNSET
+    on_unhealthy: OnUnhealthy | UnsetType = UNSET
     move_s: float | UnsetType = UNSET
     move_downtime_s: float | UnsetType = UNSET
     move_auto_converge: bool | UnsetType = UNSET

@@ -270,6 +270,15 @@ class GuestRecord(Record):
         return (*self.blockers, *(f"{self.name}: {local_in_words(disk)}" for disk in self.needs.local))
 
 
+class StoredPicture(Record):
+    """The newest picture of a guest's console, under a key of its own."""
+
+    guest: GuestId
+    host: HostName
+    at: float  # leader time
+    png: bytes
+
+
 class StoredDefinition(Record):
     """One version of a guest's definition, under a key of its own."""
 

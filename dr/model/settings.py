@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dr.model.allowed import Allowed
 from dr.model.base import HostName, Record
 from dr.model.hooks import Hooks
 from dr.model.policy import GuestPolicy, HostPolicy, Limits, OnCritical, OnLeave, Rule, Timers
@@ -19,5 +20,6 @@ class Settings(Record):
     on_leave: OnLeave = OnLeave.MIGRATE
     on_critical: OnCritical = OnCritical.ALERT
     auto_fence: bool = True
+    commands: dict[str, Allowed] = {}  # that playbooks may run
     schedules: dict[str, Schedule] = {}
     hooks: Hooks = Hooks()

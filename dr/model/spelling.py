@@ -9,14 +9,15 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from dr.model.checks import CHECKS_MAX, PATH_MAX, TEXT_MAX, Check, Http, Ping, Running, Tcp
+from dr.model.checks import CHECKS_MAX, PATH_MAX, TEXT_MAX, Agent, Check, Http, Ping, Running, Screenshot, Tcp
 from dr.model.policy import After
 
 NONE = "none"
 CHECK_FORMS = (
-    "must be running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH or https://ADDRESS/PATH verify=yes|no"
-    " (IPv6 in brackets)"
+    "must be running, agent, screenshot, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH or"
+    " https://ADDRESS/PATH verify=yes|no (IPv6 in brackets)"
 )
+ALONE: dict[str, Check] = {"running": Running(), "agent": Agent(), "screenshot": Screenshot()}
 OPTIONS = {
     "tcp": ("text",),
     "http": ("host", "status", "text"),
@@ -51,8 +52,8 @@ def check_of(text: str) -> Check:
     kind = what.partition(":")[0]
     options = _options(rest, OPTIONS.get(kind, ()))
     match kind:
-        case "running" if what == kind:
-            return Running()
+        case "running" | "agent" | "screenshot" if what == kind:
+            return ALONE[kind]
         case "ping":
             address, port = _end(what.removeprefix("ping:"))
             if port:
@@ -142,7 +143,7 @@ def check_text(check: Check) -> str:
             words += [f"text={check.text}"] if check.text else []
             return " ".join(words)
         case _:
-            return "running"
+            return next(word for word, alone in ALONE.items() if alone == check)
 
 
 def _bracketed(address: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from dr.model.base import Record
 from dr.model.conditions import CONDITION, AnyCondition, GuestsChosen, HostsChosen, OneHost
 from dr.model.policy import StopMode
-from dr.model.words import Kind, OneOf, Problems, Seconds, Where, fields_of, write_fields, written
+from dr.model.words import Kind, Name, OneOf, Problems, Seconds, Where, fields_of, write_fields, written
 
 
 class Verb(Record):
@@ -139,6 +139,17 @@ class Boot(Verb, tag="boot"):
     boot: Annotated[GuestsChosen, "guests whose clones are meant"]
 
 
+class RunCommand(Verb, tag="run"):
+    """A command of the configuration's allow-list, on hosts or in guests: one after the other, and none after one that
+    fails. Where it ended well before, in this step: not again."""
+
+    TIMEOUT_S: ClassVar[float] = 3600.0
+    run: Annotated[str, Name("command"), "its name in the configuration of the coordinator"]
+    on: Annotated[HostsChosen, "hosts"] = ()
+    in_: Annotated[GuestsChosen, "guests"] = ()
+    with_: Annotated[dict[str, str], "what its parameters are, each one word of the command"] = {}
+
+
 class Approve(Verb, tag="approve"):
     """A person must agree; the run waits. The step's `timeout` is how long is waited for one."""
 
@@ -173,6 +184,7 @@ AnyVerb = (
     | Check
     | MakeClones
     | Boot
+    | RunCommand
     | Approve
     | Notify
 )

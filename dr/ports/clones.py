@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dr.model.base import GuestId
-from dr.model.checks import Check
+from dr.model.checks import CheckResult, Reached, Running
 from dr.model.clones import CloneMade, DrillEnd
 
 
@@ -29,8 +29,13 @@ class Clones(Protocol):
         Raises CloneError (also when it ran and ended), HypervisorUnknown.
         """
 
-    async def check(self, drill: str, guest: GuestId, check: Check, window_s: float) -> str:
-        """Why that check of the clone has not passed within the window; "" if it has. Raises CloneError."""
+    def clone_of(self, drill: str, guest: GuestId) -> GuestId:
+        """The id of the clone's domain. Raises CloneError where none was started, or the drill has ended."""
+
+    async def check(
+        self, drill: str, guest: GuestId, check: Reached | Running, window_s: float
+    ) -> CheckResult:
+        """Tried until it passes or the window is over: its last try. Raises CloneError."""
 
     async def end(self, drill: str) -> DrillEnd:
         """Remove all of it; what is under way of it ends first. One that nobody knows: all that bears its name.

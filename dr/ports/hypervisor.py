@@ -44,6 +44,15 @@ class DomainEvent(Record):
     detail: str = ""
 
 
+class Picture(Record):
+    """A guest's console, made small enough to be kept."""
+
+    png: bytes
+    width: int  # of the console
+    height: int
+    plain: bool  # all of it has one colour
+
+
 class Standing(Record):
     """How libvirt has one guest at this moment, and what it is in a migration."""
 
@@ -138,6 +147,15 @@ class Hypervisor(Protocol):
 
         A call that the guest may leave unanswered for ever. Raises HypervisorError, HypervisorUnknown.
         """
+
+    async def agent_answers(self, guest: GuestId, timeout_s: float) -> None:
+        """Ask the agent in the guest whether it is there; returns when it said so.
+
+        Raises HypervisorError (none is connected, or it does not answer), HypervisorUnknown.
+        """
+
+    async def screenshot(self, guest: GuestId) -> Picture:
+        """What its console shows now. Raises HypervisorError (it has none), HypervisorUnknown."""
 
     async def archive_and_undefine(
         self, guest: GuestId, note: str, *, old_disks: tuple[Image, ...] = (), remove_disks: bool = False

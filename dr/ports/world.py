@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dr.model.allowed import Report
 from dr.model.checks import CheckResult, Reached
+from dr.model.effects import RunCommand
 from dr.model.evidence import PowerReport
 from dr.model.policy import FenceLevel
 from dr.model.records import Alert
@@ -46,6 +48,13 @@ class Checker(Protocol):
 
     async def check(self, checks: tuple[Reached, ...], window_s: float) -> tuple[CheckResult, ...]:
         """One result each, in their order; each is tried until it passes, or the window is over. Never raises."""
+
+
+class Runner(Protocol):
+    """Runs commands on hosts."""
+
+    async def run(self, command: RunCommand) -> Report:
+        """Once for its id, in that boot of the host; asked again, what came of it. Bounded in time; never raises."""
 
 
 class Notifier(Protocol):

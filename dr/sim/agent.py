@@ -21,6 +21,7 @@ from dr.model.memory import AgentMemory
 from dr.model.wire import PROTOCOL, Command, Hello, Memory, Welcome
 from dr.sim.clock import Action
 from dr.sim.clones import SimClones
+from dr.sim.commands import Ran
 from dr.sim.copying import SimCopies
 from dr.sim.dirtying import SimSampling
 from dr.sim.domain import Domain
@@ -82,6 +83,7 @@ class SimAgent:
         self.copies = SimCopies(self)
         self.clones = SimClones(self)
         self.sampling = SimSampling(self)
+        self.insides: dict[str, Ran] = {}  # commands in guests that this process has begun
         self.link: Link | None = None
         self._dialled: Link | None = None
         self._echo = 0.0
@@ -111,6 +113,7 @@ class SimAgent:
             self.host.permits.clear()
         self.link = self._dialled = None
         self.lane.turns = {}
+        self.insides = {}
         self.copies = SimCopies(self)
         self.clones = SimClones(self)
         self.sampling = SimSampling(self)

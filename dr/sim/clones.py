@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dr.model.base import GuestId
-from dr.model.checks import Running
+from dr.model.checks import CheckResult, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Answer, BootClone, CheckClone, Drilling, EndDrill, MakeClone, Outcome
 
@@ -177,9 +177,10 @@ class SimClones:
             elif isinstance(order.check, Running) or (
                 ready_s <= order.window_s and not self._fault("check", order.guest)
             ):
-                told(Answer(outcome=Outcome.DONE))
+                told(Answer(outcome=Outcome.DONE, checks=(CheckResult(check=order.check, passed=True),)))
             else:
-                told(_failed("nothing answered"))
+                result = CheckResult(check=order.check, passed=False, why="nothing answered")
+                told(Answer(outcome=Outcome.FAILED, reason=result.why, checks=(result,)))
 
         soon_s = 0.0 if isinstance(order.check, Running) else ready_s
         self._agent.later(min(max(soon_s, 0.01), order.window_s), look)

@@ -22,17 +22,20 @@ from dr.model.effects import (
     PowerOn,
     ReadPower,
     Reply,
+    RunCommand,
     Send,
     SendStart,
 )
-from dr.model.events import CheckEnded, FenceEnded, LookEnded, PowerOnEnded, PowerSeen
+from dr.model.events import CheckEnded, CommandEnded, FenceEnded, LookEnded, PowerOnEnded, PowerSeen
 from dr.model.facts import Definition
 from dr.model.wire import Command
+from dr.sim import commands
 from dr.sim.network import COORDINATOR
 
 if TYPE_CHECKING:
     from dr.sim.coordinator import SimCoordinator
 
+Looked = FenceEnded | PowerSeen | PowerOnEnded | LookEnded | CommandEnded
 MESSAGES: dict[type[Body], str] = {Start: "start", Testify: "question", Protect: "list"}  # others: "command"
 
 
@@ -40,23 +43,23 @@ class SimEffects:
     """Runs the effects of one coordinator."""
 
     def __init__(self, coordinator: SimCoordinator) -> None:
-        self._coordinator, self._world = coordinator, coordinator.world
+        self.coordinator, self.world = coordinator, coordinator.world
 
     def run(self, effect: Effect, draft: Draft) -> None:
-        world = self._world
+        world = self.world
         match effect:
             case Accept():
-                self._coordinator.welcome(effect)
+                self.coordinator.welcome(effect)
             case Send():
                 self._send(effect.host, effect.session, effect.id, effect.body, draft)
             case SendStart():
-                world.truth.start_sent(self._coordinator, effect, draft)
+                world.truth.start_sent(self.coordinator, effect, draft)
                 self._send_start(effect, draft)
             case DropSession():
-                self._coordinator.drop(effect)
+                self.coordinator.drop(effect)
             case Reply():
-                self._coordinator.replies[effect.id] = effect
-                world.truth.replied(self._coordinator, effect)
+                self.coordinator.replies[effect.id] = effect
+                world.truth.replied(self.coordinator, effect)
             case Look():
                 self._look(effect)
             case CheckGuest():
@@ -70,7 +73,7 @@ class SimEffects:
                     ),
                 )
             case Fence():
-                world.truth.fence_sent(self._coordinator, effect, draft)
+                world.truth.fence_sent(self.coordinator, effect, draft)
                 world.say(
                     f"fence {effect.host} ({effect.boot_id}) level {effect.level}",
                     "fence",
@@ -95,28 +98,30 @@ class SimEffects:
                         "power-on result",
                     ),
                 )
+            case RunCommand():
+                commands.run(self, effect)
             case Notify():
                 what, alert = "alert.cleared" if effect.cleared else "alert", effect.alert
                 world.say(f"{what} {alert.key}: {alert.what}: {alert.why}", what, key=alert.key)
 
     def _alive(self) -> _StillRuns:
-        return _StillRuns(self._coordinator)
+        return _StillRuns(self.coordinator)
 
-    def _seen(self, event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded) -> None:
-        if isinstance(event, PowerSeen) and event.effect in self._coordinator.state.pending:
-            self._world.fencer.heard_of(event.reports)
-        self._coordinator.submit(event)
+    def _seen(self, event: Looked) -> None:
+        if isinstance(event, PowerSeen) and event.effect in self.coordinator.state.pending:
+            self.world.fencer.heard_of(event.reports)
+        self.coordinator.submit(event)
 
-    def back(self, event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded, what: str) -> None:
+    def back(self, event: Looked, what: str) -> None:
         """The end of an effect comes back as an event; a frozen process meets it later."""
-        how, seconds = self._world.disturbed(event.host, what)
+        how, seconds = self.world.disturbed(event.host, what)
         if how == "late":
-            self._coordinator.later(seconds, lambda: self._seen(event))
+            self.coordinator.later(seconds, lambda: self._seen(event))
         elif not how:
-            self._coordinator.receive(lambda: self._seen(event))
+            self.coordinator.receive(lambda: self._seen(event))
 
     def _send_start(self, effect: SendStart, draft: Draft) -> None:
-        stored = self._coordinator.store.definitions[effect.ticket.guest, effect.version]
+        stored = self.coordinator.store.definitions[effect.ticket.guest, effect.version]
         definition = Definition(
             id=stored.guest, name=effect.ticket.name, xml=stored.xml, digest=stored.digest, nvram=stored.nvram
         )
@@ -124,33 +129,33 @@ class SimEffects:
         self._send(effect.host, effect.session, effect.id, body, draft)
 
     def _send(self, host: str, session: str, key: str, body: Body, draft: Draft) -> None:
-        link = self._coordinator.links.get(session)
-        self._world.truth.command_sent(self._coordinator, host, body, draft)
+        link = self.coordinator.links.get(session)
+        self.world.truth.command_sent(self.coordinator, host, body, draft)
         if link is None:
             return
-        cluster = self._coordinator.state.cluster
+        cluster = self.coordinator.state.cluster
         command = Command(
             id=key, epoch=cluster.epoch, leader_id=cluster.leader_id, session=session, body=body
         )
         link.send_down(lambda: link.host.agent.command(link, command), MESSAGES.get(type(body), "command"))
 
     def _look(self, effect: Look) -> None:
-        target = self._world.hosts[effect.host]
+        target = self.world.hosts[effect.host]
 
         def looked() -> None:
-            hears = {a: self._world.network.hears(COORDINATOR, target, a) for a in effect.addresses}
+            hears = {a: self.world.network.hears(COORDINATOR, target, a) for a in effect.addresses}
             self.back(LookEnded(effect=effect.id, host=effect.host, answered=hears), "look")
 
-        self._coordinator.later(effect.window_s, looked)
+        self.coordinator.later(effect.window_s, looked)
 
     def _check(self, effect: CheckGuest) -> None:
         """Passes as soon as the guest has run for as long as its service takes to come up."""
-        world = self._world
+        world = self.world
         wait_s = world.ready_in(effect.guest)
         within = wait_s <= effect.window_s and world.network.coordinator_up
-        self._coordinator.later(
+        self.coordinator.later(
             max(wait_s, 0.01) if within else effect.window_s,
-            lambda: self._coordinator.submit(
+            lambda: self.coordinator.submit(
                 CheckEnded(
                     effect=effect.id,
                     guest=effect.guest,

@@ -29,6 +29,7 @@ from dr.model.policy import StopMode
 from dr.model.wire import LeaveKind
 from dr.sim.agent import SimAgent
 from dr.sim.clock import Action
+from dr.sim.commands import CommandFault, Ran
 from dr.sim.cpus import CPUS, RUNNING
 from dr.sim.domain import Domain, Ended
 from dr.sim.images import FOLDER, SimImages
@@ -77,6 +78,8 @@ class SimHost:
         self.leaving: LeaveKind = ""  # what its init has begun, as an agent can see it
         self.migrate_faults: deque[str] = deque()  # for the next migrations from here: `migration.FAULTS`
         self.drills_left: set[str] = set()  # drills of which anything lies on its disk
+        self.commands: dict[str, Ran] = {}  # of playbooks, in this boot
+        self.command_faults: deque[CommandFault] = deque()  # for the next of them
         self.agent = SimAgent(self)
 
     # ---- power and boots
@@ -114,6 +117,7 @@ class SimHost:
         self.world.home_died(self.name)
         self.parked.clear()
         self.permits.clear()
+        self.commands.clear()
         self.leaving = ""
         self.agent.gone()
         for guest, domain in self.domains.items():

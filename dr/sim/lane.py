@@ -6,11 +6,13 @@ Not here: the process and its sessions (`dr.sim.agent`), what a ticket does (`dr
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
 from dr.core import warden
 from dr.model.base import GuestId
+from dr.model.checks import Agent, CheckResult, Inside
 from dr.model.commands import (
     Abort,
     AllowDowntime,
@@ -22,6 +24,7 @@ from dr.model.commands import (
     Describe,
     Discard,
     EndDrill,
+    LookInside,
     MakeClone,
     Migrate,
     Order,
@@ -31,6 +34,7 @@ from dr.model.commands import (
     ProveHook,
     Receive,
     Resume,
+    RunInside,
     Sample,
     SendDisks,
     Start,
@@ -43,6 +47,7 @@ from dr.model.commands import (
 from dr.model.events import Answered
 from dr.model.facts import Sighting
 from dr.model.wire import Command
+from dr.sim import commands
 from dr.sim.clock import Action
 from dr.sim.link import Link
 from dr.sim.tickets import SIGHT_S
@@ -58,7 +63,7 @@ class SimLane:
         self._agent, self._host = agent, agent.host
         self.turns: dict[GuestId, deque[Action]] = {}  # what waits for the end of what is under way
 
-    def take(self, link: Link, command: Command) -> None:
+    def take(self, link: Link, command: Command) -> None:  # noqa: PLR0912  # one case for each command
         """A command of the live session."""
         if reason := warden.stale(self._agent.memory, command, link.nonce):
             self._answer(link, command.id, Answer(outcome=Outcome.REFUSED, reason=reason))
@@ -77,6 +82,10 @@ class SimLane:
                 self._told(link, command.id, self._host.abort_job(body.guest))
             case AllowDowntime():
                 self._told(link, command.id, self._host.allow_downtime(body.guest, body.downtime_s))
+            case RunInside():
+                commands.run_inside(
+                    self._agent, command.id, body, lambda told: self._answer(link, command.id, told)
+                )
             case Sample():
                 self._agent.sampling.soon(body.guests)
                 self._answer(link, command.id, Answer(outcome=Outcome.DONE))
@@ -89,6 +98,8 @@ class SimLane:
                 self._protect(link, command.id, body)
             case Probe():
                 self._agent.later(body.window_s, lambda: self._probe(link, command.id, body))
+            case LookInside():
+                self._look_inside(link, command.id, body)
             case Describe():
                 self._agent.later(0.01, lambda: self._describe(link, command.id, body.guest))
             case ProveHook():
@@ -238,6 +249,27 @@ class SimLane:
             return
         answered = {a: world.network.hears(self._host.name, target, a) for a in order.addresses}
         self._answer(link, command, Answer(outcome=Outcome.DONE, answered=answered))
+
+    def _look_inside(self, link: Link, command: str, order: LookInside) -> None:
+        """As soon as the guest has run for as long as its services take to come up; a silent agent stays so."""
+        world, host = self._host.world, self._host
+
+        def wait_s() -> float:
+            domain = host.domains.get(order.guest)
+            runs = domain is not None and domain.runs and host.libvirtd == "up"
+            return world.ready_in(order.guest) if runs else math.inf
+
+        def found(check: Inside) -> CheckResult:
+            silent = isinstance(check, Agent) and order.guest in world.silent_agents
+            passed = wait_s() <= 0.0 and not silent
+            why = "" if passed else "its guest agent does not answer" if silent else "nothing of it is up"
+            return CheckResult(check=check, passed=passed, why=why, picture=b"PNG" if passed else b"")
+
+        def told() -> None:
+            checks = tuple(found(each) for each in order.checks)
+            self._answer(link, command, Answer(outcome=Outcome.DONE, checks=checks))
+
+        self._agent.later(min(max(wait_s(), 0.02), order.window_s), told)
 
     def _describe(self, link: Link, command: str, guest: GuestId) -> None:
         domain = self._host.domains.get(guest)

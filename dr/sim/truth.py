@@ -52,6 +52,8 @@ class Truth:
         self.began_at: dict[GuestId, float] = {}  # where it runs
         self.starts: Counter[GuestId] = Counter()
         self.fenced: Counter[HostName] = Counter()
+        self.commands: Counter[tuple[str, str]] = Counter()  # on a host or in a guest, by program
+        self._commands: set[str] = set()
         self.led: dict[HostName, tuple[int, str]] = {}  # epoch and leader that each agent adopted last
         self.operations: set[str] = set()  # that somebody was told of
         self._ran: dict[GuestId, dict[HostName, float]] = {}  # when it was last seen to run there
@@ -64,6 +66,12 @@ class Truth:
 
     def where(self, guest: GuestId) -> list[HostName]:
         return sorted(host for host, _ in self.active.get(guest, ()))
+
+    def command_begins(self, command: str, argv: tuple[str, ...]) -> None:
+        """A command runs once for its id."""
+        if command in self._commands:
+            self.broken(f"{command} ({' '.join(argv)}) runs a second time")
+        self._commands.add(command)
 
     def broken(self, text: str) -> NoReturn:
         """A promise is broken: raises Violation."""

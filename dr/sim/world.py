@@ -22,6 +22,7 @@ from dr.model.records import DeviceIdentity, GuestRecord, HostRecord, Pause
 from dr.model.settings import Settings
 from dr.sim.bmc import Fencer
 from dr.sim.clock import Clock
+from dr.sim.commands import ALLOWED
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.dirtying import Writes
 from dr.sim.host import STORAGE, SimHost
@@ -97,13 +98,16 @@ class World:
         self._memory: dict[GuestId, int] = {}
         self._resident: dict[GuestId, int] = {}  # of it, what is in use; of others all is
         self.writes: dict[GuestId, Writes] = {}  # to their memory; others write nothing
+        self.silent_agents: set[GuestId] = set()  # guests whose own agent does not answer
         self.ready_after_s: dict[GuestId, float] = {}  # from its start until its checks pass; else at once
         names = self.first_hosts = tuple(hosts)
         policies = {name: self.policy(name, name in tuple(pdu), power_on) for name in names}
         for host, device in list(self.store.identities):
             if host in tuple(untested):
                 del self.store.identities[host, device]
-        self.settings = Settings(timers=timers, limits=limits or Limits(), hosts=policies, guests=POLICY)
+        self.settings = Settings(
+            timers=timers, limits=limits or Limits(), hosts=policies, guests=POLICY, commands=ALLOWED
+        )
         self.coordinator = SimCoordinator(self, self.store)
         self.older: list[SimCoordinator] = []  # another one took over from them, and they may still run
         self.hosts = {name: SimHost(self, name, memory_mib) for name in names}

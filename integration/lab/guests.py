@@ -64,7 +64,7 @@ _XML: Final = """\
       <target port='0'/>
     </serial>
     <memballoon model='none'/>
-    <panic model='isa'/>{agent}
+    <panic model='isa'/>{agent}{screen}
   </devices>{ram}
 </domain>
 """
@@ -96,6 +96,7 @@ _BUSY_RAM: Final = """
     <qemu:arg value='{kib}k'/>
   </qemu:commandline>"""
 
+_SCREEN: Final = "<video><model type='vga'/></video>"
 _AGENT: Final = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 
 
@@ -159,6 +160,7 @@ class Guest:
         writes_per_s: int = 10,
         kernel_args: str = "",
         agent: bool = False,
+        screen: bool = False,
         local: str = "",
         base: str = "",
     ) -> None:
@@ -168,6 +170,7 @@ class Guest:
         `base`: the path there of a qcow2 image that it lies on.
         `busy`: its memory may be made dirty while it is migrated (`dirty_mib_s`, `http("/dirty?rate=…")`).
         `agent`: it has a QEMU guest agent, which sets its clock and shuts it down.
+        `screen`: it has a console, on which its BIOS writes.
         """
         booted = image.ensure()
         if local:
@@ -187,6 +190,7 @@ class Guest:
             disk=disk,
             mac=guest_mac(self.name),
             agent=_AGENT if agent else "",
+            screen=_SCREEN if screen else "",
             cmdline=" ".join(
                 (
                     _CMDLINE,

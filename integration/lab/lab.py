@@ -235,6 +235,7 @@ class Lab:
         writes_per_s: int = 10,
         kernel_args: str = "",
         agent: bool = False,
+        screen: bool = False,
         local: str = "",
         base: str = "",
         start: bool = False,
@@ -251,6 +252,7 @@ class Lab:
             writes_per_s=writes_per_s,
             kernel_args=kernel_args,
             agent=agent,
+            screen=screen,
             local=local,
             base=base,
         )

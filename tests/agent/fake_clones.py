@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dr.model.base import GuestId
-from dr.model.checks import Check
+from dr.model.checks import CheckResult, Reached, Running
 from dr.model.clones import CloneMade, DrillEnd
 from dr.ports.clones import CloneError
 
@@ -39,9 +39,14 @@ class FakeClones:
     async def boot(self, drill: str, guest: GuestId, *, address: str) -> None:
         self._ask(f"boot {drill} {guest} {address}")
 
-    async def check(self, drill: str, guest: GuestId, check: Check, window_s: float) -> str:
+    def clone_of(self, drill: str, guest: GuestId) -> GuestId:
+        return f"{OURS}-{guest}"
+
+    async def check(
+        self, drill: str, guest: GuestId, check: Reached | Running, window_s: float
+    ) -> CheckResult:
         self._ask(f"check {drill} {guest} {type(check).__name__} {window_s:g}")
-        return self.why
+        return CheckResult(check=check, passed=not self.why, why=self.why)
 
     async def end(self, drill: str) -> DrillEnd:
         self._ask(f"end {drill}")

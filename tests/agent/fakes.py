@@ -18,6 +18,7 @@ from dr.agent.looks import Patience
 from dr.agent.process import Agent, Timing
 from dr.agent.reporter import Rhythm
 from dr.agent.sampling import Pace
+from dr.model import allowed
 from dr.model.base import GuestId, HostName
 from dr.model.commands import (
     Answer,
@@ -74,7 +75,7 @@ from dr.model.wire import (
     encode,
 )
 from dr.ports.courier import CourierError, CourierLost
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Picture, Standing
 from dr.ports.link import LinkClosed
 from tests.agent.fake_clones import FakeClones
 
@@ -168,6 +169,8 @@ class World:
         self.hold_sampling: asyncio.Event | None = None
         # Migrations.
         self.clocks: list[GuestId] = []  # set
+        self.silent: dict[GuestId, list[Exception]] = {}  # what its agent fails with, the next times
+        self.console = Picture(png=b"PNG", width=720, height=400, plain=False)
         self.hold_clock: asyncio.Event | None = None
         self.clock_fails: Exception | None = None
         self.parts: dict[GuestId, Part] = {}  # what libvirt says of a domain with a job
@@ -455,6 +458,15 @@ class Process:
         self.world.clocks.append(guest)
         return True
 
+    async def agent_answers(self, guest: GuestId, timeout_s: float) -> None:
+        await self.libvirt()
+        if self.world.silent.get(guest):
+            raise self.world.silent[guest].pop(0)
+
+    async def screenshot(self, guest: GuestId) -> Picture:
+        await self.libvirt()
+        return self.world.console
+
     async def suspend(self, guest: GuestId) -> None:
         await self.libvirt()
         self.step("suspending")
@@ -536,6 +548,27 @@ class Process:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+class FakeInside:
+    """`ports.inside.Inside`: programs run until they are ended, or do what a test says."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, ...]] = []
+        self.ends: dict[int, allowed.Report] = {}
+        self.begin_fails: Exception | None = None
+        self.silent: Exception | None = None
+
+    async def begin(self, guest: GuestId, argv: tuple[str, ...]) -> int:
+        if self.begin_fails is not None:
+            raise self.begin_fails
+        self.begun.append(argv)
+        return len(self.begun)
+
+    async def ended(self, guest: GuestId, process: int) -> allowed.Report | None:
+        if self.silent is not None:
+            raise self.silent
+        return self.ends.get(process)
 
 
 class FakeCourier:
@@ -854,6 +887,7 @@ class Host:
             CLUSTER,
             dialler=self.coordinator,
             hypervisor=self.process,
+            inside=FakeInside(),
             gate=self.process,
             courier=self.courier,
             clones=self.clones,

@@ -7,7 +7,7 @@ import pytest
 
 from dr.agent.clones import Drills
 from dr.model.checks import Ping
-from dr.model.commands import BootClone, CheckClone, EndDrill, MakeClone, Outcome
+from dr.model.commands import Answer, BootClone, CheckClone, EndDrill, LookInside, MakeClone, Outcome
 from dr.model.facts import DomainState, GuestFacts, Level, Reading, Tie, TieKind
 from tests.agent.fake_clones import OURS
 from tests.agent.fakes import G, Host
@@ -96,7 +96,11 @@ async def test_clones_are_told_to_nobody(host: Host) -> None:
 
 async def test_a_copy_for_a_drill_keeps_no_guest_where_it_is(host: Host) -> None:
     """It gives way to a migration, where somebody's own backup would not."""
-    drills = Drills(host.clones, every_s=1.0, busy=lambda _: False, tell=lambda: None)
+
+    async def look(order: LookInside) -> Answer:
+        raise AssertionError(order)
+
+    drills = Drills(host.clones, look=look, every_s=1.0, busy=lambda _: False, tell=lambda: None)
     ties = (Tie(kind=TieKind.BACKUP), Tie(kind=TieKind.SNAPSHOT))
     guest = GuestFacts(id=G, name="vm", state=DomainState.RUNNING, ties=ties)
     assert drills.told((guest,)) == (guest,)

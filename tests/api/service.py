@@ -26,6 +26,7 @@ from dr.cli.coordinator_process import spend
 from dr.coordinator.journal import StoredNote
 from dr.core.state import State
 from dr.core.volatile import View
+from dr.model.allowed import Output
 from dr.model.base import changed
 from dr.model.decision import Note
 from dr.model.drills import DrillReport
@@ -45,6 +46,7 @@ from dr.model.records import (
     HostRecord,
     Place,
     StoredDefinition,
+    StoredPicture,
 )
 from dr.model.settings import Settings
 
@@ -169,6 +171,8 @@ class FakeCoordinator:
     lines: list[StoredNote] = field(default_factory=list)
     decisions: dict[str, bytes] = field(default_factory=dict)
     drills: dict[str, DrillReport] = field(default_factory=dict)
+    pictures: dict[str, StoredPicture] = field(default_factory=dict)
+    outputs_kept: list[Output] = field(default_factory=list)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def now(self) -> float:
@@ -201,6 +205,12 @@ class FakeCoordinator:
 
     async def decision(self, name: str) -> bytes | None:
         return self.decisions.get(name)
+
+    async def picture(self, guest: str) -> StoredPicture | None:
+        return self.pictures.get(guest)
+
+    async def outputs(self, operation: str) -> list[Output]:
+        return [each for each in self.outputs_kept if each.operation == operation]
 
     async def definition(self, guest: str) -> StoredDefinition | None:
         return StoredDefinition(guest=guest, version=1, xml="<domain/>", digest="d", reported_by="h1")

@@ -11,11 +11,13 @@ import msgspec
 import pytest
 
 from dr.adapters.notify.sinks import CommandSink, WebhookSink
+from dr.adapters.ssh.settings import SshSettings
 from dr.cli import agent_config
 from dr.cli.config import CoordinatorConfig, load, translate
 from dr.cli.config_shown import effective
 from dr.cli.starter import NOTES, starter
 from dr.cli.yamlfile import BadFile, parse
+from dr.model.allowed import Allowed
 from dr.model.checks import Http, Ping, Running, Tcp
 from dr.model.policy import (
     After,
@@ -70,6 +72,34 @@ BAD = {
     "choice": (
         "log: {level: inof}",
         "f.yaml:3: log.level: must be one of 'debug', 'info', 'warning' or 'error', not",
+    ),
+    "a command for guests by their driver": (
+        "commands:\n  x: {where: guest, argv: [/usr/bin/sudo, virsh, list]}",
+        "f.yaml:4: commands.x.argv: virsh drives guests, or what they stand on: playbooks have verbs",
+    ),
+    "a parameter in a line for a shell": (
+        'commands:\n  x:\n    where: guest\n    argv: [/bin/sh, -c, "${what}"]',
+        "f.yaml:6: commands.x.argv: sh runs what its words say, so none of them can be a parameter",
+    ),
+    "a program without its path": (
+        "commands:\n  x: {where: guest, argv: [dnf, upgrade]}",
+        "f.yaml:4: commands.x.argv: the program must be named by its whole path",
+    ),
+    "a command for no shell": (
+        "commands:\n  x: {argv: /bin/true}",
+        "f.yaml:4: commands.x.argv: must be a list",
+    ),
+    "a guest that reboots": (
+        "commands:\n  x: {where: guest, argv: [/bin/true], reboots: true}",
+        "f.yaml:4: commands.x.reboots: is for commands on hosts",
+    ),
+    "a command on hosts without ssh": (
+        "commands:\n  x: {argv: [/bin/true]}",
+        "f.yaml:4: commands.x: runs on hosts, and the file does not say how they are reached: add `ssh:`",
+    ),
+    "no key": (
+        "ssh:\n  key_file: /nowhere/key\n  known_hosts: /etc/passwd",
+        "f.yaml:4: ssh.key_file: /nowhere/key cannot be read: No such file or directory",
     ),
     "host name": ("hosts:\n  a b: {}", "f.yaml:4: hosts.a b: a name is letters"),
     "no address": (
@@ -134,15 +164,15 @@ BAD = {
     ),
     "no such check": (
         "guests: {checks: [running, 'ftp://10.0.0.5']}",
-        "f.yaml:3: guests.checks[1]: must be running, ping:ADDRESS, tcp:ADDRESS:PORT, http://ADDRESS/PATH or https://",
+        "f.yaml:3: guests.checks[1]: must be running, agent, screenshot, ping:ADDRESS, tcp:ADDRESS:PORT, http://",
     ),
     "a check by name": (
         "guests: {checks: 'tcp:db1:5432'}",
-        "f.yaml:3: guests.checks: must be running, ping:ADDRESS,",
+        "f.yaml:3: guests.checks: must be running, agent, screenshot, ping:ADDRESS,",
     ),
     "a check of no port": (
         "guests:\n  checks:\n    - 'tcp:10.0.0.5:0'",
-        "f.yaml:5: guests.checks[0]: must be running, ping:ADDRESS,",
+        "f.yaml:5: guests.checks[0]: must be running, agent, screenshot, ping:ADDRESS,",
     ),
     "a certificate that nobody said anything of": (
         "guests: {checks: ['https://10.0.0.5/']}",
@@ -209,6 +239,37 @@ def test_empty_and_other_files() -> None:
         for before, name in zip("abcdefg", "bcdefgh", strict=True)
     )
     assert problems(bomb)
+
+
+def test_commands_and_ssh_are_read_and_shown(tmp_path: Path) -> None:
+    key, known = tmp_path / "key", tmp_path / "known"
+    for file in (key, known):
+        file.write_text("x")
+        file.chmod(0o600)
+    text = f"""\
+ssh: {{key_file: {key}, known_hosts: {known}}}
+commands:
+  update: {{argv: [/usr/bin/dnf, -y, upgrade], timeout_s: 1800}}
+  reboot: {{argv: [/usr/bin/systemctl, reboot], reboots: true}}
+  tell: {{where: guest, argv: [/opt/tell, "${{whom}}"], dashes: true}}
+"""
+    config = good(text)
+    assert config.ssh == SshSettings(user="root", key=key, known_hosts=known, port=22)
+    assert config.settings.commands == {
+        "update": Allowed(name="update", argv=("/usr/bin/dnf", "-y", "upgrade"), timeout_s=1800.0),
+        "reboot": Allowed(name="reboot", argv=("/usr/bin/systemctl", "reboot"), reboots=True),
+        "tell": Allowed(name="tell", argv=("/opt/tell", "${whom}"), where="guest", dashes=True),
+    }
+    shown = effective(config)
+    assert shown["ssh"] == {"key_file": str(key), "known_hosts": str(known), "user": "root", "port": 22}
+    assert shown["commands"]["tell"]["argv"] == ["/opt/tell", "${whom}"]
+    key.chmod(0o644)
+    known.write_text("")
+    told = problems(HEAD + text)
+    assert [each.partition(": ")[2] for each in told] == [
+        f"ssh.key_file: others can read {key}: chmod 600 {key}",
+        f"ssh.known_hosts: {known} is empty",
+    ]
 
 
 def test_a_file_becomes_settings(tmp_path: Path) -> None:

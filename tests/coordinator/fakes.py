@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from dr.model.allowed import Report
 from dr.model.checks import CheckResult, Reached
+from dr.model.effects import RunCommand
 from dr.model.evidence import PowerReport
 from dr.model.policy import FenceLevel
 from dr.model.records import Alert
@@ -58,7 +60,7 @@ class MemoryStore:
 
 
 class NoWorld:
-    """`Fencer`, `Prober`, `Checker` and `Notifier` that see nothing."""
+    """`Fencer`, `Prober`, `Checker`, `Runner` and `Notifier` that see nothing."""
 
     async def read(self, levels: tuple[FenceLevel, ...]) -> tuple[PowerReport, ...]:
         return ()
@@ -74,6 +76,9 @@ class NoWorld:
 
     async def check(self, checks: tuple[Reached, ...], window_s: float) -> tuple[CheckResult, ...]:
         return tuple(CheckResult(check=each, passed=False, why="there is no network") for each in checks)
+
+    async def run(self, command: RunCommand) -> Report:
+        return Report(state="lost", reason="nobody is there")
 
     async def send(self, alert: Alert, cleared: bool) -> None: ...
 

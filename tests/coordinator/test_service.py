@@ -17,8 +17,9 @@ from dr.core.decide import StoreElsewhere, decide
 from dr.core.saved import decode
 from dr.model.base import changed
 from dr.model.commands import Describe, Outcome
+from dr.model.drills import KEPT_MAX
 from dr.model.effects import Send
-from dr.model.events import Admitted, Answered, AskPause, AskRemoveHost, Connected, Event, Heard
+from dr.model.events import Admitted, Answered, AskKeepDrill, AskPause, AskRemoveHost, Connected, Event, Heard
 from dr.model.facts import HookState, HostFacts
 from dr.model.playbooks import Playbook, StepSpec
 from dr.model.policy import Timers
@@ -29,6 +30,7 @@ from dr.model.verbs import Wait
 from dr.model.wire import PROTOCOL, Command, FromAgent, FromCoordinator, Hello, Memory
 from dr.ports.store import StoreConflict
 from tests.coordinator.fakes import MemoryDecisions, MemoryStore, NoWorld
+from tests.core.test_drills import report_of
 
 SETTINGS = Settings(timers=Timers(settle_s=0.1, gap_s=60.0))
 
@@ -45,6 +47,7 @@ def coordinator(
         fencer=world,
         prober=world,
         checker=world,
+        runner=world,
         notifier=world,
         decisions=decisions or MemoryDecisions(),
         settings=settings,
@@ -275,6 +278,29 @@ async def eventually(holds: Callable[[], bool], seconds: float = 2.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110  # another thread makes it so
             await asyncio.sleep(0.01)
+
+
+async def test_reports_of_drills_outlive_the_coordinator() -> None:
+    store = MemoryStore()
+    report = report_of("drill-1", says="as it was")
+    async with running(store) as leader:
+        assert (await leader.ask(AskKeepDrill(id="k", by="ops", report=report))).accepted
+        assert await leader.drill("drill-1") == report
+        assert await leader.drill("drill-2") is None
+    async with running(store) as leader:
+        assert leader.state.drills["drill-1"].says == "as it was"
+        assert await leader.drill("drill-1") == report
+
+
+async def test_of_a_report_that_is_not_kept_any_longer_nothing_is_left() -> None:
+    store = MemoryStore()
+    async with running(store) as leader:
+        for number in range(KEPT_MAX + 1):
+            await leader.ask(AskKeepDrill(id=f"k{number}", by="ops", report=report_of(f"drill-{number:03}")))
+        assert await leader.drill("drill-000") is None
+    keys = [key for key in store.entries if key.startswith("drill")]
+    assert len(keys) == 2 * KEPT_MAX
+    assert not [key for key in keys if key.endswith("/drill-000")]
 
 
 async def test_what_a_schedule_says_is_run_by_itself_once_also_over_a_restart() -> None:

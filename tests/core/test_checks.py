@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dr.core import checks
+from dr.core.decide import decide
+from dr.core.state import Draft
 from dr.model.base import changed
-from dr.model.checks import CheckResult, Http, Ping, Running
-from dr.model.commands import Answer, Discard, Migrate, Outcome, Receive, Resume
-from dr.model.effects import CheckGuest, Reply, SendStart
-from dr.model.events import Answered, AskDrain, AskSet, AskStart, CheckEnded, Tick
+from dr.model.checks import PICTURE_MAX, Agent, CheckResult, Http, Ping, Running, Screenshot
+from dr.model.commands import Answer, Discard, LookInside, Migrate, Outcome, Receive, Resume
+from dr.model.effects import CheckGuest, Reply, Send, SendStart
+from dr.model.events import (
+    Answered,
+    AskCheck,
+    AskDrain,
+    AskSet,
+    AskStart,
+    CheckEnded,
+    Disconnected,
+    Reported,
+    Tick,
+)
+from dr.model.facts import DomainState
 from dr.model.operations import OperationState
 from dr.model.policy import GuestPolicy, PolicyChange
 from dr.model.records import GuestPhase, HostPhase
@@ -245,3 +260,132 @@ def test_so_many_rounds_at_a_time_and_who_waited_longest_is_next() -> None:
         made.send(checked(effect, False), after=0.01)
     made.send(Tick(), after=0.5)
     assert set(names) - first <= {effect.guest for effect in tried(made)[checks.ROUNDS_MAX :]}
+
+
+# ---- what only its host can see
+
+
+INSIDE = GuestPolicy(checks=(PING, Agent(), Screenshot()))
+PNG = b"\x89PNG"
+
+
+def orders(made: Bench) -> list[Send]:
+    return [each for each in made.effects if isinstance(each, Send) and isinstance(each.body, LookInside)]
+
+
+def answered(made: Bench, *results: CheckResult, outcome: Outcome = Outcome.DONE, reason: str = "") -> Draft:
+    """What the guest's host says to the last order."""
+    order = orders(made)[-1]
+    answer = Answer(outcome=outcome, reason=reason, checks=results)
+    event = Answered(host=order.host, session=order.session, effect=order.id, answer=answer)
+    made.now += 0.5
+    draft = decide(made.state, event, made.now)
+    made.send(event)
+    return draft
+
+
+def seen(made: Bench) -> list[tuple[bool, bool]]:
+    return [(each.passed, each.made) for each in made.state.checked["g1"].results]
+
+
+def test_both_halves_of_a_round_must_pass() -> None:
+    made = started(INSIDE)
+    (order,) = orders(made)
+    assert isinstance(order.body, LookInside)
+    assert (order.host, order.body.checks) == (made.guest("g1").holder, (Agent(), Screenshot()))
+    made.send(checked(tried(made)[-1], True), after=0.2)
+    assert not checks.passed(made.guest("g1")), "its host has not answered yet"
+    found = (
+        CheckResult(check=Screenshot(), passed=True, picture=PNG),
+        CheckResult(check=Agent(), passed=True),
+    )
+    draft = answered(made, *found)
+    assert [each.png for each in draft.changes().pictures] == [PNG]
+    assert checks.passed(made.guest("g1"))
+    assert [each.check for each in made.state.checked["g1"].results] == list(INSIDE.checks)
+    assert not any(each.picture for each in made.state.checked["g1"].results), "it is in the store only"
+
+
+def test_one_half_that_fails_is_enough() -> None:
+    made = started(INSIDE)
+    made.send(checked(tried(made)[-1], True), after=0.2)
+    answered(
+        made,
+        CheckResult(check=Agent(), passed=False, why="it does not answer"),
+        CheckResult(check=Screenshot(), passed=True, picture=PNG),
+    )
+    assert not checks.passed(made.guest("g1"))
+    assert checks.what_fails(made.draft(), made.guest("g1")) == "agent: it does not answer"
+
+
+def test_a_host_that_could_not_look_says_nothing_of_the_guest() -> None:
+    made = started(INSIDE)
+    made.send(checked(tried(made)[-1], True), after=0.2)
+    answered(made, outcome=Outcome.UNKNOWN, reason="libvirt did not answer")
+    assert seen(made) == [(True, True), (False, False), (False, False)]
+    assert "h1 could not look: libvirt did not answer" in checks.what_fails(made.draft(), made.guest("g1"))
+
+
+def test_where_nobody_hears_its_host_it_cannot_be_looked_at() -> None:
+    made = started(INSIDE)
+    made.send(checked(tried(made)[-1], False), after=0.2)
+    made.send(Disconnected(host="h1", session=made.state.views["h1"].session))
+    made.send(Tick(), after=checks.WINDOW_S + checks.ANSWER_S)
+    assert len(orders(made)) == 1
+    made.send(checked(tried(made)[-1], True), after=0.2)
+    assert seen(made) == [(True, True), (False, False), (False, False)]
+
+
+def test_a_picture_that_is_too_large_is_not_kept() -> None:
+    made = started(INSIDE)
+    large = CheckResult(check=Screenshot(), passed=True, picture=b"x" * (PICTURE_MAX + 1))
+    assert answered(made, large).changes().pictures == ()
+
+
+# ---- asked for
+
+
+def asked_for(made: Bench) -> Reply:
+    (reply,) = (
+        each for each in made.send(AskCheck(id="c", by="ops", guests=("g1",))) if isinstance(each, Reply)
+    )
+    return reply
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_one_round_is_made_whatever_passed_before(passed: bool) -> None:
+    made = Bench().put(guest("g1", "h1", policy=CHECKED, since=NOW - 100.0, checked_at=NOW - 50.0))
+    (key,) = asked_for(made).operations
+    made.send(Tick())
+    (round_,) = tried(made)
+    made.send(checked(round_, passed, "it refuses the connection"), after=0.6)
+    made.send(Tick(), after=1.0)
+    operation = made.state.operations[key]
+    assert operation.state is (OperationState.DONE if passed else OperationState.FAILED)
+    assert operation.guests["g1"] == (
+        "its checks passed" if passed else "ping:10.0.0.5: it refuses the connection"
+    )
+    assert len(tried(made)) == 1, "one round"
+    assert "guest/g1/checks" not in made.state.alerts, "nobody but who asked is told"
+
+
+def test_who_is_only_looked_at_is_restarted_as_ever() -> None:
+    """The job that looks at a guest is not the one that carries it on."""
+    made = Bench().put(guest("g1", "h1", policy=CHECKED, since=NOW - 100.0))
+    (key,) = asked_for(made).operations
+    crashed = domain("g1", DomainState.CRASHED, reason="crashed")
+    made.send(Reported(host="h1", session="s-h1", guests=(crashed,)), after=0.1)
+    assert made.guest("g1").phase is not GuestPhase.RUNNING
+    made.send(Tick(), after=0.1)
+    assert made.state.operations[key].state is OperationState.FAILED
+    assert any(each.kind == "restart" for each in made.state.operations.values())
+
+
+def test_what_cannot_be_checked_is_refused() -> None:
+    made = Bench().put(guest("g1", "h1"), guest("g2", phase=GuestPhase.STOPPED, policy=CHECKED))
+    reply = next(
+        each for each in made.send(AskCheck(id="c", by="ops", guests=("g1", "g2"))) if isinstance(each, Reply)
+    )
+    assert not reply.accepted
+    assert "g1 has no checks: dr guest set g1 --check" in reply.blockers[0]
+    assert "g2 does not run (stopped)" in reply.blockers[1]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dr.core import measured, spare, starts
+from dr.core import measured, placement, spare, starts
 from dr.core.drills import sweep
 from dr.core.drills.paper import Loss, Paper
 from dr.core.drills.report import of_loss
@@ -467,3 +467,27 @@ def test_only_the_newest_are_kept() -> None:
 def test_a_check_that_passes_after_a_move_says_nothing_of_a_start() -> None:
     moved = guest("a", starts=(StartTook(at=5.0, start_s=2.0),), since=50.0)
     assert measured.answered(moved, 52.0) == moved
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(100, 8000), min_size=10, max_size=10),
+    st.sets(st.integers(1, 10)),
+    st.integers(900, 7000),
+)
+def test_the_sentence_names_the_hosts_that_come_nearest(
+    used: list[int], cordoned: set[int], memory: int
+) -> None:
+    """As if every reason against every host had been looked for."""
+    bench = site(hosts=MANY)
+    for name, taken in zip(MANY, used, strict=True):
+        bench.see(name, domain(f"x{name}", memory_mib=taken))
+    bench.put(*(changed(bench.host(f"h{at}"), cordon=Wish(by="alice")) for at in sorted(cordoned)))
+    bench.put(
+        guest("g", phase=GuestPhase.RECOVERING, needs=Needs(memory_mib=memory, networks=("bridge:br9",)))
+    )
+    found = placement.choose(bench.draft(), bench.guest("g"))
+    assert not found.host
+    near = sorted(found.reasons.items(), key=lambda item: (len(item[1]), item[0]))
+    told = "; ".join(f"{name}: {', '.join(why)}" for name, why in near[: placement.NAMED_MAX])
+    assert found.sentence() == f"{told}; and {len(near) - placement.NAMED_MAX} more hosts"

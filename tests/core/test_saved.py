@@ -32,7 +32,7 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power
 from dr.model.facts import Definition
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, OnUnhealthy
 from dr.model.records import GuestPhase, HostPhase
 from dr.model.schedules import ScheduleRecord
 from dr.model.settings import Settings
@@ -44,6 +44,9 @@ from tests.core.test_drills import report_of
 ARMED = FenceLevel(
     devices=(FenceDevice(name="bmc", agent="a", parameters={"ip": "1", "password": "hunter2"}),)
 )
+
+
+LOOKED_AFTER = GuestPolicy(failback=True, checks=(Ping(address="10.0.0.5"),), on_unhealthy=OnUnhealthy.ALERT)
 
 
 def file(state: State, event: Event, now: float = 1.0, **more: Any) -> bytes:
@@ -91,7 +94,7 @@ def test_a_run_decided_again_from_its_files() -> None:
 
 def test_every_field_of_the_state_is_saved_or_derived() -> None:
     """A new field of State comes back from a file, or is named in DERIVED and rebuilt from the records."""
-    bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN, policy=GuestPolicy(failback=True)))
+    bench = judged().put(guest("g2", "h2", GuestPhase.UNKNOWN, policy=LOOKED_AFTER))
     bench.send(AskPause(id="1", by="ops", reason="work"))
     bench.send(AskFence(id="2", by="ops", host="h1"))
     bench.send(AskKeepDrill(id="3", by="ops", report=report_of("drill-1")))
@@ -101,6 +104,7 @@ def test_every_field_of_the_state_is_saved_or_derived() -> None:
     state.schedules["s"] = ScheduleRecord(name="s", times="0 3 * * * UTC", decided=1.5)
     state.revision, state.moves, state.own_boot, state.lag_s = 17, 3, "b", 0.125
     state.started_at, state.quiet_until, state.ticked_at, state.failback_at = 1.5, 2.5, 12.5, 3.5
+    state.looked_after_at = 4.5
     content = [each for each in fields(State) if each.name not in ("touched", "memo")]  # they only save time
     for each in content:
         assert getattr(state, each.name) != getattr(empty, each.name), (

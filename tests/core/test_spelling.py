@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr.model.checks import EVIDENCE_MAX, TEXT_MAX, Check, Http, Ping, Running, Tcp, bounded
+from dr.model.checks import (
+    EVIDENCE_MAX,
+    TEXT_MAX,
+    Agent,
+    Check,
+    Http,
+    Ping,
+    Running,
+    Screenshot,
+    Tcp,
+    bounded,
+)
 from dr.model.spelling import check_of, check_text, checks_of
 
 ADDRESSES = st.ip_addresses().map(str)
@@ -15,7 +26,7 @@ TEXTS = st.just("") | st.text(min_size=1, max_size=TEXT_MAX).filter(str.isprinta
 PATHS = st.text("abcXYZ019-._~%/?&=:", max_size=40).map(lambda rest: f"/{rest}")
 HOSTS = st.sampled_from(["", "localhost", "www.example.org"])
 CHECKS: st.SearchStrategy[Check] = st.one_of(
-    st.just(Running()),
+    st.sampled_from([Running(), Agent(), Screenshot()]),
     st.builds(Ping, address=ADDRESSES),
     st.builds(Tcp, address=ADDRESSES, port=PORTS, text=TEXTS),
     st.builds(
@@ -54,10 +65,10 @@ def test_short_forms(text: str, check: Check) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "must be running, ping:"),
-        ("none", "must be running, ping:"),
+        ("", "must be running, agent, "),
+        ("none", "must be running, agent, "),
         ("running now", "nothing can follow"),
-        ("running:", "must be running, ping:"),
+        ("running:", "must be running, agent, "),
         ("ping:db", "an address, not a name"),
         ("ping:10.0.0.5:80", "a ping has no port"),
         ("ping:10.0.0.5 text=x", "nothing can follow"),
@@ -71,9 +82,9 @@ def test_short_forms(text: str, check: Check) -> None:
         ("http://10.0.0.5/ text=", "1 to 200 printable characters after text="),
         ("http://10.0.0.5/ text=a\r\nHost: evil", "printable"),
         ("http://10.0.0.5/ host=a/b", "must be a host's name"),
-        ("http://10.0.0.5/a#b", "must be running, ping:"),
-        ("http://10.0.0.5/a\r\nX:y", "must be running, ping:"),
-        ("http://me:secret@10.0.0.5/", "must be running, ping:"),
+        ("http://10.0.0.5/a#b", "must be running, agent, "),
+        ("http://10.0.0.5/a\r\nX:y", "must be running, agent, "),
+        ("http://me:secret@10.0.0.5/", "must be running, agent, "),
         ("http://10.0.0.5/" + "a" * 501, "500 characters at most"),
         ("https://10.0.0.5/", "must say verify=yes"),
         ("https://10.0.0.5/ verify=maybe", "must say verify=yes"),

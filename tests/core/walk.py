@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import traceback
 from collections import Counter
@@ -28,8 +29,9 @@ from dr.core.playbooks.runner import OVER
 from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
 from dr.model import verbs
+from dr.model.allowed import Report
 from dr.model.base import changed
-from dr.model.checks import CheckResult, Ping, Running
+from dr.model.checks import Agent, CheckResult, Ping, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.model.commands import Abort, Answer, Outcome, ProtectedEntry, Sample, Stay, Testimony
 from dr.model.conditions import GuestIs
@@ -44,6 +46,7 @@ from dr.model.effects import (
     PowerOn,
     ReadPower,
     Reply,
+    RunCommand,
     Send,
     SendStart,
 )
@@ -55,6 +58,7 @@ from dr.model.events import (
     AskProtect,
     AskRun,
     CheckEnded,
+    CommandEnded,
     Connected,
     Disconnected,
     Event,
@@ -77,12 +81,21 @@ from dr.model.hooks import Hooks
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
 from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
-from dr.model.policy import After, GuestPolicy, HostPolicy, OnLeave, PolicyChange, Timers
+from dr.model.policy import (
+    After,
+    GuestPolicy,
+    HostPolicy,
+    OnLeave,
+    OnUnhealthy,
+    PolicyChange,
+    Timers,
+)
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
 from dr.model.schedules import Schedule, ScheduleRecord
 from dr.model.settings import Settings
 from dr.model.verbs import AnyVerb, Notify, Wait
 from dr.model.wire import PROTOCOL, Hello, Memory
+from dr.sim.commands import ALLOWED
 from tests.core.build import facts, levels, reading
 
 XML = (
@@ -95,6 +108,7 @@ STRANGER = "h9"
 GUESTS = ("g1", "g2", "g3")
 ASKS: tuple[type[Ask], ...] = get_args(OperatorAsk)
 STEPS = 400
+NUMBERED = re.compile(r"\b([a-z][a-z-]*-\d+)-\d+\b")  # an id: its last number says only what came before it
 PING = Ping(address="10.1.1.1")
 ON = (DomainState.RUNNING, DomainState.PAUSED)
 
@@ -526,6 +540,15 @@ class Walk:
                 return CheckEnded(
                     effect=key, guest=pending.guest, results=found if self.rng.random() < 0.9 else ()
                 )
+            case "command":
+                return CommandEnded(effect=key, host=pending.host, report=self._command_report(kind))
+            case "inside":
+                session = (self.state.views.get(pending.host) or View()).session or "none"
+                told = Answer(outcome=Outcome.DONE, report=self._command_report(kind))
+                answer = (
+                    told if self.rng.random() < 0.8 else Answer(outcome=Outcome.REFUSED, reason="old epoch")
+                )
+                return Answered(host=pending.host, session=session, effect=key, answer=answer)
             case "power":
                 return PowerSeen(effect=key, host=pending.host, reports=(self._power(pending.host, kind),))
             case "fence":
@@ -540,6 +563,19 @@ class Walk:
                 session = (self.state.views.get(pending.host) or View()).session or "none"
                 answer = self._agent_says(key, pending, kind)
                 return Answered(host=pending.host, session=session, effect=key, answer=answer)
+
+    def _command_report(self, kind: bool) -> Report:
+        """Of a command of a playbook."""
+        bad = [
+            Report(state="lost"),
+            Report(state="unreached"),
+            Report(state="refused"),
+            Report(state="unknown"),
+        ]
+        if not kind and self.rng.random() < 0.8:
+            return self.rng.choice([*bad, Report(state="other_boot", reason="another boot")])
+        code = 0 if kind else self.rng.choice([1, -15])
+        return Report(state="ended", code=code, timed_out=code < 0, output="so far\n", bytes=7)
 
     def _power(self, host: str, kind: bool, *, off: bool = False) -> PowerReport:
         says = Power.OFF if (off and kind) or self.rng.random() < 0.2 else self.rng.choice(list(Power))
@@ -596,9 +632,11 @@ class Walk:
                 for g in self.state.guests.values()
             )
             self.memory[name] = changed(self.memory[name], entries=entries, protected_version=version)
+        silent = CheckResult(check=Agent(), passed=kind, why="" if kind else "it does not answer")
         return Answer(
             outcome=outcome,
             reason="" if kind else "it would not",
+            checks=(silent,) if rng.random() < 0.9 else (),
             testimony=testimony if rng.random() < 0.95 else (),
             answered={"10.0.0.1": rng.random() < 0.15} if kind else {},
             definition=definition if kind else None,
@@ -775,6 +813,8 @@ class Walk:
             verbs.Wait(wait=rng.choice([0.0, 3.0])),
             verbs.Until(until=condition),
             verbs.Check(check=guests),
+            verbs.RunCommand(run=rng.choice(["update", "reboot"]), on=hosts),
+            verbs.RunCommand(run="flush", in_=guests),
             verbs.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
             verbs.Notify(notify="so far"),
         ]
@@ -810,7 +850,8 @@ class Walk:
             max_relocations=rng.choice([0, 2]),
             failback=rng.random() < 0.3,
             boot_after=(After(guest=rng.choice(GUESTS)),) if rng.random() < 0.1 else (),
-            checks=rng.choice([(PING,), (PING, Running()), (Running(),)]) if rng.random() < 0.1 else (),
+            checks=rng.choice([(PING,), (PING, Running()), (Agent(),)]) if rng.random() < 0.2 else (),
+            on_unhealthy=rng.choice([*OnUnhealthy]),
         )
 
     def settings(self, *, calm: bool = False) -> Settings:
@@ -832,6 +873,7 @@ class Walk:
             hosts={name: one(name) for name in HOSTS},
             guests=GuestPolicy() if calm else self._policy(),
             auto_fence=calm or rng.random() < 0.9,
+            commands=ALLOWED,
             **self._timed(),
         )
 
@@ -950,7 +992,8 @@ def _sound_cluster(draft: Draft) -> None:
 def _sound_effect(draft: Draft, effect: Effect) -> None:
     # What its host shows next says whether an abort, or a sample, is asked for again: nobody waits for an answer.
     abort = isinstance(effect, Send) and isinstance(effect.body, Abort | Sample | Stay)
-    if isinstance(effect, Send | SendStart | Look | CheckGuest | ReadPower | Fence | PowerOn) and not abort:
+    beside = Look | CheckGuest | ReadPower | Fence | PowerOn | RunCommand
+    if isinstance(effect, Send | SendStart | beside) and not abort:
         _hold(draft.pending_of(effect.id) is not None, f"nobody waits for the end of {effect}")
     if isinstance(effect, SendStart):
         _sound_start(draft, effect)
@@ -1002,7 +1045,8 @@ def _sound_start(draft: Draft, effect: SendStart) -> None:
 def _sound_run(before: Run | None, run: Run, state: OperationState) -> None:
     """Every step is over once; one at a time; and what is to be done in the end had its turn."""
     for was, step in zip(before.steps if before else (), run.steps, strict=False):
-        _hold(was.state not in OVER or step == was, f"a step that was over changed: {was} to {step}")
+        still = changed(step, commands=was.commands)  # of those it may be heard later how they ended
+        _hold(was.state not in OVER or still == was, f"a step that was over changed: {was} to {step}")
         # They come before what is done in the end, none of which has had its turn by then.
         _hold(step.part != "undo" or was.part != "steps", "undos are added behind all steps")
     under_way = [step for step in run.steps if step.state is StepState.RUNNING]
@@ -1051,10 +1095,9 @@ def _sound_ask(draft: Draft, ask: Ask) -> None:
 
     def but_audit(
         changes: Changes,
-    ) -> Changes:  # runs of playbooks ask too; a look that was begun has taken an id
-        notes = tuple(changed(note, operation="") for note in changes.notes if note.kind != "audit")
-        jobs = {str(at): changed(job, id="") for at, job in enumerate(changes.operations.values())}
-        return changed(changes, notes=notes, operations=jobs)
+    ) -> str:  # runs of playbooks ask too; a look that was begun has taken an id
+        told = changed(changes, notes=tuple(note for note in changes.notes if note.kind != "audit"))
+        return NUMBERED.sub(r"\1-N", msgspec.json.encode(told).decode())
 
     _hold(
         but_audit(draft.changes()) == but_audit(idle.changes()),

@@ -19,12 +19,10 @@ from dr.model.events import (
     AskResume,
     AskStop,
     FenceEnded,
-    LookEnded,
-    PowerOnEnded,
-    PowerSeen,
 )
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase, Pause
 from dr.sim.coordinator import Killed, SimCoordinator
+from dr.sim.effects import Looked
 from dr.sim.world import TIMERS, World
 
 
@@ -134,7 +132,7 @@ def test_late_end_of_an_old_fencing_says_nothing_about_a_new_boot() -> None:
     held: list[FenceEnded] = []
     back = world.coordinator.acts.back
 
-    def hold_back(event: FenceEnded | PowerSeen | PowerOnEnded | LookEnded, what: str) -> None:
+    def hold_back(event: Looked, what: str) -> None:
         if isinstance(event, FenceEnded) and not held:
             held.append(event)
         else:

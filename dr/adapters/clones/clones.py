@@ -2,8 +2,8 @@
 
 A drill does not outlive this process. Its network goes with it, its domains do as libvirt ends what a connection
 started with AUTODESTROY, and what else is left, images and a copy under way, is found by name and removed by the first
-sweep of the next process; so nothing of a drill is written down. What goes on inside of libvirt is in `copying` and
-`domains`, the network in `bubble`, files in `folder`.
+sweep of the next process; so nothing of a drill is written down. Copying is in `copier`, what goes on inside of
+libvirt in `copying` and `domains`, the network in `bubble`, files in `folder`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import libvirt
-
 from dr.adapters.clones import copying, domains, kept, names
 from dr.adapters.clones.bubble import Bubble
-from dr.adapters.clones.copying import Look, Plan
+from dr.adapters.clones.copier import Copier
+from dr.adapters.clones.copying import Plan
 from dr.adapters.clones.folder import Folder
-from dr.adapters.libvirt import libvirt_api as api
-from dr.adapters.libvirt.calls import Calls
-from dr.adapters.libvirt.connection import Connection
+from dr.adapters.clones.host import Host
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.probe.checker import GuestChecker
 from dr.model.base import GuestId
-from dr.model.checks import Check, CheckResult, Running
+from dr.model.checks import CheckResult, Reached, Running
 from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
 from dr.ports.clones import CloneError
 from dr.ports.hypervisor import HypervisorUnknown
@@ -43,16 +40,11 @@ DRILLS_MAX = 8
 CLONES_MAX = 64  # of one drill on one host
 ENDS_MAX = 64  # that are remembered, for who did not hear of it
 LOOK_S = 0.2
-CALL_S = 15.0
-PLAN_S = 30.0
-BEGIN_S = 60.0
 BOOT_S = 60.0
-ABORT_S = 20.0
+GIVE_WAY_S = 30.0
 DESTROY_S = 60.0
-FILES_S = 60.0
 UNDER_WAY_S = 75.0  # an end waits so long for what is under way: longer than each of the calls above
 CLOSE_S = 8.0
-HOST_SLOTS = 4
 
 
 @dataclass
@@ -99,14 +91,12 @@ class HostClones:
         folder: Path = FOLDER,
         layout: Layout | None = None,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._layout = layout or Layout()
         self._folder = Folder(folder, host)
         self._clock = clock
-        self._wall = wall
-        self._connection = Connection(uri, lambda conn: None, lambda: None)
-        self._host = Calls("this host", HOST_SLOTS)
+        self._host = Host(uri)
+        self._copier = Copier(self._host, self._folder, self._layout)
         self._turns = asyncio.Semaphore(COPIES_MAX)
         self._drills: dict[str, _Drill] = {}
         self._ends: dict[str, DrillEnd] = {}
@@ -169,80 +159,13 @@ class HostClones:
             raise CloneError(copy.stop or "the agent stops") from None
         copy.waits = False
         try:
-            return await self._copy(drill, copy, disk_mib)
+            copy.plan = plan = await self._copier.plan(guest)
+            return await self._copier.copy(drill.id, plan, disk_mib, lambda: copy.stop)
         except Exception:
-            await self._files("remove a copy", lambda: self._folder.remove(drill.id, guest))
+            await self._host.files("remove a copy", lambda: self._folder.remove(drill.id, guest))
             raise
         finally:
             self._turns.release()
-
-    async def _copy(self, drill: _Drill, copy: _Copy, disk_mib: int) -> CloneMade:
-        began, guest = self._clock(), copy.guest
-        layout, folder = self._layout, self._folder
-        plan = await self._call("look at it", lambda conn: copying.plan(conn, layout, guest), PLAN_S)
-        copy.plan = plan
-        await self._files("tell its room", lambda: self._require_room(drill.id, disk_mib, plan.used_mib))
-        if copy.stop:
-            raise CloneError(copy.stop)
-        elapsed_ms, seen = 0, False
-        try:
-            await self._call("begin", lambda conn: copying.begin(conn, folder, drill.id, plan), BEGIN_S)
-            point = self._wall()
-            while plan.source.disks:
-                look = await self._look(drill.id, guest, elapsed_ms)
-                if look.why:
-                    raise CloneError(look.why)
-                await self._files("tell its room", lambda: self._require_room(drill.id, disk_mib, 0))
-                if not look.under_way:
-                    break
-                elapsed_ms = look.elapsed_ms
-                if copy.stop:
-                    raise CloneError(copy.stop)
-                await asyncio.sleep(LOOK_S if seen else LOOK_S / 4)
-                seen = True
-        except BaseException:
-            await self._abort(drill.id, guest)
-            raise
-        size = await self._files("tell its size", lambda: folder.used_b(drill.id, guest))
-        return CloneMade(
-            guest=guest,
-            clone=names.clone_id(drill.id, guest),
-            domain=names.domain_name(drill.id, plan.name),
-            point=point,
-            took_s=self._clock() - began,
-            size_b=size,
-            left_out=plan.source.left_out,
-        )
-
-    async def _look(self, drill: str, guest: GuestId, elapsed_ms: int) -> Look:
-        folder = self._folder
-        return await self._call(
-            "tell how far it is", lambda conn: copying.look(conn, folder, drill, guest, elapsed_ms), CALL_S
-        )
-
-    def _require_room(self, drill: str, disk_mib: int, more_mib: int) -> None:
-        """A copy that fills its file system would have writes of the guest fail, not only itself."""
-        free = self._folder.free_mib()
-        if free < more_mib or free <= 0:
-            raise CloneError(
-                f"{self._folder.path} has room for {max(0, free)} MiB beside its reserve, and its disks take"
-                f" {more_mib} MiB or more: free some, or set clones_dir in /etc/dr/agent.yaml"
-            )
-        used = self._folder.used_b(drill) >> 20
-        if disk_mib and used + more_mib > disk_mib:
-            raise CloneError(
-                f"the drill may use {disk_mib} MiB of disk on this host; {used} MiB are used, and its disks take"
-                f" {more_mib} MiB or more"
-            )
-
-    async def _abort(self, drill: str, guest: GuestId) -> None:
-        """End our backup job of it, if there is one. Raises CloneError if it does not end, HypervisorUnknown."""
-        until = self._clock() + ABORT_S
-        folder = self._folder
-        while await self._call("end it", lambda conn: copying.abort(conn, folder, drill, guest), CALL_S):
-            if self._clock() > until:
-                raise CloneError(f"libvirt's backup of {guest} did not end: `virsh domjobabort {guest}`")
-            await asyncio.sleep(LOOK_S)
 
     async def give_way(self, guest: GuestId) -> None:
         """See the port."""
@@ -250,7 +173,7 @@ class HostClones:
             copy = drill.copies.get(guest)
             if copy is not None and not copy.task.done():
                 self._stop(copy, "the copy gave way to an order about the guest itself")
-                await asyncio.wait({copy.task}, timeout=ABORT_S)
+                await asyncio.wait({copy.task}, timeout=GIVE_WAY_S)
 
     def copies(self, guest: GuestId) -> bool:
         """See the port."""
@@ -292,7 +215,7 @@ class HostClones:
         made = copy.task.result()
         async with copy.booting:
             if copy.booted:
-                if await self._call("see it run", lambda conn: domains.is_active(conn, made.clone), CALL_S):
+                if await self._host.call("see it run", lambda conn: domains.is_active(conn, made.clone)):
                     return
                 raise CloneError("it ran and has ended")
             bubble = await self._bubble(drill, address)
@@ -311,28 +234,38 @@ class HostClones:
 
             copy.booted = True
             try:
-                await self._call("start it", start, BOOT_S)
+                await self._host.call("start it", start, BOOT_S)
             except CloneError:
                 copy.booted = False
                 raise
-            drill.ports |= set(await self._files("look at its network", bubble.links))
+            drill.ports |= set(await self._host.files("look at its network", bubble.links))
 
     async def _bubble(self, drill: _Drill, address: str) -> Bubble:
         async with drill.making:
             if drill.bubble is None:
                 bridge = names.bridge_name(drill.id)
-                drill.bubble = await self._files("make its network", lambda: Bubble(bridge))
+                drill.bubble = await self._host.files("make its network", lambda: Bubble(bridge))
             bubble = drill.bubble
-            await self._files("give its network an address", lambda: bubble.require_address(address))
+            await self._host.files("give its network an address", lambda: bubble.require_address(address))
             return bubble
 
-    async def check(self, drill: str, guest: GuestId, check: Check, window_s: float) -> str:
+    def clone_of(self, drill: str, guest: GuestId) -> GuestId:
         """See the port."""
-        found, _ = self._whole(drill, guest)
-        if found.bubble is None:
-            raise CloneError("no clone of the drill was started here")
+        _, copy = self._whole(drill, guest)
+        if not copy.booted:
+            raise CloneError("no clone of it was started here")
+        return names.clone_id(drill, guest)
+
+    async def check(
+        self, drill: str, guest: GuestId, check: Reached | Running, window_s: float
+    ) -> CheckResult:
+        """See the port."""
+        clone = self.clone_of(drill, guest)
         if isinstance(check, Running):
-            return await self._running(names.clone_id(drill, guest), window_s)
+            began, why = self._clock(), await self._running(clone, window_s)
+            return CheckResult(check=check, passed=not why, why=why, took_s=self._clock() - began)
+        found = self._drills[drill]
+        assert found.bubble is not None, "whatever was started has its network"
         task = asyncio.create_task(GuestChecker(sockets=found.bubble.socket).check((check,), window_s))
         _remember(found.checks, task)
         try:
@@ -341,11 +274,11 @@ class HostClones:
             if found.ended:
                 raise CloneError("the drill has ended here") from None
             raise
-        return "" if result.passed else result.why
+        return result
 
     async def _running(self, clone: GuestId, window_s: float) -> str:
         until = self._clock() + window_s
-        while not await self._call("see it run", lambda conn: domains.runs(conn, clone), CALL_S):
+        while not await self._host.call("see it run", lambda conn: domains.runs(conn, clone)):
             if self._clock() >= until:
                 return "its CPUs do not run"
             await asyncio.sleep(LOOK_S)
@@ -372,14 +305,14 @@ class HostClones:
         if drill.bubble is not None:
             drill.seen = await self._look_at(drill, drill.bubble)
         mark = names.of_drill(drill.id)
-        gone = await self._call("end its clones", lambda conn: domains.destroy(conn, mark), DESTROY_S)
+        gone = await self._host.call("end its clones", lambda conn: domains.destroy(conn, mark), DESTROY_S)
         drill.gone += [f"domain {name}" for name in gone]
         if drill.bubble is not None:
-            await self._files("take its network apart", drill.bubble.close)
+            await self._host.files("take its network apart", drill.bubble.close)
             drill.gone.append(f"network {drill.bubble.bridge}")
             drill.bubble = None
         for guest in drill.copies:
-            await self._abort(drill.id, guest)
+            await self._copier.abort(drill.id, guest)
         drill.gone += [f"file {path}" for path in await self._remove(drill.id)]
         proofs = [await self._kept(copy.plan) for copy in drill.copies.values() if copy.plan is not None]
         ended = DrillEnd(kept=tuple(proofs), bubble=drill.seen, removed=tuple(drill.gone))
@@ -404,7 +337,7 @@ class HostClones:
                 raise CloneError(f"{len(late)} copies or starts of drill {drill.id} do not end")
 
     async def _look_at(self, drill: _Drill, bubble: Bubble) -> BubbleSeen:
-        ports = drill.ports | set(await self._files("look at its network", bubble.links))
+        ports = drill.ports | set(await self._host.files("look at its network", bubble.links))
         return BubbleSeen(
             bridge=bubble.bridge,
             ports=tuple(sorted(ports)),
@@ -413,14 +346,13 @@ class HostClones:
 
     async def _kept(self, plan: Plan) -> Kept:
         layout = self._layout
-        return await self._call(
+        return await self._host.call(
             f"look at {plan.name}",
             lambda conn: kept.look(conn, layout, plan.guest, plan.name, plan.before),
-            CALL_S,
         )
 
     async def _remove(self, drill: str) -> tuple[str, ...]:
-        return await self._files("remove its images", lambda: self._folder.remove(drill))
+        return await self._host.files("remove its images", lambda: self._folder.remove(drill))
 
     async def sweep(self) -> None:
         """See the port."""
@@ -450,24 +382,22 @@ class HostClones:
     async def _any_files(self) -> bool:
         """Of drills, or nobody can say."""
         try:
-            return bool(await self._files("list drills", self._folder.drills))
+            return bool(await self._host.files("list drills", self._folder.drills))
         except (CloneError, HypervisorUnknown):
             return True
 
     async def _sweep_first(self) -> None:
         folder = self._folder
-        left = await self._call(
-            "see what is copied", lambda conn: copying.left_under_way(conn, folder), CALL_S
-        )
+        left = await self._host.call("see what is copied", lambda conn: copying.left_under_way(conn, folder))
         for guest in left:
             log.warning("the copy of %s for an earlier agent's drill is ended", guest)
-            await self._abort("", guest)
-        gone = await self._call(
+            await self._copier.abort("", guest)
+        gone = await self._host.call(
             "end clones of an earlier agent", lambda conn: domains.destroy(conn, names.MARK), DESTROY_S
         )
         for name in gone:
             log.warning("%s, a clone of an earlier agent's drill, is destroyed", name)
-        for drill in await self._files("list drills", folder.drills):
+        for drill in await self._host.files("list drills", folder.drills):
             await self._remove(drill)
             log.warning("the images of drill %s of an earlier agent are removed", drill)
 
@@ -479,35 +409,13 @@ class HostClones:
                 await asyncio.gather(*(self._end_quietly(drill) for drill in list(self._drills)))
         except TimeoutError:
             log.warning("drills are still being removed; the next agent removes what is left of them")
-        self._connection.close()
+        self._host.close()
 
     async def _end_quietly(self, drill: str) -> None:
         try:
             await self.end(drill)
         except (CloneError, HypervisorUnknown) as error:
             log.warning("drill %s: %s; the next agent removes what is left of it", drill, error)
-
-    # ---- calls
-
-    async def _call(self, what: str, function: Callable[[Any], T], timeout_s: float) -> T:
-        """Of libvirt. Its no is a CloneError; what was not seen is HypervisorUnknown."""
-        try:
-            return await self._connection.call(f"for a drill: {what}", function, timeout_s)
-        except libvirt.libvirtError as error:
-            if api.is_unseen(error):
-                raise HypervisorUnknown(
-                    f"libvirt did not say whether it could {what}: {api.text(error)}"
-                ) from error
-            raise CloneError(f"libvirt could not {what}: {api.text(error)}") from error
-        except OSError as error:
-            raise CloneError(f"this host could not {what}: {error}") from error
-
-    async def _files(self, what: str, work: Callable[[], T]) -> T:
-        """Of this host's own files and network. Raises CloneError, HypervisorUnknown where they hang."""
-        try:
-            return await self._host.run(what, work, FILES_S)
-        except OSError as error:
-            raise CloneError(f"this host could not {what}: {error}") from error
 
 
 def _remember(tasks: set[asyncio.Task[T]], task: asyncio.Task[T]) -> None:

@@ -238,7 +238,9 @@ def abort(conn: Any, folder: Folder, drill: str, guest: GuestId) -> bool:
             return False
         domain.abortJob()
     except libvirt.libvirtError as error:
-        if not api.is_missing(error) and api.code(error) != libvirt.VIR_ERR_OPERATION_INVALID:
+        if api.is_missing(error):
+            return False
+        if api.code(error) != libvirt.VIR_ERR_OPERATION_INVALID:  # it has just ended
             raise
     return True
 

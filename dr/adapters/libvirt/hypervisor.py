@@ -21,6 +21,7 @@ from dr.adapters.libvirt import (
     facts,
     health,
     images,
+    inside,
     listening,
     migration,
     sight,
@@ -54,7 +55,7 @@ from dr.model.facts import (
 )
 from dr.model.memory import Image
 from dr.model.policy import Sending, StopMode
-from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Standing
+from dr.ports.hypervisor import DomainEvent, HypervisorError, HypervisorUnknown, Picture, Standing
 
 T = TypeVar("T")
 
@@ -74,6 +75,8 @@ RESUME_S = 30.0
 HOST_SLOTS = 8
 CLOCK_S = 15.0  # libvirt itself waits 5 s for an agent to answer at all
 AGENTS_MAX = 4
+INSIDE_S = 6.0  # beyond the time that an agent is given: libvirt first makes sure that it listens
+INSIDES_MAX = 8
 SAMPLE_S = sum(dirty.INTERVALS_S) + 10.0
 SAMPLES_MAX = 12
 IMAGES_S = 50.0
@@ -119,6 +122,7 @@ class LibvirtHypervisor:
         self._host = Calls("this host", HOST_SLOTS)
         self._migrations = Calls("libvirt's migrations", MIGRATIONS_MAX)
         self._agents = Calls("guests' own agents", AGENTS_MAX)
+        self._insides = Calls("guests' agents and consoles", INSIDES_MAX)
         self._samples = Calls("libvirt's dirty rates", SAMPLES_MAX)
         self._capabilities: tuple[int, Capabilities] | None = None
         self._running_cpus: dict[str, RunningCpu] = {}
@@ -355,6 +359,26 @@ class LibvirtHypervisor:
         return await self._agents.run(
             f"set the clock of {guest}", lambda: clock.set_clock(self._uri, guest), CLOCK_S
         )
+
+    async def agent_answers(self, guest: GuestId, timeout_s: float) -> None:
+        """See the port."""
+        whole_s = max(round(timeout_s), 1)
+        await self._look(
+            f"ask the agent in {guest}",
+            lambda: inside.agent_answers(self._uri, guest, whole_s),
+            whole_s + INSIDE_S,
+        )
+
+    async def screenshot(self, guest: GuestId) -> Picture:
+        """See the port."""
+        return await self._look(
+            f"take a picture of {guest}", lambda: inside.screenshot(self._uri, guest), READ_S
+        )
+
+    async def _look(self, what: str, call: Callable[[], T], timeout_s: float) -> T:
+        self._events.bind()
+        api.run_event_loop()
+        return await self._insides.run(what, call, timeout_s)
 
     async def sample_dirty(self, guest: GuestId) -> tuple[DirtyPoint, ...]:
         """See the port. With calls and connections of their own: a QEMU that hangs holds up nothing else."""

@@ -37,7 +37,7 @@ class GuestChecker:
         until = time.monotonic() + window_s
         last: CheckResult | None = None
         while True:
-            began = time.monotonic()
+            began, made = time.monotonic(), True
             try:
                 async with asyncio.timeout(until - began):
                     evidence, why = await self._try(check, until - began)
@@ -46,10 +46,10 @@ class GuestChecker:
                     return last
                 evidence, why = "", f"no answer within {window_s:g} s"
             except NoWay as error:
-                evidence, why = "", str(error)
+                evidence, why, made = "", str(error), error.tried
             took_s = time.monotonic() - began
             last = CheckResult(
-                check=check, passed=not why, why=why, took_s=took_s, evidence=bounded(evidence)
+                check=check, passed=not why, made=made, why=why, took_s=took_s, evidence=bounded(evidence)
             )
             if not why or time.monotonic() + AGAIN_S >= until:
                 return last
@@ -69,12 +69,12 @@ class GuestChecker:
         try:
             found = await self._ping.probe((check.address,), max(window_s - ENOUGH_S, ENOUGH_S))
         except ValueError as error:
-            raise NoWay(str(error)) from None
+            raise NoWay(str(error), tried=False) from None
         if check.address not in found:
             why = (
                 "no packet could be sent to it from here" if self._ping.icmp else "pings are not allowed here"
             )
-            return "", why
+            raise NoWay(why, tried=False)
         return ("an echo came back", "") if found[check.address] else ("", "no echo came back")
 
 

@@ -16,6 +16,11 @@ from collections.abc import Callable
 Sockets = Callable[[int, int, int], socket.socket]  # family, type, protocol; raises OSError
 READ_MAX = 64 * 1024  # bytes that wait to be read; also the longest line
 
+# Nothing left this machine: no route, no such source, filtered here, no socket.
+NOT_ASKED = {
+    errno.ENETUNREACH, errno.ENETDOWN, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT,
+    errno.EPERM, errno.EACCES, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS,
+}  # fmt: skip
 _WHY = {
     errno.ECONNREFUSED: "it refuses the connection",
     errno.EHOSTUNREACH: "there is no way to it",
@@ -25,7 +30,11 @@ _WHY = {
 
 
 class NoWay(Exception):
-    """There is no connection, or it broke; the text is for people."""
+    """There is no connection, or it broke; the text is for people. Not `tried`: nothing left this machine."""
+
+    def __init__(self, why: str, *, tried: bool = True) -> None:
+        super().__init__(why)
+        self.tried = tried
 
 
 async def connected(
@@ -36,7 +45,7 @@ async def connected(
     try:
         sock = sockets(family, socket.SOCK_STREAM, 0)
     except OSError as error:
-        raise NoWay(f"there is no socket for it here: {error.strerror or error}") from None
+        raise NoWay(f"there is no socket for it here: {error.strerror or error}", tried=False) from None
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (address, port))
@@ -54,7 +63,8 @@ async def connected(
     except OSError as error:
         sock.close()
         code = error.errno or 0
-        raise NoWay(_WHY.get(code, os.strerror(code) if code else str(error))) from None
+        why = _WHY.get(code, os.strerror(code) if code else str(error))
+        raise NoWay(why, tried=code not in NOT_ASKED) from None
     except BaseException:
         sock.close()
         raise

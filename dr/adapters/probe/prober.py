@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 
-from dr.adapters.probe.connect import Sockets
+from dr.adapters.probe.connect import NOT_ASKED, Sockets
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,6 @@ _ICMP_FILTER = 1  # level SOL_RAW; a bit set blocks that type
 _ICMP6_FILTER = 1  # level IPPROTO_ICMPV6
 _ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}  # request, reply
 _PROTOCOL = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
-# Nothing left this machine: no route, no such source, filtered here, no socket.
-_NOT_ASKED = {
-    errno.ENETUNREACH, errno.ENETDOWN, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT,
-    errno.EPERM, errno.EACCES, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS,
-}  # fmt: skip
 
 
 class HostProber:
@@ -169,7 +164,7 @@ class _Look:
                 icmp.sendto(packet, (target.sockaddr[0], 0, *target.sockaddr[2:]))
                 target.asked = True
             except OSError as error:
-                target.asked |= error.errno not in _NOT_ASKED
+                target.asked |= error.errno not in NOT_ASKED
 
     def _receive(self, icmp: socket.socket) -> None:
         for _ in range(PACKETS_PER_WAKE):
@@ -205,7 +200,7 @@ class _Look:
         self._judge(tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), target)
 
     def _judge(self, code: int, target: _Target) -> None:
-        target.asked |= code not in _NOT_ASKED
+        target.asked |= code not in NOT_ASKED
         if code in (0, errno.ECONNREFUSED, errno.ECONNRESET):
             self._answer(target)
 

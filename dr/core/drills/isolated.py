@@ -14,6 +14,7 @@ from dr.core.fleet import MEMORY, fleet_of
 from dr.core.state import Draft
 from dr.core.volatile import Pending
 from dr.model.base import GuestId, HostName, changed
+from dr.model.checks import CheckResult
 from dr.model.clones import Clone, CloneState, Ended
 from dr.model.commands import Answer, Body, BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.effects import PlannedStep, Send
@@ -30,6 +31,7 @@ AGAIN_S = 60.0  # what an agent has not answered is asked again: it goes on with
 ROUND_S = 5.0  # one round of a check
 FAILED_AGAIN_S = 1.0  # after a check that failed, or an answer that says nothing
 END_AGAIN_S = 5.0
+PICTURES_MAX = 1024 * 1024  # bytes, in the record of one run, which is written with each of its steps
 SAYS = {"clone": "is cloned", "boot": "is started as a clone", "check": "is checked, its clone"}
 
 
@@ -317,6 +319,7 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
     clone = next((one for one in operation.run.clones if one.guest == pending.guest), None)
     if clone is None or operation.run.part != "steps":
         return
+    clone = _with_results(operation.run, clone, answer.checks)
     # A check that failed may pass later. Of what is not known the agent is asked again: it goes on with what it began.
     missed = answer.outcome is Outcome.FAILED and pending.detail == CheckClone.__name__
     if missed or answer.outcome is Outcome.UNKNOWN:
@@ -362,6 +365,16 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         case other:
             raise AssertionError(f"nobody asks an agent for {other}")
     _put(draft, operation.id, clone)
+
+
+def _with_results(run: Run, clone: Clone, new: tuple[CheckResult, ...]) -> Clone:
+    """What checks found last. Pictures are kept as far as there is room for them in the run's record."""
+    kept = {each.check: each for one in run.clones for each in one.results}
+    room = PICTURES_MAX - sum(len(each.picture) for each in kept.values() if each not in clone.results)
+    found = {each.check: each for each in clone.results}
+    for each in new:
+        found[each.check] = each if len(each.picture) <= room else changed(each, picture=b"")
+    return changed(clone, results=tuple(found.values()))
 
 
 # ---- its end

@@ -128,6 +128,11 @@ def _row(draft: Draft, run: Run, clone: Clone, zero: float) -> GuestRow:
         recovered_s=round(clone.passed_at - zero, 1) if clone.passed_at else None,
         objective_s=run.rto_s,
         checks=tuple(_checks(draft, clone)),
+        evidence=tuple(
+            Evidence(title=f"the console of {clone.name}'s clone", text=each.evidence, png=each.picture)
+            for each in clone.results
+            if each.picture
+        ),
     )
 
 
@@ -145,11 +150,17 @@ def _phases(clone: Clone, zero: float) -> Iterator[PhaseTook]:
 
 
 def _checks(draft: Draft, clone: Clone) -> Iterator[CheckSeen]:
-    for at, check in enumerate(checks_of(draft.guest(clone.guest))):
-        passed = True if at < clone.checked or clone.passed_at else None
-        if passed is None and at == clone.checked and clone.runs_at and clone.text:
-            passed = False
-        yield CheckSeen(check=check_text(check), passed=passed, text=clone.text if passed is False else "")
+    found = {each.check: each for each in clone.results}
+    for check in checks_of(draft.guest(clone.guest)):
+        result = found.get(check)
+        if result is None or not result.made:
+            yield CheckSeen(
+                check=check_text(check), passed=None, text=result.why if result is not None else ""
+            )
+        else:
+            text = result.evidence if result.passed else result.why
+            took_s = round(result.took_s, 2)
+            yield CheckSeen(check=check_text(check), passed=result.passed, text=text, took_s=took_s)
 
 
 # ---- what was found

@@ -229,20 +229,20 @@ class _Run:
 
     def _wake(self) -> float | None:
         """With nothing under way: when somebody's patience ends, or who fits nowhere is tried once more."""
-        waiting = [
-            guest
-            for guest in self._waiting()
-            if guest.waits_since > 0 or (not self._tried_again and guest.retry_at > self.now)
-        ]
         patience_s = self.state.settings.timers.boot_after_s
-        times = [guest.waits_since + patience_s for guest in waiting if guest.waits_since > 0]
-        times = [at for at in times if at > self.now]
-        if times:
-            return min(times)
-        if waiting and not self._tried_again:
-            self._tried_again = True
-            return max(guest.retry_at for guest in waiting)
-        return None
+        waiting = list(self._waiting())
+        ends = [guest.waits_since + patience_s for guest in waiting if guest.waits_since > 0]
+        if later := [at for at in ends if at > self.now]:
+            return min(later)
+        again = [
+            guest.retry_at for guest in waiting if self._may_fit_later(guest) and guest.retry_at > self.now
+        ]
+        self._tried_again = True
+        return max(again, default=None)
+
+    def _may_fit_later(self, guest: GuestRecord) -> bool:
+        """Whether what has started since may have made a place for it. Nobody leaves, so room is never more."""
+        return not self._tried_again and bool(self.state.members.about(guest.id) or guest.avoid)
 
     def _waiting(self) -> Iterator[GuestRecord]:
         for guest_id in self.state.unsettled:

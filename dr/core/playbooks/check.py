@@ -6,7 +6,8 @@ Not here: how single values are written (`dr.model.playbooks`), what a run is to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from collections.abc import Mapping as Map
 from typing import NamedTuple
 
 from dr.core.playbooks import builtin
@@ -22,11 +23,25 @@ from dr.model.verbs import (
     Fence,
     MakeClones,
     Notify,
+    RunCommand,
     Until,
     Verb,
     Wait,
 )
-from dr.model.words import FEW, NAME, TIME, Many, OneOf, Problems, Text, Where, fields_of, nearest, shown
+from dr.model.words import (
+    FEW,
+    NAME,
+    TIME,
+    Many,
+    Mapping,
+    OneOf,
+    Problems,
+    Text,
+    Where,
+    fields_of,
+    nearest,
+    shown,
+)
 
 STEPS_MAX = 500  # those inside of each_host and each_guest too
 RETRY_MAX = 100
@@ -65,11 +80,13 @@ def problems_of(playbook: Playbook) -> list[tuple[Where, str]]:
 
 def unknown_of(
     playbook: Playbook,
-    hosts: Mapping[str, Mapping[str, str]],
-    guests: Mapping[str, Mapping[str, str]],
-    params: Mapping[str, str],
+    hosts: Map[str, Map[str, str]],
+    guests: Map[str, Map[str, str]],
+    params: Map[str, str],
+    commands: Map[str, tuple[str, ...]],
 ) -> list[tuple[Where, str]]:
-    """Names that nobody in the fleet has, and labels that match nobody. `hosts`, `guests`: labels, by name.
+    """Names that nobody in the fleet has, and labels that match nobody. `hosts`, `guests`: labels, by name; `commands`:
+    those that are allowed, with their parameters.
 
     What depends on a parameter that is neither told nor has a default is passed over.
     """
@@ -88,11 +105,28 @@ def unknown_of(
             continue
         word = PARAMETER.sub(lambda match: values[match[1]] or "", said.text)
         found += _unknown(word, said.of, said.where, fleet)
+    for where, step, _ in _all_steps(playbook):
+        for at, verb in ((where, step.verb), ((*where, "undo"), step.undo)):
+            if isinstance(verb, RunCommand):
+                found += _not_allowed(verb, at, commands)
     return found
 
 
+def _not_allowed(
+    verb: RunCommand, where: Where, commands: Map[str, tuple[str, ...]]
+) -> list[tuple[Where, str]]:
+    if verb.run not in commands:
+        there = _instead(verb.run, sorted(commands))
+        return [((*where, "run"), f"the configuration allows no command named {verb.run}{there}")]
+    wanted = commands[verb.run]
+    if set(verb.with_) == set(wanted):
+        return []
+    names = ", ".join(wanted) or "none"
+    return [((*where, "with"), f"{verb.run} has other parameters: {names}")]
+
+
 def _unknown(
-    word: str, of: str, where: Where, fleet: Mapping[str, Mapping[str, Mapping[str, str]]]
+    word: str, of: str, where: Where, fleet: Map[str, Map[str, Map[str, str]]]
 ) -> list[tuple[Where, str]]:
     if word in (ALL, TARGETS):
         return []
@@ -190,6 +224,9 @@ def _of(record: Record, where: Where, loop: str) -> Iterator[Said]:
         kind = field.kind.each if isinstance(field.kind, Many) else field.kind
         if isinstance(kind, OneOf):
             yield from _of(value, here, loop)
+        elif isinstance(kind, Mapping):
+            for key, text in value.items():
+                yield Said((*here, key), text, "text", loop)
         elif isinstance(kind, Chosen | Reference | Text):
             of = "text" if isinstance(kind, Text) else kind.of
             several = value if isinstance(value, tuple) else (value,)
@@ -362,6 +399,9 @@ def _steps(playbook: Playbook, problems: Problems) -> None:
         if isinstance(step.verb, Drain) and step.verb.deadline > own_s:
             text = f"would never come: the step, or the run, ends after {TIME.write(own_s)}"
             problems.add((*where, "deadline"), text)
+        for at, verb in ((where, step.verb), ((*where, "undo"), step.undo)):
+            if isinstance(verb, RunCommand) and bool(verb.on) is bool(verb.in_):
+                problems.add((*at, "run"), "needs `on: HOSTS` or `in: GUESTS`, and not both")
         if step.retry > RETRY_MAX:
             problems.add((*where, "retry"), f"at most {RETRY_MAX}")
 

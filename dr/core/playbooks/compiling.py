@@ -7,7 +7,8 @@ So what a run is about is settled when somebody asks for it, and is what `--dry-
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from collections.abc import Mapping as Map
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from dr.model.base import HostName, Record, changed
 from dr.model.conditions import ALL, LABEL, ON, PARAMETER, TARGETS, Chosen, Reference
 from dr.model.playbooks import Bubble, OwnAddress, Playbook, RunStep, StepSpec
 from dr.model.verbs import VERBS
-from dr.model.words import Many, OneOf, Problems, Where, fields_of, nearest
+from dr.model.words import Many, Mapping, OneOf, Problems, Where, fields_of, nearest
 
 STEPS_MAX = 1000  # of one run; its record is written anew with each of them
 NAMES_MAX = 100_000  # in all of them together
@@ -26,8 +27,8 @@ NAMES_MAX = 100_000  # in all of them together
 class Fleet(NamedTuple):
     """Names and labels of all hosts; of all guests also where they are."""
 
-    hosts: Mapping[HostName, Mapping[str, str]]
-    guests: Mapping[str, tuple[Mapping[str, str], HostName]]
+    hosts: Map[HostName, Map[str, str]]
+    guests: Map[str, tuple[Map[str, str], HostName]]
 
 
 def fleet_of(draft: Draft) -> Fleet:
@@ -45,7 +46,7 @@ class Unclear(Exception):
         self.found = found
 
 
-def steps_of(playbook: Playbook, params: Mapping[str, str], fleet: Fleet) -> tuple[RunStep, ...]:
+def steps_of(playbook: Playbook, params: Map[str, str], fleet: Fleet) -> tuple[RunStep, ...]:
     """The steps of a run, in their order. Raises Unclear."""
     making = _Making(playbook, fleet, values_of(playbook, params))
     steps = list(islice(chain(making.part("steps"), making.part("finally")), STEPS_MAX + 1))
@@ -60,19 +61,19 @@ def steps_of(playbook: Playbook, params: Mapping[str, str], fleet: Fleet) -> tup
     return tuple(steps)
 
 
-def required(playbook: Playbook, params: Mapping[str, str], fleet: Fleet) -> tuple[Any, ...]:
+def required(playbook: Playbook, params: Map[str, str], fleet: Fleet) -> tuple[Any, ...]:
     """What must be so before the first step, with names."""
     making = _Making(playbook, fleet, values_of(playbook, params))
     return tuple(making.resolved(each, ("require", at), {}) for at, each in enumerate(playbook.require))
 
 
-def bubble(playbook: Playbook, params: Mapping[str, str], fleet: Fleet) -> Bubble:
+def bubble(playbook: Playbook, params: Map[str, str], fleet: Fleet) -> Bubble:
     """Its bubble, with an address in place of a parameter. Raises Unclear."""
     making = _Making(playbook, fleet, values_of(playbook, params))
     return making.bubble()
 
 
-def values_of(playbook: Playbook, params: Mapping[str, str]) -> dict[str, str]:
+def values_of(playbook: Playbook, params: Map[str, str]) -> dict[str, str]:
     """What every parameter stands for. Raises Unclear."""
     found: list[tuple[Where, str]] = []
     for name in params:
@@ -155,6 +156,8 @@ class _Making:
                     self.found.append((at, f"names several {each.of}s, and one is wanted here"))
             elif isinstance(each, OneOf) and isinstance(value, Record):
                 values[field.name] = self.resolved(value, at, one)
+            elif isinstance(field.kind, Mapping):
+                values[field.name] = {key: self._filled(text, (*at, key), one) for key, text in value.items()}
             elif isinstance(value, str) and type(value) is str:
                 values[field.name] = self._filled(value, at, one)
         return changed(record, **values)

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from dr.core import checks
 from dr.core.drills import isolated
-from dr.core.playbooks import conditions
+from dr.core.playbooks import commands, conditions
 from dr.core.state import Draft
 from dr.model.events import (
     AskCordon,
@@ -44,6 +44,7 @@ from dr.model.verbs import (
     Pause,
     Relocate,
     Resume,
+    RunCommand,
     Start,
     Stop,
     Uncordon,
@@ -101,6 +102,8 @@ def left(  # noqa: PLR0911, PLR0912  # one case for each verb
             return isolated.left(draft, run, step)
         case Check():
             return [*_not_in(draft, verb.check, GuestPhase.RUNNING), *_unchecked(draft, step, verb.check)]
+        case RunCommand():
+            return commands.left(draft, step, verb)
         case Approve() | Notify():
             return (
                 []
@@ -152,7 +155,7 @@ def asks(  # noqa: PLR0911  # one case for each verb
             return [AskPause(**who | {"reason": f"{verb.pause}; {reason}"})]
         case Resume():
             return [AskResume(**who | {"reason": f"{verb.resume}; {reason}"})]
-        case Wait() | Until() | Check() | MakeClones() | Boot() | Approve() | Notify():
+        case Wait() | Until() | Check() | MakeClones() | Boot() | RunCommand() | Approve() | Notify():
             return []
         case _:
             assert_never(verb)

@@ -10,13 +10,13 @@ from typing import Literal
 
 from dr.core import operator
 from dr.core.drills import isolated, isolated_report
-from dr.core.playbooks import conditions, deeds
+from dr.core.playbooks import commands, conditions, deeds
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.operations import Operation, OperationState
 from dr.model.playbooks import Run, RunStep, StepSpec, StepState
 from dr.model.records import Alert
-from dr.model.verbs import Approve, Drain, Notify
+from dr.model.verbs import Approve, Drain, Notify, RunCommand
 from dr.model.words import fields_of
 
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again
@@ -92,8 +92,7 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         step = changed(step, before=deeds.so_before(draft, verb), was=deeds.where(draft, verb))
     step = changed(step, tried_at=draft.now, tries=step.tries + 1, jobs=(), state=StepState.RUNNING)
     _put(draft, key, at, step)
-    if isolated.is_drill(run):
-        isolated.forget_failures(draft, key, step)
+    isolated.forget_failures(draft, key, step)
     if isinstance(step.spec.verb, Notify):
         draft.tell(
             Alert(
@@ -115,8 +114,11 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         return
     blockers: list[str] = []
     jobs: list[str] = []
+    if isinstance(verb := step.spec.verb, RunCommand):
+        step = commands.begun_anew(step)
+        blockers += commands.blockers(draft, step, verb)
     asks = deeds.asks(draft, step, f"{key}/{at}", operation.asked_by, _why(operation))
-    acted = step.acted or not asks
+    acted = step.acted or not (asks or blockers)
     for number, ask in enumerate(asks):
         reply = operator.decided(draft, changed(ask, id=f"{ask.id}/{number}"))
         blockers += reply.blockers
@@ -147,6 +149,10 @@ def _look(draft: Draft, key: str, at: int) -> None:
     if bad_clones := isolated.failures(run, step):
         _fail(draft, key, at, "; ".join(bad_clones))
         return
+    if isinstance(step.spec.verb, RunCommand):
+        step = _run_commands(draft, key, at, step.spec.verb)
+        if step.state is not StepState.RUNNING:
+            return
     jobs = [job for name in step.jobs if (job := draft.operation(name)) is not None]
     if lost := set(step.jobs) - {job.id for job in jobs}:
         _fail(draft, key, at, f"what became of {', '.join(sorted(lost))} is not known any more", again=False)
@@ -166,7 +172,8 @@ def _look(draft: Draft, key: str, at: int) -> None:
         left = deeds.left(draft, step, key, done)
     if not left:
         ends = [job.steps[-1].text for job in jobs if job.steps]
-        said = step.text if step.answered else f"after {draft.now - step.began:.1f} s"
+        took = f"after {draft.now - step.began:.1f} s"
+        said = step.text if step.answered else commands.in_words(step) or took
         _end(draft, key, at, StepState.DONE, "; ".join(ends) or said)
         return
     limit_s = _limit_s(draft, operation, step)
@@ -180,6 +187,22 @@ def _look(draft: Draft, key: str, at: int) -> None:
             _end(draft, key, at, StepState.DONE, f"nobody answered within {limit_s:g} s: it goes on")
             return
     _fail(draft, key, at, _late(draft, operation, step, "; ".join(left[:3])), again=False)
+
+
+def _run_commands(draft: Draft, key: str, at: int, verb: RunCommand) -> RunStep:
+    """The step as it is now: none after one that failed, or cannot be begun."""
+    operation, run = _of(draft, key)
+    before = run.steps[at]
+    step = commands.carry_on(draft, operation, at, before, verb)
+    if step != before:
+        _put(draft, key, at, step)
+    bad = commands.failed(step)
+    under_way = any(each.state == "running" for each in step.commands)
+    if bad is not None:
+        _fail(draft, key, at, f"{bad.on}: {bad.said}", again=bad.state == "failed")
+    elif not under_way and (why := commands.blockers(draft, step, verb)):
+        _fail(draft, key, at, "; ".join(why))
+    return _of(draft, key)[1].steps[at]
 
 
 def _limit_s(draft: Draft, operation: Operation, step: RunStep) -> float:
@@ -201,12 +224,12 @@ def _fail(draft: Draft, key: str, at: int, why: str, *, again: bool = True) -> N
     """Tried again, or the end of it, and what follows from that.
 
     A try in which the coordinator died does not count: an order that was about to go out may never have been sent.
-    That somebody wants a host empty is no order: it stands, until a person takes it back. Of clones agents are asked
-    again, and go on with what they have begun.
+    That somebody wants a host empty is no order: it stands, until a person takes it back. A command is asked for again
+    under its own id, so how it ended counts; of clones agents are asked again, and go on with what they have begun.
     """
     _, run = _of(draft, key)
     step = run.steps[at]
-    lasts = isinstance(step.spec.verb, Drain) or isolated.is_drill(run)
+    lasts = isinstance(step.spec.verb, Drain | RunCommand) or isolated.is_drill(run)
     if step.tried_at <= draft.started_at and not lasts:
         step = changed(step, tries=step.tries - 1)
     if again and step.tries <= step.spec.retry:
@@ -227,6 +250,7 @@ def _end(draft: Draft, key: str, at: int, state: StepState, text: str) -> None:
     _, run = _of(draft, key)
     step = run.steps[at]
     draft.note("playbook.step", f"{at + 1}. {step.spec.text()}: {state}: {text}", operation=key)
+    step = commands.given_up(_of(draft, key)[1].steps[at])
     _put(draft, key, at, changed(step, state=state, ended=draft.now, text=text))
 
 

@@ -23,6 +23,7 @@ from dr.model.words import (
     Kind,
     Many,
     Mapping,
+    Name,
     Nested,
     OneOf,
     Size,
@@ -83,6 +84,8 @@ def _kind(kind: Kind, defs: dict[str, Schema]) -> Schema:  # noqa: PLR0911, PLR0
             return _text(NAME.pattern)
         case Reference():
             return _text(rf"{NAME.pattern}|{PARAMETER.pattern}")
+        case Name():
+            return _text(NAME.pattern)
         case Chosen():
             on = "(?:on:)?" if kind.of == "guest" else ""
             return _text(rf"{LABEL.pattern}|label:.*{PARAMETER.pattern}.*|{on}{_PARTLY}")

@@ -244,6 +244,18 @@ class OperationIs(Fact):
         return f"{len(found)} such operations; there are: {'; '.join(have) or 'none'}"
 
 
+class Ran(Fact):
+    """A command of a playbook was run so often, whatever came of it."""
+
+    ran: Annotated[str, "its name"]
+    on: Annotated[str, "the host, or the guest"]
+    count: Annotated[int, Whole(0), "so often"] = 1
+
+    def why_not(self, seen: Observer) -> str:
+        found = seen.world.truth.commands[self.on, self.ran]
+        return "" if found == self.count else f"{self.ran} ran {found} times on {self.on}, not {self.count}"
+
+
 class Told(Fact):
     """The timeline has said this since the scenario began."""
 
@@ -376,6 +388,7 @@ _ALL: tuple[type[Fact], ...] = (
     Apart,
     InOrder,
     LoadIs,
+    Ran,
     AutomationIs,
     CoordinatorIs,
 )

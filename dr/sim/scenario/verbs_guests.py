@@ -146,6 +146,15 @@ class ReadyAfter(Verb):
             stage.world.ready_after_s[guest] = self.ready_after
 
 
+class SilentAgent(Verb):
+    """The QEMU guest agent in guests does not answer any more; all else in them does."""
+
+    silent_agent: Annotated[Guests, "guests"]
+
+    def do(self, stage: Stage) -> None:
+        stage.world.silent_agents.update(stage.guests(self.silent_agent))
+
+
 class VirshMigrate(Verb):
     """`virsh migrate --live` from where it runs; at the other end the hook decides."""
 
@@ -303,6 +312,7 @@ VERBS: tuple[type[Verb], ...] = (
     IoError,
     VirshUndefine,
     ReadyAfter,
+    SilentAgent,
     VirshMigrate,
     TieGuest,
     UntieGuest,

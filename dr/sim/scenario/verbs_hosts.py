@@ -19,6 +19,7 @@ from dr.model.words import (
     Whole,
     Word,
 )
+from dr.sim.commands import CommandFault
 from dr.sim.network import COORDINATOR, NETWORKS
 from dr.sim.scenario.stage import ASK_AGAIN_S, Stage
 from dr.sim.scenario.verb import Verb
@@ -31,6 +32,7 @@ ABOUT = (
     "power reading",
     "fence result",
     "power-on result",
+    "command result",
 )  # what the coordinator had looked at or done
 Fate = Literal["lost", "late", "repeated"]
 Message = Annotated[str, Word((*DOWN, *UP, *ABOUT))]
@@ -274,7 +276,8 @@ class Messages(Verb):
     """The next messages of one kind are lost, come late (and out of order), or come twice; the session itself lives on.
     To the agent: `start`, `question` (what runs there?), `list` (of what is protected), `command` (any other),
     `welcome`, `ack`. From it: `answer`, `hello`, `report`, `beat`. Of the coordinator's own looks and deeds: `look`,
-    `power reading`, `fence result`, `power-on result`. A report is never lost alone: its session ends with it."""
+    `power reading`, `fence result`, `power-on result`, `command result`. A report is never lost
+    alone: its session ends with it."""
 
     messages: Annotated[Fate, "what becomes of them"]
     kind: Annotated[Message, "of which kind"]
@@ -293,6 +296,18 @@ class Messages(Verb):
             )
         if self.messages == "repeated" and self.kind in ABOUT:
             problems.add((*where, "messages"), f"a {self.kind} is no message that could come twice")
+
+
+class NextCommand(Verb):
+    """What becomes of the next command of a playbook on hosts, or in their guests. All worlds allow `update`, `reboot`,
+    `tell` (with `what`), and in guests `flush`."""
+
+    next_command: Annotated[CommandFault, "what; of one that hangs: until its time is over"]
+    on: Annotated[Hosts, "hosts"]
+
+    def do(self, stage: Stage) -> None:
+        for name in stage.hosts(self.on):
+            stage.world.hosts[name].command_faults.append(self.next_command)
 
 
 class BreakSession(Verb):
@@ -436,6 +451,7 @@ VERBS: tuple[type[Verb], ...] = (
     FreezeAgent,
     LoseAgentState,
     Messages,
+    NextCommand,
     BreakSession,
     Libvirtd,
     Hook,

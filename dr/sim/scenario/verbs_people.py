@@ -14,6 +14,7 @@ from dr.model.base import changed
 from dr.model.events import (
     AskApply,
     AskCancelMove,
+    AskCheck,
     AskClearQuarantine,
     AskConfirmDown,
     AskCordon,
@@ -177,6 +178,15 @@ class CancelMove(AskVerb):
 
     def asks(self, stage: Stage) -> list[Make]:
         return [lambda key: AskCancelMove(id=key, by=BY, guests=tuple(stage.guests(self.cancel_move)))]
+
+
+class CheckGuests(AskVerb):
+    """`dr guest check`: one round of their checks, now."""
+
+    check_guests: Annotated[Guests, "guests"]
+
+    def asks(self, stage: Stage) -> list[Make]:
+        return [lambda key: AskCheck(id=key, by=BY, guests=tuple(stage.guests(self.check_guests)))]
 
 
 class FenceHost(AskVerb):
@@ -399,6 +409,7 @@ VERBS: tuple[type[Verb], ...] = (
     Migrate,
     Relocate,
     CancelMove,
+    CheckGuests,
     FenceHost,
     FenceTest,
     ConfirmDown,

@@ -308,7 +308,7 @@ static int set_clock_by_rtc(void)
     return settimeofday(&now, NULL) == 0;
 }
 
-/* One request of libvirt, a line of JSON; as much of the protocol as setting a clock and a shutdown take. */
+/* One request of libvirt, a line of JSON; as much of the protocol as a ping, setting a clock and a shutdown take. */
 static void serve_agent(int port, const char *line)
 {
     char reply[160];
@@ -316,6 +316,8 @@ static void serve_agent(int port, const char *line)
     if (strstr(line, "\"guest-sync") && id)
         snprintf(reply, sizeof reply, "%s{\"return\": %llu}\n", strstr(line, "delimited") ? "\xff" : "",
                  strtoull(id + 5, NULL, 10));
+    else if (strstr(line, "\"guest-ping\""))
+        snprintf(reply, sizeof reply, "{\"return\": {}}\n");
     else if (strstr(line, "\"guest-shutdown\""))
         power_off();
     else if (strstr(line, "\"guest-set-time\"") && set_clock_by_rtc()) {

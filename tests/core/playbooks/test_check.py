@@ -101,6 +101,11 @@ CANNOT_BE = {
     "{wait: 10m, timeout: 5m}": "steps[0].wait: would never end: the step, or the run, ends after 5m",
     "{drain: a, deadline: 2h}": "steps[0].deadline: would never come: the step, or the run, ends after 1h",
     "{start: a, retry: 1000}": "steps[0].retry: at most 100",
+    # commands
+    "{run: update}": "steps[0].run: needs `on: HOSTS` or `in: GUESTS`, and not both",
+    "{run: update, on: h1, in: g1}": "steps[0].run: needs `on: HOSTS` or `in: GUESTS`, and not both",
+    "{cordon: h1, undo: {run: update}}": "steps[0].undo.run: needs `on: HOSTS` or `in: GUESTS`, and not both",
+    "{run: update, on: h1, with: {a: '${b}'}}": "steps[0].with.a: no parameter is named b; params has: none",
     # texts
     '{notify: "a\\0b"}': "steps[0].notify: has a character that cannot be shown: U+0000",
     '{notify: "a\\e[2Jb"}': "steps[0].notify: has a character that cannot be shown: U+001B",
@@ -250,11 +255,15 @@ def test_a_number_beyond_all_bounds_is_no_time(value: float) -> None:
 # ---- against a fleet
 
 HOSTS = {"kvm1": {"rack": "a"}, "kvm2": {"rack": "b"}}
+COMMANDS: dict[str, tuple[str, ...]] = {"update": (), "tell": ("whom",)}
 GUESTS = {"web1": {"tier": "web"}, "db1": {"tier": "db"}}
 
 
 def unknown(text: str, **params: str) -> list[str]:
-    return [f"{dotted(where)}: {message}" for where, message in unknown_of(read(text), HOSTS, GUESTS, params)]
+    return [
+        f"{dotted(where)}: {message}"
+        for where, message in unknown_of(read(text), HOSTS, GUESTS, params, COMMANDS)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -269,6 +278,10 @@ def unknown(text: str, **params: str) -> list[str]:
         ("{migrate: web1, to: kvmm1}", "no host is named kvmm1; did you mean kvm1?"),
         ("{until: {host: kvm7}}", "no host is named kvm7; did you mean kvm2?"),
         ("{stop: web1, undo: {start: web2}}", "no protected guest is named web2; did you mean web1?"),
+        ("{run: updaet, on: kvm1}", "the configuration allows no command named updaet; did you mean update?"),
+        ("{run: tell, on: kvm1, with: {who: x}}", "tell has other parameters: whom"),
+        ("{cordon: kvm1, undo: {run: tel, on: kvm1}}", "allows no command named tel; did you mean tell?"),
+        ("{run: update, on: kvm3}", "no host is named kvm3; did you mean kvm2?"),
         ("{each_host: kvm4, steps: [{cordon: '${host}'}]}", "no host is named kvm4; did you mean kvm2?"),
     ],
 )

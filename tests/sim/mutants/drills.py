@@ -44,7 +44,7 @@ GROUPS = {
         m(
             "what failed is made anew by the next try",
             "drills/troubles-of-its-own",
-            (runner._begin, "        isolated.forget_failures(draft, key, step)\n", "        pass\n"),
+            (runner._begin, "    isolated.forget_failures(draft, key, step)\n", ""),
         ),
         m(
             "no drill begins that does not fit",

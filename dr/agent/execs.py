@@ -1,0 +1,86 @@
+"""Commands of playbooks in guests of this host: begun once for their id, watched to their end, told to who asks again.
+
+Ids are remembered in memory only: after a restart of this process nobody knows what became of what it had begun. Not
+here: how a guest is spoken to (`dr.ports.inside`), what may be run (`dr.model.allowed`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from dr.model.allowed import Report
+from dr.model.commands import Answer, Outcome, RunInside
+from dr.ports.hypervisor import HypervisorError, HypervisorUnknown
+from dr.ports.inside import Inside
+
+log = logging.getLogger("dr.agent.execs")
+
+KNOWN_MAX = 500  # whose end is remembered; an older one is not asked for any more
+UNDER_WAY_MAX = 32
+LOOK_S = 1.0
+SILENT_S = 60.0  # a guest that says nothing of it for so long: unknown
+
+
+class Insides:
+    """All of this process."""
+
+    def __init__(self, inside: Inside, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._inside = inside
+        self._sleep = sleep
+        self._known: dict[str, asyncio.Task[Report]] = {}
+
+    async def run(self, command: str, order: RunInside) -> Answer:
+        """What came of it, within the order's window."""
+        task = self._known.get(command)
+        if task is None:
+            if order.again:
+                return _answer(
+                    Report(state="unknown", reason="the agent of its host has restarted since it was begun")
+                )
+            if sum(not each.done() for each in self._known.values()) >= UNDER_WAY_MAX:
+                return _answer(
+                    Report(state="refused", reason="too many commands are under way in guests here")
+                )
+            task = self._known[command] = asyncio.create_task(self._run(order))
+            self._forget()
+        await asyncio.wait({task}, timeout=order.window_s)
+        return _answer(task.result() if task.done() else Report(state="lost", reason="it is under way"))
+
+    def _forget(self) -> None:
+        over = [key for key, task in self._known.items() if task.done()]
+        for key in over[: max(0, len(self._known) - KNOWN_MAX)]:
+            del self._known[key]
+
+    async def _run(self, order: RunInside) -> Report:
+        log.info("%s: %s", order.name, " ".join(order.argv))
+        try:
+            process = await self._inside.begin(order.guest, order.argv)
+        except HypervisorError as error:
+            return Report(state="refused", reason=str(error))
+        except HypervisorUnknown as error:
+            return Report(state="unknown", reason=f"whether it was begun is not known: {error}")
+        return await self._end(order, process)
+
+    async def _end(self, order: RunInside, process: int) -> Report:
+        clock = asyncio.get_running_loop().time
+        began = heard = clock()
+        silence = ""
+        while clock() < began + order.timeout_s:
+            try:
+                report = await self._inside.ended(order.guest, process)
+                heard, silence = clock(), ""
+            except (HypervisorError, HypervisorUnknown) as error:
+                report, silence = None, str(error)
+            if report is not None:
+                return report
+            if silence and clock() > heard + SILENT_S:
+                return Report(state="unknown", reason=silence)
+            await self._sleep(LOOK_S)
+        why = f"it has not ended within {order.timeout_s:g} s, and may go on: nobody can end it from outside"
+        return Report(state="unknown", reason=why)
+
+
+def _answer(report: Report) -> Answer:
+    return Answer(outcome=Outcome.DONE, report=report)

@@ -54,7 +54,7 @@ def why_not(draft: Draft, steps: Sequence[RunStep], memory_mib: int) -> list[str
     other = next((op for op in draft.open_operations() if is_drill(op.run)), None)
     if other is not None:
         found.append(f"another drill is under way: {other.id} ({other.subject})")
-    if why := _trouble(draft):
+    if why := trouble(draft):
         found.append(f"{why}: no drill begins before that is over")
     wanted: dict[HostName, list[GuestRecord]] = {}
     for name in dict.fromkeys(name for step in steps for name in _cloned_by(step)):
@@ -133,7 +133,7 @@ def _not_to_clone(draft: Draft, guest: GuestRecord) -> str:
     return ""
 
 
-def _trouble(draft: Draft) -> str:
+def trouble(draft: Draft) -> str:
     """What a drill gives way to."""
     failover = next((op for op in draft.open_operations() if op.kind == "failover"), None)
     if failover is not None:
@@ -150,7 +150,7 @@ def gives_way(draft: Draft, operation: Operation) -> str:
     assert operation.run is not None
     if not is_drill(operation.run):
         return ""
-    if why := _trouble(draft):
+    if why := trouble(draft):
         return f"gave way: {why}"
     for clone in operation.run.clones:
         host = draft.host(clone.host)

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from dr.adapters.notify.message import Message
 from dr.cli import agent_config, config
 from dr.cli.app import app
+from dr.cli.config_schema import HooksSection, ScheduleSection
 from dr.cli.failure import Exit
 from dr.cli.notifiers import BAD_RELOAD
 from dr.cli.playbook_file import load
@@ -457,6 +458,8 @@ def test_every_figure_is_documented_with_its_default(heading: str, record: type[
         ("hosts.NAME", config.HostSection),
         ("a fence device", config.DeviceSection),
         ("notify", config.SinkSection),
+        ("hooks", HooksSection),
+        ("schedules.NAME", ScheduleSection),
     ],
     ids=str,
 )

@@ -23,6 +23,7 @@ from dr.api.planning import planning_routes
 from dr.api.problem import Problem, answer
 from dr.api.reading import reading_routes
 from dr.api.running import running_routes
+from dr.api.scheduling import scheduling_routes
 from dr.api.timeline import timeline_routes
 from dr.ports.store import StoreError
 
@@ -46,6 +47,7 @@ def make_app(desk: Desk) -> Guard:
         planning_routes(desk),
         running_routes(desk),
         drill_routes(desk),
+        scheduling_routes(desk),
         joining_routes(desk),
     ):
         app.include_router(router)

@@ -288,6 +288,9 @@ class OperationRow(Part):
     )
     guests: dict[str, str] = {}
     guest_names: dict[str, str] = {}
+    hooks: dict[str, str] = Field(
+        default={}, description="of a failover: the job that each is, or why it is none"
+    )
 
 
 class StepSeen(Part):

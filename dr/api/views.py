@@ -291,6 +291,7 @@ def operation_row(snap: Snapshot, operation: Operation) -> schema.OperationRow:
         foreseen_s=operation.foreseen_s or None,
         guests=operation.guests,
         guest_names=names,
+        hooks=operation.hooks,
     )
 
 

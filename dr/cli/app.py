@@ -15,6 +15,7 @@ from dr.cli import (
     config_commands,
     doctor,
     drill,
+    drill_schedule,
     events,
     fence,
     guest,
@@ -45,6 +46,7 @@ app.add_typer(guest.app, name="guest")
 app.add_typer(plan.app, name="plan")
 app.command("apply")(apply.apply)
 app.add_typer(playbook.app, name="playbook")
+drill.app.command("schedule")(drill_schedule.schedule)
 app.add_typer(drill.app, name="drill")
 app.add_typer(fence.app, name="fence")
 app.add_typer(job.app, name="job")

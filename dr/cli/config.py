@@ -21,6 +21,7 @@ from dr.adapters.ssh.settings import SshSettings
 from dr.cli.config_errors import at, explain
 from dr.cli.config_programs import commands_of, ssh_of
 from dr.cli.config_rules import rule_warnings, rules_of
+from dr.cli.config_schedules import hooks_of, schedules_of, sources_of
 from dr.cli.config_schema import (
     AGENT_PORT,
     API_PORT,
@@ -40,9 +41,9 @@ from dr.model.policy import (
     GuestPolicy,
     HostPolicy,
     Limits,
-    Settings,
     Timers,
 )
+from dr.model.settings import Settings
 from dr.model.spelling import after_of, checks_of
 
 __all__ = [
@@ -73,6 +74,7 @@ class CoordinatorConfig:
     log_format: str
     settings: Settings
     sinks: tuple[Sink, ...]
+    sources: dict[str, str]  # of each schedule and hook: its playbook's file or name, as it is written
     ssh: SshSettings | None = None
     warnings: tuple[Problem, ...] = ()
 
@@ -121,6 +123,7 @@ def translate(document: Document) -> CoordinatorConfig:
         log_format=parsed.log.format,
         settings=settings,
         sinks=sinks,
+        sources=sources_of(parsed),
         ssh=ssh,
         warnings=tuple(_warnings(parsed, document)),
     )
@@ -179,6 +182,8 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
         commands=commands_of(parsed, document, problems),
         rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
+        schedules=schedules_of(parsed, document, problems),
+        hooks=hooks_of(parsed, document, problems),
         on_leave=parsed.on_leave,
         on_critical=parsed.on_critical,
     )

@@ -72,6 +72,8 @@ def explain(document: Document, error: Any, shape: type[BaseModel] = FileSection
             )
         case "string_pattern_mismatch":
             return at(document, path, f"{_PATTERNS[context['pattern']]}{shown}")
+        case "too_long":
+            return at(document, path, f"at most {context['max_length']} may stand here")
         case "too_short":
             return at(document, path, "must not be empty")
         case "value_error":

@@ -28,10 +28,12 @@ from dr.model.policy import (
     OnCritical,
     OnLeave,
     OnUnhealthy,
-    Settings,
     Timers,
 )
+from dr.model.schedules import BLACKOUTS_MAX, SCHEDULES_MAX, Cron, Days, Window, Zone, cron_of, zone_of
+from dr.model.settings import Settings
 from dr.model.spelling import after_of, check_of, checks_of
+from dr.model.words import Kind, Problems
 
 DEFAULT_FILE = Path("/etc/dr/coordinator.yaml")
 DEFAULT_STATE_DIR = Path("/var/lib/dr/coordinator")
@@ -276,6 +278,55 @@ class SinkSection(Section):
     least: Severity = "info"
 
 
+def _cron(text: str) -> str:
+    try:
+        return cron_of(text)
+    except ValueError as error:
+        raise ValueError(f"must be {Cron.means}; {error}") from None
+
+
+def _zone(text: str) -> str:
+    try:
+        zone_of(text)
+    except ValueError as error:
+        raise ValueError(f"must be {Zone.means}; {error}") from None
+    return text
+
+
+def _readable(kind: Kind) -> Any:
+    def check(value: Any) -> Any:
+        problems = Problems()
+        kind.read(value, (), problems)
+        if problems:
+            raise ValueError(f"must be {kind.means}")
+        return value
+
+    return AfterValidator(check)
+
+
+class ScheduleSection(Section):
+    """When which playbook is run by itself."""
+
+    playbook: str
+    params: dict[str, str] = {}
+    cron: Annotated[str, AfterValidator(_cron)]
+    window: Annotated[str | float, _readable(Window())] = "1h"
+    zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    blackouts: Annotated[
+        list[Annotated[str, _readable(Days())]],
+        BeforeValidator(_one_or_many),
+        Field(max_length=BLACKOUTS_MAX),
+    ] = []
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class HooksSection(Section):
+    """Playbooks that run beside the built-in failover."""
+
+    failover_begins: str | None = None
+    failover_ends: str | None = None
+
+
 class ListenSection(Section):
     agents: Endpoints = [f"0.0.0.0:{AGENT_PORT}"]
     api: Endpoints = [f"0.0.0.0:{API_PORT}"]
@@ -317,3 +368,5 @@ class FileSection(Section):
     ssh: SshSection | None = None
     commands: dict[Name, CommandSection] = {}
     notify: list[SinkSection] = []
+    hooks: HooksSection = HooksSection()
+    schedules: Annotated[dict[Name, ScheduleSection], Field(max_length=SCHEDULES_MAX)] = {}

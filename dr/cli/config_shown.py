@@ -13,6 +13,7 @@ from dr.adapters.notify.sinks import CommandSink, Sink
 from dr.cli.config import CoordinatorConfig, bracketed
 from dr.cli.config_programs import shown_command, shown_ssh
 from dr.cli.config_rules import shown_rule
+from dr.cli.config_schedules import shown_hooks, shown_schedule
 from dr.model.policy import GuestPolicy, HostPolicy
 from dr.model.spelling import after_text, check_text
 
@@ -41,6 +42,11 @@ def effective(config: CoordinatorConfig) -> dict[str, Any]:
         "rules": [shown_rule(rule) for rule in settings.rules],
         **({"ssh": shown_ssh(config.ssh)} if config.ssh is not None else {}),
         "commands": {name: shown_command(each) for name, each in settings.commands.items()},
+        "hooks": shown_hooks(settings.hooks, config.sources),
+        "schedules": {
+            name: shown_schedule(each, config.sources[f"schedules.{name}"])
+            for name, each in settings.schedules.items()
+        },
         "notify": [_effective_sink(sink) for sink in config.sinks],
     }
 

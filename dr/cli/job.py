@@ -116,6 +116,7 @@ def _facts(job: Operation) -> list[tuple[str, str]]:
         ("took" if job.state != "open" else "for", age(job.duration_s)),
         ("forecast", "" if job.foreseen_s is None else age(job.foreseen_s)),
         ("guests", guests),
+        ("hooks", "\n".join(f"{when}: {came}" for when, came in job.hooks.items())),
         ("moves", "\n".join(how_far(move) for move in job.moves)),
         *_run_facts(job),
         ("steps", steps),

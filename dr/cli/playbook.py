@@ -138,6 +138,8 @@ def _parameters(row: Shelved) -> list[str]:
 
 
 def _description(row: Shelved) -> str:
+    if row.built_in:
+        return f"Built in, not to be run: {row.built_in}"
     if row.playbook is None:
         return f"cannot be used: dr playbook validate {row.path}"
     return " ".join(row.playbook.description.split())
@@ -147,16 +149,17 @@ COLUMNS: tuple[Column[Shelved], ...] = (
     Column("PLAYBOOK", lambda row: row.name),
     Column("PARAMETERS", lambda row: ", ".join(_parameters(row))),
     Column("DESCRIPTION", _description),
-    Column("FILE", lambda row: str(row.path), wide=True),
+    Column("FILE", lambda row: "" if row.built_in else str(row.path), wide=True),
 )
 
 
 @app.command("list")
 def list_(form: Output = Form.TABLE) -> None:
-    """Playbooks that ship with dr, and the team's own in /etc/dr/playbooks."""
+    """Playbooks that ship with dr, the team's own in /etc/dr/playbooks, and the failover that is built in."""
+    from dr.cli.playbook_builtin import listed
     from dr.cli.playbook_file import shelved
 
-    rows = shelved()
+    rows = sorted([*shelved(), listed()], key=lambda each: each.name)
     match form:
         case Form.JSON | Form.YAML:
             plain({"version": 1, "kind": "playbooks", "items": [_item(row) for row in rows]}, form)
@@ -173,9 +176,10 @@ def _item(row: Shelved) -> dict[str, Any]:
     params = row.playbook.params if row.playbook is not None else {}
     return {
         "name": row.name,
-        "file": str(row.path),
+        "file": "" if row.built_in else str(row.path),
+        "built_in": bool(row.built_in),
         "usable": row.playbook is not None,
-        "description": row.playbook.description if row.playbook is not None else "",
+        "description": row.playbook.description if row.playbook is not None else row.built_in,
         "params": {name: write_fields(each) for name, each in params.items()},
     }
 
@@ -187,9 +191,17 @@ def show(
     ],
     form: Output = Form.TABLE,
 ) -> None:
-    """A playbook as it is understood: what a run is told, and every step with what follows if it fails."""
+    """A playbook as it is understood: what a run is told, and every step with what follows if it fails.
+
+    `failover` is built in: its steps, by the configuration in force, and the hooks around it.
+    """
+    from dr.cli import playbook_builtin
+    from dr.core.playbooks.builtin import NAME
     from dr.model.words import write_fields
 
+    if playbook == NAME:
+        playbook_builtin.show(form)
+        return
     found, file = chosen(playbook)
     match form:
         case Form.JSON | Form.YAML:
@@ -203,12 +215,19 @@ def show(
 
 def chosen(name: str) -> tuple[Playbook, str]:
     """The playbook of that name, or in that file; and its file. Raises Failure."""
-    from dr.cli.playbook_file import load, shelved
+    from dr.cli.playbook_file import is_file, load, shelved
     from dr.cli.yamlfile import BadFile
+    from dr.core.playbooks.builtin import NAME
     from dr.model.words import nearest
 
+    if name == NAME:
+        raise Failure(
+            f"{NAME} is built in: it is done by itself when a host is lost.",
+            todo=f"dr playbook show {NAME}; to take a host away by hand: dr host fence HOST",
+            code=Exit.USAGE,
+        )
     path = Path(name)
-    if "/" not in name and path.suffix not in (".yaml", ".yml"):
+    if not is_file(name):
         known = {row.name: row.path for row in shelved()}
         if name not in known:
             raise Failure(

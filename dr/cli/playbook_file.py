@@ -71,6 +71,12 @@ class Shelved:
     path: Path
     playbook: Playbook | None = None
     bad: BadFile | None = None
+    built_in: str = ""  # what it is for; it has no file
+
+
+def is_file(word: str) -> bool:
+    """Whether somebody means a file by that, or the name of a playbook."""
+    return "/" in word or word.endswith((".yaml", ".yml"))
 
 
 def shelved() -> list[Shelved]:

@@ -152,6 +152,22 @@ notify: []
 #   - name: chat
 #     webhook: https://chat.example.org/hooks/XXXX
 
+# Playbooks that are run by themselves; see them with `dr drill schedule`.
+schedules: {{}}
+#   sunday-drill:
+#     playbook: drill-host                # one of `dr playbook list`, or a file; read with this file
+#     params: {{source: kvm1}}
+#     cron: "0 3 * * sun"                 # minute, hour, day of the month, month, day of the week
+#     zone: UTC                           # whose clock that is, such as Europe/Vienna
+#     window: 1h                          # so late it may begin; then it is missed, and you are told
+#     blackouts: [2026-12-24..2027-01-02] # days on which it is not begun
+#     reason: quarterly proof             # as every run of it says
+
+# Playbooks that run beside the built-in failover, which waits for none of them: `dr playbook show failover`.
+hooks: {{}}
+#   failover_begins: /etc/dr/playbooks/tell-the-balancer.yaml
+#   failover_ends: /etc/dr/playbooks/look-around.yaml
+
 # Defaults for protected guests.
 # guests:
 {guests}

@@ -21,6 +21,7 @@ from dr.model.records import (
     StoredDefinition,
     StoredPicture,
 )
+from dr.model.schedules import ScheduleRecord
 from dr.ports.store import Store
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ NOTES = "note/"
 OPERATIONS = "operation/"
 OUTPUTS = "output/"
 TERMS = "term/"
+SCHEDULES = "schedule/"
 DRILLS = "drill/"  # what a list tells of each; reports lie beside them, as they may be long
 
 _encode = msgspec.json.Encoder().encode
@@ -129,6 +131,11 @@ def writes(  # noqa: PLR0912  # one case for each kind of record
         else:
             puts[f"{DRILLS}{drill_id}"] = _encode(head_of(report))
             puts[drill_report_key(drill_id)] = _encode(report)
+    for name, schedule in changes.schedules.items():
+        if schedule is None:
+            deletes.append(f"{SCHEDULES}{name}")
+        else:
+            puts[f"{SCHEDULES}{name}"] = _encode(schedule)
     for offset, note in enumerate(changes.notes):
         key = f"{NOTES}{next_note + offset:012d}"
         puts[key] = _encode(StoredNote(key=key, wall=wall, note=note, decision=decision))
@@ -154,6 +161,7 @@ async def load(store: Store, state: State) -> tuple[Clock, int, list[Term]]:
         operations=await all_of(OPERATIONS, Operation),
         alerts=await all_of("alert/", Alert),
         drills=await all_of(DRILLS, DrillHead),
+        schedules=await all_of(SCHEDULES, ScheduleRecord),
     )
     state.revision = await store.revision()
     clock = await store.get(CLOCK)

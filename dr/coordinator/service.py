@@ -18,6 +18,7 @@ from dr.coordinator.journal import StoredNote, Term
 from dr.coordinator.recorder import Recorder
 from dr.coordinator.sessions import Sessions
 from dr.core.decide import decide
+from dr.core.playbooks.due import LOOK_S, Lookout
 from dr.core.state import Draft, State
 from dr.model.allowed import Output
 from dr.model.base import GuestId
@@ -54,8 +55,8 @@ from dr.model.events import (
 )
 from dr.model.facts import Definition
 from dr.model.operations import Operation
-from dr.model.policy import Settings
 from dr.model.records import StoredDefinition, StoredPicture
+from dr.model.settings import Settings
 from dr.ports.decisions import Decisions
 from dr.ports.link import HostSession
 from dr.ports.store import Store, StoreError
@@ -169,6 +170,7 @@ class Coordinator:
         """
         ticker = asyncio.create_task(self._tick())
         recording = asyncio.create_task(self._recorder.run())
+        looking = asyncio.create_task(self._look_at_the_clock())
         stop = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
@@ -182,7 +184,7 @@ class Coordinator:
                 while not self._queue.empty() and not self._stopping.is_set():
                     await self._handle(self._queue.get_nowait())
         finally:
-            beside = (ticker, stop, recording, *self._tasks)
+            beside = (ticker, stop, recording, looking, *self._tasks)
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
@@ -200,6 +202,14 @@ class Coordinator:
             beats += 1
             if beats % 20 == 0:
                 self._sd_notify("WATCHDOG=1")
+
+    async def _look_at_the_clock(self) -> None:
+        """Times of schedules that have come; by the wall, as they are dates."""
+        lookout = Lookout()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for event in lookout.look(self.state.settings.schedules, self.state.schedules, time.time()):
+                await self._queue.put(event)
 
     # ---- deciding
 

@@ -19,8 +19,8 @@ from dr.model.effects import Foreseen
 from dr.model.events import AskApply
 from dr.model.operations import Planned
 from dr.model.plans import Approved, terms_of
-from dr.model.policy import Settings
 from dr.model.records import Rung
+from dr.model.settings import Settings
 
 
 class Differences(NamedTuple):

@@ -17,6 +17,7 @@ from dr.model.verbs import Approve, Drain, Migrate, Relocate, RunCommand
 from dr.model.words import dotted
 
 FORETOLD_MAX = 20  # steps of a run that somebody asks about: each takes as long as foretelling that alone
+HOOK_LIMIT_S = 3600.0  # of a hook that says nothing of it
 SHOWN = 3  # jobs of the kind that are named where another one is meant
 
 
@@ -46,7 +47,7 @@ def run(draft: Draft, ask: AskRun) -> Reply:
             "then dr resume",
         )
     twin = next((op for op in _open(draft) if op.subject == book.playbook), None)
-    if twin is not None:
+    if twin is not None and not ask.hook:
         return no(ask, f"{book.playbook} is being run already: {twin.id}, asked for by {twin.asked_by}")
     operation = draft.open_operation(book.kind, book.playbook, ask.reason, ask.by)
     begun = Run(
@@ -54,7 +55,7 @@ def run(draft: Draft, ask: AskRun) -> Reply:
         kind=book.kind,
         params=ask.params,
         rto_s=book.objectives.rto,
-        limit_s=book.limits.timeout or (isolated.LIMIT_S if drill else 0.0),
+        limit_s=book.limits.timeout or (isolated.LIMIT_S if drill else HOOK_LIMIT_S if ask.hook else 0.0),
         bubble=bubble,
         asked_wall=ask.wall,
         steps=steps,

@@ -23,6 +23,7 @@ def branched(state: State, *, anew: bool = False) -> State:
         operations=dict(state.operations),
         alerts=dict(state.alerts),
         drills=dict(state.drills),
+        schedules=dict(state.schedules),
         views=dict(state.views),
         pending=dict(state.pending),
         unsettled=set(state.unsettled),

@@ -15,8 +15,9 @@ from dr.core import seating
 from dr.core.rules import LABEL, Members, label_of
 from dr.core.state import Draft
 from dr.model.base import GuestId, HostName, Record, changed
-from dr.model.policy import GuestRule, HostRule, Rule, Settings
+from dr.model.policy import GuestRule, HostRule, Rule
 from dr.model.records import GuestRecord
+from dr.model.settings import Settings
 
 ALERT = "cluster/contradiction/"
 MATCHED_MAX = 400  # groups of one rule with few hosts each; beyond that their guests wait, with the reason

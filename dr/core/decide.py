@@ -35,7 +35,7 @@ from dr.core import (
     upkeep,
 )
 from dr.core.drills import isolated
-from dr.core.playbooks import commands, runner
+from dr.core.playbooks import commands, hooks, runner, scheduled
 from dr.core.silence import IN_USE, judge_if_complete, watch
 from dr.core.state import Draft, State
 from dr.core.tables import HostEvent, move_host
@@ -57,6 +57,7 @@ from dr.model.events import (
     PowerSeen,
     Reconfigured,
     Reported,
+    ScheduleDue,
     Started,
     Tick,
 )
@@ -119,6 +120,9 @@ def decide(state: State, event: Event, now: float) -> Draft:  # noqa: PLR0912  #
         case Reconfigured():
             draft.settings = contradictions.in_force(draft, event.settings)
             draft.note("config", "a new configuration is in force")
+            scheduled.forget(draft)
+        case ScheduleDue():
+            scheduled.came(draft, event)
         case _:
             operator.asked(draft, event)
     _settle(draft, tick=isinstance(event, Tick))
@@ -141,6 +145,7 @@ def _started(draft: Draft, event: Started) -> None:
     draft.own_boot = event.boot_id
     draft.quiet_until = draft.now + draft.config.timers.settle_s
     deadline.nearer(draft, event.away_s)
+    scheduled.forget(draft)
     draft.note("coordinator.started", f"coordinator {event.leader_id} leads epoch {draft.cluster.epoch}")
     if (
         draft.cluster.restored
@@ -264,7 +269,7 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
         case "resume":
             if guest is not None:
                 migration.resumed(draft, guest, host, answer)
-        case "inside":
+        case "exec":
             commands.answered(draft, event.effect, pending, answer)
         case "send" | "take":
             if guest is not None:
@@ -395,6 +400,7 @@ def _settle(draft: Draft, *, tick: bool) -> None:
     starts.place_waiting(draft)
     checks.step(draft, tick=tick)
     operations.close_finished(draft)
+    hooks.step(draft, tick=tick)
     if tick:
         ailing.step(draft)
         failback.step(draft)

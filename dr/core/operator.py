@@ -85,6 +85,12 @@ def asked(draft: Draft, ask: OperatorAsk) -> None:
 def decided(draft: Draft, ask: OperatorAsk) -> Reply:
     """Decide one ask; the audit line is written whatever the outcome."""
     reply = _answer(draft, ask)
+    audited(draft, ask, reply)
+    return reply
+
+
+def audited(draft: Draft, ask: OperatorAsk, reply: Reply) -> None:
+    """The line of the audit."""
     outcome = "accepted" if reply.accepted else f"refused: {'; '.join(reply.blockers) or reply.message}"
     what = ASKED[type(ask)]
     if isinstance(ask, AskMigrate | AskDrain | AskApply | AskRun) and ask.dry_run:
@@ -103,7 +109,6 @@ def decided(draft: Draft, ask: OperatorAsk) -> Reply:
     if isinstance(ask, AskSet):
         subject += f" {asks_policies.in_words(ask)}"
     draft.note("audit", f"{ask.by} asked to {what} {subject}".rstrip() + f"{why}: {outcome}", by=ask.by)
-    return reply
 
 
 def _answer(draft: Draft, ask: OperatorAsk) -> Reply:  # noqa: PLR0911, PLR0912  # one line for each ask

@@ -21,7 +21,8 @@ from dr.model.base import Record, changed
 from dr.model.decision import Decision
 from dr.model.effects import Effect, Fence, Notify, PowerOn, Reply, Send, SendStart
 from dr.model.events import Answered, Event, Reconfigured
-from dr.model.policy import HostPolicy, Settings
+from dr.model.policy import HostPolicy
+from dr.model.settings import Settings
 
 FORMAT = 1
 BYTES_MAX = 1 << 30  # of one decision, unpacked: 20,000 guests take about 20 MiB
@@ -121,6 +122,7 @@ def copied(state: State) -> State:
         operations=copy.operations.values(),
         alerts=copy.alerts.values(),
         drills=copy.drills.values(),
+        schedules=copy.schedules.values(),
     )
     return copy
 

@@ -20,7 +20,7 @@ from dr.model.drills import KEPT_MAX, DrillHead, DrillReport, head_of
 from dr.model.effects import DropSession, Effect, Notify
 from dr.model.evidence import Proof
 from dr.model.operations import GUEST_CHECK, Operation, OperationState, Step
-from dr.model.policy import HostPolicy, OnUnhealthy, Settings
+from dr.model.policy import HostPolicy, OnUnhealthy
 from dr.model.records import (
     Alert,
     Cluster,
@@ -32,6 +32,8 @@ from dr.model.records import (
     StoredDefinition,
     StoredPicture,
 )
+from dr.model.schedules import ScheduleRecord
+from dr.model.settings import Settings
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -77,6 +79,7 @@ class State:
     operations: dict[str, Operation] = field(default_factory=dict)  # open ones, and some that just ended
     alerts: dict[str, Alert] = field(default_factory=dict)
     drills: dict[str, DrillHead] = field(default_factory=dict)  # whose reports are kept
+    schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
     views: dict[HostName, View] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
     looked_after: set[GuestId] = field(default_factory=set)  # whose checks are made all the time
@@ -180,6 +183,7 @@ class State:
         _overlay(self.alerts, changes.alerts)
         for key, report in changes.drills.items():
             _overlay(self.drills, {key: None if report is None else head_of(report)})
+        _overlay(self.schedules, changes.schedules)
 
     def load(
         self,
@@ -191,6 +195,7 @@ class State:
         operations: Iterable[Operation],
         alerts: Iterable[Alert],
         drills: Iterable[DrillHead] = (),
+        schedules: Iterable[ScheduleRecord] = (),
     ) -> None:
         """Fill an empty state from the store's records."""
         self.cluster = cluster
@@ -200,6 +205,7 @@ class State:
         self.operations = {operation.id: operation for operation in operations}
         self.alerts = {alert.key: alert for alert in alerts}
         self.drills = {drill.id: drill for drill in drills}
+        self.schedules = {schedule.name: schedule for schedule in schedules}
         self.at_host = {}
         self.memo = {}
         self.named = {guest.name: guest.id for guest in self.guests.values()}
@@ -249,6 +255,7 @@ class Draft:
         self._operations: dict[str, Operation] = {}
         self._alerts: dict[str, Alert | None] = {}
         self._drills: dict[str, DrillReport | None] = {}
+        self._schedules: dict[str, ScheduleRecord | None] = {}
         self._notes: list[Note] = []
         self._effects: list[Effect] = []
 
@@ -506,6 +513,16 @@ class Draft:
             step = Step(at=self.now, text=text)
             self._operations[record.id] = changed(record, steps=(*record.steps[-199:], step))
 
+    def just_closed(self) -> list[Operation]:
+        """Operations that were closed in this decision."""
+        before = self.state.open_operations
+        return [
+            operation
+            for key, operation in sorted(self._operations.items())
+            if operation.state is not OperationState.OPEN
+            and (key in before or key not in self.state.operations)
+        ]
+
     def open_operation(
         self, kind: str, subject: str, why: str, by: str = "dr", guests: Iterable[GuestId] = ()
     ) -> Operation:
@@ -541,6 +558,15 @@ class Draft:
         self._drills[report.id] = report
         kept = sorted(self.state.drills.values(), key=lambda head: (head.ended, head.id))
         self._drills |= dict.fromkeys(head.id for head in kept[: max(0, len(kept) + 1 - KEPT_MAX)])
+
+    def schedule(self, name: str) -> ScheduleRecord | None:
+        return self._schedules[name] if name in self._schedules else self.state.schedules.get(name)
+
+    def put_schedule(self, record: ScheduleRecord) -> None:
+        self._schedules[record.name] = record
+
+    def drop_schedule(self, name: str) -> None:
+        self._schedules[name] = None
 
     def alert(self, key: str, what: str, why: str, todo: str, severity: str = "warning") -> None:
         """Raise once: people are told again only after it was cleared."""
@@ -578,6 +604,7 @@ class Draft:
             operations=dict(self._operations),
             alerts=dict(self._alerts),
             drills=dict(self._drills),
+            schedules=dict(self._schedules),
             outputs=tuple(self._outputs),
             notes=tuple(self._notes),
         )

@@ -17,6 +17,7 @@ from dr.model.records import (
     StoredDefinition,
     StoredPicture,
 )
+from dr.model.schedules import ScheduleRecord
 
 
 class Note(Record):
@@ -45,6 +46,7 @@ class Changes(Record):
     operations: dict[str, Operation] = {}
     alerts: dict[str, Alert | None] = {}  # None: cleared
     drills: dict[str, DrillReport | None] = {}  # None: no longer kept
+    schedules: dict[str, ScheduleRecord | None] = {}  # None: no such schedule any more
     outputs: tuple[Output, ...] = ()
     notes: tuple[Note, ...] = ()
 

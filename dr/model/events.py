@@ -11,8 +11,9 @@ from dr.model.evidence import PowerReport
 from dr.model.facts import DirtySample, GuestFacts, HostFacts, Progress, Reading
 from dr.model.plans import Approved
 from dr.model.playbooks import Playbook
-from dr.model.policy import PolicyChange, Settings, StopMode
+from dr.model.policy import PolicyChange, StopMode
 from dr.model.records import Desired
+from dr.model.settings import Settings
 from dr.model.wire import Hello, LeaveKind
 
 
@@ -291,6 +292,7 @@ class AskRun(Ask, tag="ask_run"):
     params: dict[str, str] = {}
     dry_run: bool = False  # only tell what each step would do now
     wall: float = 0.0  # unix time at which it was asked, for people
+    hook: bool = False  # another run of it, about something else, may be under way
 
 
 class AskAgree(Ask, tag="ask_agree"):
@@ -304,6 +306,17 @@ class AskCancelRun(Ask, tag="ask_cancel_run"):
     """No step of it begins any more, but what it does in the end."""
 
     job: str
+
+
+class ScheduleDue(Record, tag="schedule_due"):
+    """Times of a schedule have come and are not decided about; none: it is new here, or its times are others."""
+
+    name: str
+    wall: float  # unix time, as all of these
+    times: tuple[float, ...] = ()  # the newest last
+    left_out: tuple[float, ...] = ()  # of them: those that lie in a blackout
+    more: bool = False  # and others before them
+    blackout: str = ""  # which one it is now
 
 
 class Admitted(Ask, tag="admitted"):
@@ -364,6 +377,7 @@ Event = (
     | CheckEnded
     | CommandEnded
     | Reconfigured
+    | ScheduleDue
     | OperatorAsk
 )
 

@@ -50,3 +50,6 @@ class Operation(Record):
     foreseen_s: float = 0.0  # how long it was to take, told when it was opened; 0 = nothing was told
     steps: tuple[Step, ...] = ()
     run: Run | None = None  # of a playbook
+    hooks: dict[
+        str, str
+    ] = {}  # of a failover: what became of each, by when: the job that it is, or why it is none

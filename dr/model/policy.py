@@ -11,7 +11,6 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from dr.model.allowed import Allowed
 from dr.model.base import HostName, Record
 from dr.model.checks import Check
 
@@ -238,17 +237,3 @@ class OnCritical(StrEnum):
 
     ALERT = "alert"  # people are told
     EVACUATE = "evacuate"  # and the host is drained, one at a time
-
-
-class Settings(Record):
-    """Everything `decide` may know that is not a record or an observation."""
-
-    timers: Timers = Timers()
-    limits: Limits = Limits()
-    hosts: dict[HostName, HostPolicy] = {}
-    guests: GuestPolicy = GuestPolicy()  # of guests from the moment when they are protected
-    rules: tuple[Rule, ...] = ()
-    on_leave: OnLeave = OnLeave.MIGRATE
-    on_critical: OnCritical = OnCritical.ALERT
-    auto_fence: bool = True
-    commands: dict[str, Allowed] = {}  # that playbooks may run

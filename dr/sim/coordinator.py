@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from dr.core.decide import StoreElsewhere, decide
+from dr.core.playbooks.due import LOOK_S, Lookout
 from dr.core.saved import Saved, encode, worth_saving
 from dr.core.state import Draft, State
 from dr.model.effects import Accept, DropSession, Reply
@@ -60,6 +61,7 @@ class SimCoordinator:
         self._waits_since: float | None = None  # for its store
         self._failing_since: float | None = None
         self._guard: int | None = None  # revision of the cluster record as this process wrote it
+        self._lookout = Lookout()
         self._parked: deque[Action] = deque()
         self._base = 0.0
         self._begun = 0.0
@@ -115,6 +117,8 @@ class SimCoordinator:
         if self.alive:
             self._tick_later()
             self.later(1.0, self._keep_alive)
+            self._lookout = Lookout()
+            self.later(LOOK_S, self._look_at_the_clock)
 
     def _started(self, event: Started) -> None:
         """The new term is durable before anything is heard or sent."""
@@ -202,6 +206,12 @@ class SimCoordinator:
                 self._tick_later()
 
         self.world.clock.after(TICK_S, tick)
+
+    def _look_at_the_clock(self) -> None:
+        state = self.state
+        for event in self._lookout.look(state.settings.schedules, state.schedules, self.world.wall()):
+            self.receive(lambda event=event: self.submit(event))  # type: ignore[misc]
+        self.later(LOOK_S, self._look_at_the_clock)
 
     # ---- deciding
 

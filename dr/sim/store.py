@@ -5,6 +5,7 @@ Here: records, the revision, leader time. Not here: when to commit (`dr.sim.coor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from dr.model.decision import Changes
 from dr.model.drills import DrillReport, head_of
 from dr.model.operations import Operation
 from dr.model.records import Alert, Cluster, DeviceIdentity, GuestRecord, HostRecord, StoredDefinition
+from dr.model.schedules import ScheduleRecord
 
 R = TypeVar("R", bound=Record)
 
@@ -33,6 +35,14 @@ def _read_back(record: R) -> R:
     return msgspec.json.decode(msgspec.json.encode(record), type=type(record))
 
 
+def _take_over(records: dict[str, R], written: Mapping[str, R | None]) -> None:
+    for key, record in written.items():
+        if record is None:
+            records.pop(key, None)
+        else:
+            records[key] = record
+
+
 @dataclass
 class SimStore:
     """Survives every crash of the coordinator. Records are frozen, so a copy of the dictionaries is a backup."""
@@ -45,6 +55,7 @@ class SimStore:
     operations: dict[str, Operation] = field(default_factory=dict)
     alerts: dict[str, Alert] = field(default_factory=dict)
     drills: dict[str, DrillReport] = field(default_factory=dict)
+    schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
     revision: int = 0
     cluster_revision: int = 0  # at which the cluster record was written last
     leader_time: float = 0.0
@@ -64,26 +75,15 @@ class SimStore:
         self.hosts.update(changes.hosts)
         for name in changes.hosts_removed:
             self.hosts.pop(name, None)
-        for guest_id, guest in changes.guests.items():
-            if guest is None:
-                self.guests.pop(guest_id, None)
-            else:
-                self.guests[guest_id] = guest
+        _take_over(self.guests, changes.guests)
         for definition in changes.definitions:
             self.definitions[definition.guest, definition.version] = definition
         for identity in changes.identities:
             self.identities[identity.host, identity.device] = identity
         self.operations.update(changes.operations)
-        for key, alert in changes.alerts.items():
-            if alert is None:
-                self.alerts.pop(key, None)
-            else:
-                self.alerts[key] = alert
-        for key, report in changes.drills.items():
-            if report is None:
-                self.drills.pop(key, None)
-            else:
-                self.drills[key] = report
+        _take_over(self.alerts, changes.alerts)
+        _take_over(self.drills, changes.drills)
+        _take_over(self.schedules, changes.schedules)
         self.revision += 1
         self.leader_time, self.committed_at = now, at
         return self.revision
@@ -107,6 +107,7 @@ class SimStore:
             operations=dict(self.operations),
             alerts=dict(self.alerts),
             drills=dict(self.drills),
+            schedules=dict(self.schedules),
         )
 
     def load_into(self, state: State) -> None:
@@ -119,5 +120,6 @@ class SimStore:
             operations=[_read_back(self.operations[key]) for key in sorted(self.operations)],
             alerts=[_read_back(self.alerts[key]) for key in sorted(self.alerts)],
             drills=[head_of(_read_back(self.drills[key])) for key in sorted(self.drills)],
+            schedules=[_read_back(self.schedules[key]) for key in sorted(self.schedules)],
         )
         state.revision = self.revision

@@ -17,8 +17,9 @@ from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
 from dr.model.events import Admitted, Ask, AskProtect, OperatorAsk, Reconfigured
 from dr.model.facts import Definition, Level
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Timers
 from dr.model.records import DeviceIdentity, GuestRecord, HostRecord, Pause
+from dr.model.settings import Settings
 from dr.sim.bmc import Fencer
 from dr.sim.clock import Clock
 from dr.sim.commands import ALLOWED
@@ -92,6 +93,7 @@ class World:
         # Where decisions of this run are kept, if at all: the id and the pieces of its file (`core.saved`).
         self.save: Callable[[str, Iterable[bytes]], None] | None = None
         self._asks = 0
+        self._wall_s = 0.0  # what the coordinator's clock showed at the beginning of the world
         self.definitions: dict[GuestId, Definition] = {}
         self._memory: dict[GuestId, int] = {}
         self._resident: dict[GuestId, int] = {}  # of it, what is in use; of others all is
@@ -290,6 +292,13 @@ class World:
 
     def run(self, seconds: float, done: Callable[[], bool] | None = None) -> bool:
         return self.clock.run(self.clock.now + seconds, done)
+
+    def wall(self) -> float:
+        """What the clock of the coordinator's machine shows, in unix seconds."""
+        return self._wall_s + self.clock.now
+
+    def set_clock(self, wall: float) -> None:
+        self._wall_s = wall - self.clock.now
 
     # ---- what a scenario may ask and see
 

@@ -19,8 +19,9 @@ from dr.core.decide import decide
 from dr.core.state import Draft, State
 from dr.model.base import changed
 from dr.model.events import AskProtect, Heard, Tick
-from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Settings
+from dr.model.policy import FenceDevice, FenceLevel, HostPolicy
 from dr.model.records import DeviceIdentity, GuestPhase, GuestRecord, HostPhase
+from dr.model.settings import Settings
 from integration.bench.site import NOW, guest_record, host_record, state_of
 
 GUESTS_A_HOST = 20

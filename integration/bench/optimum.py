@@ -15,8 +15,9 @@ from typing import Any
 from dr.core.fleet import fleet_of
 from dr.core.plan import Plan
 from dr.core.state import Draft, State
-from dr.model.policy import GuestRule, HostRule, Limits, Rule, Settings
+from dr.model.policy import GuestRule, HostRule, Limits, Rule
 from dr.model.records import GuestRecord, HostRecord
+from dr.model.settings import Settings
 from integration.bench.site import guest_record, host_record, state_of
 
 SCALE = 10_000  # loads as whole numbers for the solver

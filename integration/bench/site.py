@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dr.core.state import State
 from dr.core.volatile import View
 from dr.model.facts import CpuOffer, DomainState, GuestFacts, HookState, HostFacts, Needs, RunningCpu
-from dr.model.policy import Settings
 from dr.model.records import Cluster, GuestPhase, GuestRecord, HostPhase, HostRecord, Place
+from dr.model.settings import Settings
 
 NOW = 1000.0
 EPOCH, LIST = 3, 5

@@ -34,7 +34,7 @@ from dr.model.effects import Reply
 from dr.model.events import OperatorAsk
 from dr.model.facts import DomainState, GuestFacts, HookState, HostFacts, Level, Reading
 from dr.model.operations import Operation, OperationState, Step
-from dr.model.policy import FenceDevice, FenceLevel, HostPolicy, Settings
+from dr.model.policy import FenceDevice, FenceLevel, HostPolicy
 from dr.model.records import (
     Alert,
     Cluster,
@@ -48,6 +48,7 @@ from dr.model.records import (
     StoredDefinition,
     StoredPicture,
 )
+from dr.model.settings import Settings
 
 T = TypeVar("T")
 

@@ -27,9 +27,9 @@ from dr.model.policy import (
     Isolation,
     Limits,
     OnLeave,
-    Settings,
     Timers,
 )
+from dr.model.settings import Settings
 from tests.cli.conftest import Dr
 
 HEAD = "cluster: lab\naddresses: [10.0.0.1]\n"  # two lines

@@ -21,8 +21,12 @@ from dr.model.drills import KEPT_MAX
 from dr.model.effects import Send
 from dr.model.events import Admitted, Answered, AskKeepDrill, AskPause, AskRemoveHost, Connected, Event, Heard
 from dr.model.facts import HookState, HostFacts
-from dr.model.policy import Settings, Timers
+from dr.model.playbooks import Playbook, StepSpec
+from dr.model.policy import Timers
 from dr.model.records import HostPhase, HostRecord, Wish
+from dr.model.schedules import Schedule, ScheduleRecord
+from dr.model.settings import Settings
+from dr.model.verbs import Wait
 from dr.model.wire import PROTOCOL, Command, FromAgent, FromCoordinator, Hello, Memory
 from dr.ports.store import StoreConflict
 from tests.coordinator.fakes import MemoryDecisions, MemoryStore, NoWorld
@@ -32,7 +36,10 @@ SETTINGS = Settings(timers=Timers(settle_s=0.1, gap_s=60.0))
 
 
 def coordinator(
-    store: MemoryStore, machine: str = "m1", decisions: MemoryDecisions | None = None
+    store: MemoryStore,
+    machine: str = "m1",
+    decisions: MemoryDecisions | None = None,
+    settings: Settings = SETTINGS,
 ) -> Coordinator:
     world = NoWorld()
     return Coordinator(
@@ -43,7 +50,7 @@ def coordinator(
         runner=world,
         notifier=world,
         decisions=decisions or MemoryDecisions(),
-        settings=SETTINGS,
+        settings=settings,
         machine=machine,
         leader_id="leader",
         cluster="test",
@@ -52,8 +59,10 @@ def coordinator(
 
 
 @asynccontextmanager
-async def running(store: MemoryStore, decisions: MemoryDecisions | None = None) -> AsyncIterator[Coordinator]:
-    leader = coordinator(store, decisions=decisions)
+async def running(
+    store: MemoryStore, decisions: MemoryDecisions | None = None, settings: Settings = SETTINGS
+) -> AsyncIterator[Coordinator]:
+    leader = coordinator(store, decisions=decisions, settings=settings)
     await leader.start()
     task = asyncio.create_task(leader.run())
     try:
@@ -292,3 +301,35 @@ async def test_of_a_report_that_is_not_kept_any_longer_nothing_is_left() -> None
     keys = [key for key in store.entries if key.startswith("drill")]
     assert len(keys) == 2 * KEPT_MAX
     assert not [key for key in keys if key.endswith("/drill-000")]
+
+
+async def test_what_a_schedule_says_is_run_by_itself_once_also_over_a_restart() -> None:
+    """The wall clock is looked at; what is decided about lies in the store."""
+    minutely = Schedule(
+        playbook=Playbook(playbook="look", steps=(StepSpec(verb=Wait(wait=3600.0)),)), cron="* * * * *"
+    )
+    settings = changed(SETTINGS, schedules={"s": minutely})
+    store = MemoryStore()
+    async with running(store, settings=settings) as first:
+        await until(lambda: "s" in first.state.schedules)
+        assert not first.state.operations, "no time before now is due"
+    known = msgspec.json.decode(store.entries["schedule/s"].value, type=ScheduleRecord)
+    earlier = changed(known, decided=known.decided - 120.0)  # as if it had been down for two minutes since
+    await store.commit({"schedule/s": msgspec.json.encode(earlier)})
+    async with running(store, settings=settings) as second:
+        await until(lambda: bool(second.state.operations))
+        (job,) = second.state.operations.values()
+        assert (job.subject, job.asked_by) == ("look", "schedule s")
+        assert "schedule/s/missed" not in second.state.alerts, "the run that began cleared it"
+        told = [stored.note.kind for stored in await second.notes()]
+        assert told.count("schedule.missed") == 1
+    async with running(store, settings=settings) as third:
+        await asyncio.sleep(1.5)
+        assert list(third.state.operations) == [job.id]
+        assert third.state.schedules["s"].run == job.id
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not done():  # noqa: ASYNC110  # what a state came to tells nobody
+            await asyncio.sleep(0.05)

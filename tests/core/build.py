@@ -21,7 +21,7 @@ from dr.model.facts import (
     Needs,
     RunningCpu,
 )
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Settings, Timers
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, Limits, Timers
 from dr.model.records import (
     Cluster,
     DeviceIdentity,
@@ -32,6 +32,7 @@ from dr.model.records import (
     Place,
     StoredDefinition,
 )
+from dr.model.settings import Settings
 
 NOW = 1000.0
 EPOCH = 3

@@ -24,8 +24,9 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power, PowerReport
 from dr.model.operations import OperationState
-from dr.model.policy import FenceLevel, HostPolicy, Limits, Settings
+from dr.model.policy import FenceLevel, HostPolicy, Limits
 from dr.model.records import Condition, GuestPhase, HostPhase, Pause
+from dr.model.settings import Settings
 from dr.model.wire import PROTOCOL, Hello, Memory
 from tests.core.build import Bench, domain, facts, guest, host, levels, reading, report
 

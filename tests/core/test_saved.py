@@ -32,8 +32,10 @@ from dr.model.events import (
 )
 from dr.model.evidence import Power
 from dr.model.facts import Definition
-from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, OnUnhealthy, Settings
+from dr.model.policy import FenceDevice, FenceLevel, GuestPolicy, HostPolicy, OnUnhealthy
 from dr.model.records import GuestPhase, HostPhase
+from dr.model.schedules import ScheduleRecord
+from dr.model.settings import Settings
 from dr.sim.coordinator import SimCoordinator
 from dr.sim.world import World
 from tests.core.build import Bench, guest, host, reading, report
@@ -99,6 +101,7 @@ def test_every_field_of_the_state_is_saved_or_derived() -> None:
     state, empty = bench.state, State()
     found = CheckResult(check=Ping(address="10.0.0.5"), passed=True, evidence="an echo came back")
     state.checked["g1"] = Checked(began=1.0, ended=2.0, results=(found,))
+    state.schedules["s"] = ScheduleRecord(name="s", times="0 3 * * * UTC", decided=1.5)
     state.revision, state.moves, state.own_boot, state.lag_s = 17, 3, "b", 0.125
     state.started_at, state.quiet_until, state.ticked_at, state.failback_at = 1.5, 2.5, 12.5, 3.5
     state.looked_after_at = 4.5

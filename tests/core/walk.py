@@ -24,6 +24,7 @@ from dr.core.drills.paper import Paper, takeable
 from dr.core.drills.report import of_loss
 from dr.core.guests import asked_to_start
 from dr.core.playbooks.check import TAKES_BACK
+from dr.core.playbooks.due import Lookout
 from dr.core.playbooks.runner import OVER
 from dr.core.state import Draft, State
 from dr.core.volatile import Pending, View
@@ -70,11 +71,13 @@ from dr.model.events import (
     PowerSeen,
     Reconfigured,
     Reported,
+    ScheduleDue,
     Started,
     Tick,
 )
 from dr.model.evidence import Power, PowerReport, ProofKind
 from dr.model.facts import Definition, DomainState, GuestFacts, HookState, Level, Part, Reading, Sighting
+from dr.model.hooks import Hooks
 from dr.model.operations import OperationState
 from dr.model.plans import Approved, terms_of
 from dr.model.playbooks import Playbook, Run, RunLimits, StepSpec, StepState
@@ -85,11 +88,12 @@ from dr.model.policy import (
     OnLeave,
     OnUnhealthy,
     PolicyChange,
-    Settings,
     Timers,
 )
 from dr.model.records import Desired, DeviceIdentity, GuestPhase, GuestRecord, HostRecord, Place
-from dr.model.verbs import AnyVerb
+from dr.model.schedules import Schedule, ScheduleRecord
+from dr.model.settings import Settings
+from dr.model.verbs import AnyVerb, Notify, Wait
 from dr.model.wire import PROTOCOL, Hello, Memory
 from dr.sim.commands import ALLOWED
 from tests.core.build import facts, levels, reading
@@ -113,11 +117,20 @@ class Unsound(AssertionError):
     """A decision broke an invariant."""
 
 
+QUIET = Playbook(
+    playbook="quiet", steps=(StepSpec(verb=Notify(notify="here")), StepSpec(verb=Wait(wait=20.0)))
+)
+
+
 class Walk:
     """One walk. `kindness`: how often hosts do what they were asked, and say so."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
+        # Of its own, so that what comes by the clock changes nothing else that is drawn.
+        self.clock_rng = random.Random(f"clock {seed}")
+        self.wall = 1_780_000_000.0
+        self.lookout = Lookout()
         self.kindness = self.rng.choice([0.5, 0.8, 0.95, 1.0])
         self.now = 1000.0
         self.boots = dict.fromkeys((*HOSTS, STRANGER), 1)
@@ -183,7 +196,9 @@ class Walk:
             identities=old.identities.values(),
             operations=old.operations.values(),
             alerts=old.alerts.values(),
+            schedules=old.schedules.values(),
         )
+        self.lookout = Lookout()
         fresh.revision = old.revision
         self.state = fresh
         self._start()
@@ -325,6 +340,33 @@ class Walk:
             (2, self._crash_or_shut_down),
         ]
         rng.choices([do for _, do in doings], [weight for weight, _ in doings])[0]()
+        if self.clock_rng.random() < 0.1:
+            self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        """It goes on, and now and then somebody sets it."""
+        rng = self.clock_rng
+        self.wall += rng.choice([1.0, 20.0, 60.0, 300.0])
+        if rng.random() < 0.05:
+            self.wall += rng.choice([-7200.0, 7200.0, -3 * 86400.0, 30 * 86400.0])
+        found = self.lookout.look(self.state.settings.schedules, self.state.schedules, self.wall)
+        for event in found:
+            self.send(event)
+
+    def _timed(self) -> dict[str, Any]:
+        """Schedules and hooks of a configuration."""
+        rng = self.clock_rng
+        schedules = {
+            name: Schedule(
+                playbook=changed(QUIET, playbook=f"of-{name}"),
+                cron=rng.choice(["* * * * *", "*/7 * * * *", "30 2 * * *"]),
+                zone=rng.choice(["UTC", "Europe/Vienna"]),
+                window=rng.choice([60.0, 600.0]),
+            )
+            for name in rng.sample(["s", "t"], rng.randint(0, 2))
+        }
+        hooks = Hooks(failover_begins=QUIET, failover_ends=QUIET) if rng.random() < 0.7 else Hooks()
+        return {"schedules": schedules, "hooks": hooks}
 
     def _host(self) -> str:
         return self.rng.choice(HOSTS)
@@ -500,7 +542,7 @@ class Walk:
                 )
             case "command":
                 return CommandEnded(effect=key, host=pending.host, report=self._command_report(kind))
-            case "inside":
+            case "exec":
                 session = (self.state.views.get(pending.host) or View()).session or "none"
                 told = Answer(outcome=Outcome.DONE, report=self._command_report(kind))
                 answer = (
@@ -832,6 +874,7 @@ class Walk:
             guests=GuestPolicy() if calm else self._policy(),
             auto_fence=calm or rng.random() < 0.9,
             commands=ALLOWED,
+            **self._timed(),
         )
 
     def _reconfigure(self) -> None:
@@ -877,6 +920,10 @@ def check(draft: Draft, event: Event) -> None:
         before = draft.state.operations.get(operation.id)
         if operation.run is not None:
             _sound_run(before.run if before is not None else None, operation.run, operation.state)
+        kept = before.hooks if before is not None else {}
+        _hold(kept.items() <= operation.hooks.items(), f"a hook was run again: {kept} to {operation.hooks}")
+    for name, record in changes.schedules.items():
+        _sound_schedule(draft, event, draft.state.schedules.get(name), record)
     for effect in effects:
         if getattr(effect, "session", "") not in dropped:  # what goes there too, reaches nobody
             _sound_effect(draft, effect)
@@ -1011,6 +1058,27 @@ def _sound_run(before: Run | None, run: Run, state: OperationState) -> None:
     for step in run.steps:
         late = step.part != "steps" and step.state is StepState.SKIPPED
         _hold(not late or step.text.startswith("left out"), f"it had no turn: {step}")
+
+
+def _sound_schedule(
+    draft: Draft, event: Event, before: ScheduleRecord | None, record: ScheduleRecord | None
+) -> None:
+    """No time is decided about twice; what begins is alone, and nobody holds it."""
+    if record is None or before is None or before.times != record.times:
+        return
+    _hold(isinstance(event, ScheduleDue), f"decided without a look at the clock: {record}")
+    assert isinstance(event, ScheduleDue)
+    _hold(record.decided >= before.decided or before.ahead(event.wall), f"{before} to {record}")
+    if record.run == before.run:
+        return
+    _hold(before.decided < record.run_at <= event.wall, f"{record} ran for a time that was decided about")
+    _hold(draft.cluster.pause is None and not draft.cluster.restored, f"{record} ran although all is held")
+    others = [
+        op.id
+        for op in draft.state.operations.values()
+        if op.state is OperationState.OPEN and (op.asked_by.startswith("schedule ") or op.kind == "failover")
+    ]
+    _hold(not others, f"{record} began beside {others}")
 
 
 def _sound_ask(draft: Draft, ask: Ask) -> None:

@@ -54,7 +54,7 @@ def why_not(draft: Draft, steps: Sequence[RunStep], memory_mib: int) -> list[str
     other = next((op for op in draft.open_operations() if is_drill(op.run)), None)
     if other is not None:
         found.append(f"another drill is under way: {other.id} ({other.subject})")
-    if why := _trouble(draft):
+    if why := trouble(draft):
         found.append(f"{why}: no drill begins before that is over")
     wanted: dict[HostName, list[GuestRecord]] = {}
     for name in dict.fromkeys(name for step in steps for name in _cloned_by(step)):
@@ -133,7 +133,7 @@ def _not_to_clone(draft: Draft, guest: GuestRecord) -> str:
     return ""
 
 
-def _trouble(draft: Draft) -> str:
+def trouble(draft: Draft) -> str:
     """What a drill gives way to."""
     failover = next((op for op in draft.open_operations() if op.kind == "failover"), None)
     if failover is not None:
@@ -150,7 +150,7 @@ def gives_way(draft: Draft, operation: Operation) -> str:
     assert operation.run is not None
     if not is_drill(operation.run):
         return ""
-    if why := _trouble(draft):
+    if why := trouble(draft):
         return f"gave way: {why}"
     for clone in operation.run.clones:
         host = draft.host(clone.host)
@@ -320,6 +320,10 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
     if clone is None or operation.run.part != "steps":
         return
     clone = _with_results(operation.run, clone, answer.checks)
+    if pending.detail == MakeClone.__name__ and answer.outcome is Outcome.DONE and answer.clone is None:
+        answer = changed(
+            answer, outcome=Outcome.FAILED, reason="its agent says that it is whole, and no more"
+        )
     # A check that failed may pass later. Of what is not known the agent is asked again: it goes on with what it began.
     missed = answer.outcome is Outcome.FAILED and pending.detail == CheckClone.__name__
     if missed or answer.outcome is Outcome.UNKNOWN:
@@ -333,8 +337,9 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         _put(draft, operation.id, changed(clone, state=CloneState.FAILED, text=answer.reason))
         return
     match pending.detail:
-        case MakeClone.__name__ if answer.clone is not None:
+        case MakeClone.__name__:
             made = answer.clone
+            assert made is not None
             draft.note(
                 "drill.cloned",
                 f"{clone.name}: cloned on {clone.host}, {made.size_b / 2**20:.0f} MiB in {made.took_s:.1f} s"

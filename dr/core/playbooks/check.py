@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Map
 from typing import NamedTuple
 
+from dr.core.playbooks import builtin
 from dr.model.base import Record
 from dr.model.conditions import ALL, LABEL, ON, PARAMETER, TARGETS, Chosen, Reference
 from dr.model.playbooks import Bubble, EachSpec, Entries, Parameter, Playbook, StepSpec
@@ -66,6 +67,8 @@ SEVERAL_LINES = ("description", "notify", "approve")
 def problems_of(playbook: Playbook) -> list[tuple[Where, str]]:
     """Everything that the playbook cannot mean, each with its place in the file."""
     problems = Problems()
+    if playbook.playbook == builtin.NAME:
+        problems.add(("playbook",), f"{builtin.NAME} is the one that is built in: give this another name")
     _parameters(playbook, problems)
     _said(playbook, problems)
     _texts(playbook, problems)

@@ -20,8 +20,8 @@ from dr.model.effects import Send
 from dr.model.events import CommandEnded
 from dr.model.operations import Operation
 from dr.model.playbooks import CommandRun, RunStep
-from dr.model.policy import Settings
 from dr.model.records import GuestPhase, HostPhase, HostRecord
+from dr.model.settings import Settings
 from dr.model.verbs import RunCommand
 
 AGAIN_S = 5.0  # after nothing was heard of it
@@ -205,7 +205,7 @@ def _send(draft: Draft, operation: Operation, run: CommandRun) -> CommandRun:
     draft.wait_for(
         run.id,
         Pending(
-            kind="inside" if run.guest else KIND,
+            kind="exec" if run.guest else KIND,
             host=run.host,
             at=draft.now,
             deadline=draft.now + WINDOW_S + LOST_S,

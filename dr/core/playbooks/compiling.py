@@ -48,7 +48,7 @@ class Unclear(Exception):
 
 def steps_of(playbook: Playbook, params: Map[str, str], fleet: Fleet) -> tuple[RunStep, ...]:
     """The steps of a run, in their order. Raises Unclear."""
-    making = _Making(playbook, fleet, _values(playbook, params))
+    making = _Making(playbook, fleet, values_of(playbook, params))
     steps = list(islice(chain(making.part("steps"), making.part("finally")), STEPS_MAX + 1))
     if len(steps) > STEPS_MAX:
         raise Unclear(
@@ -63,18 +63,18 @@ def steps_of(playbook: Playbook, params: Map[str, str], fleet: Fleet) -> tuple[R
 
 def required(playbook: Playbook, params: Map[str, str], fleet: Fleet) -> tuple[Any, ...]:
     """What must be so before the first step, with names."""
-    making = _Making(playbook, fleet, _values(playbook, params))
+    making = _Making(playbook, fleet, values_of(playbook, params))
     return tuple(making.resolved(each, ("require", at), {}) for at, each in enumerate(playbook.require))
 
 
 def bubble(playbook: Playbook, params: Map[str, str], fleet: Fleet) -> Bubble:
     """Its bubble, with an address in place of a parameter. Raises Unclear."""
-    making = _Making(playbook, fleet, _values(playbook, params))
+    making = _Making(playbook, fleet, values_of(playbook, params))
     return making.bubble()
 
 
-def _values(playbook: Playbook, params: Map[str, str]) -> dict[str, str]:
-    """Of every parameter. Raises Unclear."""
+def values_of(playbook: Playbook, params: Map[str, str]) -> dict[str, str]:
+    """What every parameter stands for. Raises Unclear."""
     found: list[tuple[Where, str]] = []
     for name in params:
         if name not in playbook.params:

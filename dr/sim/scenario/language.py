@@ -13,7 +13,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from dr.model.base import GuestId, HostName, Record, changed
+from dr.model.hooks import Hooks
 from dr.model.policy import GuestPolicy, HostRule, Limits, OnCritical, OnLeave, Rule, Timers
+from dr.model.schedules import Schedule
 from dr.model.words import (
     TIME,
     Count,
@@ -30,6 +32,7 @@ from dr.model.words import (
 )
 from dr.sim.cpus import CpuKind
 from dr.sim.scenario.facts import FACTS, Fact
+from dr.sim.scenario.moment import MONDAY, Moment
 from dr.sim.scenario.rule import RULE
 from dr.sim.scenario.verb import Verb
 from dr.sim.scenario.verbs import VERBS
@@ -237,6 +240,13 @@ class Scenario(Record):
     auto_fence: Annotated[bool, "as in the configuration"] = True
     on_leave: Annotated[OnLeave, "as in the configuration"] = OnLeave.MIGRATE
     on_critical: Annotated[OnCritical, "as in the configuration"] = OnCritical.ALERT
+    schedules: Annotated[
+        dict[str, Schedule], "as in the configuration, but with playbooks written out; from the beginning on"
+    ] = {}
+    hooks: Annotated[
+        Hooks, "as in the configuration, but with playbooks written out; from the beginning on"
+    ] = Hooks()
+    clock: Annotated[float, Moment(), "what the coordinator's clock shows at the beginning"] = MONDAY
     do: Annotated[
         tuple[Act, ...], _List(_Act(), "a list of what happens", Act(verb=Verb())), "what happens"
     ] = ()

@@ -19,8 +19,10 @@ from dr.model.events import (
     OperatorAsk,
     Reconfigured,
 )
-from dr.model.policy import GuestPolicy, PolicyChange, Settings
+from dr.model.hooks import Hooks
+from dr.model.policy import GuestPolicy, PolicyChange
 from dr.model.records import Condition, Desired, GuestPhase, HostPhase
+from dr.model.settings import Settings
 from dr.sim.dirtying import Writes
 from dr.sim.scenario.language import HostSpec, Scenario
 from dr.sim.world import World
@@ -47,6 +49,10 @@ def begin(scenario: Scenario) -> World:
     _protect(world, scenario)
     _stand(world, scenario)
     world.run(RHYTHM_S)
+    world.set_clock(scenario.clock)
+    if scenario.schedules or scenario.hooks != Hooks():
+        world.settings = changed(world.settings, schedules=scenario.schedules, hooks=scenario.hooks)
+        world.coordinator.submit(Reconfigured(settings=world.settings))
     return world
 
 

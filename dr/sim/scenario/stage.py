@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dr.model.base import GuestId, HostName, changed
 from dr.model.effects import Reply
 from dr.model.events import AskApply, OperatorAsk, Reconfigured
-from dr.model.policy import Settings
+from dr.model.settings import Settings
 from dr.model.words import ALL
 from dr.sim.store import SimStore
 from dr.sim.world import World

@@ -8,6 +8,7 @@ from dr.model.base import changed
 from dr.model.records import Pause
 from dr.model.words import Problems, Seconds, Where, Whole
 from dr.sim.coordinator import SimCoordinator
+from dr.sim.scenario.moment import Moment
 from dr.sim.scenario.stage import Stage
 from dr.sim.scenario.verb import Verb
 
@@ -86,6 +87,15 @@ class Coordinator(Verb):
             problems.add((*where, "bmcs"), f"only cut_off asks about BMCs, not {self.coordinator}")
 
 
+class SetClock(Verb):
+    """Somebody, or NTP, sets the clock of the coordinator's machine. Nothing but dates goes by that clock."""
+
+    set_clock: Annotated[float, Moment(), "what it shows from now on"]
+
+    def do(self, stage: Stage) -> None:
+        stage.world.set_clock(self.set_clock)
+
+
 class Backup(Verb):
     """Keep a copy of the store, as a backup does it."""
 
@@ -145,4 +155,4 @@ class CloneStore(Verb):
             world.start_clone(world.store.copy(), "restored")
 
 
-VERBS: tuple[type[Verb], ...] = (Coordinator, Backup, Restore, Store, CloneStore)
+VERBS: tuple[type[Verb], ...] = (Coordinator, SetClock, Backup, Restore, Store, CloneStore)

@@ -11,8 +11,8 @@ from dr.model.decision import Changes
 from dr.model.effects import RunCommand
 from dr.model.events import CommandEnded, Reconfigured, Started
 from dr.model.operations import OperationState
-from dr.model.policy import Settings
 from dr.model.records import HostPhase, Wish
+from dr.model.settings import Settings
 from tests.core.build import Bench, guest, host
 from tests.core.playbooks.runs import Runs
 

@@ -11,12 +11,14 @@ from tests.sim.mutants import (
     drills,
     duties,
     fences,
+    hooks,
     ladder,
     local_disks,
     moves,
     one_copy,
     playbooks,
     policies,
+    schedules,
 )
 from tests.sim.mutants.mutant import Mutant, broken
 
@@ -31,6 +33,8 @@ GROUPS: dict[str, tuple[Mutant, ...]] = (
     | policies.GROUPS
     | playbooks.GROUPS
     | drills.GROUPS
+    | schedules.GROUPS
+    | hooks.GROUPS
 )
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)
 

@@ -12,8 +12,8 @@ GROUPS = {
         m(
             "a drill gives way to a failover",
             "drills/gives-way-to-a-failover",
-            (isolated._trouble, "    if failover is not None:", "    if False:"),
-            (isolated._trouble, "if fenced is not None else", "if False else"),
+            (isolated.trouble, "    if failover is not None:", "    if False:"),
+            (isolated.trouble, "if fenced is not None else", "if False else"),
         ),
         m(
             "a drill ends where its host is in trouble",

@@ -6,7 +6,8 @@ Here: each as verbs of the scenario language, and its odds. Not here: what break
 from __future__ import annotations
 
 from dr.model import playbooks, verbs
-from dr.model.policy import After, GuestRule, HostRule, Isolation, Rule
+from dr.model.checks import Agent, Ping
+from dr.model.policy import After, GuestRule, HostRule, Isolation, OnUnhealthy, Rule
 from dr.model.records import Desired
 from dr.sim.drawing import SECONDS, Drawing, Faults, Kind, Then, lasting
 from dr.sim.scenario.facts import AutomationIs, GuestIs, HostIs
@@ -136,6 +137,7 @@ def policy_part(d: Drawing, guest: str) -> dict[str, object]:
         {"isolation": d.one(tuple(Isolation))},
         {"max_restarts": d.one((0, 1, 5))},
         {"max_relocations": d.one((0, 1, 5))},
+        {"checks": (Ping(address="10.0.0.5"), Agent()), "on_unhealthy": d.one(tuple(OnUnhealthy))},
     ]
     if before:
         parts.append({"boot_after": (After(guest=d.one(before)),)})

@@ -189,7 +189,7 @@ class Agent:
                 patience=patience,
             ),
             transfers=TransferTickets(courier=courier, disks=disks, looks=looks),
-            insides=Insides(inside),
+            insides=Insides(inside, self._journal),
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,
@@ -282,7 +282,7 @@ class Agent:
     async def _prepare(self) -> None:
         """Memory, then the hook and its list, before anything is told or taken."""
         self._journal.load()
-        memory = warden.wake(self._journal.memory)
+        memory = warden.wake(self._journal.memory, self._nonce)
         if not memory.cluster:
             memory = changed(memory, cluster=self.cluster)
         elif memory.cluster != self.cluster:

@@ -220,3 +220,27 @@ def test_rolling_maintenance_stops_at_the_first_sign_of_trouble(site: Site) -> N
     assert again == {"h1"}
     assert site.hosts()["h2"]["phase"] == "maintenance"
     assert (notes(site, "h3"), site.hosts()["h3"]["phase"]) == ([], "online")
+
+
+INSIDE = 'commands: {flush: {where: guest, argv: [/opt/flush, now, "${what}"], timeout_s: 30}}\n'
+
+
+def test_a_command_runs_in_a_guest_once_whoever_dies(site: Site) -> None:
+    """By its guest agent: the coordinator dies while it runs. Where the agent of the host dies, its end is unknown."""
+    first, second = site.fresh(2)
+    site.start_guests({"h1": [first], "h2": [second]}, agent=True)
+    set_up(site, INSIDE)
+    step = f"{{run: flush, in: {first}, with: {{what: '${{what}}'}}}}"
+    job = begin(site, "flush", step, f"what={ODD}")
+    site.wait(lambda: site.lab.guest(first).http().commands == 1, 20, "it to be begun")
+    watch.coordinator(site).kill()
+    (done,) = ended(site, "flush")
+    assert (done["state"], done["code"]) == ("done", 0), done
+    (said,) = json.loads(site.dr("job", "show", job, "--evidence", "-o", "json"))["items"]
+    assert json.loads(said["output"]) == ["now", ODD]
+    begin(site, "again", step.replace(first, second), "what=x")
+    site.wait(lambda: site.lab.guest(second).http().commands == 1, 20, "it to be begun")
+    site.lab.host("h2").kill_service("agent")
+    (lost,) = ended(site, "again")
+    assert (lost["state"], "has restarted" in str(lost["says"])) == ("unknown", True), lost
+    assert [site.lab.guest(name).http().commands for name in (first, second)] == [1, 1]

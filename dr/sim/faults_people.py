@@ -204,6 +204,18 @@ def _drained_by_plan(d: Drawing) -> Faults:
         yield Then(Undrain(undrain=host, answer="any"), applied_s + lasts_s)
 
 
+def _commands(d: Drawing, host: tuple[str, ...], guest: tuple[str, ...]) -> tuple[playbooks.StepSpec, ...]:
+    """Sometimes the host that was emptied is updated, and boots anew; or something is run in a guest."""
+    runs = d.one(
+        (
+            (),
+            (verbs.RunCommand(run="update", on=host), verbs.RunCommand(run="reboot", on=host)),
+            (verbs.RunCommand(run="flush", in_=guest),),
+        )
+    )
+    return tuple(playbooks.StepSpec(verb=each, timeout=60.0, on_fail="continue") for each in runs)
+
+
 def _playbook_run(d: Drawing) -> Faults:
     """A host is emptied and used again, guests move or are stopped and started, all of it by a playbook."""
     d.plans += 1
@@ -227,6 +239,7 @@ def _playbook_run(d: Drawing) -> Faults:
             on_fail="rollback" if taken_back else d.one(("stop", "continue")),
             undo=verbs.Undrain(undrain=host) if taken_back else None,
         ),
+        *_commands(d, host, guest),
         playbooks.StepSpec(verb=verbs.Wait(wait=d.one(SECONDS))),
         *(playbooks.StepSpec(verb=verb, timeout=30.0, retry=d.one((0, 1))) for verb in after),
     )

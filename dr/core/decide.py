@@ -269,7 +269,7 @@ def _answered(draft: Draft, event: Answered) -> None:  # noqa: PLR0912  # one ca
         case "resume":
             if guest is not None:
                 migration.resumed(draft, guest, host, answer)
-        case "inside":
+        case "exec":
             commands.answered(draft, event.effect, pending, answer)
         case "send" | "take":
             if guest is not None:

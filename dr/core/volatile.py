@@ -17,7 +17,7 @@ TICKETED = frozenset(
     {"start", "stop", "clean", "receive", "migrate", "resume", "discard", "send", "take"}
 )  # kinds of Pending
 LOOKS = frozenset({"probe", "look", "power"})  # `detail` is the host that is looked at
-OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe", "drill", "drill-end", "inside"}
+OF_SESSION = TICKETED | {"testify", "protect", "describe", "probe", "drill", "drill-end", "exec"}
 
 
 class LookSeen(Record):
@@ -128,7 +128,7 @@ class Checked(Record):
 class Pending(Record):
     """An effect whose result is still out."""
 
-    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check", "inside"
+    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check", "inside", "command"
     host: HostName
     guest: GuestId = ""
     at: float = 0.0

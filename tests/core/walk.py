@@ -542,7 +542,7 @@ class Walk:
                 )
             case "command":
                 return CommandEnded(effect=key, host=pending.host, report=self._command_report(kind))
-            case "inside":
+            case "exec":
                 session = (self.state.views.get(pending.host) or View()).session or "none"
                 told = Answer(outcome=Outcome.DONE, report=self._command_report(kind))
                 answer = (

@@ -320,6 +320,8 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
     if clone is None or operation.run.part != "steps":
         return
     clone = _with_results(operation.run, clone, answer.checks)
+    if pending.detail == MakeClone.__name__ and answer.outcome is Outcome.DONE and answer.clone is None:
+        answer = changed(answer, outcome=Outcome.FAILED, reason="its agent says that it is whole, and no more")
     # A check that failed may pass later. Of what is not known the agent is asked again: it goes on with what it began.
     missed = answer.outcome is Outcome.FAILED and pending.detail == CheckClone.__name__
     if missed or answer.outcome is Outcome.UNKNOWN:
@@ -333,8 +335,9 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         _put(draft, operation.id, changed(clone, state=CloneState.FAILED, text=answer.reason))
         return
     match pending.detail:
-        case MakeClone.__name__ if answer.clone is not None:
+        case MakeClone.__name__:
             made = answer.clone
+            assert made is not None
             draft.note(
                 "drill.cloned",
                 f"{clone.name}: cloned on {clone.host}, {made.size_b / 2**20:.0f} MiB in {made.took_s:.1f} s"

@@ -205,7 +205,7 @@ def _send(draft: Draft, operation: Operation, run: CommandRun) -> CommandRun:
     draft.wait_for(
         run.id,
         Pending(
-            kind="inside" if run.guest else KIND,
+            kind="exec" if run.guest else KIND,
             host=run.host,
             at=draft.now,
             deadline=draft.now + WINDOW_S + LOST_S,

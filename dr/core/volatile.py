@@ -128,7 +128,9 @@ class Checked(Record):
 class Pending(Record):
     """An effect whose result is still out."""
 
-    kind: str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check", "inside", "command"
+    kind: (
+        str  # see TICKETED and OF_SESSION; also "look", "power", "fence", "on", "check", "inside", "command"
+    )
     host: HostName
     guest: GuestId = ""
     at: float = 0.0

@@ -321,7 +321,9 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
         return
     clone = _with_results(operation.run, clone, answer.checks)
     if pending.detail == MakeClone.__name__ and answer.outcome is Outcome.DONE and answer.clone is None:
-        answer = changed(answer, outcome=Outcome.FAILED, reason="its agent says that it is whole, and no more")
+        answer = changed(
+            answer, outcome=Outcome.FAILED, reason="its agent says that it is whole, and no more"
+        )
     # A check that failed may pass later. Of what is not known the agent is asked again: it goes on with what it began.
     missed = answer.outcome is Outcome.FAILED and pending.detail == CheckClone.__name__
     if missed or answer.outcome is Outcome.UNKNOWN:

@@ -174,16 +174,17 @@ def _settings(parsed: FileSection, document: Document, problems: list[Problem]) 
             coordinator_here=host.coordinator_here,
             labels=host.labels,
         )
+    commands = commands_of(parsed, document, problems)
     return Settings(
         timers=Timers(**parsed.timers.model_dump()),  # type: ignore[attr-defined]
         limits=Limits(**parsed.limits.model_dump()),  # type: ignore[attr-defined]
         guests=_guest_policy(parsed),
         hosts=hosts,
-        commands=commands_of(parsed, document, problems),
+        commands=commands,
         rules=rules_of(parsed, document, problems),
         auto_fence=parsed.auto_fence,
-        schedules=schedules_of(parsed, document, problems),
-        hooks=hooks_of(parsed, document, problems),
+        schedules=schedules_of(parsed, document, commands, problems),
+        hooks=hooks_of(parsed, document, commands, problems),
         on_leave=parsed.on_leave,
         on_critical=parsed.on_critical,
     )

@@ -5,13 +5,16 @@ Not here: which keys there are (`config_schema`), which times a schedule means (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dr.cli import playbook_file
 from dr.cli.config_errors import at
 from dr.cli.config_schema import FileSection, ScheduleSection
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem
+from dr.core.playbooks.check import not_allowed
 from dr.core.playbooks.compiling import Unclear, values_of
+from dr.model.allowed import Allowed
 from dr.model.hooks import TOLD, Hooks, why_no_hook
 from dr.model.playbooks import Playbook
 from dr.model.schedules import Blackout, Days, Schedule, Window
@@ -20,11 +23,17 @@ from dr.model.words import TIME, Problems, nearest
 SHOWN = 10  # problems of one playbook; `dr playbook validate` tells all
 
 
-def schedules_of(parsed: FileSection, document: Document, problems: list[Problem]) -> dict[str, Schedule]:
+Commands = Mapping[str, Allowed]
+
+
+def schedules_of(
+    parsed: FileSection, document: Document, commands: Commands, problems: list[Problem]
+) -> dict[str, Schedule]:
+    """`commands`: those that the file allows."""
     found = {}
     for name, section in parsed.schedules.items():
         where: Path_ = ("schedules", name)
-        playbook = playbook_of(section.playbook, document, (*where, "playbook"), problems)
+        playbook = playbook_of(section.playbook, document, (*where, "playbook"), commands, problems)
         if playbook is None:
             continue
         try:
@@ -37,11 +46,11 @@ def schedules_of(parsed: FileSection, document: Document, problems: list[Problem
     return found
 
 
-def hooks_of(parsed: FileSection, document: Document, problems: list[Problem]) -> Hooks:
+def hooks_of(parsed: FileSection, document: Document, commands: Commands, problems: list[Problem]) -> Hooks:
     found: dict[str, Playbook] = {}
     for when in TOLD:
         word = getattr(parsed.hooks, when)
-        playbook = word and playbook_of(word, document, ("hooks", when), problems)
+        playbook = word and playbook_of(word, document, ("hooks", when), commands, problems)
         if not playbook:
             continue
         if why := why_no_hook(playbook, when):
@@ -66,7 +75,9 @@ def _schedule(section: ScheduleSection, playbook: Playbook) -> Schedule:
     return schedule
 
 
-def playbook_of(word: str, document: Document, where: Path_, problems: list[Problem]) -> Playbook | None:
+def playbook_of(
+    word: str, document: Document, where: Path_, commands: Commands, problems: list[Problem]
+) -> Playbook | None:
     """The one of that name, or in that file; a file that is not named by its whole path is beside this one."""
     if playbook_file.is_file(word):
         path = Path(document.file).parent / word
@@ -83,13 +94,17 @@ def playbook_of(word: str, document: Document, where: Path_, problems: list[Prob
             return None
         path = known[word]
     try:
-        return playbook_file.load(path)
+        file = playbook_file.opened(path)
+        allowed = {name: each.parameters for name, each in commands.items()}
+        if wrong := not_allowed(file.playbook, allowed):
+            raise file.bad(wrong)
     except BadFile as bad:
         told = [each.text(bad.file) for each in bad.problems[:SHOWN]]
         if len(bad.problems) > SHOWN:
             told.append(f"and {len(bad.problems) - SHOWN} more: dr playbook validate {path}")
         problems += [at(document, where, text) for text in told]
         return None
+    return file.playbook
 
 
 def sources_of(parsed: FileSection) -> dict[str, str]:

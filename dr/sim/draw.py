@@ -11,7 +11,11 @@ import random
 from collections.abc import Mapping, Sequence
 
 from dr.model.base import GuestId, HostName, changed
+from dr.model.hooks import Hooks
+from dr.model.playbooks import Parameter, Playbook, StepSpec
 from dr.model.policy import Limits, OnCritical, OnLeave
+from dr.model.schedules import Schedule
+from dr.model.verbs import Notify, Wait
 from dr.sim.cpus import CpuKind
 from dr.sim.drawing import Drawing, Kind
 from dr.sim.faults_people import HOSTS_MIN, LABEL, TIERS, policy_part, rule
@@ -32,6 +36,7 @@ DISK_MIB = 256
 LOCAL_WORLDS = 0.7
 ROOMY_MIB = 16384
 WRITING_WORLDS = 0.3
+TIMED_WORLDS = 0.3
 DIRTY_MIB_S = (0, 0, 5, 50, 200, 400, 2000)
 
 # What the design admits, or what would hide other things, stays apart: a world has one character.
@@ -71,6 +76,7 @@ def draw(
     if stays and all(spec.memory_mib >= ROOMY_MIB for spec in scenario.hosts.values()):
         scenario = _local_disks(random.Random(f"disks {seed}"), scenario)
     scenario = _writers(random.Random(f"writes {seed}"), scenario)
+    scenario = _timed(random.Random(f"timed {seed}"), scenario)
     return changed(
         scenario,
         shows=f"Seed {seed} of dr sim fuzz, a world of {character} faults: all is well once they are repaired.",
@@ -149,6 +155,26 @@ def _writers(rng: random.Random, scenario: Scenario) -> Scenario:
     }
     limits = changed(scenario.limits, migration_mib_s=rng.choice([0, 100, 512]))
     return changed(scenario, guests=guests, limits=limits)
+
+
+def _timed(rng: random.Random, scenario: Scenario) -> Scenario:
+    """In some worlds playbooks are run by themselves: by the clock, and beside failovers. Drawn apart too."""
+    if rng.random() > TIMED_WORLDS:
+        return scenario
+    look = Playbook(playbook="look", steps=(StepSpec(verb=Notify(notify="all is looked at")),))
+    often = Schedule(
+        playbook=look, cron=rng.choice(["* * * * *", "*/2 * * * *"]), window=rng.choice([60.0, 600.0])
+    )
+    hook = Playbook(
+        playbook="hook",
+        params={"failed_host": Parameter(is_="host"), "job": Parameter()},
+        steps=(
+            StepSpec(verb=Notify(notify="${failed_host} is lost: ${job}")),
+            StepSpec(verb=Wait(wait=rng.choice([1.0, 20.0]))),
+        ),
+    )
+    hooks = Hooks(failover_begins=hook, failover_ends=changed(hook, playbook="other-hook"))
+    return changed(scenario, schedules={"often": often}, hooks=hooks)
 
 
 def _room_mib(scenario: Scenario) -> int:

@@ -130,6 +130,16 @@ def test_what_is_wrong_with_its_playbook_is_told_with_that_files_line(file: Path
     )
 
 
+def test_a_command_that_the_same_file_does_not_allow_is_told(file: Path) -> None:
+    (file.parent / "look.yaml").write_text(BOOK + "  - {run: update, in: all}\n")
+    (found,) = problems(file, GOOD + "}\n")
+    assert found.startswith(
+        f"f.yaml:4: schedules.s.playbook: {file.parent}/look.yaml:5: steps[1].run: the configuration allows no command"
+    )
+    file.write_text(HEAD + GOOD + "}\ncommands: {update: {where: guest, argv: [/usr/bin/apt]}}\n")
+    assert load(file).settings.schedules["s"].playbook.playbook == "look"
+
+
 def test_config_check_looks_at_schedules(file: Path, dr: Dr) -> None:
     file.write_text(HEAD + GOOD + ", zone: nowhere}\n")
     bad = dr("config", "check", str(file))

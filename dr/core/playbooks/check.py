@@ -105,6 +105,12 @@ def unknown_of(
             continue
         word = PARAMETER.sub(lambda match: values[match[1]] or "", said.text)
         found += _unknown(word, said.of, said.where, fleet)
+    return found + not_allowed(playbook, commands)
+
+
+def not_allowed(playbook: Playbook, commands: Map[str, tuple[str, ...]]) -> list[tuple[Where, str]]:
+    """Commands of it that are not among these, or have other parameters."""
+    found = []
     for where, step, _ in _all_steps(playbook):
         for at, verb in ((where, step.verb), ((*where, "undo"), step.undo)):
             if isinstance(verb, RunCommand):

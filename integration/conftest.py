@@ -37,6 +37,8 @@ PARTS = (
     ("test_playbook",),
     ("test_clones", "test_isolated_drill"),
     ("test_commands",),
+    ("test_checks",),
+    ("test_schedules", "test_hooks"),
     ("test_plans",),
     ("test_fencing_adapter",),
     ("test_prober",),

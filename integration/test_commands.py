@@ -149,6 +149,13 @@ commands:
 """
 
 
+OFF = f"""\
+ssh: {{key_file: {KEYS}/key, known_hosts: {KEYS}/known_hosts}}
+commands:
+  power-off: {{argv: [/usr/bin/systemctl, poweroff, --force, --force], powers_off: true, timeout_s: 60}}
+"""
+
+
 def test_rolling_maintenance(site: Site) -> None:
     """Every host boots anew, empty, after its update; guests run on, and nobody is fenced or alarmed."""
     names = site.fresh(2)
@@ -171,6 +178,33 @@ def test_rolling_maintenance(site: Site) -> None:
     assert site.lately("host.fencing", "host.held", "guest.starting") == []
 
 
+def test_a_site_is_switched_off_and_on_again(site: Site) -> None:
+    """Guests end first, the one that starts last before the other; hosts follow; all of it comes back in order."""
+    first, last = site.fresh(2)
+    site.start_guests({"h1": [first], "h2": [last]})
+    site.dr("guest", "set", last, "--boot-after", first)
+    set_up(site, OFF)
+    job = site.dr("playbook", "run", "site-power-down", "--no-wait").split()[0]
+    site.wait(lambda: any(key.endswith("/approve") for key in site.alerts()), 20, "somebody to be asked")
+    site.dr("job", "approve", job)
+    site.wait(lambda: job_of(site, "site-power-down")["state"] != "open", 150, "its end")
+    down = job_of(site, "site-power-down")
+    assert down["state"] == "done", down["run"]["failed"]
+    assert not any(host.is_on() for host in site.lab.hosts)
+    stopped = [line["text"].partition(":")[0] for line in site.lately("guest.stopped")]
+    assert stopped == [last, first]
+    assert site.lately("host.fencing", "host.held", "host.suspect") == []
+    site.dr("playbook", "run", "site-power-up", "--no-wait")
+    for host in site.lab.hosts:
+        host.power_on()
+    site.wait(lambda: job_of(site, "site-power-up")["state"] != "open", 120, "its end")
+    up = job_of(site, "site-power-up")
+    assert up["state"] == "done", up["run"]["failed"]
+    started = [line["text"].partition(":")[0] for line in site.lately("guest.starting")]
+    assert started == [first, last]
+    site.assert_once(first, last)
+
+
 def test_rolling_maintenance_stops_at_the_first_sign_of_trouble(site: Site) -> None:
     """The update of the second host fails: that one stays set aside, and the others are not touched."""
     set_up(site, ROLLING)
@@ -186,3 +220,27 @@ def test_rolling_maintenance_stops_at_the_first_sign_of_trouble(site: Site) -> N
     assert again == {"h1"}
     assert site.hosts()["h2"]["phase"] == "maintenance"
     assert (notes(site, "h3"), site.hosts()["h3"]["phase"]) == ([], "online")
+
+
+INSIDE = 'commands: {flush: {where: guest, argv: [/opt/flush, now, "${what}"], timeout_s: 30}}\n'
+
+
+def test_a_command_runs_in_a_guest_once_whoever_dies(site: Site) -> None:
+    """By its guest agent: the coordinator dies while it runs. Where the agent of the host dies, its end is unknown."""
+    first, second = site.fresh(2)
+    site.start_guests({"h1": [first], "h2": [second]}, agent=True)
+    set_up(site, INSIDE)
+    step = f"{{run: flush, in: {first}, with: {{what: '${{what}}'}}}}"
+    job = begin(site, "flush", step, f"what={ODD}")
+    site.wait(lambda: site.lab.guest(first).http().commands == 1, 20, "it to be begun")
+    watch.coordinator(site).kill()
+    (done,) = ended(site, "flush")
+    assert (done["state"], done["code"]) == ("done", 0), done
+    (said,) = json.loads(site.dr("job", "show", job, "--evidence", "-o", "json"))["items"]
+    assert json.loads(said["output"]) == ["now", ODD]
+    begin(site, "again", step.replace(first, second), "what=x")
+    site.wait(lambda: site.lab.guest(second).http().commands == 1, 20, "it to be begun")
+    site.lab.host("h2").kill_service("agent")
+    (lost,) = ended(site, "again")
+    assert (lost["state"], "has restarted" in str(lost["says"])) == ("unknown", True), lost
+    assert [site.lab.guest(name).http().commands for name in (first, second)] == [1, 1]

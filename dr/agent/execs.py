@@ -1,6 +1,6 @@
 """Commands of playbooks in guests of this host: begun once for their id, watched to their end, told to who asks again.
 
-Ids are remembered in memory only: after a restart of this process nobody knows what became of what it had begun. Not
+That it is begun is durable before it is; what came of it is remembered by this process only. Not
 here: how a guest is spoken to (`dr.ports.inside`), what may be run (`dr.model.allowed`).
 """
 
@@ -10,6 +10,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from dr.agent.journal import Journal, StateTrouble
+from dr.core import warden
 from dr.model.allowed import Report
 from dr.model.commands import Answer, Outcome, RunInside
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown
@@ -17,7 +19,7 @@ from dr.ports.inside import Inside
 
 log = logging.getLogger("dr.agent.execs")
 
-KNOWN_MAX = 500  # whose end is remembered; an older one is not asked for any more
+KNOWN_MAX = 64  # whose end is remembered, each up to 64 KiB
 UNDER_WAY_MAX = 32
 LOOK_S = 1.0
 SILENT_S = 60.0  # a guest that says nothing of it for so long: unknown
@@ -26,8 +28,15 @@ SILENT_S = 60.0  # a guest that says nothing of it for so long: unknown
 class Insides:
     """All of this process."""
 
-    def __init__(self, inside: Inside, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        inside: Inside,
+        journal: Journal,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._inside = inside
+        self._journal = journal
         self._sleep = sleep
         self._known: dict[str, asyncio.Task[Report]] = {}
 
@@ -35,14 +44,14 @@ class Insides:
         """What came of it, within the order's window."""
         task = self._known.get(command)
         if task is None:
-            if order.again:
-                return _answer(
-                    Report(state="unknown", reason="the agent of its host has restarted since it was begun")
-                )
             if sum(not each.done() for each in self._known.values()) >= UNDER_WAY_MAX:
                 return _answer(
                     Report(state="refused", reason="too many commands are under way in guests here")
                 )
+            memory = warden.begin_inside(self._journal.memory, command, order.process)
+            if isinstance(memory, str):
+                return _answer(Report(state="unknown", reason=memory))
+            self._journal.put(memory)
             task = self._known[command] = asyncio.create_task(self._run(order))
             self._forget()
         await asyncio.wait({task}, timeout=order.window_s)
@@ -56,8 +65,9 @@ class Insides:
     async def _run(self, order: RunInside) -> Report:
         log.info("%s: %s", order.name, " ".join(order.argv))
         try:
+            await self._journal.save()  # that it is begun, before it is
             process = await self._inside.begin(order.guest, order.argv)
-        except HypervisorError as error:
+        except (StateTrouble, HypervisorError) as error:
             return Report(state="refused", reason=str(error))
         except HypervisorUnknown as error:
             return Report(state="unknown", reason=f"whether it was begun is not known: {error}")

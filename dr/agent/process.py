@@ -203,7 +203,7 @@ class Agent:
             ),
             transfers=TransferTickets(courier=courier, disks=disks, looks=looks),
             drills=drills,
-            insides=Insides(inside),
+            insides=Insides(inside, self._journal),
             hypervisor=hypervisor,
             prober=prober,
             patience=patience,
@@ -298,7 +298,7 @@ class Agent:
     async def _prepare(self) -> None:
         """Memory, then the hook and its list, before anything is told or taken."""
         self._journal.load()
-        memory = warden.wake(self._journal.memory)
+        memory = warden.wake(self._journal.memory, self._nonce)
         if not memory.cluster:
             memory = changed(memory, cluster=self.cluster)
         elif memory.cluster != self.cluster:

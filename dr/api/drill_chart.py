@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from dr.api.drill_schema import DrillReport, GuestRow
+from dr.api.drill_schema import DrillReport, GuestRow, mark
 from dr.api.markup import Node, node
 
 ROWS = 30  # of one figure: it fits on a page
@@ -125,7 +125,13 @@ class _Chart:
             yield node("rect", node("title", f"{took}{': ' if each.text else ''}{each.text}"), box | style)
         ends_s = row.phases[-1].ends_s
         late = bool(self.objective_s) and ends_s > self.objective_s
-        yield _text(self.x(ends_s) + 5, text_y, f"{ends_s:.1f} s", fill=RED if late else INK, bold=late)
+        yield _text(
+            self.x(ends_s) + 5,
+            text_y,
+            f"{mark(row.phases)}{ends_s:.1f} s",
+            fill=RED if late else INK,
+            bold=late,
+        )
 
 
 def _legend(kinds: Sequence[str]) -> Iterator[Node]:

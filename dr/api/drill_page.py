@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from lxml import html
 
 from dr.api.drill_chart import charts
-from dr.api.drill_schema import Case, DrillReport, Evidence, Finding, GuestRow
+from dr.api.drill_schema import Case, DrillReport, Evidence, Finding, GuestRow, mark
 from dr.api.markup import Child, Node, node
 
 ROWS_MAX = 2_000  # of each table; all of them are in the JSON
@@ -244,6 +244,9 @@ def _guests(report: DrillReport) -> Iterator[Node]:
     heads = [("Guest", "name"), ("Verdict", ""), ("From", "host"), ("To", "host"), ("Back after", "number")]
     heads += [(_capital(WORDS.get(kind, kind)), "number part") for kind in kinds]
     yield _table(heads, ((list(_guest(row, kinds)), list(_of_guest(row))) for row in shown))
+    if any(mark(row.phases) for row in shown):
+        marks = "≈ as others here took, ≤ never measured here: the most that it may take."
+        yield node("p", marks, {"class": "more"})
     yield from _more(len(report.guests), ROWS_MAX)
 
 
@@ -252,10 +255,10 @@ def _guest(row: GuestRow, kinds: Sequence[str]) -> Iterator[Child]:
     yield _word(row.verdict)
     yield row.host
     yield row.to or "–"
-    yield node("b", seconds(row.recovered_s))
+    yield node("b", mark(row.phases) + seconds(row.recovered_s))
     for kind in kinds:
-        took_s = sum(each.ends_s - each.begins_s for each in row.phases if each.phase == kind)
-        yield seconds(took_s) if took_s else ""
+        parts = [each for each in row.phases if each.phase == kind]
+        yield mark(parts) + seconds(sum(each.ends_s - each.begins_s for each in parts)) if parts else ""
 
 
 def _of_guest(row: GuestRow) -> Iterator[Child]:

@@ -5,6 +5,7 @@ Not here: how a dry run is carried out (`drilling`), how a report looks on paper
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -153,6 +154,16 @@ class DrillDocument(Document):
     why: str = Field(default="", description="it came to nothing")
     kept: bool = Field(default=True, description="its report is in the store")
     report: DrillReport | None = None
+
+
+# Before a time that was not measured of this very thing: as others here took, or the most that it may take.
+MARKS = {"measured": "", "alike": "≈ ", "assumed": "≤ "}
+
+
+def mark(phases: Sequence[PhaseTook]) -> str:
+    """Before the time that these take together."""
+    known = {each.known for each in phases}
+    return MARKS["assumed" if "assumed" in known else "alike" if "alike" in known else "measured"]
 
 
 S = TypeVar("S", bound=BaseModel)

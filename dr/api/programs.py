@@ -19,6 +19,7 @@ def allowed(snap: Snapshot) -> CommandList:
             params=list(each.parameters),
             timeout_s=each.timeout_s,
             reboots=each.reboots,
+            powers_off=each.powers_off,
         )
         for name, each in sorted(snap.state.settings.commands.items())
     ]

@@ -88,6 +88,7 @@ class CommandRow(Part):
     params: list[str] = Field(default=[], description="what a step says `with`")
     timeout_s: float
     reboots: bool = False
+    powers_off: bool = False
 
 
 class CommandList(Document):

@@ -22,9 +22,14 @@ def commands_of(parsed: FileSection, document: Document, problems: list[Problem]
         argv = tuple(given.argv)
         if why := why_not_allowed(argv):
             problems.append(at(document, ("commands", name, "argv"), why))
-        if given.reboots and given.where == "guest":
-            text = "is for commands on hosts: of a guest, nobody waits until it is back"
-            problems.append(at(document, ("commands", name, "reboots"), text))
+        for key in ("reboots", "powers_off"):
+            if getattr(given, key) and given.where == "guest":
+                text = "is for commands on hosts: what becomes of a guest, the verbs start and stop say"
+                problems.append(at(document, ("commands", name, key), text))
+        if given.reboots and given.powers_off:
+            problems.append(
+                at(document, ("commands", name, "powers_off"), "one of the two: it reboots already")
+            )
         if given.where == "host" and parsed.ssh is None:
             text = "runs on hosts, and the file does not say how they are reached: add `ssh:`"
             problems.append(at(document, ("commands", name), text))
@@ -34,6 +39,7 @@ def commands_of(parsed: FileSection, document: Document, problems: list[Problem]
             where=given.where,
             timeout_s=given.timeout_s,
             reboots=given.reboots,
+            powers_off=given.powers_off,
             dashes=given.dashes,
         )
     return found
@@ -72,5 +78,6 @@ def shown_command(command: Allowed) -> dict[str, Any]:
         "where": command.where,
         "timeout_s": command.timeout_s,
         "reboots": command.reboots,
+        "powers_off": command.powers_off,
         "dashes": command.dashes,
     }

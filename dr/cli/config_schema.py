@@ -263,6 +263,7 @@ class CommandSection(Section):
     where: Literal["host", "guest"] = "host"
     timeout_s: Annotated[float, Field(gt=0, le=TIMEOUT_S_MAX)] = Allowed(name="", argv=()).timeout_s
     reboots: bool = False
+    powers_off: bool = False
     dashes: bool = False
 
 

@@ -246,10 +246,18 @@ LIST_COLUMNS: tuple[Column[DrillRow], ...] = (
 
 def _phase(name: str) -> Column[GuestRow]:
     def took(row: GuestRow) -> str:
+        from dr.api.drill_schema import mark
+
         found = [each for each in row.phases if each.phase == name]
-        return f"{found[0].ends_s - found[0].begins_s:.1f} s" if found else ""
+        return f"{mark(found)}{found[0].ends_s - found[0].begins_s:.1f} s" if found else ""
 
     return Column(name.upper(), took, wide=True)
+
+
+def _after(row: GuestRow) -> str:
+    from dr.api.drill_schema import mark
+
+    return "" if row.recovered_s is None else mark(row.phases) + age(row.recovered_s)
 
 
 GUEST_COLUMNS: tuple[Column[GuestRow], ...] = (
@@ -257,7 +265,7 @@ GUEST_COLUMNS: tuple[Column[GuestRow], ...] = (
     Column("FROM", lambda row: row.host),
     Column("TO", lambda row: row.to),
     Column("VERDICT", lambda row: row.verdict, styled=True),
-    Column("AFTER", lambda row: _took(row.recovered_s)),
+    Column("AFTER", _after),
     *(_phase(name) for name in ("detect", "prove", "wait", "start", "check")),
     Column("WHY", lambda row: row.why),
 )

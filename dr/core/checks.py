@@ -8,6 +8,8 @@ bring it up has not done so; when `check_s` is over that is said, and people are
 
 from __future__ import annotations
 
+from collections import Counter
+
 from dr.core import measured
 from dr.core.state import Draft
 from dr.core.volatile import Checked, Pending
@@ -28,6 +30,7 @@ WINDOW_S = (
 ANSWER_S = 10.0  # more than the window, and a part of a round is not answered any more
 ROUND_S = 0.5  # a round that took less is not followed by the next one at once
 ROUNDS_MAX = 200  # under way at a time
+INSIDE_PER_HOST = 8  # of them: an agent has other things to answer
 AGAIN_S = 30.0  # between rounds of a guest that people were told of
 PARTS = frozenset(
     {"check", "inside"}
@@ -157,7 +160,8 @@ def _wanted_anew(draft: Draft) -> dict[GuestId, float]:
 def _told_of(draft: Draft) -> dict[GuestId, float]:
     """Whose failing checks people were told of, where the next round is due; what is over is cleared."""
     found: dict[GuestId, float] = {}
-    for key in [key for key in draft.state.alerts if key.startswith("guest/") and key.endswith("/checks")]:
+    ours = ("/checks", "/unhealthy")
+    for key in [key for key in draft.state.alerts if key.startswith("guest/") and key.endswith(ours)]:
         guest = draft.guest(key.split("/")[1])
         if guest is None or not guest.policy.checks or guest.phase in (GuestPhase.STOPPED, GuestPhase.ERROR):
             draft.clear_alert(key)
@@ -190,8 +194,17 @@ def begin_rounds(
         due.append((last.began if last is not None else 0.0, guest_id, guest))
     if not due:
         return
-    room = most - len({pending.guest for _, pending in draft.pendings() if pending.kind in PARTS})
-    for _, _, guest in sorted(due, key=lambda each: each[:2])[: max(room, 0)]:
+    out = [pending for _, pending in draft.pendings() if pending.kind in PARTS]
+    room = most - len({pending.guest for pending in out})
+    looked_into = Counter(pending.host for pending in out if pending.kind == "inside")
+    for _, _, guest in sorted(due, key=lambda each: each[:2]):
+        if any(isinstance(each, Inside) for each in guest.policy.checks):
+            if looked_into[guest.holder] >= INSIDE_PER_HOST:
+                continue
+            looked_into[guest.holder] += 1
+        if room <= 0:
+            return
+        room -= 1
         _begin(draft, guest)
 
 
@@ -287,7 +300,8 @@ def _end(draft: Draft, guest_id: GuestId) -> None:
         return
     well_before = passed(guest)
     draft.put_guest(changed(measured.answered(guest, draft.now), checked_at=draft.now))
-    draft.clear_alert(f"guest/{guest.id}/checks")
+    for kind in ("checks", "unhealthy"):
+        draft.clear_alert(f"guest/{guest.id}/{kind}")
     if well_before:
         return
     draft.note(

@@ -79,6 +79,7 @@ def connected(draft: Draft, event: Connected) -> None:
     draft.put_view(
         name,
         session=event.session,
+        process=hello.nonce,
         acked_epoch=0,
         heard=draft.now,
         fresh=0.0,

@@ -117,11 +117,12 @@ class State:
 
     def _index_guest(self, guest_id: GuestId, guest: GuestRecord | None) -> None:
         before = self.guests.get(guest_id)
+        # A branch of this state may hold the same sets: they are never changed.
         for place in before.may_run_on if before else ():
-            self.at_host.get(place.host, set()).discard(guest_id)
+            self.at_host[place.host] = self.at_host.get(place.host, set()) - {guest_id}
             self.touched[place.host] = self.touched.get(place.host, 0) + 1
         for place in guest.may_run_on if guest else ():
-            self.at_host.setdefault(place.host, set()).add(guest_id)
+            self.at_host[place.host] = self.at_host.get(place.host, set()) | {guest_id}
             self.touched[place.host] = self.touched.get(place.host, 0) + 1
         if guest is None:
             self.members.drop(guest_id)

@@ -55,6 +55,7 @@ class View(Record):
     """Volatile evidence about one host. Gone after a restart, on purpose."""
 
     session: str = ""  # of the live link; empty: down
+    process: str = ""  # of its agent, as its hello tells it: another one after each restart
     acked_epoch: int = 0  # the epoch that its agent has acknowledged in this term
     heard: float = 0.0  # leader time of the last message; 0 with no session = never in this term
     fresh: float = 0.0  # issue time of the newest nonce that it echoed: it lived at or after this

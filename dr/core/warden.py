@@ -50,6 +50,8 @@ from dr.model.memory import AgentMemory, Copy, Image, Remembered
 from dr.model.policy import Isolation
 from dr.model.wire import Command, Welcome, speaks
 
+BEGUN_MAX = 1000  # commands in guests
+PROCESSES_MAX = 50
 REMEMBERED_MAX = 512  # finished tickets kept; the seal refuses a ticket whose id was forgotten
 
 
@@ -209,8 +211,18 @@ def finish(memory: AgentMemory, command: str, answer: Answer) -> AgentMemory:
     )
 
 
-def wake(memory: AgentMemory) -> AgentMemory:
+def begin_inside(memory: AgentMemory, command: str, process: str) -> AgentMemory | str:
+    """A command in a guest, which that process was asked for first, is about to be begun; or why it must not be."""
+    if command in memory.begun:
+        return "the agent of its host has restarted since it was begun"
+    if process not in memory.processes:
+        return "the agent of its host has lost its memory, or restarted often, since it was asked for"
+    return changed(memory, begun=(*memory.begun[1 - BEGUN_MAX :], command))
+
+
+def wake(memory: AgentMemory, process: str) -> AgentMemory:
     """The agent started: whatever was under way in the process before has an end that nobody saw."""
+    memory = changed(memory, processes=(*memory.processes[1 - PROCESSES_MAX :], process))
     for known in memory.tickets:
         if known.answer is None:
             memory = finish(memory, known.command, LOST_IN_RESTART)

@@ -38,6 +38,7 @@ class Allowed(Record):
     where: Literal["host", "guest"] = "host"
     timeout_s: float = 300.0  # then it is ended; of one that reboots: until the host is back
     reboots: bool = False  # the host comes back with a new boot
+    powers_off: bool = False  # the host goes down, and stays so
     dashes: bool = False  # values may begin with "-"
 
     @property

@@ -192,7 +192,7 @@ class RunInside(Record, tag="run_inside"):
     argv: tuple[str, ...]
     timeout_s: float  # then nobody waits for it any more
     window_s: float  # so long is waited for its end
-    again: bool = False  # it may have been begun: who does not know of it must not begin it
+    process: str  # of the agent that it was sent to first (its hello's nonce): who does not remember that, does nothing
 
 
 STAY_S = 30.0  # a host that goes down waits so long for a (next) word of the coordinator, then it goes on

@@ -45,6 +45,8 @@ class AgentMemory(Record):
     isolated: tuple[GuestId, ...] = ()  # guests that this host shut down because it was isolated
     sealed: dict[GuestId, int] = {}
     tickets: tuple[Remembered, ...] = ()  # the newest ones, bounded
+    processes: tuple[str, ...] = ()  # the newest that had this memory, the present one last
+    begun: tuple[str, ...] = ()  # commands in guests, the newest ones
     copies: dict[GuestId, Copy] = {}
     let_in: dict[GuestId, BootId] = {}  # by the last ticket of each guest, or by that before a resume ticket
     ran: dict[GuestId, int] = {}  # the generation of the last copy whose CPUs ran before a ticket let them

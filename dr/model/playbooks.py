@@ -236,7 +236,9 @@ class CommandRun(Record):
     at: float
     limit_s: float
     guest: GuestId = ""
+    process: str = ""  # of the agent that it was sent to first
     reboots: bool = False
+    powers_off: bool = False
     asked: int = 0  # how often it was sent
     unreached: int = 0  # of these, how often it cannot have arrived
     asked_at: float = 0.0

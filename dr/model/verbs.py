@@ -80,7 +80,7 @@ class Start(Verb, tag="start"):
 
 
 class Stop(Verb, tag="stop"):
-    """Guests are to be off. One that is off: nothing to do."""
+    """Guests are to be off: those that start after others before these. One that is off: nothing to do."""
 
     stop: Annotated[GuestsChosen, "guests"]
     mode: Annotated[StopMode, "a clean shutdown, or a pulled plug"] = "shutdown"

@@ -95,6 +95,11 @@ class SimAgent:
         self._moves: tuple[Progress, ...] = ()
         self._until = 0.0
 
+    @property
+    def nonce(self) -> str:
+        """Of this process."""
+        return f"{self.host.name}-{self.incarnation}"
+
     # ---- the process
 
     @_mortal
@@ -104,7 +109,7 @@ class SimAgent:
         self.alive = True
         self.frozen = False
         self.incarnation += 1
-        self.memory = warden.wake(self.host.disk)
+        self.memory = warden.wake(self.host.disk, self.nonce)
         if not self.memory.cluster:
             self.memory = changed(self.memory, cluster=CLUSTER)
         self.save()
@@ -315,7 +320,7 @@ class SimAgent:
             version="0",
             cluster=CLUSTER,
             boot_id=self.host.boot_id,
-            nonce=f"{self.host.name}-{self.incarnation}",
+            nonce=self.nonce,
             memory=Memory(
                 epoch=memory.epoch,
                 leader_id=memory.leader_id,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from dr.core import warden
 from dr.model.allowed import Allowed, Report
 from dr.model.commands import Answer, Outcome, RunInside
 from dr.model.effects import RunCommand
@@ -27,10 +28,11 @@ ALLOWED = {
         Allowed(name="update", argv=("/usr/bin/update",), timeout_s=60.0),
         Allowed(name="tell", argv=("/usr/bin/tell", "${what}"), timeout_s=30.0),
         Allowed(name="flush", argv=("/usr/bin/flush",), where="guest", timeout_s=30.0),
+        Allowed(name="power-off", argv=("/usr/sbin/power-off",), timeout_s=120.0, powers_off=True),
         Allowed(name="reboot", argv=("/usr/sbin/reboot",), timeout_s=120.0, reboots=True),
     )
 }
-TAKES_S = {"/usr/bin/update": 4.0, "/usr/sbin/reboot": 0.5}
+TAKES_S = {"/usr/sbin/power-off": 0.5, "/usr/bin/update": 4.0, "/usr/sbin/reboot": 0.5}
 CONNECT_S = 0.3
 NO_WAY_S = 8.0  # until a connection that nobody answers is given up
 LATE_S = 30.0  # as `adapters.ssh.remote`: what arrives later is not begun
@@ -115,6 +117,8 @@ def begin(effects: SimEffects, host: SimHost, effect: RunCommand) -> None:
         )
         if effect.argv == ALLOWED["reboot"].argv and not code:
             effects.world.reboot_cleanly(host.name)
+        elif effect.argv == ALLOWED["power-off"].argv and not code:
+            effects.world.shutdown(host.name)
 
     host.later(effect.timeout_s if fault == "hangs" else TAKES_S.get(program, 1.0), end)
 
@@ -124,11 +128,12 @@ def run_inside(agent: SimAgent, command: str, order: RunInside, told: Callable[[
     ran = agent.insides.get(command)
     if ran is None:
         ran = agent.insides[command] = Ran()
-        if order.again:
-            ran.report = Report(
-                state="unknown", reason="the agent of its host has restarted since it was begun"
-            )
+        memory = warden.begin_inside(agent.memory, command, order.process)
+        if isinstance(memory, str):
+            ran.report = Report(state="unknown", reason=memory)
         else:
+            agent.memory = memory
+            agent.save()
             _begin_inside(agent, command, order, ran)
     clock = agent.host.world.clock
     until = clock.now + order.window_s

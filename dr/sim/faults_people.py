@@ -6,7 +6,8 @@ Here: each as verbs of the scenario language, and its odds. Not here: what break
 from __future__ import annotations
 
 from dr.model import playbooks, verbs
-from dr.model.policy import After, GuestRule, HostRule, Isolation, Rule
+from dr.model.checks import Agent, Ping
+from dr.model.policy import After, GuestRule, HostRule, Isolation, OnUnhealthy, Rule
 from dr.model.records import Desired
 from dr.sim.drawing import SECONDS, Drawing, Faults, Kind, Then, lasting
 from dr.sim.scenario.facts import AutomationIs, GuestIs, HostIs
@@ -136,6 +137,7 @@ def policy_part(d: Drawing, guest: str) -> dict[str, object]:
         {"isolation": d.one(tuple(Isolation))},
         {"max_restarts": d.one((0, 1, 5))},
         {"max_relocations": d.one((0, 1, 5))},
+        {"checks": (Ping(address="10.0.0.5"), Agent()), "on_unhealthy": d.one(tuple(OnUnhealthy))},
     ]
     if before:
         parts.append({"boot_after": (After(guest=d.one(before)),)})
@@ -202,6 +204,18 @@ def _drained_by_plan(d: Drawing) -> Faults:
         yield Then(Undrain(undrain=host, answer="any"), applied_s + lasts_s)
 
 
+def _commands(d: Drawing, host: tuple[str, ...], guest: tuple[str, ...]) -> tuple[playbooks.StepSpec, ...]:
+    """Sometimes the host that was emptied is updated, and boots anew; or something is run in a guest."""
+    runs = d.one(
+        (
+            (),
+            (verbs.RunCommand(run="update", on=host), verbs.RunCommand(run="reboot", on=host)),
+            (verbs.RunCommand(run="flush", in_=guest),),
+        )
+    )
+    return tuple(playbooks.StepSpec(verb=each, timeout=60.0, on_fail="continue") for each in runs)
+
+
 def _playbook_run(d: Drawing) -> Faults:
     """A host is emptied and used again, guests move or are stopped and started, all of it by a playbook."""
     d.plans += 1
@@ -225,6 +239,7 @@ def _playbook_run(d: Drawing) -> Faults:
             on_fail="rollback" if taken_back else d.one(("stop", "continue")),
             undo=verbs.Undrain(undrain=host) if taken_back else None,
         ),
+        *_commands(d, host, guest),
         playbooks.StepSpec(verb=verbs.Wait(wait=d.one(SECONDS))),
         *(playbooks.StepSpec(verb=verb, timeout=30.0, retry=d.one((0, 1))) for verb in after),
     )

@@ -114,6 +114,7 @@ class GuestAnswer:
     dirty_mib_s: int
     wall_s: float  # its clock
     clock_sets: int  # how often that was set through its guest agent
+    commands: int  # that were run through it
 
 
 class Guest:

@@ -10,11 +10,13 @@ import pytest
 
 from dr.adapters.pki.credentials import client_context
 from dr.adapters.pki.identity import Role
+from dr.model.allowed import Allowed, Output, Report
 from dr.model.base import changed
 from dr.model.effects import PlannedStep, Reply
 from dr.model.events import AskAgree, AskCancelRun, AskRun
 from dr.model.operations import Operation
-from dr.model.playbooks import Run, RunStep, StepSpec, StepState
+from dr.model.playbooks import CommandRun, Run, RunStep, StepSpec, StepState
+from dr.model.records import HostPhase
 from dr.model.verbs import Approve, Cordon, Drain
 from tests.api.service import NOW, WALL, Service
 
@@ -141,3 +143,65 @@ def test_its_job_tells_how_far_each_step_is(http: httpx.Client, service: Service
         None,
         None,
     )
+
+
+SAID = Output(
+    operation="playbook-3-9",
+    command="command-L1-3-10",
+    step=2,
+    name="update",
+    on="h1",
+    argv=("/usr/bin/dnf", "-y", "upgrade"),
+    report=Report(state="ended", code=1, output="no\x1b[2J space\n", bytes=12, digest="abc"),
+    at=NOW - 5,
+)
+
+
+def test_what_commands_said_is_told_with_how_they_ended(http: httpx.Client, service: Service) -> None:
+    service.coordinator.outputs_kept = [SAID, changed(SAID, operation="playbook-3-8")]
+    (item,) = http.get("/v1/operations/playbook-3-9/outputs").json()["items"]
+    assert (item["step"], item["on"], item["name"], item["code"]) == (2, "h1", "update", 1)
+    assert (item["output"], item["output_bytes"], item["output_sha256"]) == ("no\x1b[2J space\n", 12, "abc")
+    assert item["wall"] == WALL + NOW - 5
+    assert http.get("/v1/operations/playbook-3-7/outputs").json()["items"] == []
+    assert http.get("/v1/operations/..%2f/outputs").status_code == 404
+    assert http.get("/v1/operations/playbook/outputs").status_code == 404
+
+
+def test_the_allow_list_is_told_with_what_each_needs(http: httpx.Client, service: Service) -> None:
+    tell = Allowed(name="tell", argv=("/opt/tell", "${whom}"), where="guest")
+    state = service.coordinator.state
+    state.settings = changed(state.settings, commands={"tell": tell})
+    (item,) = http.get("/v1/commands").json()["items"]
+    assert (item["name"], item["where"], item["argv"]) == ("tell", "guest", ["/opt/tell", "${whom}"])
+    assert item["params"] == ["whom"]
+
+
+def test_agents_learn_nothing_of_commands(service: Service) -> None:
+    context = client_context(service.credentials(Role.AGENT, "h1"))
+    with httpx.Client(base_url=service.url, verify=context, trust_env=False, timeout=5) as agent:
+        for path in ("commands", "operations/playbook-3-9/outputs"):
+            assert agent.get(f"/v1/{path}").status_code == 403
+
+
+def test_a_job_tells_what_came_of_each_command(http: httpx.Client, service: Service) -> None:
+    run = RUN.run
+    assert run is not None
+    command = CommandRun(
+        id="command-L1-3-10",
+        on="h1",
+        host="h1",
+        boot_id="b",
+        phase=HostPhase.MAINTENANCE,
+        argv=("/usr/bin/dnf",),
+        at=NOW - 9,
+        limit_s=60.0,
+        state="failed",
+        code=1,
+        last="no space",
+        said="exit code 1 after 2.0 s: no space",
+    )
+    steps = (changed(run.steps[0], commands=(command,)), *run.steps[1:])
+    service.coordinator.state.operations[RUN.id] = changed(RUN, run=changed(run, steps=steps))
+    (told,) = http.get(f"/v1/operations/{RUN.id}").json()["item"]["run"]["steps"][0]["commands"]
+    assert (told["on"], told["state"], told["code"], told["last"]) == ("h1", "failed", 1, "no space")

@@ -43,6 +43,7 @@ from dr.model.preflight import Check as Finding
 from dr.model.preflight import CheckName, Verdict
 from dr.model.records import Desired, GuestPhase, HostPhase, Move, MoveStage, Pause, Rung, Wish
 from tests.api.service import DB, LOOSE, NOW, WEB, Service
+from tests.api.test_running import SAID
 from tests.cli.conftest import Dr
 
 LISTS = [
@@ -679,6 +680,17 @@ def test_a_job_shows_what_was_foretold(service: Service, dr: Dr) -> None:
     operations = service.coordinator.state.operations
     operations["protect-2-9"] = changed(operations["protect-2-9"], foreseen_s=90.0)
     assert "forecast  90 s" in dr("job", "show", "protect-2-9").out
+
+
+def test_a_job_shows_what_its_commands_said_and_nothing_that_moves_a_cursor(service: Service, dr: Dr) -> None:
+    """The output goes to stdout, all about it to stderr; as JSON it is unchanged."""
+    service.coordinator.outputs_kept = [SAID]
+    ended = dr("job", "show", "playbook-3-9", "--evidence")
+    assert ended.out == "no\ufffd[2J space\n"
+    assert "step 2, h1: /usr/bin/dnf -y upgrade: exit code 1" in ended.err
+    found = json.loads(dr("job", "show", "playbook-3-9", "--evidence", "-o", "json").out)
+    assert found["items"][0]["output"] == "no\x1b[2J space\n"
+    assert "has run no command" in dr("job", "show", "playbook-3-8", "--evidence").err
 
 
 def test_the_preflight_of_a_move(service: Service, dr: Dr) -> None:

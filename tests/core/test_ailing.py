@@ -163,6 +163,8 @@ def test_restarts_are_bounded_and_then_people_are_told() -> None:
     rounds(made, 3, "g1")
     assert stops(made) == []
     assert "not restarted any more" in made.state.alerts["guest/g1/unhealthy"].what
+    rounds(made, 1)
+    assert made.state.alerts == {}, "it came to itself"
 
 
 def test_after_restarts_in_place_it_goes_elsewhere() -> None:

@@ -389,3 +389,21 @@ def test_what_cannot_be_checked_is_refused() -> None:
     assert not reply.accepted
     assert "g1 has no checks: dr guest set g1 --check" in reply.blockers[0]
     assert "g2 does not run (stopped)" in reply.blockers[1]
+
+
+def test_a_host_is_not_asked_for_all_its_guests_at_once() -> None:
+    """Its agent has testimonies to give."""
+    names = [f"g{number}" for number in range(3 * checks.INSIDE_PER_HOST)]
+    inside = GuestPolicy(checks=(Agent(),))
+    made = Bench().put(*(guest(name, "h1", policy=inside, since=NOW) for name in names))
+    made.put(guest("x", "h2", policy=inside, since=NOW))
+    made.send(AskCheck(id="c", by="ops", guests=(*names, "x")))
+    made.send(Tick(), after=0.1)
+    asked = [order.host for order in orders(made)]
+    assert (asked.count("h1"), asked.count("h2")) == (checks.INSIDE_PER_HOST, 1)
+    for _ in range(5):
+        for order in orders(made):
+            answer = Answer(outcome=Outcome.DONE, checks=(CheckResult(check=Agent(), passed=True),))
+            made.send(Answered(host=order.host, session=order.session, effect=order.id, answer=answer))
+        made.send(Tick(), after=0.6)
+    assert job(made).state is OperationState.DONE

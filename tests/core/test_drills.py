@@ -491,3 +491,23 @@ def test_the_sentence_names_the_hosts_that_come_nearest(
     near = sorted(found.reasons.items(), key=lambda item: (len(item[1]), item[0]))
     told = "; ".join(f"{name}: {', '.join(why)}" for name, why in near[: placement.NAMED_MAX])
     assert found.sentence() == f"{told}; and {len(near) - placement.NAMED_MAX} more hosts"
+
+
+def test_a_host_in_maintenance_leaves_the_other_pairs_proven() -> None:
+    bench = crowd([(1000, at) for at in range(1, 10)])
+    bench.put(changed(bench.host("h10"), phase=HostPhase.MAINTENANCE))
+    report = end(sweep.pairs(Paper(bench.state, bench.now)))
+    assert report.looked is not None
+    assert (report.looked.of, report.looked.proven) == (36, 36)
+
+
+def test_nothing_is_proven_while_somebody_waits_for_a_place_or_the_brake_is_near() -> None:
+    waits = crowd([(1000, at) for at in range(1, 10)])
+    waits.put(guest("w", phase=GuestPhase.RECOVERING, needs=Needs(memory_mib=9000)))
+    troubled = crowd([(1000, at) for at in range(1, 10)])
+    for name in ("h1", "h2", "h3", "h4"):
+        troubled.put(changed(troubled.host(name), fenced_at=(troubled.now - 1,)))
+    for bench in (waits, troubled):
+        report = end(sweep.pairs(Paper(bench.state, bench.now)))
+        assert report.looked is not None
+        assert (report.looked.proven, report.looked.worked) == (0, 45)

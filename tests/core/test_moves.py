@@ -451,7 +451,7 @@ def test_who_left_by_which_ticket() -> None:
     assert warden.left_by(memory, "g1", migrated=False) == "", "begun is not ended"
     ended = warden.finish(memory, "t1", Answer(outcome=Outcome.DONE))
     assert warden.left_by(ended, "g1", migrated=False) == "t1"
-    unseen = warden.wake(memory)
+    unseen = warden.wake(memory, "p2")
     assert warden.left_by(unseen, "g1", migrated=False) == ""
     back = warden.begin(ended, "t2", ticket(TicketKind.RECEIVE, 2))
     assert warden.left_by(back, "g1", migrated=True) == ""

@@ -196,7 +196,7 @@ class Host(RuleBasedStateMachine):
 
     @rule()
     def agent_restarts(self) -> None:
-        self.memory = warden.wake(self.memory)
+        self.memory = warden.wake(self.memory, "p2")
         for command in self.begun:
             self.answers.setdefault(command, warden.LOST_IN_RESTART)
 
@@ -281,7 +281,7 @@ def test_begun_and_never_ended_is_unknown_after_a_restart() -> None:
     memory, _ = admit(ready(), ticket())
     _, verdict = admit(memory, ticket())
     assert verdict == warden.Known(answer=warden.STILL_UNDER_WAY)
-    memory = warden.wake(memory)
+    memory = warden.wake(memory, "p2")
     _, verdict = admit(memory, ticket())
     assert verdict == warden.Known(answer=warden.LOST_IN_RESTART)
     assert "sealed up to 1" in refusal(memory, ticket(), "another id for the same ticket")

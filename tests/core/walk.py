@@ -813,7 +813,7 @@ class Walk:
             verbs.Wait(wait=rng.choice([0.0, 3.0])),
             verbs.Until(until=condition),
             verbs.Check(check=guests),
-            verbs.RunCommand(run=rng.choice(["update", "reboot"]), on=hosts),
+            verbs.RunCommand(run=rng.choice(["update", "reboot", "power-off"]), on=hosts),
             verbs.RunCommand(run="flush", in_=guests),
             verbs.Approve(approve="go on?", by=rng.choice([(), ("ops",), ("boss",)])),
             verbs.Notify(notify="so far"),

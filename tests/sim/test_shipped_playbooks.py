@@ -131,3 +131,63 @@ def test_rolling_maintenance_interrupted(part: int) -> None:
     plain = calm(site("rolling-maintenance", expect=ALL_DONE))
     for point in plain.sample(16)[part::8]:
         assert interrupted(plain, point).violations == [], point
+
+
+OFF = [
+    *({"ran": "power-off", "on": host} for host in HOSTS),
+    {"host": HOSTS, "is": "maintenance"},
+    {"guest": ["g1", "g2", "g3"], "is": "stopped"},
+    {"no_alert": "host/*"},
+]
+AGREED = {"after": "2s", "answer_playbook": "site-power-down"}
+
+
+def test_site_power_down() -> None:
+    """Who starts last is stopped first; then the hosts are off, and nobody is alarmed."""
+    expect = [{"operation": "playbook", "is": "done"}, *OFF]
+    result = as_expected(
+        site("site-power-down", after=[AGREED], expect=expect, lasts="120s", end="as expected")
+    )
+    assert not any(host.up for host in result.world.hosts.values())
+
+
+def test_site_power_down_that_nobody_agrees_to() -> None:
+    expect = [
+        {"operation": "playbook", "is": "failed"},
+        {"guest": ["g1", "g2", "g3"], "is": "running"},
+        {"ran": "power-off", "on": "h1", "count": 0},
+    ]
+    as_expected(
+        site("site-power-down", after=[AGREED | {"say": "no"}], expect=expect, lasts="60s", end="as expected")
+    )
+
+
+def test_site_power_down_leaves_the_host_that_the_coordinator_runs_on() -> None:
+    expect = [
+        {"operation": "playbook", "is": "failed", "says": "the coordinator runs on h2: switch that off last"},
+        *({"ran": "power-off", "on": host} for host in ("h1", "h3")),
+        {"ran": "power-off", "on": "h2", "count": 0},
+        {"guest": ["g1", "g2", "g3"], "is": "stopped"},
+    ]
+    hosts = {"h1": None, "h2": {"coordinator_here": True}, "h3": None}
+    result = as_expected(
+        site("site-power-down", after=[AGREED], hosts=hosts, expect=expect, lasts="160s", end="as expected")
+    )
+    assert [name for name, host in result.world.hosts.items() if host.up] == ["h2"]
+
+
+def test_site_power_up_again() -> None:
+    """In one world: down, a while without power, up; the coordinator was off as well."""
+    up = {"run_playbook": write_fields(load(FOLDER / "site-power-up.yaml"))}
+    after = [
+        AGREED,
+        {"after": "60s", "coordinator": "crash", "for": "30s"},
+        {"after": "40s", **up},
+        {"after": "20s", "power_on": HOSTS},
+    ]
+    expect = [
+        {"operation": "playbook", "is": "done", "count": 2},
+        {"host": HOSTS, "is": "online"},
+        {"guest": ["g1", "g2", "g3"], "is": "running"},
+    ]
+    as_expected(site("site-power-down", after=after, expect=expect, lasts="240s"))

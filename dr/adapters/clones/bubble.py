@@ -68,7 +68,7 @@ class Bubble:
         if not address or address in self._addresses:
             return
         try:
-            wanted = ipaddress.ip_interface(address)
+            wanted = ipaddress.ip_interface(address if "/" in address else "")
         except ValueError:
             raise CloneError(f"{address[:80]!r} is no address with the length of its network") from None
         if len(self._addresses) >= ADDRESSES_MAX:

@@ -14,14 +14,12 @@ import libvirt
 from dr.adapters.libvirt import (
     archive,
     canary,
-    clock,
     cpus,
     definition,
     dirty,
     facts,
     health,
     images,
-    inside,
     listening,
     migration,
     sight,
@@ -36,6 +34,7 @@ from dr.adapters.libvirt.events import Events
 from dr.adapters.libvirt.facts import Capabilities, Dynamic
 from dr.adapters.libvirt.gate import CANARY, is_guest
 from dr.adapters.libvirt.guests import Guests
+from dr.adapters.libvirt.inside import Inside
 from dr.adapters.libvirt.layout import Layout
 from dr.adapters.libvirt.reach import Reach
 from dr.adapters.libvirt.sight import LibvirtView
@@ -73,10 +72,6 @@ ABORT_S = 20.0
 FAILS_S = 2.0  # a migration whose copies of disks were cut off fails within that
 RESUME_S = 30.0
 HOST_SLOTS = 8
-CLOCK_S = 15.0  # libvirt itself waits 5 s for an agent to answer at all
-AGENTS_MAX = 4
-INSIDE_S = 6.0  # beyond the time that an agent is given: libvirt first makes sure that it listens
-INSIDES_MAX = 8
 SAMPLE_S = sum(dirty.INTERVALS_S) + 10.0
 SAMPLES_MAX = 12
 IMAGES_S = 50.0
@@ -121,8 +116,7 @@ class LibvirtHypervisor:
         self._connection = Connection(uri, self._events.register, self._on_connected)
         self._host = Calls("this host", HOST_SLOTS)
         self._migrations = Calls("libvirt's migrations", MIGRATIONS_MAX)
-        self._agents = Calls("guests' own agents", AGENTS_MAX)
-        self._insides = Calls("guests' agents and consoles", INSIDES_MAX)
+        self._inside = Inside(uri)
         self._samples = Calls("libvirt's dirty rates", SAMPLES_MAX)
         self._capabilities: tuple[int, Capabilities] | None = None
         self._running_cpus: dict[str, RunningCpu] = {}
@@ -353,32 +347,16 @@ class LibvirtHypervisor:
         await self._act(f"suspend {guest}", lambda conn: conn.lookupByUUIDString(guest).suspend(), RESUME_S)
 
     async def set_clock(self, guest: GuestId) -> bool:
-        """See the port. Guests that hang hold up each other at most: they have calls and connections of their own."""
-        self._events.bind()
-        api.run_event_loop()
-        return await self._agents.run(
-            f"set the clock of {guest}", lambda: clock.set_clock(self._uri, guest), CLOCK_S
-        )
+        """See the port."""
+        return await self._inside.set_clock(guest)
 
     async def agent_answers(self, guest: GuestId, timeout_s: float) -> None:
         """See the port."""
-        whole_s = max(round(timeout_s), 1)
-        await self._look(
-            f"ask the agent in {guest}",
-            lambda: inside.agent_answers(self._uri, guest, whole_s),
-            whole_s + INSIDE_S,
-        )
+        await self._inside.agent_answers(guest, timeout_s)
 
     async def screenshot(self, guest: GuestId) -> Picture:
         """See the port."""
-        return await self._look(
-            f"take a picture of {guest}", lambda: inside.screenshot(self._uri, guest), READ_S
-        )
-
-    async def _look(self, what: str, call: Callable[[], T], timeout_s: float) -> T:
-        self._events.bind()
-        api.run_event_loop()
-        return await self._insides.run(what, call, timeout_s)
+        return await self._inside.screenshot(guest)
 
     async def sample_dirty(self, guest: GuestId) -> tuple[DirtyPoint, ...]:
         """See the port. With calls and connections of their own: a QEMU that hangs holds up nothing else."""
@@ -403,11 +381,8 @@ class LibvirtHypervisor:
     def _name(self, guest: GuestId) -> str:
         """A protected guest's name as the gate keeps it."""
         try:
-            return (
-                (self._layout.protected / guest).read_text(encoding="utf-8").strip()
-                if is_guest(guest)
-                else ""
-            )
+            listed = self._layout.protected / guest
+            return listed.read_text(encoding="utf-8").strip() if is_guest(guest) else ""
         except OSError:
             return ""
 

@@ -169,9 +169,9 @@ def _verdict(rows: Sequence[GuestRow], loss: Loss, objective_s: float) -> tuple[
             return verdict, f"{_guests(len(rows))} stay where their disks are, as their policy agrees to"
         return verdict, f"{_guests(len(counted))} would run again, the last after {last_s:.1f} s{within}"
     bad = [row for row in counted if row.verdict is verdict]
-    would = (
-        "would not be recovered as wanted" if verdict is Verdict.FAILED else "may not be: nobody knows yet"
-    )
+    would = "would not be recovered as wanted"
+    if verdict is Verdict.UNKNOWN:
+        would = "may or may not be recovered as wanted, each says what that hangs on"
     return verdict, f"{len(bad)} of {_guests(len(counted))} {would}: {named([row.name for row in bad])}"
 
 
@@ -256,4 +256,4 @@ def _nature(loss: Loss) -> Iterator[str]:
     )
     yield "A host that is switched on again after its fencing is not counted on"
     if len(loss.lost) > 1:
-        yield f"All {len(loss.lost)} hosts fall silent at the same moment"
+        yield f"The {len(loss.lost)} hosts fall silent at the same moment"

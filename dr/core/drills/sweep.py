@@ -1,13 +1,14 @@
 """Sweeps: every single host taken away on paper, or every pair: the N+1 and the N+2 report.
 
 Single hosts are all worked through. Pairs are as many as half the square, so most of them are proven instead, without
-a loss: see `_proven`. What is neither proven nor worked through, for there is a limit, is counted and said.
+a loss: see `_Room`. What is neither proven nor worked through, for there is a limit, is counted and said.
 Not here: one loss (`paper`), its own report (`report`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from dr.model.drills import CASES_MAX, Case, DrillKind, DrillReport, Finding, Lo
 from dr.model.records import Desired, GuestPhase, GuestRecord, HostPhase
 
 PAIRS_MAX = 2_000  # worked through, unless somebody asks for more
+WELL = (HostPhase.ONLINE, HostPhase.DRAINING)
 WORST_MAX = 10  # cases that findings name
 CALM_HOSTS_MIN = 8  # on smaller sites each pair is worked through: it is a handful
 FEW_HOSTS = 128  # looked at for room first
@@ -44,7 +46,7 @@ def hosts_of(paper: Paper) -> tuple[list[HostName], list[HostName]]:
     """Those whose death would be news, and the others."""
     names = sorted(paper.state.hosts)
     taken = [name for name in names if takeable(paper.state.hosts[name])]
-    return taken, [name for name in names if name not in set(taken)]
+    return taken, sorted(set(names).difference(taken))
 
 
 def each(paper: Paper, objective_s: float) -> Generator[Progress, None, DrillReport]:
@@ -70,21 +72,24 @@ def pairs(paper: Paper, limit: int = PAIRS_MAX) -> Generator[Progress, None, Dri
     for name in names:
         sizes.append(_size(paper, fleet, name, calm=calm))
         yield Progress(0, of)
-    proven, open_pairs = 0, list[tuple[int, HostName, HostName]]()
+    proven = 0
     room = _Room(fleet, sizes)
+    # Those with most to recover come first: what fits nowhere is found before the limit.
+    tight: list[tuple[int, int, int]] = []  # a heap: MiB of both, and the two, the first ones last
     for at, size in enumerate(sizes):
         fits = room.proven(at)
         proven += int(fits.sum())
-        for other in np.flatnonzero(~fits):
-            second = sizes[at + 1 + int(other)]
-            open_pairs.append((size.memory_mib + second.memory_mib, size.name, second.name))
+        for each_open in np.flatnonzero(~fits):
+            other = at + 1 + int(each_open)
+            heappush(tight, (size.memory_mib + sizes[other].memory_mib, -at, -other))
+            if len(tight) > limit:
+                heappop(tight)
         yield Progress(proven, of)
-    # Those with most to recover first: what fits nowhere is found before the limit.
-    open_pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     cases: list[Case] = []
-    for at, (_, one, two) in enumerate(open_pairs[:limit]):
-        yield Progress(proven + at, of)
-        loss = yield from lost(paper, (one, two), Progress(proven + at, of))
+    for number, (_, one, two) in enumerate(sorted(tight, reverse=True)):
+        yield Progress(proven + number, of)
+        pair = (sizes[-one].name, sizes[-two].name)
+        loss = yield from lost(paper, pair, Progress(proven + number, of))
         cases.append(_case(loss, paper, 0.0))
     worked = len(cases)
     looked = Looked(of=of, worked=worked, proven=proven, shown=min(worked, SHOWN_MAX))
@@ -237,17 +242,17 @@ def _plain(fleet: Fleet, guest: GuestRecord, name: HostName) -> bool:
 
 
 def _calm(paper: Paper) -> bool:
-    """Whether nobody else waits for a place, all hosts are heard, and two that fall silent are no reason to hold."""
+    """Whether two that fall silent are no reason to hold, and nobody else is to be given a place."""
     draft = Draft(paper.state, paper.now)
     members = [host for host in draft.hosts() if host.phase is not HostPhase.JOINING]
-    quiet = all(
-        host.phase is HostPhase.ONLINE
-        and draft.view(host.name).acked_epoch == draft.cluster.epoch
-        and not is_late(draft, host)
-        and not host.fenced_at
-        for host in members
-    )
-    return quiet and not paper.state.unsettled and len(members) >= CALM_HOSTS_MIN and not quorum.hold(draft)
+    telling = [h for h in members if draft.view(h.name).acked_epoch == draft.cluster.epoch and not h.forgot]
+    used = [host for host in members if host.phase is not HostPhase.MAINTENANCE]
+    lately = draft.now - draft.config.limits.brake_window_s
+    well = [h for h in used if h.phase in WELL and max(h.fenced_at, default=lately) <= lately]
+    well = [host for host in well if not is_late(draft, host)]
+    enough = 2 * (len(telling) - 2) > len(members) and 2 * (len(used) - len(well) + 2) <= len(used)
+    waiting = any(paper.state.guests[key].phase is GuestPhase.RECOVERING for key in paper.state.unsettled)
+    return enough and not waiting and len(used) >= CALM_HOSTS_MIN and not quorum.hold(draft)
 
 
 class _Room:

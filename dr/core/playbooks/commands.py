@@ -27,6 +27,7 @@ from dr.model.verbs import RunCommand
 AGAIN_S = 5.0  # after nothing was heard of it
 WINDOW_S = 30.0  # one attempt waits so long for its end; then it is asked for again
 LOST_S = 60.0  # and so long after that, no word of the attempt will come any more
+SILENT_S = 10.0  # a host that is to go down, and was not heard for so long, has
 GRACE_S = 120.0  # after its time: the host ends it, and is asked what came of it
 REACHABLE = (HostPhase.ONLINE, HostPhase.DRAINING, HostPhase.MAINTENANCE)
 KIND = "command"
@@ -92,9 +93,12 @@ def _blockers_of(draft: Draft, command: Allowed, name: str) -> list[str]:
         return [f"{name} is {host.phase}" + (f": {host.reason}" if host.reason else "")]
     if not host.boot_id:
         return [f"{name} has not been heard of yet"]
-    if command.reboots and host.phase is not HostPhase.MAINTENANCE and (there := draft.guests_at(name)):
+    does = "reboots" if command.reboots else "switches off" if command.powers_off else ""
+    if command.powers_off and (draft.policy(name).coordinator_here or host.boot_id == draft.own_boot):
+        return [f"the coordinator runs on {name}: switch that off last, by hand"]
+    if does and host.phase is not HostPhase.MAINTENANCE and (there := draft.guests_at(name)):
         guests = [guest.name for key in there if (guest := draft.guest(key)) is not None]
-        return [f"{command.name} reboots {name}, and {', '.join(guests[:5])} may run there: drain it first"]
+        return [f"{command.name} {does} {name}, and {', '.join(guests[:5])} may run there: drain it first"]
     return []
 
 
@@ -174,6 +178,7 @@ def carry_on(draft: Draft, operation: Operation, at: int, step: RunStep, verb: R
         id=draft.next_id(f"{KIND}-{draft.cluster.leader_id[:8]}"),
         on=name,
         guest=guest.id if guest is not None else "",
+        process=draft.view(host.name).process if guest is not None else "",
         host=host.name,
         boot_id=host.boot_id,
         phase=host.phase,
@@ -181,6 +186,7 @@ def carry_on(draft: Draft, operation: Operation, at: int, step: RunStep, verb: R
         at=draft.now,
         limit_s=min(command.timeout_s, TIMEOUT_S_MAX),
         reboots=command.reboots,
+        powers_off=command.powers_off,
     )
     draft.note(
         "command.begins",
@@ -219,7 +225,7 @@ def _send(draft: Draft, operation: Operation, run: CommandRun) -> CommandRun:
             argv=run.argv,
             timeout_s=run.limit_s,
             window_s=WINDOW_S,
-            again=not _not_arrived(run),
+            process=run.process,
         )
         draft.effect(Send(id=run.id, host=run.host, session=session, body=body))
         return changed(run, asked=run.asked + 1, asked_at=draft.now)
@@ -238,35 +244,51 @@ def _send(draft: Draft, operation: Operation, run: CommandRun) -> CommandRun:
 
 
 def _looked_at(draft: Draft, operation: Operation, run: CommandRun) -> CommandRun:
-    """Under way: back with another boot, out of time, or to be asked for again."""
+    """Under way: seen to have ended, out of time, or to be asked for again."""
     host, ends = draft.host(run.host), run.at + run.limit_s + GRACE_S
     if host is None:
         return _over(draft, operation, run, "unknown", f"{run.host} is not a host any more")
-    if host.boot_id != run.boot_id:
-        if _not_arrived(run):
-            return _over(draft, operation, run, "failed", f"not run: {host.name} has booted anew before it")
-        if not run.reboots:
-            return _over(draft, operation, run, "unknown", _booted_anew(host))
-        if host.phase is run.phase:
-            said = f"back with a new boot after {draft.now - run.at:.0f} s"
-            return _over(draft, operation, run, "done", said)
-    elif draft.pending_of(run.id) is None and run.code is None and run.asked_at + AGAIN_S <= draft.now < ends:
+    end = _seen(draft, host, run)
+    if end is None and draft.now >= ends:
+        end = _out_of_time(draft, host, run)
+    if end is not None:
+        return _over(draft, operation, run, *end)
+    same_boot = host.boot_id == run.boot_id and draft.pending_of(run.id) is None and run.code is None
+    if same_boot and draft.now >= run.asked_at + AGAIN_S:
         return _send(draft, operation, run)
-    if draft.now < ends:
-        return run
+    return run
+
+
+def _seen(draft: Draft, host: HostRecord, run: CommandRun) -> tuple[str, str] | None:
+    """The end, and what is said of it, where its host shows that."""
+    took_s = draft.now - run.at
+    silent_s = draft.now - max(draft.view(run.host).heard, draft.started_at)
+    silent = silent_s > SILENT_S and not draft.view(run.host).session
+    if run.powers_off and silent and not _not_arrived(run):
+        return "done", f"not heard any more after {took_s - silent_s:.0f} s"
+    if host.boot_id == run.boot_id:
+        return None
     if _not_arrived(run):
-        return _over(draft, operation, run, "failed", f"not run: {run.said}")
+        return "failed", f"not run: {host.name} has booted anew before it"
+    if not run.reboots:
+        return "unknown", f"{host.name} has booted anew meanwhile: what became of it is not known"
+    return ("done", f"back with a new boot after {took_s:.0f} s") if host.phase is run.phase else None
+
+
+def _out_of_time(draft: Draft, host: HostRecord, run: CommandRun) -> tuple[str, str]:
+    took_s = draft.now - run.at
+    if _not_arrived(run):
+        return "failed", f"not run: {run.said}"
     if run.reboots:
-        why = f"{run.host} is not back, in {run.phase} and with a new boot, after {draft.now - run.at:.0f} s"
-        return _over(draft, operation, run, "unknown", why + (f"; {host.phase}" if host.phase else ""))
-    why = f"nothing was heard of its end within {draft.now - run.at:.0f} s" + (
-        f": {run.said}" if run.said else ""
-    )
-    return _over(draft, operation, run, "unknown", why)
-
-
-def _booted_anew(host: HostRecord) -> str:
-    return f"{host.name} has booted anew meanwhile: what became of it is not known"
+        here = f"; it is {host.phase}" if host.phase is not run.phase else ""
+        return (
+            "unknown",
+            f"{run.host} is not back, in {run.phase} and with a new boot, after {took_s:.0f} s{here}",
+        )
+    if run.powers_off and run.code is not None:
+        return "failed", f"{run.host} is still heard after {took_s:.0f} s"
+    heard = f": {run.said}" if run.said else ""
+    return "unknown", f"nothing was heard of its end within {took_s:.0f} s{heard}"
 
 
 def _over(draft: Draft, operation: Operation, run: CommandRun, state: str, said: str) -> CommandRun:
@@ -362,8 +384,8 @@ def _with_output(draft: Draft, operation: Operation, at: int, run: CommandRun, r
             draft, operation, run, "failed", f"ended, as it took longer than {run.limit_s:g} s: {said}"
         )
     # What goes down with its host is ended by a signal: whether it came so far is seen from the host.
-    if run.reboots and report.code is not None and report.code <= 0:
-        said = f"{run.host} is to come back with a new boot"
+    if (run.reboots or run.powers_off) and report.code is not None and report.code <= 0:
+        said = f"{run.host} is to {'come back with a new boot' if run.reboots else 'go down'}"
         return run if run.state == "unknown" else changed(run, said=said)
     if report.code != 0:
         return _over(draft, operation, run, "failed", said)

@@ -150,7 +150,8 @@ def asks(  # noqa: PLR0911  # one case for each verb
         case Start():
             return [AskStart(guests=todo, **who)] if todo else []
         case Stop():
-            return [AskStop(guests=todo, mode=verb.mode, **who)] if todo else []
+            now = _stopped_next(draft, verb, todo)
+            return [AskStop(guests=now, mode=verb.mode, **who)] if now else []
         case Pause():
             return [AskPause(**who | {"reason": f"{verb.pause}; {reason}"})]
         case Resume():
@@ -172,6 +173,14 @@ def _todo(draft: Draft, step: RunStep) -> tuple[str, ...]:
     else:
         so = [*so_before(draft, verb)]
     return _but(names, frozenset(so))
+
+
+def _stopped_next(draft: Draft, verb: Stop, todo: tuple[str, ...]) -> tuple[str, ...]:
+    """Those for whom none of the others is up any more that starts after them."""
+    up = [guest for guest in _guests(draft, verb.stop) if guest.phase is not GuestPhase.STOPPED]
+    needed = {after.guest for guest in up for after in guest.policy.boot_after}
+    now = tuple(name for name in todo if name not in needed)
+    return now if now or any(_ends(guest) for guest in up) else todo
 
 
 def about(verb: AnyVerb) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ from dr.core.drills import isolated, isolated_report
 from dr.core.playbooks import commands, conditions, deeds
 from dr.core.state import Draft
 from dr.model.base import changed
+from dr.model.effects import Reply
+from dr.model.events import OperatorAsk
 from dr.model.operations import Operation, OperationState
 from dr.model.playbooks import Run, RunStep, StepSpec, StepState
 from dr.model.records import Alert
-from dr.model.verbs import Approve, Drain, Notify, RunCommand
+from dr.model.verbs import Approve, Drain, Notify, RunCommand, Stop
 from dr.model.words import fields_of
 
 AGAIN_S = 10.0  # after a step failed, if it is to be tried again
@@ -119,15 +121,12 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         blockers += commands.blockers(draft, step, verb)
     asks = deeds.asks(draft, step, f"{key}/{at}", operation.asked_by, _why(operation))
     acted = step.acted or not (asks or blockers)
-    for number, ask in enumerate(asks):
-        reply = operator.decided(draft, changed(ask, id=f"{ask.id}/{number}"))
+    for reply in _ask(draft, asks):
         blockers += reply.blockers
         jobs += reply.operations
         acted = acted or reply.accepted
     step = changed(step, acted=acted)
-    why = "; ".join(blockers[:TOLD_MAX])
-    if len(blockers) > TOLD_MAX:
-        why += f"; and {len(blockers) - TOLD_MAX} more reasons"
+    why = _reasons(blockers)
     if blockers and not jobs and draft.now - max(step.began, draft.started_at) < REFUSED_S:
         again = changed(step, state=StepState.WAITING, tries=step.tries - 1, again_at=draft.now + ASK_AGAIN_S)
         _put(draft, key, at, changed(again, text=why))
@@ -137,6 +136,29 @@ def _begin(draft: Draft, key: str, at: int) -> None:
         _fail(draft, key, at, why)
     else:
         _look(draft, key, at)
+
+
+def _ask(draft: Draft, asks: list[OperatorAsk]) -> list[Reply]:
+    return [operator.decided(draft, changed(ask, id=f"{ask.id}/{number}")) for number, ask in enumerate(asks)]
+
+
+def _reasons(blockers: list[str]) -> str:
+    more = len(blockers) - TOLD_MAX
+    return "; ".join(blockers[:TOLD_MAX]) + (f"; and {more} more reasons" if more > 0 else "")
+
+
+def _next_to_stop(draft: Draft, key: str, at: int) -> bool:
+    """The next of a `stop`, those before it being off. False: there is none."""
+    operation, run = _of(draft, key)
+    step = run.steps[at]
+    number = f"{key}/{at}/{len(step.jobs)}"
+    replies = _ask(draft, deeds.asks(draft, step, number, operation.asked_by, _why(operation)))
+    if blockers := [why for reply in replies for why in reply.blockers]:
+        _fail(draft, key, at, _reasons(blockers))
+        return True
+    jobs = tuple(job for reply in replies for job in reply.operations)
+    _put(draft, key, at, changed(step, jobs=(*step.jobs, *jobs)))
+    return bool(jobs)
 
 
 def _look(draft: Draft, key: str, at: int) -> None:
@@ -170,6 +192,8 @@ def _look(draft: Draft, key: str, at: int) -> None:
     else:
         done = frozenset[str]().union(*(deeds.of_job(draft, job) for job in jobs))
         left = deeds.left(draft, step, key, done)
+        if left and jobs and isinstance(step.spec.verb, Stop) and _next_to_stop(draft, key, at):
+            return
     if not left:
         ends = [job.steps[-1].text for job in jobs if job.steps]
         took = f"after {draft.now - step.began:.1f} s"

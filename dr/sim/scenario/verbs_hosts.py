@@ -300,7 +300,7 @@ class Messages(Verb):
 
 class NextCommand(Verb):
     """What becomes of the next command of a playbook on hosts, or in their guests. All worlds allow `update`, `reboot`,
-    `tell` (with `what`), and in guests `flush`."""
+    `power-off`, `tell` (with `what`), and in guests `flush`."""
 
     next_command: Annotated[CommandFault, "what; of one that hangs: until its time is over"]
     on: Annotated[Hosts, "hosts"]

@@ -5,7 +5,8 @@
  *  - appends a record to /dev/vda several times a second, durable before it counts (O_DIRECT | O_DSYNC);
  *  - fills memory once, before it answers, and dirties memory at a chosen rate;
  *  - powers off at the ACPI power button or GET /poweroff, panics at GET /crash;
- *  - is its own QEMU guest agent, as far as its clock goes, which GET /behind?s=N puts back.
+ *  - is its own QEMU guest agent, as far as its clock goes, which GET /behind?s=N puts back, and a guest-exec goes that
+ *    runs for two seconds, whatever it is, and says its own arguments, as the JSON that they came in.
  *
  * The disk log (disklog.py reads it). A slot is 512 bytes. A boot looks for the first empty slot, and from there
  * writes its records seq 0, 1, 2... one slot each. Before each write it reads the slot: is it taken, then somebody
@@ -63,6 +64,9 @@ static uint8_t boot[16];
 static volatile uint64_t counter, slot_now, conflicts;
 static volatile int disk_error; /* errno of the last failed access, ENOSPC when the log is full */
 static volatile long dirty_mib_s, clock_sets;
+static long commands; /* that libvirt had run here; what the last one says, and when it began */
+static char command_said[400];
+static uint64_t command_began_ms;
 
 static uint64_t now_ms(clockid_t clock)
 {
@@ -308,10 +312,34 @@ static int set_clock_by_rtc(void)
     return settimeofday(&now, NULL) == 0;
 }
 
-/* One request of libvirt, a line of JSON; as much of the protocol as a ping, setting a clock and a shutdown take. */
+static void run_command(const char *line)
+{
+    const char *from = strchr(line, '['), *to = strrchr(line, ']');
+    command_said[0] = 0;
+    if (from && to > from)
+        snprintf(command_said, sizeof command_said, "%.*s", (int)(to - from + 1), from);
+    command_began_ms = now_ms(CLOCK_BOOTTIME);
+    commands++;
+}
+
+static void command_in_base64(char *to)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t length = strlen(command_said);
+    for (size_t at = 0; at < length; at += 3) {
+        uint32_t bits = 0;
+        for (size_t i = 0; i < 3; i++)
+            bits = bits << 8 | (at + i < length ? (uint8_t)command_said[at + i] : 0);
+        for (size_t i = 0; i < 4; i++)
+            *to++ = at + i > length ? '=' : letters[bits >> (18 - 6 * i) & 63];
+    }
+    *to = 0;
+}
+
+/* One request of libvirt, a line of JSON; as much of the protocol as pings, clocks, commands and a shutdown take. */
 static void serve_agent(int port, const char *line)
 {
-    char reply[160];
+    char reply[900], output[600];
     const char *id = strstr(line, "\"id\":");
     if (strstr(line, "\"guest-sync") && id)
         snprintf(reply, sizeof reply, "%s{\"return\": %llu}\n", strstr(line, "delimited") ? "\xff" : "",
@@ -323,6 +351,16 @@ static void serve_agent(int port, const char *line)
     else if (strstr(line, "\"guest-set-time\"") && set_clock_by_rtc()) {
         clock_sets++;
         snprintf(reply, sizeof reply, "{\"return\": {}}\n");
+    } else if (strstr(line, "\"guest-exec-status\"")) {
+        int over = now_ms(CLOCK_BOOTTIME) >= command_began_ms + 2000;
+        command_in_base64(output);
+        if (over)
+            snprintf(reply, sizeof reply, "{\"return\": {\"exited\": true, \"exitcode\": 0, \"out-data\": \"%s\"}}\n", output);
+        else
+            snprintf(reply, sizeof reply, "{\"return\": {\"exited\": false}}\n");
+    } else if (strstr(line, "\"guest-exec\"")) {
+        run_command(line);
+        snprintf(reply, sizeof reply, "{\"return\": {\"pid\": %ld}}\n", commands);
     } else
         snprintf(reply, sizeof reply, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"not here\"}}\n");
     if (write(port, reply, strlen(reply)) < 0)
@@ -389,10 +427,11 @@ static void answer(int client)
         put_clock_back(atol(behind + strlen("GET /behind?s=")));
     int length = snprintf(body, sizeof body,
         "{\"name\": \"%s\", \"boot\": \"%s\", \"counter\": %llu, \"slot\": %llu, \"uptime_s\": %.3f, "
-        "\"conflicts\": %llu, \"disk_error\": %d, \"dirty_mib_s\": %ld, \"wall_s\": %.3f, \"clock_sets\": %ld}\n",
+        "\"conflicts\": %llu, \"disk_error\": %d, \"dirty_mib_s\": %ld, \"wall_s\": %.3f, \"clock_sets\": %ld, "
+        "\"commands\": %ld}\n",
         name, boot_text, (unsigned long long)counter, (unsigned long long)slot_now,
         (double)now_ms(CLOCK_BOOTTIME) / 1000, (unsigned long long)conflicts, disk_error, dirty_mib_s,
-        (double)now_ms(CLOCK_REALTIME) / 1000, clock_sets);
+        (double)now_ms(CLOCK_REALTIME) / 1000, clock_sets, commands);
     int head_length = snprintf(head, sizeof head,
         "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", length);
     if (write(client, head, (size_t)head_length) < 0 || write(client, body, (size_t)length) < 0)

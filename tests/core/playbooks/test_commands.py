@@ -9,7 +9,7 @@ from dr.model.allowed import Allowed, Report, filled, why_not_allowed, wrong_wit
 from dr.model.base import changed
 from dr.model.decision import Changes
 from dr.model.effects import RunCommand
-from dr.model.events import CommandEnded, Reconfigured, Started
+from dr.model.events import CommandEnded, Reconfigured, Started, Tick
 from dr.model.operations import OperationState
 from dr.model.records import HostPhase, Wish
 from dr.model.settings import Settings
@@ -18,6 +18,7 @@ from tests.core.playbooks.runs import Runs
 
 UPDATE = Allowed(name="update", argv=("/usr/bin/dnf", "-y", "upgrade"), timeout_s=600.0)
 REBOOT = Allowed(name="reboot", argv=("/usr/sbin/reboot",), timeout_s=300.0, reboots=True)
+OFF = Allowed(name="power-off", argv=("/usr/sbin/poweroff",), powers_off=True)
 TOLD = Allowed(name="told", argv=("/opt/tell", "--to", "${whom}", "${what}"))
 WELL = Report(state="ended", code=0, output="Complete!\n", bytes=10, digest="d")
 
@@ -108,7 +109,7 @@ def test_a_value_stays_one_word() -> None:
 
 @pytest.fixture
 def runs() -> Runs:
-    commands = {each.name: each for each in (UPDATE, REBOOT, TOLD)}
+    commands = {each.name: each for each in (UPDATE, REBOOT, TOLD, OFF)}
     bench = Bench()
     bench.put(*(host(name) for name in ("h1", "h2")))
     bench.put(guest("g1", "h2"))
@@ -269,10 +270,48 @@ def test_a_host_with_guests_is_not_rebooted(runs: Runs) -> None:
     assert runs.steps[0].text == "reboot reboots h2, and g1 may run there: drain it first"
 
 
+def test_a_host_that_is_to_go_down_is_over_when_it_is_silent(runs: Runs) -> None:
+    bench = runs.bench
+    bench.put(host("h1", phase=HostPhase.MAINTENANCE, drain=Wish(by="ops", reason="no power")))
+    runs.run("steps: [{run: power-off, on: h1}]")
+    ends(runs, WELL)
+    runs.go(30)
+    assert runs.steps[0].state == "running", "its agent is still heard"
+    bench.silence("h1", since=0.0)
+    for _ in range(40):
+        bench.now += 0.5
+        bench.hear("h2")
+        bench.send(Tick(lag_s=0.0))
+    assert runs.operation.state is OperationState.DONE
+    assert "not heard any more" in runs.steps[0].text
+
+
+def test_a_host_that_does_not_go_down_has_failed_to(runs: Runs) -> None:
+    runs.run("steps: [{run: power-off, on: h1}]")
+    ends(runs, WELL)
+    runs.go(500)
+    assert "h1 is still heard" in runs.steps[0].text
+
+
+@pytest.mark.parametrize("why", ["guests", "coordinator"])
+def test_a_host_that_is_needed_is_not_switched_off(why: str, runs: Runs) -> None:
+    if why == "coordinator":
+        runs.bench.state.own_boot = runs.bench.state.hosts["h1"].boot_id
+    runs.run(f"steps: [{{run: power-off, on: {'h1' if why == 'coordinator' else 'h2'}}}]")
+    runs.go(40)
+    assert sent(runs) == []
+    assert ("the coordinator runs on h1" if why == "coordinator" else "g1 may run there") in runs.steps[
+        0
+    ].text
+
+
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ("{run: upgrade, on: h1}", "allows no command named upgrade; it allows: reboot, told, update"),
+        (
+            "{run: upgrade, on: h1}",
+            "allows no command named upgrade; it allows: power-off, reboot, told, update",
+        ),
         ("{run: told, on: h1, with: {whom: ops}}", "told needs `with: {what: …}`"),
         ("{run: update, in: g1}", "update is a command for hosts: write `on:`"),
         ("{cordon: h1, undo: {run: upgrade, on: h1}}", "allows no command named upgrade"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dr.core import (
+    ailing,
     approval,
     asks_cluster,
     asks_guests,
@@ -158,31 +159,22 @@ GROUPS = {
         m(
             "restarts in place are bounded",
             "starts/dies-right-after-its-start",
-            (retries.failed, "if len(restarts) < policy.max_restarts:", "if True:"),
+            (retries.next_try, "if len(restarts) < policy.max_restarts:", "if True:"),
         ),
         m(
             "a guest that fails here is tried elsewhere",
             "starts/dies-right-after-its-start",
-            (retries.failed, "elif len(relocations) < policy.max_relocations:", "elif False:"),
+            (retries.next_try, "if len(relocations) < policy.max_relocations:", "if False:"),
         ),
         m(
             "relocations are bounded",
             "starts/fails-everywhere-then-by-command",
-            (
-                retries.failed,
-                "elif len(relocations) < policy.max_relocations:",
-                "else:\n        pass\n    if len(restarts) >= policy.max_restarts:",
-            ),
-            (
-                retries.failed,
-                "    else:\n        guest = move_guest(draft, guest, event, text, operation=operation)\n        return",
-                "    if False:\n        return",
-            ),
+            (retries.next_try, "if len(relocations) < policy.max_relocations:", "if True:"),
         ),
         m(
             "a host where it failed is avoided",
             "starts/dies-right-after-its-start",
-            (retries.failed, "tuple(dict.fromkeys((*guest.avoid, host)))", "()"),
+            (retries.next_try, "tuple(dict.fromkeys((*guest.avoid, host)))", "()"),
         ),
         m(
             "failures of long ago do not count",
@@ -317,7 +309,7 @@ GROUPS = {
             "policies/waits-for-a-check",
             (
                 dependencies._holds_up,
-                'return after.until == "check" and other.policy.check is not None and not passed(other)',
+                'return after.until == "check" and bool(other.policy.checks) and not passed(other)',
                 "return False",
             ),
         ),
@@ -325,6 +317,46 @@ GROUPS = {
             "a check that passed before the guest started anew does not count",
             "policies/check-counts-from-the-newest-start",
             (checks.passed, " and guest.checked_at >= guest.since", " and guest.checked_at > 0"),
+        ),
+        m(
+            "a guest that runs and does not its work has not recovered",
+            "failover/runs-and-does-not-its-work",
+            (operations._close_over_guests, "if key in unwell or ", "if "),
+        ),
+        m(
+            "people are told of checks that do not pass in time",
+            "failover/runs-and-does-not-its-work",
+            (checks.step, "if failing(draft, guest) and not awaited(draft, guest):", "if False:"),
+        ),
+        m(
+            "all checks must pass",
+            "policies/agent-is-silent",
+            (checks.close_if_over, "all(each.passed", "any(each.passed"),
+        ),
+        m(
+            "rounds in a row make a guest unhealthy",
+            "health/hangs-and-is-restarted",
+            (ailing.step, "each.failures >= draft.config.limits.unhealthy_rounds", "False"),
+        ),
+        m(
+            "a guest whose policy says so is only told of",
+            "health/only-told",
+            (ailing._answer, "if guest.policy.on_unhealthy is not OnUnhealthy.RESTART or ", "if "),
+        ),
+        m(
+            "restarts of an unhealthy guest are bounded",
+            "health/stays-ill-and-is-moved-then-told",
+            (ailing._answer, "if again is None:", "if False:"),
+        ),
+        m(
+            "where many fail at once nobody is restarted",
+            "health/many-at-once-are-not-to-blame",
+            (ailing._many, "failing >= MANY and", "False and"),
+        ),
+        m(
+            "no unhealthy guest is restarted in a pause",
+            "health/not-while-automation-is-paused",
+            (ailing._keeps, "draft.cluster.pause is not None or ", ""),
         ),
         m(
             "nobody waits for a guest that is to be off",
@@ -351,9 +383,9 @@ GROUPS = {
             (dependencies.why_not, "if name in changing and other is None:", "if False:"),
         ),
         m(
-            "a check that was made before the guest ran anew says nothing",
+            "a round in which a check failed does not count",
             "policies/waits-for-a-check",
-            (checks.ended, "or not event.passed", ""),
+            (checks._end, "if not all(each.passed for each in results):", "if False:"),
         ),
     ),
     "hosts that go down": (

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from dr.core import asks_playbooks
-from dr.core.playbooks import runner
+from dr.core import asks_playbooks, warden
+from dr.core.playbooks import commands, deeds, runner
 from tests.sim.mutants.mutant import m
 
 FAILED = ("elif bad := [job for job in jobs if job.state is not OperationState.DONE]:", "elif bad := []:")
 
 GROUPS = {
+    "commands": (
+        m(
+            "what is not heard of is asked for again",
+            "playbooks/a-command-survives-the-coordinator",
+            (commands._looked_at, "if same_boot and draft.now >= run.asked_at + AGAIN_S:", "if False:"),
+        ),
+        m(
+            "what is not known is not tried again",
+            "playbooks/a-command-of-which-nothing-is-known",
+            (runner._run_commands, 'again=bad.state == "failed"', "again=True"),
+        ),
+        m(
+            "another boot of its host is not waited for",
+            "playbooks/a-command-of-which-nothing-is-known",
+            (commands._seen, "if host.boot_id == run.boot_id:", "if True:"),
+        ),
+        m(
+            "a host that runs guests is not rebooted",
+            "playbooks/reboots-an-empty-host",
+            (commands._blockers_of, "if does and host.phase is not", "if False and host.phase is not"),
+        ),
+        m(
+            "a reboot is over when the host is back",
+            "playbooks/reboots-an-empty-host",
+            (commands._with_output, "if (run.reboots or run.powers_off) and", "if False and"),
+        ),
+        m(
+            "what an agent has begun in a guest it never begins again",
+            "playbooks/a-command-in-a-guest-that-ends",
+            (warden.begin_inside, "if command in memory.begun:", "if False:"),
+        ),
+        m(
+            "who starts last is stopped first",
+            "playbooks/stops-who-starts-last-first",
+            (deeds._stopped_next, "if name not in needed", "if name"),
+        ),
+    ),
     "playbooks": (
         m(
             "a step waits for the end of what it asked for",

@@ -208,7 +208,11 @@ class Coordinator:
         lookout = Lookout()
         while True:
             await asyncio.sleep(LOOK_S)
-            for event in lookout.look(self.state.settings.schedules, self.state.schedules, time.time()):
+            schedules, records = self.state.settings.schedules, dict(self.state.schedules)
+            if not schedules:
+                continue
+            # Beside the loop: many that are due at once would delay a heartbeat.
+            for event in await asyncio.to_thread(lookout.look, schedules, records, time.time()):
                 await self._queue.put(event)
 
     # ---- deciding

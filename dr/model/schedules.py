@@ -19,7 +19,7 @@ from dr.model.words import Duration, Kind, Many, Problems, Where
 CRON_MAX = 200  # characters
 WINDOW_S_MIN = 60.0
 BLACKOUTS_MAX = 100
-SCHEDULES_MAX = 1000
+SCHEDULES_MAX = 100
 AHEAD_S = 24 * 3600.0  # a clock that was set back by less finds nothing due until it has caught up
 
 

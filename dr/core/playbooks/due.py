@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import NamedTuple
 
 from cronsim import CronSim
 
@@ -18,7 +19,7 @@ from dr.model.schedules import Blackout, Schedule, ScheduleRecord, zone_of
 
 FOUND_MAX = 100  # times that one look tells of, the newest; that there are more is told
 COMING_MAX = 1000  # times that are gone through for one that lies in no blackout
-CHANGE_S = 3 * 3600.0  # longer than any change of the clock: going back begins beyond it
+CHANGE_S = 3 * 3600.0  # longer than any change of the clock: beside one, going back begins beyond it
 LOOK_S = 1.0  # how often the clock is looked at
 TRY_AGAIN_S = 10.0
 
@@ -57,8 +58,12 @@ def _forward(schedule: Schedule, after: float) -> Iterator[float]:
 
 def _since(schedule: Schedule, after: float, until: float) -> Iterator[float]:
     """Times after the one and up to the other, the newest first."""
-    begin = _local(schedule, until) + timedelta(seconds=CHANGE_S)
-    for each in CronSim(schedule.cron, begin.replace(microsecond=0), reverse=True):
+    begin = _local(schedule, until)
+    around = {_local(schedule, until + beside).utcoffset() for beside in (-CHANGE_S, CHANGE_S)}
+    # In an hour that comes twice, what came the first time is not before it by the clock.
+    ahead_s = 1.0 if around == {begin.utcoffset()} else CHANGE_S
+    begin = (begin + timedelta(seconds=ahead_s)).replace(microsecond=0)
+    for each in CronSim(schedule.cron, begin, reverse=True):
         at = each.timestamp()
         if at <= after:
             return
@@ -66,12 +71,27 @@ def _since(schedule: Schedule, after: float, until: float) -> Iterator[float]:
             yield at
 
 
+class _Told(NamedTuple):
+    """What was told of a schedule, and when; `newer`: the first time after all of it."""
+
+    times: str
+    decided: float
+    wall: float
+    newer: float | None
+
+    def holds(self, schedule: Schedule, record: ScheduleRecord | None, wall: float) -> bool:
+        """Nothing is new since, and it is too soon to tell it again."""
+        same = record is not None and (schedule.times, record.decided) == (self.times, self.decided)
+        before = self.newer is None or wall < self.newer
+        return same and before and 0 <= wall - self.wall < TRY_AGAIN_S
+
+
 class Lookout:
     """Looks at the clock for the coordinator: what is to be decided about now."""
 
     def __init__(self) -> None:
         self._next: dict[str, tuple[str, float, float | None]] = {}
-        self._told: dict[str, tuple[tuple[float, ...], float]] = {}
+        self._told: dict[str, _Told] = {}
 
     def look(
         self, schedules: Mapping[str, Schedule], records: Mapping[str, ScheduleRecord], wall: float
@@ -79,13 +99,16 @@ class Lookout:
         """What has not been decided about is told again from time to time."""
         found = []
         for name, schedule in schedules.items():
+            told = self._told.get(name)
+            if told is not None and told.holds(schedule, records.get(name), wall):
+                continue
             event = self._due(name, schedule, records.get(name), wall)
             if event is None:
+                self._told.pop(name, None)
                 continue
-            newest, at = self._told.get(name, ((-1.0,), 0.0))
-            if newest == event.times[-1:] and 0 <= wall - at < TRY_AGAIN_S:
-                continue
-            self._told[name] = (event.times[-1:], wall)
+            if event.times:
+                newer = coming(schedule, event.times[-1])
+                self._told[name] = _Told(schedule.times, records[name].decided, wall, newer)
             found.append(event)
         return found
 

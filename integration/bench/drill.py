@@ -22,6 +22,7 @@ from dr.core.state import State
 from dr.model.base import changed
 from dr.model.drills import DrillReport
 from dr.model.events import Heard, Tick
+from dr.model.records import HostPhase
 from integration.bench.boots import boots
 from integration.bench.core import heartbeat_us, site
 from integration.bench.site import NOW
@@ -48,17 +49,22 @@ class Loop:
     async def beat(self) -> None:
         """A fifth of all hosts with each tick."""
         names = list(self.state.hosts)
+        self._hear(names)  # before the first tick: what was heard last was heard before this began
         share = round(BEAT_S / TICK_S)
         turn = 0
         while True:
             turn, due = turn + 1, time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self.late_s = max(self.late_s, time.monotonic() - due)
-            begun, now = time.thread_time(), self.now()
-            for name in names[turn % share :: share]:
-                self.state.apply(decide(self.state, Heard(host=name, session=f"s-{name}", fresh=now), now))
-            self.state.apply(decide(self.state, Tick(), now))
+            begun = time.thread_time()
+            self._hear(names[turn % share :: share])
+            self.state.apply(decide(self.state, Tick(), self.now()))
             self.beats_s += time.thread_time() - begun
+
+    def _hear(self, names: list[str]) -> None:
+        now = self.now()
+        for name in names:
+            self.state.apply(decide(self.state, Heard(host=name, session=f"s-{name}", fresh=now), now))
 
     async def work(self, drill: Drill) -> tuple[DrillReport, float]:
         """The report, and how long it took by the wall clock."""
@@ -102,6 +108,7 @@ def sweeps(options: argparse.Namespace) -> dict[str, float]:
     report, took_s = asyncio.run(loop.work(sweep.each(paper, 0.0)))
     print(f"{len(state.hosts)} hosts, {len(state.guests)} guests, every host: {report.says}")
     loop.tell(took_s)
+    assert {host.phase for host in state.hosts.values()} == {HostPhase.ONLINE}, "the site was not quiet"
     found = {
         "sweep_s": round(took_s, 1),
         "sweep_cpu_s": round(loop.own_s, 1),

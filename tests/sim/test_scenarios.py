@@ -27,6 +27,7 @@ from dr.sim.scenario.facts import (
     LoadIs,
     NoAlert,
     NotTold,
+    Ran,
     Together,
     Told,
     WasFenced,
@@ -93,6 +94,8 @@ def fact_count(fact: Fact) -> int | None:
 
 
 def turned_round(scenario: Scenario, fact: Fact, name: str) -> Fact:
+    if isinstance(fact, Ran) and not fact.count:
+        name = "count"  # what never ran, did not run elsewhere either
     value: Any = getattr(fact, name)
     match fact:
         case NoAlert():

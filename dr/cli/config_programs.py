@@ -5,6 +5,7 @@ Not here: what no configuration may allow (`dr.model.allowed`), how they are run
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from dr.cli.config_errors import at
 from dr.cli.config_schema import FileSection
 from dr.cli.yamlfile import Document, Problem
 from dr.model.allowed import Allowed, why_not_allowed
+
+# Who is told so is waited for, and only where the host is empty.
+ENDS_HOST = frozenset({"reboot", "poweroff", "halt", "shutdown", "kexec"})
 
 
 def commands_of(parsed: FileSection, document: Document, problems: list[Problem]) -> dict[str, Allowed]:
@@ -26,6 +30,12 @@ def commands_of(parsed: FileSection, document: Document, problems: list[Problem]
             if getattr(given, key) and given.where == "guest":
                 text = "is for commands on hosts: what becomes of a guest, the verbs start and stop say"
                 problems.append(at(document, ("commands", name, key), text))
+        ending = next((word for word in argv if posixpath.basename(word) in ENDS_HOST), "")
+        if ending and given.where == "host" and not (given.reboots or given.powers_off):
+            text = (
+                f"{ending} ends the host that it runs on: say `reboots: true` or `powers_off: true` beside it"
+            )
+            problems.append(at(document, ("commands", name, "argv"), text))
         if given.reboots and given.powers_off:
             problems.append(
                 at(document, ("commands", name, "powers_off"), "one of the two: it reboots already")

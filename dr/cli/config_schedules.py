@@ -13,7 +13,7 @@ from dr.cli.config_errors import at
 from dr.cli.config_schema import FileSection, ScheduleSection
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem
 from dr.core.playbooks.check import not_allowed
-from dr.core.playbooks.compiling import Unclear, values_of
+from dr.core.playbooks.compiling import Fleet, Unclear, bubble, values_of
 from dr.model.allowed import Allowed
 from dr.model.hooks import TOLD, Hooks, why_no_hook
 from dr.model.playbooks import Playbook
@@ -38,6 +38,7 @@ def schedules_of(
             continue
         try:
             values_of(playbook, section.params)
+            bubble(playbook, section.params, Fleet({}, {}))
         except Unclear as unclear:
             problems += [
                 at(document, (*where, "params"), f"{place[-1]}: {text}") for place, text in unclear.found

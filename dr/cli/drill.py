@@ -29,6 +29,7 @@ Html = Annotated[
     Path | None,
     typer.Option("--html", metavar="FILE", help="Write the report as one page, to read and to print."),
 ]
+PAIRS = 2000  # that are worked through, if nothing else is said
 Replace = Annotated[bool, typer.Option("--replace", help="Also if that file is there already.")]
 
 
@@ -56,7 +57,7 @@ def run(
     ] = "",
     limit: Annotated[
         int, typer.Option("--limit", help="Pairs that are worked through; most are proven without.", min=0)
-    ] = 2000,
+    ] = PAIRS,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Keep the report.")] = True,
     html: Html = None,
     replace: Replace = False,
@@ -71,10 +72,16 @@ def run(
     from dr.api.drill_schema import DrillDocument
     from dr.cli.client import connect
 
-    if sum((bool(lose), each, pairs, bool(playbook))) != 1:
-        todo = "--lose HOST, --each or --pairs; or name one playbook of `kind: drill`"
-        raise Failure("Which hosts are taken away?", todo=todo, code=Exit.USAGE)
+    if (named := sum((bool(lose), each, pairs, bool(playbook)))) != 1:
+        todo = "--lose HOST, --each or --pairs; or name a playbook of `kind: drill`"
+        what = "One of these at a time." if named else "Which hosts are taken away?"
+        raise Failure(what, todo=todo, code=Exit.USAGE)
     if playbook:
+        if rto or not save or limit != PAIRS:
+            why = (
+                "they are of drills on paper: a playbook says its own objectives.rto, and its report is kept"
+            )
+            raise Failure("--rto, --no-save and --limit do not go with a playbook.", why=why, code=Exit.USAGE)
         _end(_booted(playbook, params or [], reason), form, html, replace=replace)
     body: dict[str, Any] = {
         "lose": lose or [],

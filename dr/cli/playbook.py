@@ -249,10 +249,12 @@ def _told(playbook: Playbook, file: str) -> list[tuple[str, str]]:
     targets = write_fields(playbook.targets)
     return [
         ("playbook", playbook.playbook),
+        ("kind", "drill: of clones, no guest is touched" if playbook.kind == "drill" else ""),
         ("file", file),
         ("description", playbook.description.strip()),
         ("parameters", "\n".join(_parameter(name, each) for name, each in playbook.params.items())),
         ("targets", "\n".join(f"{key}: {written(value)}" for key, value in targets.items())),
+        ("bubble", "\n".join(f"{key}: {value}" for key, value in write_fields(playbook.bubble).items())),
         ("objective", f"over within {TIME.write(rto)}" if rto else ""),
         ("limit", f"{TIME.write(limit)} for the whole run" if limit else ""),
         ("requires", "\n".join(each.text() for each in playbook.require)),

@@ -156,7 +156,7 @@ notify: []
 schedules: {{}}
 #   sunday-drill:
 #     playbook: drill-host                # one of `dr playbook list`, or a file; read with this file
-#     params: {{source: kvm1}}
+#     params: {{source: kvm1, address: 10.0.0.1/24}}
 #     cron: "0 3 * * sun"                 # minute, hour, day of the month, month, day of the week
 #     zone: UTC                           # whose clock that is, such as Europe/Vienna
 #     window: 1h                          # so late it may begin; then it is missed, and you are told

@@ -103,6 +103,14 @@ def read(path: Path, *, bytes_max: int = BYTES_MAX, values_max: int = VALUES_MAX
     return document
 
 
+HINTS = {  # by what is in the parser's own words
+    "'\\t'": "a tab: YAML is indented with spaces",
+    "undefined alias": "what begins with a star needs quotes",
+    "alphabetic or numeric": "what begins with a star, or an &, needs quotes",
+    "but got '{'": "`${…}` inside of { } or [ ] needs quotes",
+}
+
+
 def parse(text: str, file: str, *, values_max: int = VALUES_MAX) -> Document:
     """Raises BadFile."""
     yaml = YAML(typ="safe", pure=True)
@@ -112,7 +120,7 @@ def parse(text: str, file: str, *, values_max: int = VALUES_MAX) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = error.problem or error.context or "not YAML"
-        hint = " (a tab: YAML is indented with spaces)" if "'\\t'" in str(what) else ""
+        hint = next((f" ({hint})" for sign, hint in HINTS.items() if sign in str(what)), "")
         raise BadFile(file, [Problem(mark.line + 1 if mark else 0, "", f"{what}{hint}")]) from None
     except YAMLError as error:
         raise BadFile(file, [Problem(0, "", str(error).splitlines()[0])]) from None

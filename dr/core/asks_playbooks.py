@@ -34,7 +34,7 @@ def run(draft: Draft, ask: AskRun) -> Reply:
         return no(ask, *wrong)
     why = [reason for each in needs if (reason := conditions.why_not(draft, each))]
     drill = book.kind == isolated.KIND
-    keeps = isolated.why_not(draft, steps, book.bubble.memory) if drill else []
+    keeps = isolated.why_not(draft, steps, bubble) if drill else []
     if ask.dry_run:
         planned = isolated.planned(steps) if drill else _planned(draft, steps, ask)
         return changed(yes(ask, "; ".join((*why, *keeps))), steps=planned)

@@ -19,7 +19,6 @@ from dr.model.words import (
     Problems,
     Where,
     fields_of,
-    write_fields,
     written,
 )
 
@@ -75,7 +74,9 @@ class Condition(Record):
     """Something that is so, or not, as the coordinator knows it."""
 
     def text(self) -> str:
-        return written(write_fields(self)).removeprefix("{").removesuffix("}")
+        """As a playbook writes it, with what it leaves out."""
+        plain = {field.key: field.kind.write(getattr(self, field.name)) for field in fields_of(type(self))}
+        return written(plain).removeprefix("{").removesuffix("}")
 
 
 class HostIs(Condition, tag="host"):

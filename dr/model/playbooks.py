@@ -80,6 +80,9 @@ class StepKind(Kind):
             hint = f"; write {{{value}: …}}" if bare else nearest(value, VERBS)
             self.wrong(value, where, problems, hint)
             return None
+        if {"each_host", "each_guest"} & value.keys():
+            problems.add(where, "an each_… cannot stand within another one")
+            return None
         beside = [field for field in fields_of(StepSpec) if field.key != "verb"]
         verb = VERB.read(value, where, problems, [field.key for field in beside])
         given = {
@@ -167,7 +170,12 @@ class OwnAddress(Kind):
             return value
         try:
             if isinstance(value, str) and "/" in value and not value.endswith(("/32", "/128")):
-                return str(ipaddress.ip_interface(value))
+                found = ipaddress.ip_interface(value)
+                ends = (found.network.network_address, found.network.broadcast_address)
+                if found.ip not in ends or found.network.num_addresses == 2:  # a link of two
+                    return str(found)
+                self.wrong(value, where, problems, ": that is the network's own, and no address in it")
+                return ""
         except ValueError:
             pass
         self.wrong(value, where, problems)

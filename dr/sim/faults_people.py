@@ -270,7 +270,9 @@ def _drill(d: Drawing) -> Faults:
         yield Then(
             ClonesFail(clones_fail=guests, during=during, how=d.one(("fail", "hang")), times=d.one((1, 3)))
         )
-    book = playbooks.Playbook(playbook=name, kind="drill", steps=steps)
+    book = playbooks.Playbook(
+        playbook=name, kind="drill", bubble=playbooks.Bubble(address="10.0.0.1/24"), steps=steps
+    )
     yield Then(RunPlaybook(run_playbook=book, answer="any"), d.one(SECONDS))
 
 

@@ -98,7 +98,8 @@ def test_every_host_one_after_the_other(made: Bench, dr: Dr) -> None:
     ("arguments", "code", "told"),
     [
         ((), Exit.USAGE, "Which hosts are taken away?"),
-        (("--lose", "h1", "--each"), Exit.USAGE, "Which hosts are taken away?"),
+        (("--lose", "h1", "--each"), Exit.USAGE, "One of these at a time."),
+        (("drill-host", "source=h1", "--rto", "5m"), Exit.USAGE, "do not go with a playbook"),
         (("--lose", "h9"), Exit.MISSING, "There is no host h9."),
         (("--lose", "label:rack=z"), Exit.MISSING, "No host has the label rack=z."),
         (("--lose", "h1", "--rto", "soon"), Exit.USAGE, "'soon' is no time."),

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dr.core.drills import isolated_report
+from dr.core.drills.report import named
 from dr.core.fleet import MEMORY, fleet_of
 from dr.core.state import Draft
 from dr.core.volatile import Pending
 from dr.model.base import GuestId, HostName, changed
-from dr.model.checks import CheckResult
+from dr.model.checks import CheckResult, Reached
 from dr.model.clones import Clone, CloneState, Ended
 from dr.model.commands import Answer, Body, BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.effects import PlannedStep, Send
 from dr.model.operations import Operation
-from dr.model.playbooks import Run, RunStep, StepState
+from dr.model.playbooks import Bubble, Run, RunStep, StepState
 from dr.model.records import GuestPhase, GuestRecord, HostPhase
 from dr.model.verbs import Boot, Check, MakeClones
 
@@ -48,9 +49,9 @@ def of(draft: Draft, key: str) -> bool:
 # ---- before it begins
 
 
-def why_not(draft: Draft, steps: Sequence[RunStep], memory_mib: int) -> list[str]:
-    """What keeps a drill from beginning now. `memory_mib`: that its clones may have on a host; 0: what is free."""
-    found = _too_early(steps)
+def why_not(draft: Draft, steps: Sequence[RunStep], bubble: Bubble) -> list[str]:
+    """What keeps a drill from beginning now."""
+    found = [*_too_early(steps), *_unreachable(draft, steps, bubble)]
     other = next((op for op in draft.open_operations() if is_drill(op.run)), None)
     if other is not None:
         found.append(f"another drill is under way: {other.id} ({other.subject})")
@@ -65,6 +66,8 @@ def why_not(draft: Draft, steps: Sequence[RunStep], memory_mib: int) -> list[str
             found.append(why)
         else:
             wanted.setdefault(guest.holder, []).append(guest)
+    if not any(_cloned_by(step) for step in steps):
+        found.append("there is nobody to clone")
     fleet = fleet_of(draft)
     for host, guests in sorted(wanted.items()):
         needs = sum(guest.needs.memory_mib for guest in guests)
@@ -75,8 +78,10 @@ def why_not(draft: Draft, steps: Sequence[RunStep], memory_mib: int) -> list[str
                 f"{host} has {max(free, 0)} MiB of memory free above its reserve, and clones of "
                 f"{', '.join(guest.name for guest in guests)} need {needs} MiB"
             )
-        if memory_mib and needs > memory_mib:
-            found.append(f"clones on {host} need {needs} MiB of memory, and the bubble may have {memory_mib}")
+        if bubble.memory and needs > bubble.memory:
+            found.append(
+                f"clones on {host} need {needs} MiB of memory, and the bubble may have {bubble.memory}"
+            )
     return found
 
 
@@ -114,6 +119,19 @@ def _too_early(steps: Iterable[RunStep]) -> list[str]:
             case _:
                 pass
     return found
+
+
+def _unreachable(draft: Draft, steps: Iterable[RunStep], bubble: Bubble) -> list[str]:
+    """Whose checks are made over a network in which nothing of ours is."""
+    if bubble.address:
+        return []
+    checked = [name for step in steps if isinstance(step.spec.verb, Check) for name in step.spec.verb.check]
+    guests = [guest for name in dict.fromkeys(checked) if (guest := draft.guest_named(name)) is not None]
+    names = [g.name for g in guests if any(isinstance(each, Reached) for each in g.policy.checks)]
+    if not names:
+        return []
+    few = named(names)
+    return [f"{few}: checked over the network, so the drill needs `bubble: {{address: …}}`, an address in it"]
 
 
 def _cloned_by(step: RunStep) -> tuple[str, ...]:
@@ -418,15 +436,29 @@ def _gave_up(draft: Draft, operation: Operation, name: HostName) -> bool:
 
 
 def verdict(draft: Draft, operation: Operation) -> tuple[str, str]:
-    """How it was in time and what it left alone looks in the end: an operation's state, and why it is not `done`."""
+    """Of a drill whose steps went well: its operation's state, and why that is not `done`."""
     run = operation.run
     assert run is not None
-    bad: list[str] = []
+    if not is_drill(run):
+        return "done", ""
+    bad, unseen = left_behind(draft, run)
     took_s = isolated_report.took_s(operation, run)
     if run.rto_s and took_s is not None and took_s > run.rto_s:
         bad.append(
             f"from the first start to the last check it took {took_s:g} s, and {run.rto_s:g} s is the objective"
         )
+    # What was not looked at is not known, however well the rest went.
+    unseen += [f"{clone.name}: its clone was never checked" for clone in run.clones if not clone.passed_at]
+    if not run.clones:
+        unseen.append("nobody was cloned")
+    if bad:
+        return "failed", "; ".join(bad)
+    return ("unknown", "; ".join(unseen)) if unseen else ("done", "")
+
+
+def left_behind(draft: Draft, run: Run) -> tuple[list[str], list[str]]:
+    """What it did to guests, or let onto its network; and hosts of which nobody knows that nothing is left."""
+    bad: list[str] = []
     unseen: list[str] = []
     for name, ended in run.ends.items():
         end = ended.end
@@ -439,9 +471,7 @@ def verdict(draft: Draft, operation: Operation) -> tuple[str, str]:
                 bad.append(f"{kept.name} is not as it was: {kept.why}")
         if end.bubble is not None and end.bubble.strangers:
             bad.append(f"on its network on {name} was also {', '.join(end.bubble.strangers)}")
-    if bad:
-        return "failed", "; ".join(bad)
-    return ("unknown", "; ".join(unseen)) if unseen else ("done", "")
+    return bad, unseen
 
 
 # ---- keeping it

@@ -168,7 +168,9 @@ def _checks(draft: Draft, clone: Clone) -> Iterator[CheckSeen]:
 
 def _findings(draft: Draft, operation: Operation, run: Run) -> Iterator[Finding]:
     if run.cancelled:
-        yield Finding(severity="warning", text=run.cancelled, todo=f"dr drill run {run.playbook}")
+        yield Finding(
+            severity="warning", text=run.cancelled, todo=f"dr job show {operation.id}; then run it again"
+        )
     elif run.failed:
         yield Finding(severity="critical", text=run.failed, todo=f"dr job show {operation.id}")
     for host, ended in run.ends.items():

@@ -474,6 +474,14 @@ def _drill(playbook: Playbook, problems: Problems) -> None:
     steps = list(_all_steps(playbook))
     if not any(isinstance(step.verb, MakeClones) for _, step, _ in steps):
         problems.add(("steps",), "a drill begins with clones: {clone: targets}")
+    for verb, before in ((Boot, MakeClones), (Check, Boot)):
+        made = next(
+            (at for at, (_, step, _) in enumerate(steps) if isinstance(step.verb, before)), len(steps)
+        )
+        for where, step, _ in steps[:made]:
+            if isinstance(step.verb, verb) and where[0] == "steps":
+                text = f"no step before it says {before.word()}: clone, then boot, then check"
+                problems.add((*where, verb.word()), text)
     for where, step, _ in steps:
         allowed = AFTER_DRILLS if where[0] == "finally" else IN_DRILLS
         words = ", ".join(each.word() for each in allowed)

@@ -309,8 +309,9 @@ def _next_part(draft: Draft, operation: Operation, run: Run) -> None:
     failed, state = run.cancelled or run.failed, "done"
     if not failed:
         state, failed = isolated.verdict(draft, operation)
-    elif (left := isolated.verdict(draft, operation)[1]) and left:
-        failed = f"{failed}; {left}"
+    else:
+        bad, unseen = isolated.left_behind(draft, run)
+        failed = "; ".join((failed, *bad, *unseen))
     state = "failed" if failed and state == "done" else state
     draft.close_operation(operation, state, f"{failed}; {text}" if failed else text)
     if isolated.is_drill(run):

@@ -342,6 +342,16 @@ def test_every_verb_has_a_name_and_a_time() -> None:
             "wait, until, approve, notify",
         ),
         (
+            "{boot: g1}\n  - {clone: g1}\n  - {check: g1}",
+            "kind: drill",
+            "steps[0].boot: no step before it says clone: clone, then boot, then check",
+        ),
+        (
+            "{clone: g1}\n  - {check: g1}",
+            "kind: drill",
+            "steps[1].check: no step before it says boot: clone, then boot, then check",
+        ),
+        (
             "{clone: g1, undo: {notify: over}}",
             "kind: drill",
             "steps[0].undo: what a drill makes is removed in any case",
@@ -352,7 +362,9 @@ def test_what_only_a_drill_has_and_what_no_drill_may_do(steps: str, more: str, t
     assert of_steps(steps, more) == [told]
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.1/32", "gateway/24", "10.0.0.1/33", "fe80::1/128"])
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "10.0.0.1/32", "gateway/24", "10.0.0.1/33", "fe80::1/128", "10.0.0.0/24"]
+)
 def test_a_bubble_s_address_has_a_network_that_is_larger_than_itself(address: str) -> None:
     problems = Problems()
     text = f"playbook: x\nkind: drill\nbubble: {{address: {address}}}\nsteps: [{{clone: g1}}]"

@@ -17,13 +17,14 @@ from tests.core.build import Bench, facts, guest, host
 from tests.core.playbooks.runs import Runs
 
 KEPT = Kept(guest="g1", name="g1", ok=True, why="the same QEMU")
+ADDRESS = "bubble: {address: 10.0.0.1/24}"
 OVER = DrillEnd(kept=(KEPT,), bubble=BubbleSeen(bridge="drb1", ports=("vnet7",)))
 
 
 class Drill(Runs):
     """A drill of one guest, whose agent answers as it is told to."""
 
-    def begin(self, steps: str = "[{clone: g1}, {boot: g1}, {check: g1}]", more: str = "") -> None:
+    def begin(self, steps: str = "[{clone: g1}, {boot: g1}, {check: g1}]", more: str = ADDRESS) -> None:
         reply = self.run(f"kind: drill\n{more}\nsteps: {steps}")
         assert reply.accepted, reply.blockers
 
@@ -146,7 +147,8 @@ def test_the_end_is_asked_for_again_and_again_but_not_at_once(drill: Drill) -> N
         drill.go(isolated.END_AGAIN_S)
     assert asked == 0
     drill.says(EndDrill)
-    assert drill.operation.state is OperationState.DONE
+    assert drill.operation.state is OperationState.UNKNOWN
+    assert "g1: its clone was never checked" in drill.operation.steps[-1].text
 
 
 def test_a_drill_ends_at_once_where_its_host_is_in_trouble_and_does_not_wait_for_a_dead_one(
@@ -187,4 +189,11 @@ def test_a_dry_run_says_what_would_be_cloned_and_what_stands_against_it(drill: D
         ("g1 is started as a clone",),
     ]
     assert reply.message == "check g2: no step before boots it"
+    reply = drill.run("kind: drill\nsteps: [{clone: g1}, {boot: g1}, {check: g1}]", dry_run=True)
+    assert "g1: checked over the network, so the drill needs `bubble" in reply.message
     assert not drill.job
+
+
+def test_a_drill_with_nobody_to_clone_does_not_begin(drill: Drill) -> None:
+    reply = drill.run("kind: drill\ntargets: {guests: on:h3}\nsteps: [{clone: targets}]")
+    assert reply.blockers == ("there is nobody to clone",)

@@ -33,7 +33,7 @@ GROUPS = {
         ),
         m(
             "a clone that failed is not waited for",
-            "drills/a-copy-that-hangs",
+            "drills/a-clone-that-does-not-start",
             (runner._look, "    if bad_clones := isolated.failures(run, step):", "    if bad_clones := []:"),
         ),
         m(

@@ -24,7 +24,7 @@ GROUPS = {
             "a drill is over when all of it is removed",
             "drills/troubles-of-its-own",
             (runner._next_part, "    if isolated.not_ended(draft, operation):\n", "    if False:\n"),
-            (isolated.verdict, "        if end is None:\n", "        if end is None and False:\n"),
+            (isolated.left_behind, "        if end is None:\n", "        if end is None and False:\n"),
         ),
         m(
             "what a drill came to is ended there",

@@ -12,6 +12,7 @@ from dr.cli import playbook_file
 from dr.cli.config_errors import at
 from dr.cli.config_schema import FileSection, ScheduleSection
 from dr.cli.yamlfile import BadFile, Document, Path_, Problem
+from dr.core.playbooks import builtin
 from dr.core.playbooks.check import not_allowed
 from dr.core.playbooks.compiling import Fleet, Unclear, bubble, values_of
 from dr.model.allowed import Allowed
@@ -85,13 +86,9 @@ def playbook_of(
     else:
         known = {row.name: row.path for row in playbook_file.shelved()}
         if word not in known:
-            problems.append(
-                at(
-                    document,
-                    where,
-                    f"no playbook is named {word}{nearest(word, known)}; see dr playbook list",
-                )
-            )
+            built_in = word == builtin.NAME
+            why = "is built in, and runs by itself" if built_in else f"is no playbook{nearest(word, known)}"
+            problems.append(at(document, where, f"{word} {why}; see dr playbook list"))
             return None
         path = known[word]
     try:

@@ -252,7 +252,7 @@ class Many(Kind):
                 self.wrong(value, where, problems)
             return one
         if len(value) < self.least:
-            self.wrong(value, where, problems, " that is too short")
+            self.wrong(value, where, problems, " that is empty" if not value else " that is too short")
         found = [self.each.read(item, (*where, at), problems) for at, item in enumerate(value)]
         for at, item in enumerate(found):
             if isinstance(item, str) and item in found[:at]:

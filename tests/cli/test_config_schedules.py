@@ -98,7 +98,7 @@ BAD = {
     ),
     "no such playbook": (
         "  s: {playbook: evacuate-hsot, cron: 0 3 * * *}",
-        "f.yaml:4: schedules.s.playbook: no playbook is named evacuate-hsot; did you mean evacuate-host?",
+        "f.yaml:4: schedules.s.playbook: evacuate-hsot is no playbook; did you mean evacuate-host?",
     ),
     "no such file": (
         "  s:\n    playbook: ./none.yaml\n    cron: 0 3 * * *",

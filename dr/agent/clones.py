@@ -28,7 +28,8 @@ from dr.ports.clones import CloneError, Clones
 
 log = logging.getLogger("dr.agent.clones")
 
-COMMANDS_MAX = 64  # under way
+COMMANDS_MAX = 64  # under way, ends apart
+COPIED_S = 30.0  # a copy that takes longer is answered for, and goes on
 LIFE_S_MAX = 24 * 3600.0
 WINDOW_S_MAX = 600.0
 DISK_MIB_MAX = 2**30
@@ -55,16 +56,17 @@ class Drills:
 
     async def answer(self, order: Drilling) -> Answer:
         """Raises HypervisorUnknown."""
-        if self._under_way >= COMMANDS_MAX:
+        ends = isinstance(order, EndDrill)  # never refused: a drill has to give way
+        if not ends and self._under_way >= COMMANDS_MAX:
             reason = "too many commands of drills are under way on this host"
-            return Answer(outcome=Outcome.REFUSED, reason=reason)
-        self._under_way += 1
+            return Answer(outcome=Outcome.UNKNOWN, reason=reason)
+        self._under_way += not ends
         try:
             return await self._run(order)
         except CloneError as error:
             return Answer(outcome=Outcome.FAILED, reason=str(error))
         finally:
-            self._under_way -= 1
+            self._under_way -= not ends
 
     async def _run(self, order: Drilling) -> Answer:
         match order:
@@ -72,14 +74,7 @@ class Drills:
                 if self._busy(order.guest):
                     reason = f"{order.name} cannot be cloned: an order about the guest itself is under way"
                     return Answer(outcome=Outcome.FAILED, reason=reason)
-                made = await self._clones.make(
-                    order.drill,
-                    order.guest,
-                    order.name,
-                    disk_mib=max(0, min(order.disk_mib, DISK_MIB_MAX)),
-                    life_s=min(order.life_s, LIFE_S_MAX),
-                )
-                return Answer(outcome=Outcome.DONE, clone=made)
+                return await self._make(order)
             case BootClone():
                 await self._clones.boot(order.drill, order.guest, address=order.address)
                 return Answer(outcome=Outcome.DONE)
@@ -90,6 +85,21 @@ class Drills:
                 return Answer(outcome=outcome, reason=result.why, checks=(result,))
             case EndDrill():
                 return Answer(outcome=Outcome.DONE, drill=await self._clones.end(order.drill))
+
+    async def _make(self, order: MakeClone) -> Answer:
+        """A copy takes as long as it takes; who asks is told so now and then, and asks again."""
+        try:
+            async with asyncio.timeout(COPIED_S):
+                made = await self._clones.make(
+                    order.drill,
+                    order.guest,
+                    order.name,
+                    disk_mib=max(0, min(order.disk_mib, DISK_MIB_MAX)),
+                    life_s=min(order.life_s, LIFE_S_MAX),
+                )
+        except TimeoutError:
+            return Answer(outcome=Outcome.UNKNOWN, reason=f"the disks of {order.name} are being copied")
+        return Answer(outcome=Outcome.DONE, clone=made)
 
     async def _check(self, order: CheckClone, window_s: float) -> CheckResult:
         if not isinstance(order.check, Agent | Screenshot):

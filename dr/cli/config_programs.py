@@ -13,10 +13,7 @@ from dr.adapters.ssh.settings import SshSettings
 from dr.cli.config_errors import at
 from dr.cli.config_schema import FileSection
 from dr.cli.yamlfile import Document, Problem
-from dr.model.allowed import Allowed, why_not_allowed
-
-# Who is told so is waited for, and only where the host is empty.
-ENDS_HOST = frozenset({"reboot", "poweroff", "halt", "shutdown", "kexec"})
+from dr.model.allowed import ENDS_HOST, Allowed, why_not_allowed
 
 
 def commands_of(parsed: FileSection, document: Document, problems: list[Problem]) -> dict[str, Allowed]:

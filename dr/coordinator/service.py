@@ -212,7 +212,12 @@ class Coordinator:
             if not schedules:
                 continue
             # Beside the loop: many that are due at once would delay a heartbeat.
-            for event in await asyncio.to_thread(lookout.look, schedules, records, time.time()):
+            try:
+                events = await asyncio.to_thread(lookout.look, schedules, records, time.time())
+            except Exception as error:  # of one look: the next one may go well, and nothing else must end
+                log.error("the clock could not be looked at for schedules", exc_info=error)
+                continue
+            for event in events:
                 await self._queue.put(event)
 
     # ---- deciding

@@ -21,6 +21,8 @@ LOOK_S = 1.0  # it is looked this often who is due
 BEGUN_MAX = 100  # rounds begun by one look: 20,000 guests are through in 200 s
 UNDER_WAY_MAX = checks.ROUNDS_MAX // 2  # the other half is for those that somebody waits for
 MANY = 3  # so many that fail, and more than half of those that are known: not the guests are to blame
+TOO_MANY = 10  # nor are so many at once, whatever their share: a part of a network is away, say
+AT_ONCE = 2  # restarts under way at a time
 ALL_OF = 2  # nor are these, where all that are known fail
 KNOWN_S = 300.0  # beyond two intervals: what was found longer ago says nothing of now
 
@@ -44,6 +46,11 @@ def step(draft: Draft) -> None:
     for each in unhealthy:
         if _had_its_time(draft, each.guest) and each.guest.holder not in doubted:
             _answer(draft, each.guest, each.failures)
+
+
+def _restarting(draft: Draft) -> int:
+    """Guests that are being restarted now, for whatever reason."""
+    return sum(operation.kind == "restart" for operation in draft.open_operations())
 
 
 def _begin_due(draft: Draft) -> None:
@@ -104,7 +111,8 @@ def _doubted(draft: Draft, found: list[Found]) -> frozenset[HostName]:
 
 def _many(found: list[Found]) -> bool:
     failing = sum(each.failures > 0 for each in found)
-    return (failing >= MANY and 2 * failing > len(found)) or (failing >= ALL_OF and failing == len(found))
+    share = (failing >= MANY and 2 * failing > len(found)) or (failing >= ALL_OF and failing == len(found))
+    return share or failing >= TOO_MANY
 
 
 def _words(found: list[Found], of: str, todo: str) -> tuple[str, str, str]:
@@ -130,6 +138,8 @@ def _answer(draft: Draft, guest: GuestRecord, failures: int) -> None:
     )
     if guest.policy.on_unhealthy is not OnUnhealthy.RESTART or _keeps(draft, guest):
         return
+    if _restarting(draft) >= AT_ONCE:
+        return  # if these come back well, it is its turn; if not, it is not the guests
     host = draft.require_host(guest.holder)
     again = retries.next_try(draft, guest, host.name)
     if again is None:

@@ -6,6 +6,7 @@ Here: a command, what it may not be, its words with values in place of parameter
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from typing import Literal
@@ -22,11 +23,15 @@ PARAMETER = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_-]{0,62})\}")
 DRIVES_GUESTS = re.compile(r"virsh|virt-.*|virt[a-z]+d|libvirt.*|qemu.*|kvm|guestfish|guestmount|crosvm")
 # They run what their words say: a value there could say anything.
 RUNS_OTHERS = re.compile(
-    r"(ba|da|z|k|c|tc|a|fi)?sh|busybox|toybox|python[0-9.]*|perl[0-9.]*|ruby[0-9.]*|node|php[0-9.]*|lua[0-9.]*|[gmn]?awk|"
-    r"tclsh|expect|env|sudo|doas|su|runuser|setpriv|nice|ionice|chrt|taskset|timeout|nohup|setsid|stdbuf|xargs|parallel|"
-    r"find|ssh|nsenter|unshare|chroot|systemd-run|systemd-nspawn|flock|watch|script|time|strace|gdb|ip|at|batch|crontab|"
-    r"docker|podman|make|sed|ed|vi|vim|tar|rsync|git"
+    r"r?(ba|da|z|k|mk|c|tc|a|fi)?sh|busybox|toybox|(python|pypy|perl|ruby|node|nodejs|php|lua|guile)[0-9.]*[\w.-]*|"
+    r"[gmn]?awk|tclsh|expect|unbuffer|env|sudo|doas|su|pkexec|runuser|runcon|setpriv|setarch|linux(32|64)|nice|ionice|"
+    r"chrt|choom|taskset|numactl|prlimit|cgexec|capsh|timeout|nohup|setsid|stdbuf|xargs|parallel|find|ssh|socat|nsenter|"
+    r"unshare|bwrap|chroot|systemd-(run|nspawn|inhibit)|machinectl|start-stop-daemon|dbus-run-session|flock|watch|"
+    r"script|screen|tmux|time|strace|gdb|ip|at|batch|crontab|docker|podman|ansible[\w-]*|make|sed|ed|vi|vim|tar|rsync|"
+    r"git|ld[-.][\w.-]*so[\w.]*"
 )
+# Who is told so is waited for, and only where the host is empty.
+ENDS_HOST = frozenset({"reboot", "poweroff", "halt", "shutdown", "kexec"})
 TOKEN = re.compile(r"[A-Za-z0-9_+-]+")
 
 
@@ -79,6 +84,8 @@ def why_no_value(command: Allowed, name: str, value: str) -> str:
         return f"{name} is empty"
     if odd := next((each for each in value if not each.isprintable()), ""):
         return f"{name} has a character that is not allowed: U+{ord(odd):04X}"
+    if posixpath.basename(value) in ENDS_HOST and not (command.reboots or command.powers_off):
+        return f"{name} is {value}, which ends a host: a command of its own says that of itself"
     if value.startswith("-") and not command.dashes:
         return f"{name} begins with a dash, as options do; `dashes: true` in the configuration allows it"
     return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dr.model.base import GuestId, HostName, Record
-from dr.model.checks import CheckResult
+from dr.model.checks import Check, CheckResult
 
 
 class CloneMade(Record):
@@ -73,6 +73,7 @@ class Clone(Record):
     boot_at: float = 0.0  # its start was asked for
     runs_at: float = 0.0  # its domain runs
     passed_at: float = 0.0  # its checks have passed
+    checks: tuple[Check, ...] = ()  # what it has to pass, as its guest's policy said when it was started
     checked: int = 0  # so many of its guest's checks have passed, in their order
     again_at: float = 0.0  # it is asked nothing before that
     results: tuple[CheckResult, ...] = ()  # of each check its last one

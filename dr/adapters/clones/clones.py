@@ -72,6 +72,8 @@ class _Drill:
     checks: set[asyncio.Task[tuple[CheckResult, ...]]] = field(default_factory=set)
     making: asyncio.Lock = field(default_factory=asyncio.Lock)  # of its network
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    disk_mib: int = 0  # that it may use here; 0: what is free, but for a reserve
+    watch: asyncio.Task[None] | None = None  # over what its clones write
     ended: bool = False
     bubble: Bubble | None = None
     taps: set[str] = field(default_factory=set)
@@ -100,6 +102,7 @@ class HostClones:
         self._turns = asyncio.Semaphore(COPIES_MAX)
         self._drills: dict[str, _Drill] = {}
         self._ends: dict[str, DrillEnd] = {}
+        self._whys: dict[str, str] = {}  # why this host itself ended them
         self._sweeping = asyncio.Lock()
         self._clean = False  # of what an earlier process left
         self._unclean = ""  # why not
@@ -126,6 +129,7 @@ class HostClones:
         if not self._clean:
             raise CloneError(self._unclean)
         found = self._known(drill, life_s)
+        found.disk_mib = disk_mib
         copy = found.copies.get(guest)
         if copy is None or (copy.task.done() and copy.task.exception() is not None):
             if copy is None and len(found.copies) >= CLONES_MAX:
@@ -204,7 +208,10 @@ class HostClones:
         """Raises CloneError."""
         found = self._drills.get(drill)
         if found is None or found.ended:
-            raise CloneError("the drill has ended here, or its agent was restarted, which ends it")
+            why = (
+                self._whys.get(drill) or "the drill has ended here, or its agent was restarted, which ends it"
+            )
+            raise CloneError(why)
         copy = found.copies.get(guest)
         if copy is None or not copy.task.done() or copy.task.exception() is not None:
             raise CloneError("there is no whole copy of it here")
@@ -233,12 +240,28 @@ class HostClones:
                 domains.start(conn, layout, xml, made, connect)
 
             copy.booted = True
+            if drill.watch is None:
+                drill.watch = asyncio.create_task(self._watch_room(drill))
             try:
                 await self._host.call("start it", start, BOOT_S)
             except CloneError:
                 copy.booted = False
                 raise
             drill.ports |= set(await self._host.files("look at its network", bubble.links))
+
+    async def _watch_room(self, drill: _Drill) -> None:
+        """A clone that runs writes too: before it fills the file system, or its bound, the drill ends here."""
+        while not drill.ended:
+            try:
+                await self._copier.require_room(drill.id, drill.disk_mib)
+            except HypervisorUnknown:
+                pass  # looked at again
+            except CloneError as error:
+                log.warning("drill %s is ended here: %s", drill.id, error)
+                self._whys[drill.id] = f"the drill was ended here: {error}"
+                await self._end_quietly(drill.id)
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _bubble(self, drill: _Drill, address: str) -> Bubble:
         async with drill.making:
@@ -301,12 +324,11 @@ class HostClones:
             return await self._end(found)
 
     async def _end(self, drill: _Drill) -> DrillEnd:
-        await self._quiet(drill)
         if drill.bubble is not None:
             drill.seen = await self._look_at(drill, drill.bubble)
-        mark = names.of_drill(drill.id)
-        gone = await self._host.call("end its clones", lambda conn: domains.destroy(conn, mark), DESTROY_S)
-        drill.gone += [f"domain {name}" for name in gone]
+        await self._destroy(drill)  # at once, whatever else of it hangs: their memory may be needed
+        await self._quiet(drill)
+        await self._destroy(drill)  # what was being started
         if drill.bubble is not None:
             await self._host.files("take its network apart", drill.bubble.close)
             drill.gone.append(f"network {drill.bubble.bridge}")
@@ -319,8 +341,15 @@ class HostClones:
         del self._drills[drill.id]
         self._ends[drill.id] = ended
         while len(self._ends) > ENDS_MAX:
-            del self._ends[next(iter(self._ends))]
+            first = next(iter(self._ends))
+            del self._ends[first]
+            self._whys.pop(first, None)
         return ended
+
+    async def _destroy(self, drill: _Drill) -> None:
+        mark = names.of_drill(drill.id)
+        gone = await self._host.call("end its clones", lambda conn: domains.destroy(conn, mark), DESTROY_S)
+        drill.gone += [f"domain {name}" for name in gone]
 
     async def _quiet(self, drill: _Drill) -> None:
         """Nothing of it is under way any more. Raises CloneError."""

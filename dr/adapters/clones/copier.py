@@ -44,7 +44,7 @@ class Copier:
         """
         began = time.monotonic()
         folder, guest = self._folder, plan.guest
-        await self._require_room(drill, disk_mib, plan.used_mib)
+        await self.require_room(drill, disk_mib, plan.used_mib)
         if why := stop():
             raise CloneError(why)
         try:
@@ -72,7 +72,7 @@ class Copier:
             look = await self._look(drill, guest, elapsed_ms)
             if look.why:
                 raise CloneError(look.why)
-            await self._require_room(drill, disk_mib, 0)
+            await self.require_room(drill, disk_mib)
             if not look.under_way:
                 return
             if why := stop():
@@ -87,8 +87,8 @@ class Copier:
             "tell how far it is", lambda conn: copying.look(conn, folder, drill, guest, elapsed_ms)
         )
 
-    async def _require_room(self, drill: str, disk_mib: int, more_mib: int) -> None:
-        """A copy that fills its file system would have writes of the guest fail, not only itself."""
+    async def require_room(self, drill: str, disk_mib: int, more_mib: int = 0) -> None:
+        """What fills a file system has writes of others fail too. Raises CloneError, HypervisorUnknown."""
         folder = self._folder
 
         def look() -> tuple[int, int]:
@@ -98,7 +98,8 @@ class Copier:
         if free < more_mib or free <= 0:
             raise CloneError(
                 f"{folder.path} has room for {max(0, free)} MiB beside its reserve, and its disks take"
-                f" {more_mib} MiB or more: free some, or set clones_dir in /etc/dr/agent.yaml"
+                f" {more_mib or 'more than that'}{' MiB or more' if more_mib else ''}:"
+                " free some, or set clones_dir in /etc/dr/agent.yaml"
             )
         if disk_mib and used + more_mib > disk_mib:
             raise CloneError(

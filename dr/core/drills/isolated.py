@@ -8,6 +8,7 @@ Not here: whose turn a step is (`runner`), what an agent does (`ports.clones`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_interface
 
 from dr.core.drills import isolated_report
 from dr.core.drills.report import named
@@ -32,6 +33,8 @@ AGAIN_S = 60.0  # what an agent has not answered is asked again: it goes on with
 ROUND_S = 5.0  # one round of a check
 FAILED_AGAIN_S = 1.0  # after a check that failed, or an answer that says nothing
 END_AGAIN_S = 5.0
+CLONES_MAX = 256  # of one drill: its record is written with each of their answers
+ON_HOST_MAX = 64
 PICTURES_MAX = 1024 * 1024  # bytes, in the record of one run, which is written with each of its steps
 SAYS = {"clone": "is cloned", "boot": "is started as a clone", "check": "is checked, its clone"}
 
@@ -69,7 +72,11 @@ def why_not(draft: Draft, steps: Sequence[RunStep], bubble: Bubble) -> list[str]
     if not any(_cloned_by(step) for step in steps):
         found.append("there is nobody to clone")
     fleet = fleet_of(draft)
+    if (count := sum(map(len, wanted.values()))) > CLONES_MAX:
+        found.append(f"{count} clones, and a drill has {CLONES_MAX} at most")
     for host, guests in sorted(wanted.items()):
+        if len(guests) > ON_HOST_MAX:
+            found.append(f"{len(guests)} clones on {host}, and {ON_HOST_MAX} at most are made there")
         needs = sum(guest.needs.memory_mib for guest in guests)
         at = fleet.index[host]
         free = int(fleet.capacity[MEMORY][at] - fleet.used[MEMORY][at])
@@ -123,11 +130,17 @@ def _too_early(steps: Iterable[RunStep]) -> list[str]:
 
 def _unreachable(draft: Draft, steps: Iterable[RunStep], bubble: Bubble) -> list[str]:
     """Whose checks are made over a network in which nothing of ours is."""
-    if bubble.address:
-        return []
     checked = [name for step in steps if isinstance(step.spec.verb, Check) for name in step.spec.verb.check]
     guests = [guest for name in dict.fromkeys(checked) if (guest := draft.guest_named(name)) is not None]
-    names = [g.name for g in guests if any(isinstance(each, Reached) for each in g.policy.checks)]
+    made = {g.name: [each for each in g.policy.checks if isinstance(each, Reached)] for g in guests}
+    if bubble.address:
+        own = str(ip_interface(bubble.address).ip)
+        same = [name for name, checks in made.items() if any(each.address == own for each in checks)]
+        why = (
+            f"{own} is looked for by its own checks, so the drill cannot have it: another one in its network"
+        )
+        return [f"{named(same)}: {why}"] if same else []
+    names = [name for name, checks in made.items() if checks]
     if not names:
         return []
     few = named(names)
@@ -144,6 +157,8 @@ def _not_to_clone(draft: Draft, guest: GuestRecord) -> str:
         reason = f": {guest.reason}" if guest.reason else ""
         return f"{guest.name} is {guest.phase}{reason}: only a guest that runs can be cloned"
     host, view = draft.host(guest.holder), draft.view(guest.holder)
+    if host is not None and host.leaving:
+        return f"{guest.name} is on {guest.holder}, which announced its {host.leaving}"
     if host is None or host.phase is not HostPhase.ONLINE:
         return f"{guest.name} is on {guest.holder}, which is {host.phase if host else 'not known'}"
     if not view.session or view.acked_epoch != draft.cluster.epoch:
@@ -172,6 +187,8 @@ def gives_way(draft: Draft, operation: Operation) -> str:
         return f"gave way: {why}"
     for clone in operation.run.clones:
         host = draft.host(clone.host)
+        if host is not None and host.leaving:
+            return f"gave way: {clone.host}, where it has clones, announced its {host.leaving}"
         if host is None or host.phase is not HostPhase.ONLINE:
             return f"gave way: {clone.host}, where it has clones, is {host.phase if host else 'gone'}"
     return ""
@@ -221,9 +238,15 @@ def forget_failures(draft: Draft, key: str, step: RunStep) -> None:
     """As a step is tried again: what failed of it is begun anew."""
     operation, run = _of(draft, key)
     names = set(_names(step))
-    kept = tuple(one for one in run.clones if not (one.state is CloneState.FAILED and one.name in names))
-    if kept != run.clones:
-        draft.put_operation(changed(operation, run=changed(run, clones=kept)))
+    back = {"boot": CloneState.MADE, "check": CloneState.RUNNING}.get(step.spec.verb.word())
+    clones: list[Clone] = []
+    for one in run.clones:
+        if one.state is not CloneState.FAILED or one.name not in names:
+            clones.append(one)
+        elif back is not None:
+            clones.append(changed(one, state=back, again_at=0.0, text=""))
+    if tuple(clones) != run.clones:
+        draft.put_operation(changed(operation, run=changed(run, clones=tuple(clones))))
 
 
 def _names(step: RunStep) -> tuple[str, ...]:
@@ -247,23 +270,22 @@ def carry_on(draft: Draft, key: str) -> None:
     _, run = _of(draft, key)
     if run.part == "steps" and not run.cancelled:
         step = next((each for each in run.steps if each.state is StepState.RUNNING), None)
-        if step is not None:
-            for name in _names(step):
-                _ask(draft, key, step, name)
+        clones = _by_name(run)
+        for name in _names(step) if step is not None else ():
+            assert step is not None
+            _ask(draft, key, step, name, clones.get(name))
         return
     for name, ended in run.ends.items():
         if ended.end is None and draft.now >= ended.again_at:
             _send(draft, key, name, "", EndDrill(drill=key))
 
 
-def _ask(draft: Draft, key: str, step: RunStep, name: str) -> None:
+def _ask(draft: Draft, key: str, step: RunStep, name: str, clone: Clone | None) -> None:
     """What comes next for the clone of that guest, if anything does."""
     operation, run = _of(draft, key)
-    guest, clone = draft.guest_named(name), _by_name(run).get(name)
-    if guest is None:
-        return  # who vanished is told of by the step
+    guest = draft.guest_named(name)
     verb = step.spec.verb
-    if isinstance(verb, MakeClones) and clone is None:
+    if isinstance(verb, MakeClones) and clone is None and guest is not None:
         if why := _not_to_clone(draft, guest):
             clone = Clone(guest=guest.id, name=name, host=guest.holder, asked=draft.now)
             _put(draft, key, changed(clone, state=CloneState.FAILED, text=why))
@@ -288,10 +310,12 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str) -> None:
         )
     elif isinstance(verb, Boot) and clone.state in (CloneState.MADE, CloneState.BOOTING):
         if clone.state is CloneState.MADE:
-            _put(draft, key, changed(clone, state=CloneState.BOOTING, boot_at=draft.now))
+            checks = isolated_report.checks_of(guest)  # from here on these, whatever becomes of its policy
+            booting = changed(clone, state=CloneState.BOOTING, boot_at=draft.now, checks=checks)
+            _put(draft, key, booting)
         body = BootClone(drill=key, guest=clone.guest, name=name, address=run.bubble.address)
     elif isinstance(verb, Check) and clone.state is CloneState.RUNNING and not _answers(clone, step):
-        checks = isolated_report.checks_of(guest)
+        checks = clone.checks
         if clone.passed_at < step.began and clone.checked >= len(checks):
             clone = changed(clone, checked=0)
             _put(draft, key, clone)
@@ -343,8 +367,10 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
             answer, outcome=Outcome.FAILED, reason="its agent says that it is whole, and no more"
         )
     # A check that failed may pass later. Of what is not known the agent is asked again: it goes on with what it began.
-    missed = answer.outcome is Outcome.FAILED and pending.detail == CheckClone.__name__
-    if missed or answer.outcome is Outcome.UNKNOWN:
+    missed = (
+        answer.outcome is Outcome.FAILED and pending.detail == CheckClone.__name__ and bool(answer.checks)
+    )
+    if missed or answer.outcome in (Outcome.UNKNOWN, Outcome.REFUSED):
         again_at = draft.now + FAILED_AGAIN_S
         _put(draft, operation.id, changed(clone, text=answer.reason, again_at=again_at))
         return
@@ -375,9 +401,8 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
             )
             clone = changed(clone, state=CloneState.RUNNING, runs_at=draft.now, text="")
         case CheckClone.__name__:
-            guest = draft.guest(clone.guest)
             clone = changed(clone, checked=clone.checked + 1, text="")
-            if clone.checked >= len(isolated_report.checks_of(guest)):
+            if clone.checked >= len(clone.checks):
                 took_s = draft.now - clone.boot_at
                 draft.note(
                     "drill.answers",
@@ -392,11 +417,12 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
 
 def _with_results(run: Run, clone: Clone, new: tuple[CheckResult, ...]) -> Clone:
     """What checks found last. Pictures are kept as far as there is room for them in the run's record."""
-    kept = {each.check: each for one in run.clones for each in one.results}
-    room = PICTURES_MAX - sum(len(each.picture) for each in kept.values() if each not in clone.results)
+    others = sum(len(each.picture) for one in run.clones if one.guest != clone.guest for each in one.results)
     found = {each.check: each for each in clone.results}
     for each in new:
-        found[each.check] = each if len(each.picture) <= room else changed(each, picture=b"")
+        own = sum(len(other.picture) for check, other in found.items() if check != each.check)
+        fits = others + own + len(each.picture) <= PICTURES_MAX
+        found[each.check] = each if fits else changed(each, picture=b"")
     return changed(clone, results=tuple(found.values()))
 
 
@@ -466,9 +492,18 @@ def left_behind(draft: Draft, run: Run) -> tuple[list[str], list[str]]:
             unseen.append(f"{name} never said that nothing of it is left: its agent removes it as it starts")
             continue
         for kept in end.kept:
-            # Who was moved or started anew meanwhile is not as it was, and not by the drill.
-            if not kept.ok and isolated_report.same_since(draft, run, kept.guest):
+            if kept.ok or isolated_report.moved_since(draft, run, kept.guest):
+                continue  # moved by somebody, as it ran: not by the drill
+            if isolated_report.same_since(draft, run, kept.guest):
                 bad.append(f"{kept.name} is not as it was: {kept.why}")
+            else:
+                unseen.append(f"{kept.name} was started anew meanwhile: {kept.why}")
+        told = {kept.guest for kept in end.kept}
+        here = [clone for clone in run.clones if clone.host == name]
+        if lost := [clone.name for clone in here if clone.made is not None and clone.guest not in told]:
+            unseen.append(f"{name} does not know any more whether {named(lost)} is as it was before")
+        if end.bubble is None and any(clone.runs_at for clone in here):
+            unseen.append(f"{name} does not know any more what hung on the clones' network")
         if end.bubble is not None and end.bubble.strangers:
             bad.append(f"on its network on {name} was also {', '.join(end.bubble.strangers)}")
     return bad, unseen

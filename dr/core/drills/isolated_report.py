@@ -28,7 +28,7 @@ from dr.model.drills import (
 )
 from dr.model.operations import Operation, OperationState
 from dr.model.playbooks import Run
-from dr.model.records import GuestRecord
+from dr.model.records import GuestPhase, GuestRecord
 from dr.model.spelling import check_text
 
 STATES = {
@@ -72,6 +72,15 @@ def of_run(draft: Draft, operation: Operation, run: Run) -> DrillReport:
             ),
         ),
     )
+
+
+def moved_since(draft: Draft, run: Run, guest: GuestId) -> bool:
+    """Whether somebody has moved that guest to another host since it was cloned, where it runs."""
+    record = draft.guest(guest)
+    cloned = next((clone for clone in run.clones if clone.guest == guest), None)
+    if record is None or cloned is None:
+        return False
+    return record.phase is GuestPhase.RUNNING and record.holder != cloned.host
 
 
 def same_since(draft: Draft, run: Run, guest: GuestId) -> bool:
@@ -127,7 +136,7 @@ def _row(draft: Draft, run: Run, clone: Clone, zero: float) -> GuestRow:
         phases=tuple(_phases(clone, zero)),
         recovered_s=round(clone.passed_at - zero, 1) if clone.passed_at else None,
         objective_s=run.rto_s,
-        checks=tuple(_checks(draft, clone)),
+        checks=tuple(_checks(clone)),
         evidence=tuple(
             Evidence(title=f"the console of {clone.name}'s clone", text=each.evidence, png=each.picture)
             for each in clone.results
@@ -149,9 +158,9 @@ def _phases(clone: Clone, zero: float) -> Iterator[PhaseTook]:
         yield PhaseTook(phase="check", begins_s=clone.runs_at - zero, ends_s=clone.passed_at - zero)
 
 
-def _checks(draft: Draft, clone: Clone) -> Iterator[CheckSeen]:
+def _checks(clone: Clone) -> Iterator[CheckSeen]:
     found = {each.check: each for each in clone.results}
-    for check in checks_of(draft.guest(clone.guest)):
+    for check in clone.checks:
         result = found.get(check)
         if result is None or not result.made:
             yield CheckSeen(
@@ -201,11 +210,11 @@ def _of_host(draft: Draft, run: Run, host: str, ended: Ended) -> Iterator[Findin
             continue
         if same_since(draft, run, kept.guest):
             yield Finding(severity="critical", text=f"{kept.name} is not as it was before: {kept.why}")
+        elif moved_since(draft, run, kept.guest):
+            yield Finding(severity="info", text=f"{kept.name} was moved meanwhile: {kept.why}")
         else:
-            text = (
-                f"{kept.name} was moved or started anew meanwhile, by nobody's doing of the drill: {kept.why}"
-            )
-            yield Finding(severity="info", text=text)
+            text = f"{kept.name} was started anew meanwhile, and nobody knows what ended it: {kept.why}"
+            yield Finding(severity="warning", text=text)
     if ended.end.bubble is not None and ended.end.bubble.strangers:
         others = ", ".join(ended.end.bubble.strangers)
         yield Finding(severity="critical", text=f"on the clones' network on {host} was also {others}")

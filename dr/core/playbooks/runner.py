@@ -25,6 +25,7 @@ AGAIN_S = 10.0  # after a step failed, if it is to be tried again
 REFUSED_S = 30.0  # what is refused is asked for again for so long: an agent may be restarting, say
 ASK_AGAIN_S = 2.0
 TOLD_MAX = 10  # reasons of a refusal that a step repeats; the audit has all of them
+BY_ITSELF = ("schedule ", "hook ")  # who asked for it: nobody sits there and looks
 OVER = (StepState.DONE, StepState.FAILED, StepState.SKIPPED)
 
 
@@ -314,6 +315,17 @@ def _next_part(draft: Draft, operation: Operation, run: Run) -> None:
         failed = "; ".join((failed, *bad, *unseen))
     state = "failed" if failed and state == "done" else state
     draft.close_operation(operation, state, f"{failed}; {text}" if failed else text)
+    if state != "done" and operation.asked_by.startswith(BY_ITSELF):
+        draft.tell(
+            Alert(
+                key=f"playbook/{operation.id}",
+                what=f"{operation.kind} {operation.subject}, begun by {operation.asked_by}: {state}",
+                why=failed,
+                todo=f"dr job show {operation.id}",
+                severity="warning",
+                raised=draft.now,
+            )
+        )
     if isolated.is_drill(run):
         closed, _ = _of(draft, operation.id)
         draft.put_drill(isolated_report.of_run(draft, closed, run))

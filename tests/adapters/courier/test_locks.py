@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -99,6 +100,10 @@ def test_what_qemu_nbd_serves_is_not_sent(disk: Path, tmp_path: Path) -> None:
         until = time.monotonic() + 10
         while not (tmp_path / "nbd").exists() and time.monotonic() < until:
             time.sleep(0.02)
+        with socket.socket(socket.AF_UNIX) as client:  # it listens before it has opened the image
+            client.settimeout(10)
+            client.connect(str(tmp_path / "nbd"))
+            assert client.recv(8) == b"NBDMAGIC"
         with pytest.raises(CourierError, match="in use"):
             Source(Layout(tmp_path), "/web.img")
         server.terminate()

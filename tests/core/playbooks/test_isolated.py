@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dr.core.drills import isolated
-from dr.model.checks import Ping
-from dr.model.clones import BubbleSeen, CloneMade, DrillEnd, Kept
+from dr.model.base import changed
+from dr.model.checks import CheckResult, Ping, Screenshot
+from dr.model.clones import BubbleSeen, Clone, CloneMade, DrillEnd, Kept
 from dr.model.commands import Answer, BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.effects import Effect, Send
 from dr.model.events import Answered, Tick
 from dr.model.operations import OperationState
+from dr.model.playbooks import Run
 from dr.model.policy import GuestPolicy
 from dr.model.records import HostPhase
 from tests.core.build import Bench, facts, guest, host
@@ -18,6 +20,7 @@ from tests.core.playbooks.runs import Runs
 
 KEPT = Kept(guest="g1", name="g1", ok=True, why="the same QEMU")
 ADDRESS = "bubble: {address: 10.0.0.1/24}"
+GONE = Kept(guest="g1", name="g1", ok=False, why="gone")
 OVER = DrillEnd(kept=(KEPT,), bubble=BubbleSeen(bridge="drb1", ports=("vnet7",)))
 
 
@@ -105,9 +108,97 @@ def test_a_guest_that_was_moved_meanwhile_is_not_held_against_the_drill(drill: D
     drill.begin()
     drill.passes()
     record = drill.bench.guest("g1")
-    drill.bench.put(guest("g1", "h1", generation=record.generation + 2, policy=record.policy))
-    drill.says(EndDrill, end=DrillEnd(kept=(Kept(guest="g1", name="g1", ok=False, why="gone"),)))
+    drill.bench.put(guest("g1", "h2", generation=record.generation + 2, policy=record.policy))
+    drill.says(EndDrill, end=changed(OVER, kept=(GONE,)))
     assert drill.operation.state is OperationState.DONE
+
+
+def test_a_guest_that_was_started_anew_meanwhile_leaves_its_drill_unknown(drill: Drill) -> None:
+    drill.begin()
+    drill.passes()
+    record = drill.bench.guest("g1")
+    drill.bench.put(guest("g1", "h1", generation=record.generation + 2, policy=record.policy))
+    drill.says(EndDrill, end=changed(OVER, kept=(GONE,)))
+    assert drill.operation.state is OperationState.UNKNOWN
+    assert "g1 was started anew meanwhile" in drill.operation.steps[-1].text
+
+
+def test_a_host_that_has_forgotten_what_it_did_proves_nothing(drill: Drill) -> None:
+    """Its agent was killed after the checks had passed."""
+    drill.begin()
+    drill.passes()
+    drill.says(EndDrill, end=DrillEnd())
+    assert drill.operation.state is OperationState.UNKNOWN
+    text = drill.operation.steps[-1].text
+    assert "h1 does not know any more whether g1 is as it was before" in text
+    assert "h1 does not know any more what hung on the clones' network" in text
+
+
+def test_what_is_checked_is_settled_as_a_clone_is_started(drill: Drill) -> None:
+    """Nobody passes as its policy was changed, or its protection ended, in the middle."""
+    drill.begin()
+    drill.says(MakeClone)
+    drill.says(BootClone)
+    draft = drill.bench.draft()
+    draft.drop_guest("g1")
+    drill.bench.state.apply(draft)
+    drill.says(CheckClone)
+    (clone,) = drill.operation.run.clones if drill.operation.run is not None else ()
+    assert (clone.checked, clone.passed_at) == (1, 0.0)
+    drill.says(CheckClone)
+    (clone,) = drill.operation.run.clones if drill.operation.run is not None else ()
+    assert clone.passed_at > 0
+
+
+def test_a_start_that_failed_is_tried_again_with_the_same_copy(drill: Drill) -> None:
+    drill.begin("[{clone: g1}, {boot: g1, retry: 1}, {check: g1}]")
+    drill.says(MakeClone)
+    drill.says(BootClone, Outcome.FAILED, "no memory")
+    drill.go(12)
+    drill.says(BootClone)
+    drill.says(CheckClone)
+    drill.says(CheckClone)
+    drill.says(EndDrill)
+    assert drill.operation.state is OperationState.DONE
+
+
+def test_an_agent_that_is_busy_is_asked_again(drill: Drill) -> None:
+    drill.begin()
+    drill.says(MakeClone, Outcome.REFUSED, "too many commands of drills are under way")
+    drill.go(2)
+    drill.passes()
+    drill.says(EndDrill)
+    assert drill.operation.state is OperationState.DONE
+
+
+def test_a_drill_ends_where_its_host_goes_down(drill: Drill) -> None:
+    drill.begin()
+    drill.says(MakeClone)
+    record = drill.bench.host("h1")
+    drill.bench.put(changed(record, leaving="reboot", leaving_at=drill.bench.now))
+    drill.go(0.5)
+    drill.says(EndDrill)
+    assert drill.operation.state is OperationState.FAILED
+    assert "h1, where it has clones, announced its reboot" in drill.operation.steps[-1].text
+
+
+def test_an_address_that_a_guest_s_own_check_looks_for_is_not_taken(drill: Drill) -> None:
+    """It would answer itself."""
+    reply = drill.run(
+        "kind: drill\nbubble: {address: 10.0.0.7/24}\nsteps: [{clone: g1}, {boot: g1}, {check: g1}]"
+    )
+    assert "10.0.0.7 is looked for by its own checks" in reply.blockers[0]
+
+
+def test_pictures_of_many_clones_do_not_swell_the_record() -> None:
+    run = Run(playbook="x", kind="drill")
+    for number in range(9):
+        clone = Clone(guest=f"g{number}", name=f"g{number}", host="h1", asked=0.0)
+        shot = CheckResult(check=Screenshot(), passed=True, picture=bytes(400 * 1024))
+        run = changed(run, clones=(*run.clones, isolated._with_results(run, clone, (shot,))))
+    kept = [len(each.picture) for clone in run.clones for each in clone.results]
+    assert sum(kept) <= isolated.PICTURES_MAX
+    assert len(kept) == 9
 
 
 def test_what_no_host_ever_said_is_unknown_in_the_end(drill: Drill) -> None:

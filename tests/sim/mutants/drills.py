@@ -17,7 +17,7 @@ GROUPS = {
         ),
         m(
             "a drill ends where its host is in trouble",
-            "drills/its-agent-is-killed",
+            "drills/gives-way-to-a-drain",
             (isolated.gives_way, "if host is None or host.phase is not HostPhase.ONLINE:", "if False:"),
         ),
         m(

@@ -239,3 +239,24 @@ def test_load_is_bounded() -> None:
         if len(seen) == len(names):
             return
     raise AssertionError(f"{len(seen)} of {len(names)} had a round")
+
+
+def test_few_are_restarted_at_a_time() -> None:
+    """Four of twelve are no outage by their share; but if the first do not come back well, the cause is another."""
+    made = site(*(well(f"g{number}", f"h{number % 3 + 1}") for number in range(12)))
+    rounds(made, 4, "g0", "g1", "g2", "g3")
+    stopped = {
+        each.body.ticket.guest
+        for each in made.effects
+        if isinstance(each, Send) and isinstance(each.body, Stop)
+    }
+    assert len(stopped) == ailing.AT_ONCE
+
+
+def test_many_that_fail_are_not_restarted_whatever_their_share() -> None:
+    """A third of a site that is not reached any more, on all hosts: some router is away."""
+    made = site(*(well(f"g{number}", f"h{number % 3 + 1}") for number in range(36)))
+    failing = [f"g{number}" for number in range(36) if number % 9 in (0, 1, 2)]
+    rounds(made, 4, *failing)
+    assert not [each for each in made.effects if isinstance(each, Send) and isinstance(each.body, Stop)]
+    assert made.state.alerts["cluster/checks"].what.startswith("12 of 36 guests")

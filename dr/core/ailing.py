@@ -21,7 +21,7 @@ LOOK_S = 1.0  # it is looked this often who is due
 BEGUN_MAX = 100  # rounds begun by one look: 20,000 guests are through in 200 s
 UNDER_WAY_MAX = checks.ROUNDS_MAX // 2  # the other half is for those that somebody waits for
 MANY = 3  # so many that fail, and more than half of those that are known: not the guests are to blame
-TOO_MANY = 10  # nor are so many at once, whatever their share: a part of a network is away, say
+TOO_MANY = 10  # nor are so many that would be restarted at once, whatever their share: a part of a network is away, say
 AT_ONCE = 2  # restarts under way at a time
 ALL_OF = 2  # nor are these, where all that are known fail
 KNOWN_S = 300.0  # beyond two intervals: what was found longer ago says nothing of now
@@ -43,14 +43,21 @@ def step(draft: Draft) -> None:
     found = list(_found(draft))
     unhealthy = [each for each in found if each.failures >= draft.config.limits.unhealthy_rounds]
     doubted = _doubted(draft, found)
-    for each in unhealthy:
+    # Who was not restarted for longest comes first: two that never come back well must not take every turn.
+    for each in sorted(unhealthy, key=lambda each: (_restarted_at(each.guest), each.guest.id)):
         if _had_its_time(draft, each.guest) and each.guest.holder not in doubted:
             _answer(draft, each.guest, each.failures)
 
 
+def _restarted_at(guest: GuestRecord) -> float:
+    return max((*guest.restarts, *guest.relocations), default=0.0)
+
+
 def _restarting(draft: Draft) -> int:
-    """Guests that are being restarted now, for whatever reason."""
-    return sum(operation.kind == "restart" for operation in draft.open_operations())
+    """Guests that are being restarted now, for whatever reason, and of which it is known where they are."""
+    restarts = [operation for operation in draft.open_operations() if operation.kind == "restart"]
+    guests = (draft.guest(key) for operation in restarts for key in operation.guests)
+    return sum(guest is not None and guest.phase is not GuestPhase.UNKNOWN for guest in guests)
 
 
 def _begin_due(draft: Draft) -> None:
@@ -92,9 +99,9 @@ def _had_its_time(draft: Draft, guest: GuestRecord) -> bool:
 def _doubted(draft: Draft, found: list[Found]) -> frozenset[HostName]:
     """Hosts whose guests are not to be blamed now. Told of, and cleared."""
     holders = sorted({each.guest.holder for each in found})
-    everywhere = _many(found)
+    everywhere = _many(draft, found)
     at = {name: [each for each in found if each.guest.holder == name] for name in holders}
-    here = {name for name in holders if _many(at[name])}
+    here = {name for name in holders if _many(draft, at[name])}
     if everywhere:
         todo = "see that the coordinator reaches the guests' network"
         draft.alert("cluster/checks", *_words(found, "of the site", todo))
@@ -109,10 +116,18 @@ def _doubted(draft: Draft, found: list[Found]) -> frozenset[HostName]:
     return frozenset(holders if everywhere else here)
 
 
-def _many(found: list[Found]) -> bool:
+def _many(draft: Draft, found: list[Found]) -> bool:
     failing = sum(each.failures > 0 for each in found)
+    waiting = [each for each in found if _would_be_restarted(draft, each)]
     share = (failing >= MANY and 2 * failing > len(found)) or (failing >= ALL_OF and failing == len(found))
-    return share or failing >= TOO_MANY
+    return share or len(waiting) >= TOO_MANY
+
+
+def _would_be_restarted(draft: Draft, each: Found) -> bool:
+    """Now, if that is to be believed; not who was given up."""
+    restarts = each.guest.policy.on_unhealthy is OnUnhealthy.RESTART
+    given_up = draft.alert_of(f"guest/{each.guest.id}/unhealthy") is not None
+    return restarts and not given_up and each.failures >= draft.config.limits.unhealthy_rounds
 
 
 def _words(found: list[Found], of: str, todo: str) -> tuple[str, str, str]:
@@ -138,8 +153,6 @@ def _answer(draft: Draft, guest: GuestRecord, failures: int) -> None:
     )
     if guest.policy.on_unhealthy is not OnUnhealthy.RESTART or _keeps(draft, guest):
         return
-    if _restarting(draft) >= AT_ONCE:
-        return  # if these come back well, it is its turn; if not, it is not the guests
     host = draft.require_host(guest.holder)
     again = retries.next_try(draft, guest, host.name)
     if again is None:
@@ -152,7 +165,7 @@ def _answer(draft: Draft, guest: GuestRecord, failures: int) -> None:
         )
         return
     what, wait_s, fields = again
-    if draft.now < max((*guest.restarts, *guest.relocations), default=0.0) + wait_s:
+    if draft.now < _restarted_at(guest) + wait_s or _restarting(draft) >= AT_ONCE:
         return  # its turn comes
     text = f"{guest.name}: {why}; {what}"
     operation = draft.open_operation("restart", guest.name, text, guests=(guest.id,))

@@ -23,7 +23,7 @@ PARAMETER = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_-]{0,62})\}")
 DRIVES_GUESTS = re.compile(r"virsh|virt-.*|virt[a-z]+d|libvirt.*|qemu.*|kvm|guestfish|guestmount|crosvm")
 # They run what their words say: a value there could say anything.
 RUNS_OTHERS = re.compile(
-    r"r?(ba|da|z|k|mk|c|tc|a|fi)?sh|busybox|toybox|(python|pypy|perl|ruby|node|nodejs|php|lua|guile)[0-9.]*[\w.-]*|"
+    r"r?(ba|da|z|k|mk|c|tc|a|fi)?sh|busybox|toybox|node(js)?|(python|pypy|perl|ruby|php|lua|guile)[0-9.]*(-(dbg|cgi|cli|jit))?|"
     r"[gmn]?awk|tclsh|expect|unbuffer|env|sudo|doas|su|pkexec|runuser|runcon|setpriv|setarch|linux(32|64)|nice|ionice|"
     r"chrt|choom|taskset|numactl|prlimit|cgexec|capsh|timeout|nohup|setsid|stdbuf|xargs|parallel|find|ssh|socat|nsenter|"
     r"unshare|bwrap|chroot|systemd-(run|nspawn|inhibit)|machinectl|start-stop-daemon|dbus-run-session|flock|watch|"
@@ -84,7 +84,8 @@ def why_no_value(command: Allowed, name: str, value: str) -> str:
         return f"{name} is empty"
     if odd := next((each for each in value if not each.isprintable()), ""):
         return f"{name} has a character that is not allowed: U+{ord(odd):04X}"
-    if posixpath.basename(value) in ENDS_HOST and not (command.reboots or command.powers_off):
+    ends = command.where == "host" and posixpath.basename(value).partition(".")[0] in ENDS_HOST
+    if ends and not (command.reboots or command.powers_off):
         return f"{name} is {value}, which ends a host: a command of its own says that of itself"
     if value.startswith("-") and not command.dashes:
         return f"{name} begins with a dash, as options do; `dashes: true` in the configuration allows it"

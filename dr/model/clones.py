@@ -48,6 +48,7 @@ class DrillEnd(Record):
     kept: tuple[Kept, ...] = ()
     bubble: BubbleSeen | None = None  # None: there was none, or nobody knows any more what hung on it
     removed: tuple[str, ...] = ()  # domains, images and networks, as people know them
+    why: str = ""  # the host ended it by itself, before it was told to
 
 
 class CloneState(StrEnum):
@@ -73,7 +74,7 @@ class Clone(Record):
     boot_at: float = 0.0  # its start was asked for
     runs_at: float = 0.0  # its domain runs
     passed_at: float = 0.0  # its checks have passed
-    checks: tuple[Check, ...] = ()  # what it has to pass, as its guest's policy said when it was started
+    checks: tuple[Check, ...] = ()  # what it has to pass, as its guest's policy said when it was asked for
     checked: int = 0  # so many of its guest's checks have passed, in their order
     again_at: float = 0.0  # it is asked nothing before that
     results: tuple[CheckResult, ...] = ()  # of each check its last one

@@ -169,10 +169,13 @@ class OwnAddress(Kind):
         if isinstance(value, str) and PARAMETER.fullmatch(value):
             return value
         try:
-            if isinstance(value, str) and "/" in value and not value.endswith(("/32", "/128")):
+            if isinstance(value, str) and "/" in value:
                 found = ipaddress.ip_interface(value)
-                ends = (found.network.network_address, found.network.broadcast_address)
-                if found.ip not in ends or found.network.num_addresses == 2:  # a link of two
+                ends = {found.network.network_address}
+                if isinstance(found, ipaddress.IPv4Interface):
+                    ends.add(found.network.broadcast_address)
+                size = found.network.num_addresses
+                if size > 1 and (found.ip not in ends or size == 2):  # of a link of two, both are
                     return str(found)
                 self.wrong(value, where, problems, ": that is the network's own, and no address in it")
                 return ""

@@ -253,6 +253,15 @@ def test_few_are_restarted_at_a_time() -> None:
     assert len(stopped) == ailing.AT_ONCE
 
 
+def test_those_that_nobody_would_restart_keep_nobody_from_it() -> None:
+    """Ten services that are off for days, of which people are only told."""
+    off = [well(f"g{number}", f"h{number % 3 + 1}", ALERT) for number in range(10)]
+    made = site(*off, *(well(f"w{number}", f"h{number % 3 + 1}") for number in range(26)))
+    rounds(made, 4, *(each.name for each in off), "w0")
+    orders = [each.body for each in made.effects if isinstance(each, Send)]
+    assert {each.ticket.guest for each in orders if isinstance(each, Stop)} == {"w0"}
+
+
 def test_many_that_fail_are_not_restarted_whatever_their_share() -> None:
     """A third of a site that is not reached any more, on all hosts: some router is away."""
     made = site(*(well(f"g{number}", f"h{number % 3 + 1}") for number in range(36)))

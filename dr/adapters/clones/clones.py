@@ -59,6 +59,7 @@ class _Copy:
     stop: str = ""
     booting: asyncio.Lock = field(default_factory=asyncio.Lock)
     booted: bool = False
+    told: bool = False  # that it failed: who asks again wants another
 
 
 @dataclass
@@ -131,7 +132,8 @@ class HostClones:
         found = self._known(drill, life_s)
         found.disk_mib = disk_mib
         copy = found.copies.get(guest)
-        if copy is None or (copy.task.done() and copy.task.exception() is not None):
+        failed = copy is not None and copy.task.done() and copy.task.exception() is not None
+        if copy is None or (failed and copy.told):
             if copy is None and len(found.copies) >= CLONES_MAX:
                 raise CloneError(f"the drill has {CLONES_MAX} clones on this host, and more are not made")
             task = asyncio.create_task(self._make(found, guest, disk_mib))
@@ -140,18 +142,19 @@ class HostClones:
         try:
             return await asyncio.shield(copy.task)
         except CloneError as error:
+            copy.told = True
             raise CloneError(f"{name} cannot be cloned: {error}") from error
 
     def _known(self, drill: str, life_s: float) -> _Drill:
         if drill in self._ends or self._closed:
-            raise CloneError("the drill has ended here")
+            raise CloneError(self._why(drill))
         found = self._drills.get(drill)
         if found is None:
             if len(self._drills) >= DRILLS_MAX:
                 raise CloneError(f"{DRILLS_MAX} drills are under way on this host, and more are not begun")
             found = self._drills[drill] = _Drill(drill, self._clock() + life_s)
         if found.ended:
-            raise CloneError("the drill has ended here")
+            raise CloneError(self._why(drill))
         return found
 
     async def _make(self, drill: _Drill, guest: GuestId, disk_mib: int) -> CloneMade:
@@ -208,14 +211,16 @@ class HostClones:
         """Raises CloneError."""
         found = self._drills.get(drill)
         if found is None or found.ended:
-            why = (
-                self._whys.get(drill) or "the drill has ended here, or its agent was restarted, which ends it"
+            raise CloneError(
+                self._why(drill, "the drill has ended here, or its agent was restarted, which ends it")
             )
-            raise CloneError(why)
         copy = found.copies.get(guest)
         if copy is None or not copy.task.done() or copy.task.exception() is not None:
             raise CloneError("there is no whole copy of it here")
         return found, copy
+
+    def _why(self, drill: str, else_: str = "the drill has ended here") -> str:
+        return self._whys.get(drill, else_)
 
     async def _boot(self, drill: _Drill, copy: _Copy, address: str) -> None:
         assert copy.plan is not None
@@ -257,6 +262,8 @@ class HostClones:
             except HypervisorUnknown:
                 pass  # looked at again
             except CloneError as error:
+                if drill.ended:
+                    return  # its files are being removed
                 log.warning("drill %s is ended here: %s", drill.id, error)
                 self._whys[drill.id] = f"the drill was ended here: {error}"
                 await self._end_quietly(drill.id)
@@ -295,7 +302,7 @@ class HostClones:
             (result,) = await task
         except asyncio.CancelledError:
             if found.ended:
-                raise CloneError("the drill has ended here") from None
+                raise CloneError(self._why(drill)) from None
             raise
         return result
 
@@ -324,11 +331,18 @@ class HostClones:
             return await self._end(found)
 
     async def _end(self, drill: _Drill) -> DrillEnd:
-        if drill.bubble is not None:
-            drill.seen = await self._look_at(drill, drill.bubble)
-        await self._destroy(drill)  # at once, whatever else of it hangs: their memory may be needed
-        await self._quiet(drill)
-        await self._destroy(drill)  # what was being started
+        under_way = self._call_off(drill)
+        try:  # what runs ends at once, whatever else of it hangs: its memory may be needed
+            if drill.bubble is not None:
+                drill.seen = await self._look_at(drill, drill.bubble)
+        except (CloneError, HypervisorUnknown) as error:
+            log.warning("what hung on the network of drill %s is not known: %s", drill.id, error)
+        try:
+            await self._destroy(drill)
+        except (CloneError, HypervisorUnknown) as error:
+            log.warning("drill %s: %s; tried again", drill.id, error)
+        await self._quiet(drill, under_way)
+        await self._destroy(drill)  # also what was being started
         if drill.bubble is not None:
             await self._host.files("take its network apart", drill.bubble.close)
             drill.gone.append(f"network {drill.bubble.bridge}")
@@ -337,7 +351,9 @@ class HostClones:
             await self._copier.abort(drill.id, guest)
         drill.gone += [f"file {path}" for path in await self._remove(drill.id)]
         proofs = [await self._kept(copy.plan) for copy in drill.copies.values() if copy.plan is not None]
-        ended = DrillEnd(kept=tuple(proofs), bubble=drill.seen, removed=tuple(drill.gone))
+        ended = DrillEnd(
+            kept=tuple(proofs), bubble=drill.seen, removed=tuple(drill.gone), why=self._whys.get(drill.id, "")
+        )
         del self._drills[drill.id]
         self._ends[drill.id] = ended
         while len(self._ends) > ENDS_MAX:
@@ -351,26 +367,29 @@ class HostClones:
         gone = await self._host.call("end its clones", lambda conn: domains.destroy(conn, mark), DESTROY_S)
         drill.gone += [f"domain {name}" for name in gone]
 
-    async def _quiet(self, drill: _Drill) -> None:
-        """Nothing of it is under way any more. Raises CloneError."""
+    def _call_off(self, drill: _Drill) -> set[asyncio.Task[Any]]:
+        """What is under way of it, and ends from now on."""
         for copy in drill.copies.values():
             if not copy.task.done():
-                self._stop(copy, "the drill has ended")
+                self._stop(copy, self._why(drill.id, "the drill has ended"))
         for check in drill.checks:
             check.cancel()
         tasks: set[asyncio.Task[Any]] = {copy.task for copy in drill.copies.values()}
-        tasks |= drill.boots | drill.checks
+        return tasks | drill.boots | drill.checks
+
+    async def _quiet(self, drill: _Drill, tasks: set[asyncio.Task[Any]]) -> None:
+        """None of them is under way any more. Raises CloneError."""
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=UNDER_WAY_S)
             if late:
                 raise CloneError(f"{len(late)} copies or starts of drill {drill.id} do not end")
 
     async def _look_at(self, drill: _Drill, bubble: Bubble) -> BubbleSeen:
-        ports = drill.ports | set(await self._host.files("look at its network", bubble.links))
+        drill.ports |= set(await self._host.files("look at its network", bubble.links))
         return BubbleSeen(
             bridge=bubble.bridge,
-            ports=tuple(sorted(ports)),
-            strangers=tuple(sorted(ports - drill.taps)),
+            ports=tuple(sorted(drill.ports)),
+            strangers=tuple(sorted(drill.ports - drill.taps)),
         )
 
     async def _kept(self, plan: Plan) -> Kept:

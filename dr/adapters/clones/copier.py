@@ -94,17 +94,16 @@ class Copier:
         def look() -> tuple[int, int]:
             return folder.free_mib(), folder.used_b(drill) >> 20
 
-        free, used = await self._host.files("tell its room", look)
+        free, used = await self._host.room(look)
+        wants = f", and its disks take {more_mib} MiB or more" if more_mib else ""
         if free < more_mib or free <= 0:
             raise CloneError(
-                f"{folder.path} has room for {max(0, free)} MiB beside its reserve, and its disks take"
-                f" {more_mib or 'more than that'}{' MiB or more' if more_mib else ''}:"
+                f"{folder.path} has room for {max(0, free)} MiB beside its reserve{wants}:"
                 " free some, or set clones_dir in /etc/dr/agent.yaml"
             )
         if disk_mib and used + more_mib > disk_mib:
             raise CloneError(
-                f"the drill may use {disk_mib} MiB of disk on this host; {used} MiB are used, and its disks take"
-                f" {more_mib} MiB or more"
+                f"the drill may use {disk_mib} MiB of disk on this host; {used} MiB are used{wants}"
             )
 
     async def abort(self, drill: str, guest: GuestId) -> None:

@@ -95,9 +95,10 @@ class Folder:
     def used_b(self, drill: str, guest: GuestId = "*") -> int:
         """What the files of a drill, or of one clone in it, really take."""
         blocks = 0
-        for file in (self.path / require_drill(drill)).glob(f"{guest}/*"):
-            with suppress(OSError):
-                blocks += file.lstat().st_blocks
+        with suppress(FileNotFoundError):  # removed while it is read
+            for file in (self.path / require_drill(drill)).glob(f"{guest}/*"):
+                with suppress(OSError):
+                    blocks += file.lstat().st_blocks
         return blocks * 512
 
     def free_mib(self) -> int:

@@ -26,6 +26,9 @@ class Host:
     def __init__(self, uri: str) -> None:
         self._connection = Connection(uri, lambda conn: None, lambda: None)
         self._files = Calls("this host", SLOTS)
+        self._room = Calls(
+            "the folder of clones", 1
+        )  # looked at all the while: if it hangs, nothing else does
 
     async def call(self, what: str, function: Callable[[Any], T], timeout_s: float = CALL_S) -> T:
         """Of libvirt. Raises CloneError where it says no, HypervisorUnknown where its answer was not seen."""
@@ -45,6 +48,13 @@ class Host:
             return await self._files.run(what, work, FILES_S)
         except OSError as error:
             raise CloneError(f"this host could not {what}: {error}") from error
+
+    async def room(self, look: Callable[[], T]) -> T:
+        """Of the folder of clones. Raises CloneError, HypervisorUnknown where it hangs."""
+        try:
+            return await self._room.run("tell its room", look, FILES_S)
+        except OSError as error:
+            raise CloneError(f"this host could not tell its room: {error}") from error
 
     def close(self) -> None:
         """Let go of libvirt: it ends every clone that is left."""

@@ -185,12 +185,12 @@ def gives_way(draft: Draft, operation: Operation) -> str:
         return ""
     if why := trouble(draft):
         return f"gave way: {why}"
-    for clone in operation.run.clones:
-        host = draft.host(clone.host)
+    for name in operation.run.ends:
+        host = draft.host(name)
         if host is not None and host.leaving:
-            return f"gave way: {clone.host}, where it has clones, announced its {host.leaving}"
+            return f"gave way: {name}, where it has clones, announced its {host.leaving}"
         if host is None or host.phase is not HostPhase.ONLINE:
-            return f"gave way: {clone.host}, where it has clones, is {host.phase if host else 'gone'}"
+            return f"gave way: {name}, where it has clones, is {host.phase if host else 'gone'}"
     return ""
 
 
@@ -238,13 +238,18 @@ def forget_failures(draft: Draft, key: str, step: RunStep) -> None:
     """As a step is tried again: what failed of it is begun anew."""
     operation, run = _of(draft, key)
     names = set(_names(step))
-    back = {"boot": CloneState.MADE, "check": CloneState.RUNNING}.get(step.spec.verb.word())
     clones: list[Clone] = []
     for one in run.clones:
-        if one.state is not CloneState.FAILED or one.name not in names:
-            clones.append(one)
-        elif back is not None:
-            clones.append(changed(one, state=back, again_at=0.0, text=""))
+        failed = one.state is CloneState.FAILED and one.name in names
+        match step.spec.verb:
+            case MakeClones() if failed and one.made is None:
+                continue  # it is made anew
+            case Boot() if failed and one.made is not None:
+                clones.append(changed(one, state=CloneState.MADE, again_at=0.0, text=""))
+            case Check() if failed and one.runs_at:
+                clones.append(changed(one, state=CloneState.RUNNING, again_at=0.0, text=""))
+            case _:
+                clones.append(one)
     if tuple(clones) != run.clones:
         draft.put_operation(changed(operation, run=changed(run, clones=tuple(clones))))
 
@@ -291,7 +296,12 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str, clone: Clone | None) 
             _put(draft, key, changed(clone, state=CloneState.FAILED, text=why))
             return
         clone = Clone(
-            guest=guest.id, name=name, host=guest.holder, asked=draft.now, generation=guest.generation
+            guest=guest.id,
+            name=name,
+            host=guest.holder,
+            asked=draft.now,
+            generation=guest.generation,
+            checks=isolated_report.checks_of(guest),  # from here on these, whatever becomes of its policy
         )
         _put(draft, key, clone)
         _put_end(draft, key, clone.host, Ended())
@@ -310,9 +320,7 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str, clone: Clone | None) 
         )
     elif isinstance(verb, Boot) and clone.state in (CloneState.MADE, CloneState.BOOTING):
         if clone.state is CloneState.MADE:
-            checks = isolated_report.checks_of(guest)  # from here on these, whatever becomes of its policy
-            booting = changed(clone, state=CloneState.BOOTING, boot_at=draft.now, checks=checks)
-            _put(draft, key, booting)
+            _put(draft, key, changed(clone, state=CloneState.BOOTING, boot_at=draft.now))
         body = BootClone(drill=key, guest=clone.guest, name=name, address=run.bubble.address)
     elif isinstance(verb, Check) and clone.state is CloneState.RUNNING and not _answers(clone, step):
         checks = clone.checks
@@ -474,7 +482,8 @@ def verdict(draft: Draft, operation: Operation) -> tuple[str, str]:
             f"from the first start to the last check it took {took_s:g} s, and {run.rto_s:g} s is the objective"
         )
     # What was not looked at is not known, however well the rest went.
-    unseen += [f"{clone.name}: its clone was never checked" for clone in run.clones if not clone.passed_at]
+    if late := [clone.name for clone in run.clones if not clone.passed_at]:
+        unseen.append(f"{named(late)}: never checked as a clone")
     if not run.clones:
         unseen.append("nobody was cloned")
     if bad:
@@ -498,6 +507,8 @@ def left_behind(draft: Draft, run: Run) -> tuple[list[str], list[str]]:
                 bad.append(f"{kept.name} is not as it was: {kept.why}")
             else:
                 unseen.append(f"{kept.name} was started anew meanwhile: {kept.why}")
+        if end.why:
+            unseen.append(f"{name}: {end.why}")
         told = {kept.guest for kept in end.kept}
         here = [clone for clone in run.clones if clone.host == name]
         if lost := [clone.name for clone in here if clone.made is not None and clone.guest not in told]:

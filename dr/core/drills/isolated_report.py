@@ -80,6 +80,8 @@ def moved_since(draft: Draft, run: Run, guest: GuestId) -> bool:
     cloned = next((clone for clone in run.clones if clone.guest == guest), None)
     if record is None or cloned is None:
         return False
+    if any(at >= cloned.asked for at in (*record.restarts, *record.relocations)):
+        return False  # it crashed, and was started there
     return record.phase is GuestPhase.RUNNING and record.holder != cloned.host
 
 
@@ -208,10 +210,10 @@ def _of_host(draft: Draft, run: Run, host: str, ended: Ended) -> Iterator[Findin
     for kept in ended.end.kept:
         if kept.ok:
             continue
-        if same_since(draft, run, kept.guest):
-            yield Finding(severity="critical", text=f"{kept.name} is not as it was before: {kept.why}")
-        elif moved_since(draft, run, kept.guest):
+        if moved_since(draft, run, kept.guest):
             yield Finding(severity="info", text=f"{kept.name} was moved meanwhile: {kept.why}")
+        elif same_since(draft, run, kept.guest):
+            yield Finding(severity="critical", text=f"{kept.name} is not as it was before: {kept.why}")
         else:
             text = f"{kept.name} was started anew meanwhile, and nobody knows what ended it: {kept.why}"
             yield Finding(severity="warning", text=text)

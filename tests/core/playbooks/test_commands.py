@@ -55,6 +55,8 @@ def test_what_drives_guests_is_never_allowed(argv: tuple[str, ...]) -> None:
         (("/bin/sh", "-c", "${what}"), "sh runs what its words say"),
         (("/bin/sh", "-c", 'echo "$1"', "x", "${what}"), "sh runs what its words say"),
         (("/usr/bin/env", "${what}"), "env runs what its words say"),
+        (("/usr/bin/pkexec", "${what}"), "pkexec runs what its words say"),
+        (("/usr/bin/python3-dbg", "-c", "${what}"), "python3-dbg runs what its words say"),
         (("/usr/bin/sudo", "-n", "/opt/tool", "${what}"), "sudo runs what its words say"),
         (("/usr/bin/python3", "/opt/tool.py", "${what}"), "python3 runs what its words say"),
         (("/usr/bin/python3.11", "${what}"), "python3.11 runs what its words say"),

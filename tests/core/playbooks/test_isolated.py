@@ -7,7 +7,7 @@ import pytest
 from dr.core.drills import isolated
 from dr.model.base import changed
 from dr.model.checks import CheckResult, Ping, Screenshot
-from dr.model.clones import BubbleSeen, Clone, CloneMade, DrillEnd, Kept
+from dr.model.clones import BubbleSeen, Clone, CloneMade, CloneState, DrillEnd, Kept
 from dr.model.commands import Answer, BootClone, CheckClone, EndDrill, MakeClone, Outcome
 from dr.model.effects import Effect, Send
 from dr.model.events import Answered, Tick
@@ -162,6 +162,37 @@ def test_a_start_that_failed_is_tried_again_with_the_same_copy(drill: Drill) -> 
     assert drill.operation.state is OperationState.DONE
 
 
+def test_a_clone_that_was_never_made_is_not_checked(drill: Drill) -> None:
+    """Its step goes on after the failure, the start is left out, and the check finds nothing to look at."""
+    steps = "[{clone: g1, on_fail: continue}, {boot: g1, when: {automation: paused}}, {check: g1, on_fail: continue}]"
+    drill.begin(steps)
+    drill.says(MakeClone, Outcome.FAILED, "no room")
+    drill.go(2)
+    drill.says(EndDrill, end=DrillEnd())
+    assert drill.operation.state is OperationState.FAILED
+    (clone,) = drill.operation.run.clones if drill.operation.run is not None else ()
+    assert (clone.state, clone.text, clone.boot_at) == (CloneState.FAILED, "no room", 0.0)
+
+
+def test_a_guest_that_crashed_and_was_started_elsewhere_was_not_moved(drill: Drill) -> None:
+    drill.begin()
+    drill.passes()
+    record = drill.bench.guest("g1")
+    now = drill.bench.now
+    anew = guest("g1", "h2", generation=record.generation + 2, policy=record.policy, relocations=(now,))
+    drill.bench.put(anew)
+    drill.says(EndDrill, end=changed(OVER, kept=(GONE,)))
+    assert drill.operation.state is OperationState.UNKNOWN
+
+
+def test_a_host_that_ended_it_by_itself_leaves_it_unknown(drill: Drill) -> None:
+    drill.begin()
+    drill.passes()
+    drill.says(EndDrill, end=changed(OVER, why="the drill was ended here: no room"))
+    assert drill.operation.state is OperationState.UNKNOWN
+    assert "h1: the drill was ended here: no room" in drill.operation.steps[-1].text
+
+
 def test_an_agent_that_is_busy_is_asked_again(drill: Drill) -> None:
     drill.begin()
     drill.says(MakeClone, Outcome.REFUSED, "too many commands of drills are under way")
@@ -239,7 +270,7 @@ def test_the_end_is_asked_for_again_and_again_but_not_at_once(drill: Drill) -> N
     assert asked == 0
     drill.says(EndDrill)
     assert drill.operation.state is OperationState.UNKNOWN
-    assert "g1: its clone was never checked" in drill.operation.steps[-1].text
+    assert "g1: never checked as a clone" in drill.operation.steps[-1].text
 
 
 def test_a_drill_ends_at_once_where_its_host_is_in_trouble_and_does_not_wait_for_a_dead_one(

@@ -1,7 +1,7 @@
 """Commands of playbooks in guests of this host: begun once for their id, watched to their end, told to who asks again.
 
 That it is begun is durable before it is; what came of it is remembered by this process only. Not
-here: how a guest is spoken to (`dr.ports.inside`), what may be run (`dr.model.allowed`).
+here: how a guest is spoken to (`dr.ports.execs`), what may be run (`dr.model.allowed`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dr.agent.journal import Journal, StateTrouble
 from dr.core import warden
 from dr.model.allowed import Report
 from dr.model.commands import Answer, Outcome, RunInside
+from dr.ports.execs import Execs
 from dr.ports.hypervisor import HypervisorError, HypervisorUnknown
-from dr.ports.inside import Inside
 
 log = logging.getLogger("dr.agent.execs")
 
@@ -30,7 +30,7 @@ class Insides:
 
     def __init__(
         self,
-        inside: Inside,
+        inside: Execs,
         journal: Journal,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

@@ -63,8 +63,8 @@ from dr.model.wire import (
 )
 from dr.ports.clones import Clones
 from dr.ports.courier import Courier
+from dr.ports.execs import Execs
 from dr.ports.hypervisor import Gate, HostHealth, Hypervisor
-from dr.ports.inside import Inside
 from dr.ports.link import AgentLink, Dialler, LinkClosed
 from dr.ports.memory import MemoryStore
 from dr.ports.world import Departure, Prober
@@ -109,7 +109,7 @@ class Agent:
         *,
         dialler: Dialler,
         hypervisor: Hypervisor,
-        inside: Inside,
+        inside: Execs,
         gate: Gate,
         courier: Courier,
         clones: Clones,

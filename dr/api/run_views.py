@@ -48,7 +48,7 @@ def _clone(snap: Snapshot, clone: Clone) -> CloneSeen:
         copied_s=made.took_s if made is not None else None,
         copied_mib=round(made.size_b / 2**20) if made is not None else None,
         booted_s=round(clone.runs_at - clone.boot_at, 2) if clone.runs_at else None,
-        answers_s=round(clone.passed_at - clone.boot_at, 2) if clone.passed_at else None,
+        answers_s=round(clone.worked_at - clone.boot_at, 2) if clone.worked_at else None,
         left_out=list(made.left_out) if made is not None else [],
         says=clone.text,
     )

@@ -5,7 +5,6 @@ Not here: what no configuration may allow (`dr.model.allowed`), how they are run
 
 from __future__ import annotations
 
-import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from dr.adapters.ssh.settings import SshSettings
 from dr.cli.config_errors import at
 from dr.cli.config_schema import FileSection
 from dr.cli.yamlfile import Document, Problem
-from dr.model.allowed import ENDS_HOST, Allowed, why_not_allowed
-
-SPEAK_TO_INIT = frozenset({"systemctl", "loginctl", "busybox", "sudo", "nice", "timeout"})
+from dr.model.allowed import Allowed, ends_host, why_not_allowed
 
 
 def commands_of(parsed: FileSection, document: Document, problems: list[Problem]) -> dict[str, Allowed]:
@@ -29,11 +26,7 @@ def commands_of(parsed: FileSection, document: Document, problems: list[Problem]
             if getattr(given, key) and given.where == "guest":
                 text = "is for commands on hosts: what becomes of a guest, the verbs start and stop say"
                 problems.append(at(document, ("commands", name, key), text))
-        program = posixpath.basename(argv[0]) if argv else ""
-        words = argv if program in SPEAK_TO_INIT else argv[:1]
-        ending = next((word for word in words if posixpath.basename(word).partition(".")[0] in ENDS_HOST), "")
-        if "-c" in argv[1:]:
-            ending = ""  # it calls one off
+        ending = ends_host(argv)
         if ending and given.where == "host" and not (given.reboots or given.powers_off):
             text = (
                 f"{ending} ends the host that it runs on: say `reboots: true` or `powers_off: true` beside it"

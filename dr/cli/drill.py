@@ -17,7 +17,7 @@ import typer
 
 from dr.cli.ask import POLL_S, Reason, seconds
 from dr.cli.failure import Exit, Failure, tell
-from dr.cli.output import Column, Form, Output, age, clock, document, facts, listing, table
+from dr.cli.output import Column, Form, Output, age, clock, document, facts, listing, table, write_file
 
 if TYPE_CHECKING:
     from dr.api.drill_schema import Case, DrillDocument, DrillReport, DrillRow, GuestRow
@@ -216,19 +216,9 @@ def _leave(report: DrillReport) -> NoReturn:
 
 def _write(report: DrillReport, file: Path, *, replace: bool) -> None:
     """Raises Failure."""
-    from dr.adapters.store.atomic import write_atomic, write_new
     from dr.api.drill_page import page
 
-    try:
-        (write_atomic if replace else write_new)(file, page(report).encode(), 0o644)
-    except FileExistsError:
-        raise Failure(
-            f"{file} is there already; nothing was written.",
-            todo="another name, or --replace",
-            code=Exit.REFUSED,
-        ) from None
-    except OSError as error:
-        raise Failure(f"{file} cannot be written.", why=str(error)) from None
+    write_file(file, page(report).encode(), replace=replace)
     tell(f"Written as {file}: open it in a browser, or print it.")
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
-from dr.cli.failure import tell
+from dr.cli.failure import Exit, Failure, tell
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -144,6 +145,22 @@ def yaml_writer() -> YAML:
     yaml.allow_unicode = True
     yaml.width = 4096
     return yaml
+
+
+def write_file(file: Path, data: bytes, *, replace: bool) -> None:
+    """What a command makes for people: whole or not at all, and over another file only if told so. Raises Failure."""
+    from dr.adapters.store.atomic import write_atomic, write_new
+
+    try:
+        (write_atomic if replace else write_new)(file, data, 0o644)
+    except FileExistsError:
+        raise Failure(
+            f"{file} is there already; nothing was written.",
+            todo="another name, or --replace",
+            code=Exit.REFUSED,
+        ) from None
+    except OSError as error:
+        raise Failure(f"{file} cannot be written.", why=str(error)) from None
 
 
 def listing(

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from dr.adapters.store.atomic import write_atomic, write_new
 from dr.api.plan_schema import EvacuationPlan
 from dr.cli.config_errors import at, explain
 from dr.cli.failure import Exit, Failure
-from dr.cli.output import yaml_writer
+from dr.cli.output import write_file, yaml_writer
 from dr.cli.yamlfile import BadFile, Problem, read
 
 HEAD = """\
@@ -34,16 +33,7 @@ def write(plan: EvacuationPlan, file: Path, *, replace: bool) -> None:
         out = io.StringIO()
         yaml_writer().dump(data, out)
         text = HEAD + out.getvalue()
-    try:
-        (write_atomic if replace else write_new)(file, text.encode(), 0o644)
-    except FileExistsError:
-        raise Failure(
-            f"{file} is there already; nothing was written.",
-            todo="another name, or --replace",
-            code=Exit.REFUSED,
-        ) from None
-    except OSError as error:
-        raise Failure(f"{file} cannot be written.", why=str(error)) from None
+    write_file(file, text.encode(), replace=replace)
 
 
 def load(file: Path) -> EvacuationPlan:

@@ -31,7 +31,8 @@ RUNS_OTHERS = re.compile(
     r"git|ld[-.][\w.-]*so[\w.]*"
 )
 # Who is told so is waited for, and only where the host is empty.
-ENDS_HOST = frozenset({"reboot", "poweroff", "halt", "shutdown", "kexec"})
+ENDS_HOST = frozenset({"reboot", "soft-reboot", "poweroff", "halt", "shutdown", "kexec"})
+SPEAK_TO_INIT = frozenset({"systemctl", "loginctl"})
 TOKEN = re.compile(r"[A-Za-z0-9_+-]+")
 
 
@@ -74,6 +75,18 @@ def why_not_allowed(argv: tuple[str, ...]) -> str:
             "put the command into a script of its own, and give it the parameter"
         )
     return ""
+
+
+def ends_host(argv: tuple[str, ...]) -> str:
+    """The word by which it ends the host that it runs on; "" if none is seen."""
+    program = posixpath.basename(argv[0])
+    if program in ("init", "telinit"):
+        return next((word for word in argv[1:] if word in ("0", "6")), "")
+    if program == "shutdown" and "-c" in argv[1:]:
+        return ""  # it calls one off
+    more = argv[1:] if program in SPEAK_TO_INIT or RUNS_OTHERS.fullmatch(program) else ()
+    words = (program, *(token for word in more for token in TOKEN.findall(word)))
+    return next((word for word in words if word in ENDS_HOST), "")
 
 
 def why_no_value(command: Allowed, name: str, value: str) -> str:

@@ -73,7 +73,8 @@ class Clone(Record):
     made: CloneMade | None = None
     boot_at: float = 0.0  # its start was asked for
     runs_at: float = 0.0  # its domain runs
-    passed_at: float = 0.0  # its checks have passed
+    passed_at: float = 0.0  # its checks have passed, in the newest step that makes them
+    worked_at: float = 0.0  # and when they did for the first time
     checks: tuple[Check, ...] = ()  # what it has to pass, as its guest's policy said when it was asked for
     checked: int = 0  # so many of its guest's checks have passed, in their order
     again_at: float = 0.0  # it is asked nothing before that

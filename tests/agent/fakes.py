@@ -551,7 +551,7 @@ class Process:
 
 
 class FakeInside:
-    """`ports.inside.Inside`: programs run until they are ended, or do what a test says."""
+    """`ports.execs.Execs`: programs run until they are ended, or do what a test says."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""`ports.inside.Inside`: `guest-exec` and `guest-exec-status` of the QEMU guest agent, through libvirt.
+"""`ports.execs.Execs`: `guest-exec` and `guest-exec-status` of the QEMU guest agent, through libvirt.
 
 Runs on call threads, on a connection of its own for each call: libvirtd serves few calls of one client at once, and a
 guest may leave this one unanswered for ever. Not here: when and how often it is asked (`dr.agent.execs`).

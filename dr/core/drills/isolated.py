@@ -325,7 +325,7 @@ def _ask(draft: Draft, key: str, step: RunStep, name: str, clone: Clone | None) 
     elif isinstance(verb, Check) and clone.state is CloneState.RUNNING and not _answers(clone, step):
         checks = clone.checks
         if clone.passed_at < step.began and clone.checked >= len(checks):
-            clone = changed(clone, checked=0)
+            clone = changed(clone, checked=0, passed_at=0.0)  # an earlier step's word is none for this one
             _put(draft, key, clone)
         check = checks[clone.checked]
         body = CheckClone(drill=key, guest=clone.guest, name=name, check=check, window_s=ROUND_S)
@@ -417,7 +417,7 @@ def answered(draft: Draft, pending: Pending, answer: Answer) -> None:
                     f"{clone.name}: its clone has passed its checks, {took_s:.1f} s after its start was asked for",
                     operation=operation.id,
                 )
-                clone = changed(clone, passed_at=draft.now)
+                clone = changed(clone, passed_at=draft.now, worked_at=clone.worked_at or draft.now)
         case other:
             raise AssertionError(f"nobody asks an agent for {other}")
     _put(draft, operation.id, clone)

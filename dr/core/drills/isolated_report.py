@@ -101,7 +101,7 @@ def took_s(operation: Operation, run: Run) -> float | None:
     """From then until the last clone did its work; None: not all did."""
     if not run.clones or any(not clone.passed_at for clone in run.clones if clone.boot_at):
         return None
-    ends = [clone.passed_at for clone in run.clones if clone.boot_at]
+    ends = [clone.worked_at for clone in run.clones if clone.boot_at]
     return round(max(ends) - zero_of(operation, run), 1) if ends else None
 
 
@@ -136,7 +136,7 @@ def _row(draft: Draft, run: Run, clone: Clone, zero: float) -> GuestRow:
         verdict=verdict,
         why=why,
         phases=tuple(_phases(clone, zero)),
-        recovered_s=round(clone.passed_at - zero, 1) if clone.passed_at else None,
+        recovered_s=round(clone.worked_at - zero, 1) if clone.passed_at else None,
         objective_s=run.rto_s,
         checks=tuple(_checks(clone)),
         evidence=tuple(
@@ -156,8 +156,8 @@ def _phases(clone: Clone, zero: float) -> Iterator[PhaseTook]:
         )
     if clone.runs_at:
         yield PhaseTook(phase="start", begins_s=clone.boot_at - zero, ends_s=clone.runs_at - zero)
-    if clone.passed_at > clone.runs_at:
-        yield PhaseTook(phase="check", begins_s=clone.runs_at - zero, ends_s=clone.passed_at - zero)
+    if clone.worked_at > clone.runs_at:
+        yield PhaseTook(phase="check", begins_s=clone.runs_at - zero, ends_s=clone.worked_at - zero)
 
 
 def _checks(clone: Clone) -> Iterator[CheckSeen]:

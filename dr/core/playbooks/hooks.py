@@ -14,6 +14,7 @@ from dr.model.operations import Operation, OperationState
 from dr.model.records import Alert
 
 KIND = "failover"
+BY = "hook "
 
 
 def step(draft: Draft, *, tick: bool) -> None:
@@ -39,7 +40,7 @@ def _run(draft: Draft, key: str, when: When) -> None:
     values = _values(operation)
     ask = AskRun(
         id=f"hook/{key}/{when}",
-        by=f"hook {when}",
+        by=f"{BY}{when}",
         reason=f"{key}: {operation.why}",
         playbook=playbook,
         params={name: values[name] for name in TOLD[when] if name in playbook.params},

@@ -10,7 +10,7 @@ from typing import Literal
 
 from dr.core import operator
 from dr.core.drills import isolated, isolated_report
-from dr.core.playbooks import commands, conditions, deeds
+from dr.core.playbooks import commands, conditions, deeds, hooks, scheduled
 from dr.core.state import Draft
 from dr.model.base import changed
 from dr.model.effects import Reply
@@ -25,7 +25,7 @@ AGAIN_S = 10.0  # after a step failed, if it is to be tried again
 REFUSED_S = 30.0  # what is refused is asked for again for so long: an agent may be restarting, say
 ASK_AGAIN_S = 2.0
 TOLD_MAX = 10  # reasons of a refusal that a step repeats; the audit has all of them
-BY_ITSELF = ("schedule ", "hook ")  # who asked for it: nobody sits there and looks
+BY_ITSELF = (scheduled.BY, hooks.BY)  # who asked for it: nobody sits there and looks
 OVER = (StepState.DONE, StepState.FAILED, StepState.SKIPPED)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dr.core.decide import decide
-from dr.model.allowed import Allowed, Report, filled, why_not_allowed, wrong_with
+from dr.model.allowed import Allowed, Report, ends_host, filled, why_not_allowed, wrong_with
 from dr.model.base import changed
 from dr.model.decision import Changes
 from dr.model.effects import RunCommand
@@ -344,3 +344,21 @@ def test_one_that_was_taken_off_the_list_is_not_begun(runs: Runs) -> None:
     runs.go()
     assert [each.host for each in sent(runs)] == ["h1"]
     assert "allows no command named update" in runs.steps[0].text
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (("/usr/sbin/reboot",), "reboot"),
+        (("/usr/bin/systemctl", "isolate", "reboot.target"), "reboot"),
+        (("/usr/bin/systemctl", "soft-reboot"), "soft-reboot"),
+        (("/usr/bin/sudo", "sh", "-c", "sleep 1; systemctl poweroff"), "poweroff"),
+        (("/sbin/init", "6"), "6"),
+        (("/usr/sbin/shutdown", "-h", "now"), "shutdown"),
+        (("/usr/sbin/shutdown", "-c"), ""),
+        (("/usr/bin/last", "reboot"), ""),
+        (("/usr/bin/dnf", "-y", "upgrade"), ""),
+    ],
+)
+def test_what_ends_its_host_is_seen_by_its_words(argv: tuple[str, ...], word: str) -> None:
+    assert ends_host(argv) == word

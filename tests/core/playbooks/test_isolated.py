@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dr.core.drills import isolated
+from dr.core.drills import isolated, isolated_report
 from dr.model.base import changed
 from dr.model.checks import CheckResult, Ping, Screenshot
 from dr.model.clones import BubbleSeen, Clone, CloneMade, CloneState, DrillEnd, Kept
 from dr.model.commands import Answer, BootClone, CheckClone, EndDrill, MakeClone, Outcome
+from dr.model.drills import Verdict
 from dr.model.effects import Effect, Send
 from dr.model.events import Answered, Tick
 from dr.model.operations import OperationState
@@ -319,3 +320,28 @@ def test_a_dry_run_says_what_would_be_cloned_and_what_stands_against_it(drill: D
 def test_a_drill_with_nobody_to_clone_does_not_begin(drill: Drill) -> None:
     reply = drill.run("kind: drill\ntargets: {guests: on:h3}\nsteps: [{clone: targets}]")
     assert reply.blockers == ("there is nobody to clone",)
+
+
+def test_a_later_check_counts_for_itself_and_lengthens_no_recovery(drill: Drill) -> None:
+    drill.begin("[{clone: g1}, {boot: g1}, {check: g1}, {wait: 60s}, {check: g1, timeout: 10s}]")
+    drill.passes()
+    (clone,) = drill.operation.run.clones if drill.operation.run is not None else ()
+    worked_at = clone.worked_at
+    drill.go(62)
+    drill.says(CheckClone)
+    missed = CheckResult(check=Ping(address="10.0.0.7"), passed=False, why="no echo")
+    key = drill.out(CheckClone)
+    answer = Answer(outcome=Outcome.FAILED, reason="no echo", checks=(missed,))
+    drill.bench.send(
+        Answered(host="h1", session=drill.bench.state.views["h1"].session, effect=key, answer=answer)
+    )
+    (clone,) = drill.operation.run.clones if drill.operation.run is not None else ()
+    assert (clone.passed_at, clone.worked_at) == (0.0, worked_at)
+    assert worked_at > 0
+    drill.go(12)
+    drill.says(EndDrill)
+    assert drill.operation.run is not None
+    report = isolated_report.of_run(drill.bench.draft(), drill.operation, drill.operation.run)
+    assert [(row.verdict, row.why) for row in report.guests] == [
+        (Verdict.FAILED, "its checks have not passed: no echo")
+    ]

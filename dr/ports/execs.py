@@ -1,4 +1,4 @@
-"""Programs inside guests, by the QEMU guest agents in them. Real: adapters/libvirt/inside.py."""
+"""Programs inside guests, by the QEMU guest agents in them. Real: adapters/libvirt/execs.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dr.model.allowed import Report
 from dr.model.base import GuestId
 
 
-class Inside(Protocol):
+class Execs(Protocol):
     """The guests of one host. A guest may leave any call unanswered; none takes longer than some seconds."""
 
     async def begin(self, guest: GuestId, argv: tuple[str, ...]) -> int:
